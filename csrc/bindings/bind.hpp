@@ -1,0 +1,41 @@
+// What the bind_<domain>.cpp files share: the one place where Python arrays become views.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "core/error.hpp"
+#include "core/types.hpp"
+
+namespace pyspectra::bindings {
+
+namespace py = pybind11;
+
+void bind_core(py::module_& m);
+void bind_linalg(py::module_& m);
+void bind_powerlaw(py::module_& m);
+
+// Strides in elements; ops.py has made sure that they are whole and that the dtype code fits.
+inline MatrixView matrix_view(const py::array& a, int dtype) {
+  PS_REQUIRE(a.ndim() == 2, "a matrix must be 2-D");
+  PS_REQUIRE(dtype >= 0 && dtype <= 3, "unknown dtype code");
+  const DType type = static_cast<DType>(dtype);
+  PS_REQUIRE(a.itemsize() == item_size(type), "dtype code and item size disagree");
+  PS_REQUIRE(a.strides(0) % a.itemsize() == 0 && a.strides(1) % a.itemsize() == 0,
+             "strides must be multiples of the item size");
+  return {a.data(),
+          type,
+          a.shape(0),
+          a.shape(1),
+          a.strides(0) / a.itemsize(),
+          a.strides(1) / a.itemsize()};
+}
+
+inline std::vector<int> status_codes(const std::vector<Status>& status) {
+  std::vector<int> codes;
+  for (Status s : status) codes.push_back(static_cast<int>(s));
+  return codes;
+}
+
+}  // namespace pyspectra::bindings

@@ -1,0 +1,108 @@
+#include <cstring>
+
+#include "bindings/bind.hpp"
+#include "linalg/eigvals.hpp"
+#include "linalg/gram.hpp"
+#include "linalg/lapack.hpp"
+
+namespace pyspectra::bindings {
+namespace {
+
+using Array = py::array_t<double, py::array::c_style>;
+
+// The function pointer inside a capsule of scipy.linalg.cython_lapack. The capsule's name is the C
+// signature; its integer arguments must be the 32-bit `int` that lapack.hpp declares.
+template <typename F>
+void load(F*& slot, const py::dict& capi, const std::string& name) {
+  PS_REQUIRE(capi.contains(name), "SciPy exports no LAPACK routine " + name);
+  const py::object capsule = capi[name.c_str()];
+  const char* signature = PyCapsule_GetName(capsule.ptr());
+  if (signature == nullptr) throw py::error_already_set();
+  PS_REQUIRE(std::strstr(signature, "int *") != nullptr,
+             "SciPy's LAPACK uses another integer type: " + std::string(signature));
+  slot = reinterpret_cast<F*>(PyCapsule_GetPointer(capsule.ptr(), signature));
+  if (slot == nullptr) throw py::error_already_set();
+}
+
+template <typename T>
+void load_table(const py::dict& capi, const std::string& prefix) {
+  linalg::LapackTable<T>& table = linalg::lapack_table<T>();
+  load(table.sytrd, capi, prefix + "sytrd");
+  load(table.sterf, capi, prefix + "sterf");
+  load(table.gesdd, capi, prefix + "gesdd");
+}
+
+std::vector<MatrixView> views(const std::vector<py::array>& X, int dtype) {
+  std::vector<MatrixView> out;
+  for (const auto& x : X) out.push_back(matrix_view(x, dtype));
+  return out;
+}
+
+std::vector<double*> outputs(std::vector<Array>& arrays) {
+  std::vector<double*> out;
+  for (auto& a : arrays) out.push_back(a.mutable_data());
+  return out;
+}
+
+std::vector<Array> gram(const std::vector<py::array>& X, int dtype) {
+  const auto in = views(X, dtype);
+  std::vector<Array> result;
+  for (const auto& x : in) {
+    const Index M = std::min(x.rows, x.cols);
+    result.emplace_back(std::vector<py::ssize_t>{M, M});
+  }
+  const auto out = outputs(result);
+  {
+    py::gil_scoped_release unlocked;
+    linalg::gram_batch(in, out);
+  }
+  return result;
+}
+
+py::tuple eigvals(const std::vector<py::array>& A) {
+  std::vector<linalg::SymmetricView> in;
+  std::vector<Array> result;
+  for (const auto& a : A) {
+    const MatrixView v = matrix_view(a, static_cast<int>(DType::float64));
+    PS_REQUIRE(v.rows == v.cols, "eigvals: matrices must be square");
+    in.push_back({static_cast<const double*>(v.data), v.rows, v.row_stride, v.col_stride});
+    result.emplace_back(v.rows);
+  }
+  const auto out = outputs(result);
+  std::vector<Status> status;
+  {
+    py::gil_scoped_release unlocked;
+    status = linalg::eigvals_batch(in, out);
+  }
+  return py::make_tuple(result, status_codes(status));
+}
+
+py::tuple svdvals(const std::vector<py::array>& X, int dtype) {
+  const auto in = views(X, dtype);
+  std::vector<Array> result;
+  for (const auto& x : in) result.emplace_back(std::min(x.rows, x.cols));
+  const auto out = outputs(result);
+  std::vector<Status> status;
+  {
+    py::gil_scoped_release unlocked;
+    status = linalg::svdvals_batch(in, out);
+  }
+  return py::make_tuple(result, status_codes(status));
+}
+
+}  // namespace
+
+void bind_linalg(py::module_& m) {
+  m.def(
+      "load_lapack",
+      [](const py::dict& capi) {
+        load_table<double>(capi, "d");
+        load_table<float>(capi, "s");
+      },
+      py::arg("capi"), "Fill the LAPACK table from scipy.linalg.cython_lapack.__pyx_capi__.");
+  m.def("gram", &gram, py::arg("X"), py::arg("dtype"));
+  m.def("eigvals", &eigvals, py::arg("A"));
+  m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));
+}
+
+}  // namespace pyspectra::bindings

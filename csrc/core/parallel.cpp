@@ -1,0 +1,194 @@
+#include "core/parallel.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace pyspectra {
+namespace {
+
+thread_local bool inside_pool = false;
+
+inline void cpu_relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Workers wait a few microseconds awake, since kernels fork and join in quick succession, and are
+// then parked, so that an idle pool costs a training loop nothing.
+constexpr int kSpins = 2000;
+
+class Pool {
+ public:
+  explicit Pool(int workers) {
+    for (int t = 0; t < workers; ++t) threads_.emplace_back([this] { work(); });
+  }
+
+  ~Pool() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+      generation_.fetch_add(1);
+    }
+    wake_.notify_all();
+    for (auto& thread : threads_) thread.join();
+  }
+
+  int workers() const { return static_cast<int>(threads_.size()); }
+
+  void run(Index count, const std::function<void(Index)>& body) {
+    body_ = &body;
+    count_ = count;
+    next_.store(0);
+    error_ = nullptr;
+    pending_.store(workers());
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      generation_.fetch_add(1);
+    }
+    wake_.notify_all();
+    inside_pool = true;
+    drain();
+    inside_pool = false;
+    for (int spin = 0; pending_.load() != 0; ++spin) {
+      if (spin < kSpins) {
+        cpu_relax();
+      } else {
+        std::unique_lock<std::mutex> lock(mutex_);
+        done_.wait(lock, [this] { return pending_.load() == 0; });
+      }
+    }
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  void drain() {
+    for (Index i = next_.fetch_add(1); i < count_; i = next_.fetch_add(1)) {
+      try {
+        (*body_)(i);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+        next_.store(count_);
+      }
+    }
+  }
+
+  void work() {
+    inside_pool = true;
+    long seen = 0;
+    while (true) {
+      for (int spin = 0; spin < kSpins && generation_.load() == seen; ++spin) cpu_relax();
+      if (generation_.load() == seen) {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return generation_.load() != seen; });
+      }
+      seen = generation_.load();
+      if (stop_) return;
+      drain();
+      if (pending_.fetch_sub(1) == 1) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        done_.notify_all();
+      }
+    }
+  }
+
+  std::vector<std::thread> threads_;
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::atomic<long> generation_{0};
+  std::atomic<int> pending_{0};
+  std::atomic<Index> next_{0};
+  const std::function<void(Index)>* body_ = nullptr;
+  Index count_ = 0;
+  std::exception_ptr error_;
+  bool stop_ = false;
+};
+
+int initial_threads() {
+  const char* forced = std::getenv("PYSPECTRA_NUM_THREADS");
+  if (forced != nullptr && *forced != '\0') {
+    char* end = nullptr;
+    const long n = std::strtol(forced, &end, 10);
+    if (*end != '\0' || n < 1 || n > 4096)
+      throw std::invalid_argument(
+          std::string("PYSPECTRA_NUM_THREADS must be an integer from 1 to 4096, got '") + forced +
+          "'");
+    return static_cast<int>(n);
+  }
+#if defined(__linux__)
+  cpu_set_t set;  // what this process may use, which in a container is less than the machine
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// The pool and the number of threads asked for. Deliberately never destroyed: joining threads from
+// a static destructor at interpreter exit can deadlock.
+struct Global {
+  std::mutex busy;
+  std::unique_ptr<Pool> pool;
+  std::atomic<int> threads{initial_threads()};
+};
+
+Global*& global_slot() {
+  static Global* slot = nullptr;
+  return slot;
+}
+
+Global& global() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    global_slot() = new Global();
+    // Threads do not survive fork(): the child leaves the parent's pool alone and starts afresh.
+    pthread_atfork(nullptr, nullptr, [] {
+      const int threads = global_slot()->threads.load();
+      global_slot() = new Global();
+      global_slot()->threads = threads;
+      inside_pool = false;
+    });
+  });
+  return *global_slot();
+}
+
+}  // namespace
+
+int num_threads() { return global().threads.load(); }
+
+void set_num_threads(int n) {
+  if (n < 1) throw std::invalid_argument("number of threads must be at least 1");
+  global().threads.store(n);
+}
+
+void parallel_for(Index count, const std::function<void(Index)>& body) {
+  if (count <= 0) return;
+  const auto serial = [&] {
+    for (Index i = 0; i < count; ++i) body(i);
+  };
+  Global& g = global();
+  const int threads = g.threads.load();
+  if (inside_pool || count == 1 || threads == 1) return serial();
+  std::unique_lock<std::mutex> lock(g.busy, std::try_to_lock);
+  if (!lock.owns_lock()) return serial();
+  if (!g.pool || g.pool->workers() != threads - 1) {
+    g.pool.reset();
+    g.pool = std::make_unique<Pool>(threads - 1);
+  }
+  g.pool->run(count, body);
+}
+
+}  // namespace pyspectra

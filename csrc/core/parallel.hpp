@@ -1,0 +1,21 @@
+// The thread pool. An own pool of parked std::threads rather than OpenMP: torch's wheel carries a
+// libgomp of its own, and two OpenMP runtimes spin against each other inside a training loop
+// (figures in csrc/README.md, "Decisions").
+#pragma once
+
+#include <functional>
+
+#include "core/types.hpp"
+
+namespace pyspectra {
+
+int num_threads();
+void set_num_threads(int n);  // n >= 1
+
+// Calls body(i) once for every i in [0, count), in no order, from up to num_threads() threads, the
+// caller's among them. A nested call, or a call while another thread holds the pool, runs serially
+// in its caller: never a deadlock, never more threads than asked for. The first exception thrown by
+// a body is rethrown here after all bodies have stopped.
+void parallel_for(Index count, const std::function<void(Index)>& body);
+
+}  // namespace pyspectra

@@ -1,0 +1,183 @@
+#include "linalg/eigvals.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "core/error.hpp"
+#include "core/parallel.hpp"
+#include "linalg/lapack.hpp"
+#include "linalg/tridiagonal.hpp"
+
+namespace pyspectra::linalg {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+#include "core/half.inl.hpp"
+
+// Tridiagonal form of A in d (n) and e (n - 1), scaled by 2^-exponent where A's norm is extreme.
+struct Reduced {
+  std::vector<double> d, e;
+  int exponent = 0;
+  Status status = Status::ok;
+};
+
+Reduced reduce(const SymmetricView& A) {
+  Reduced out;
+  lapack_int n = static_cast<lapack_int>(A.n);
+  out.d.resize(A.n);
+  out.e.resize(std::max<Index>(A.n - 1, 0));
+  if (n == 0) return out;
+  thread_local std::vector<double> a, tau, work;  // reused: a batch allocates once a thread
+  a.resize(A.n * A.n);
+  double largest = 0.0;
+  bool finite = true;
+  for (Index j = 0; j < A.n; ++j)
+    for (Index i = j; i < A.n; ++i) {
+      const double v = A.data[i * A.row_stride + j * A.col_stride];
+      a[j * A.n + i] = v;
+      finite = finite && std::isfinite(v);
+      largest = std::max(largest, std::abs(v));
+    }
+  if (!finite) {
+    out.status = Status::not_finite;
+    return out;
+  }
+  if (largest != 0.0 && (largest < 1e-140 || largest > 1e140)) {
+    std::frexp(largest, &out.exponent);
+    for (Index j = 0; j < A.n; ++j)
+      for (Index i = j; i < A.n; ++i) a[j * A.n + i] = std::ldexp(a[j * A.n + i], -out.exponent);
+  }
+  if (n == 1) {
+    out.d[0] = a[0];
+    return out;
+  }
+  tau.resize(A.n);
+  work.resize(A.n * 64);
+  char uplo = 'L';
+  lapack_int lwork = static_cast<lapack_int>(work.size()), info = 0;
+  lapack_table<double>().sytrd(&uplo, &n, a.data(), &n, out.d.data(), out.e.data(), tau.data(),
+                               work.data(), &lwork, &info);
+  if (info != 0) out.status = Status::no_convergence;
+  return out;
+}
+
+double widen(const MatrixView& X, Index i, Index j) {
+  const Index at = i * X.row_stride + j * X.col_stride;
+  switch (X.dtype) {
+    case DType::float16:
+      return float16_to_float(static_cast<const unsigned short*>(X.data)[at]);
+    case DType::bfloat16:
+      return bfloat16_to_float(static_cast<const unsigned short*>(X.data)[at]);
+    case DType::float32:
+      return static_cast<const float*>(X.data)[at];
+    default:
+      return static_cast<const double*>(X.data)[at];
+  }
+}
+
+Status svdvals_one(const MatrixView& X, double* sv) {
+  const Index count = std::min(X.rows, X.cols);
+  if (count == 0) return Status::ok;
+  // Column-major copy with the long side as rows: xGESDD then starts with a QR factorisation.
+  const bool tall = X.rows >= X.cols;
+  const Index N = tall ? X.rows : X.cols, M = count;
+  std::vector<double> a(N * M);
+  double largest = 0.0;
+  bool finite = true;
+  for (Index j = 0; j < M; ++j)
+    for (Index i = 0; i < N; ++i) {
+      const double v = tall ? widen(X, i, j) : widen(X, j, i);
+      a[j * N + i] = v;
+      finite = finite && std::isfinite(v);
+      largest = std::max(largest, std::abs(v));
+    }
+  const auto fail = [&](Status status) {
+    std::fill(sv, sv + count, kNaN);
+    return status;
+  };
+  if (!finite) return fail(Status::not_finite);
+  char jobz = 'N';
+  lapack_int m = static_cast<lapack_int>(N), n = static_cast<lapack_int>(M), one = 1, info = 0;
+  lapack_int lwork = -1;
+  double wanted = 0.0, unused = 0.0;
+  std::vector<lapack_int> iwork(8 * M);
+  const auto gesdd = lapack_table<double>().gesdd;
+  gesdd(&jobz, &m, &n, a.data(), &m, sv, &unused, &one, &unused, &one, &wanted, &lwork,
+        iwork.data(), &info);
+  if (info != 0) return fail(Status::no_convergence);
+  lwork = static_cast<lapack_int>(wanted);
+  std::vector<double> work(lwork);
+  gesdd(&jobz, &m, &n, a.data(), &m, sv, &unused, &one, &unused, &one, work.data(), &lwork,
+        iwork.data(), &info);
+  return info == 0 ? Status::ok : fail(Status::no_convergence);
+}
+
+// Indices of a batch, most work first, so that no thread is left with a large matrix at the end.
+template <typename Work>
+std::vector<Index> descending(Index count, Work work) {
+  std::vector<Index> order(count);
+  std::iota(order.begin(), order.end(), Index{0});
+  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return work(a) > work(b); });
+  return order;
+}
+
+constexpr Index kMaxOrder = 46340;  // n^2 must fit LAPACK's 32-bit index arithmetic
+
+}  // namespace
+
+std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
+                                  std::span<double* const> evals) {
+  PS_REQUIRE(A.size() == evals.size(), "eigvals: one output a matrix is needed");
+  for (const auto& a : A) PS_REQUIRE(a.n <= kMaxOrder, "eigvals: a matrix is larger than 46340");
+  const Index count = static_cast<Index>(A.size());
+  const auto order = descending(count, [&](Index k) { return A[k].n; });
+  std::vector<Reduced> reduced(count);
+  parallel_for(count, [&](Index task) { reduced[order[task]] = reduce(A[order[task]]); });
+
+  std::vector<Tridiagonal> tridiagonal;
+  std::vector<Index> source;
+  std::vector<std::vector<double>> kept_e;  // for the second attempt: d is in `reduced`
+  for (Index k = 0; k < count; ++k) {
+    if (reduced[k].status != Status::ok) continue;
+    std::copy(reduced[k].d.begin(), reduced[k].d.end(), evals[k]);
+    kept_e.push_back(reduced[k].e);
+    source.push_back(k);
+  }
+  for (std::size_t t = 0; t < source.size(); ++t)
+    tridiagonal.push_back({evals[source[t]], kept_e[t].data(), A[source[t]].n});
+  const std::vector<Status> solved = tridiagonal_eigvals(tridiagonal);
+
+  std::vector<Status> status(count);
+  for (Index k = 0; k < count; ++k) status[k] = reduced[k].status;
+  for (std::size_t t = 0; t < source.size(); ++t) {
+    const Index k = source[t];
+    if (solved[t] != Status::ok) {
+      Reduced& r = reduced[k];
+      lapack_int n = static_cast<lapack_int>(A[k].n), info = 0;
+      lapack_table<double>().sterf(&n, r.d.data(), r.e.data(), &info);
+      std::copy(r.d.begin(), r.d.end(), evals[k]);
+      if (info != 0) status[k] = Status::no_convergence;
+    }
+    if (reduced[k].exponent != 0)
+      for (Index i = 0; i < A[k].n; ++i) evals[k][i] = std::ldexp(evals[k][i], reduced[k].exponent);
+  }
+  for (Index k = 0; k < count; ++k)
+    if (status[k] != Status::ok) std::fill(evals[k], evals[k] + A[k].n, kNaN);
+  return status;
+}
+
+std::vector<Status> svdvals_batch(std::span<const MatrixView> X, std::span<double* const> sv) {
+  PS_REQUIRE(X.size() == sv.size(), "svdvals: one output a matrix is needed");
+  const Index count = static_cast<Index>(X.size());
+  std::vector<Status> status(count);
+  const auto order = descending(count, [&](Index k) { return X[k].rows * X[k].cols; });
+  parallel_for(count, [&](Index task) {
+    status[order[task]] = svdvals_one(X[order[task]], sv[order[task]]);
+  });
+  return status;
+}
+
+}  // namespace pyspectra::linalg

@@ -1,0 +1,32 @@
+// Eigenvalues of symmetric matrices and singular values, float64, values only.
+//
+// eigvals: Householder tridiagonalisation by LAPACK (xSYTRD, 4/3 n^3 flops), one matrix a thread;
+// then all tridiagonal matrices of the batch at once (tridiagonal.hpp). A faster tridiagonalisation
+// replaces reduce() in eigvals.cpp and nothing else. Where the vectorised QL fails to converge,
+// LAPACK's xSTERF is asked once more. svdvals: LAPACK's xGESDD, one matrix a thread.
+//
+// BLAS threads are the caller's business: hold BLAS to one thread for batches (pyspectra/ops.py).
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/types.hpp"
+
+namespace pyspectra::linalg {
+
+// A symmetric n x n matrix of which the lower triangle (column-major) is read: element (i, j),
+// i >= j, at data[i * row_stride + j * col_stride]. Never written to.
+struct SymmetricView {
+  const double* data;
+  Index n;
+  Index row_stride, col_stride;
+};
+
+// evals[k] receives n ascending eigenvalues. On a status other than ok they are NaN.
+std::vector<Status> eigvals_batch(std::span<const SymmetricView> A, std::span<double* const> evals);
+
+// sv[k] receives min(rows, cols) descending singular values. On a status other than ok, NaN.
+std::vector<Status> svdvals_batch(std::span<const MatrixView> X, std::span<double* const> sv);
+
+}  // namespace pyspectra::linalg

@@ -1,0 +1,87 @@
+#include "linalg/gram.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "core/error.hpp"
+#include "core/isa.hpp"
+#include "core/parallel.hpp"
+
+namespace pyspectra::linalg {
+namespace {
+
+detail::Kernels select_kernels() {
+  using Getter = detail::Kernels (*)();
+#if defined(PYSPECTRA_X86_UNITS)
+  constexpr IsaTable<Getter> table{detail::kernels_baseline, detail::kernels_avx2,
+                                   detail::kernels_avx512};
+#else
+  constexpr IsaTable<Getter> table{detail::kernels_baseline, nullptr, nullptr};
+#endif
+  return table.select()();
+}
+
+constexpr Index kSlabBytes = Index{1} << 20;
+constexpr Index kMinSlabRows = 256;
+
+struct AlignedFree {
+  void operator()(double* p) const { ::operator delete(p, std::align_val_t{64}); }
+};
+using AlignedBuffer = std::unique_ptr<double[], AlignedFree>;
+
+AlignedBuffer aligned_buffer(Index count) {
+  return AlignedBuffer(static_cast<double*>(
+      ::operator new(static_cast<std::size_t>(count) * sizeof(double), std::align_val_t{64})));
+}
+
+void gram_one(const MatrixView& X, double* out, const detail::Kernels& kernels) {
+  const bool tall = X.rows >= X.cols;
+  const Index N = tall ? X.rows : X.cols, M = tall ? X.cols : X.rows;
+  std::memset(out, 0, static_cast<std::size_t>(M * M) * sizeof(double));
+  if (M == 0) return;
+  const Index P = kernels.panel, panels = (M + P - 1) / P;
+  const Index fitting = kSlabBytes / (panels * P * static_cast<Index>(sizeof(double)));
+  const Index slab = std::min(N, std::max(kMinSlabRows, fitting));
+  const AlignedBuffer packed = aligned_buffer(panels * P * slab);
+
+  for (Index begin = 0; begin < N; begin += slab) {
+    const Index end = std::min(N, begin + slab);
+    const detail::PackTask task{X.data,
+                                X.dtype,
+                                tall ? X.row_stride : X.col_stride,
+                                tall ? X.col_stride : X.row_stride,
+                                M,
+                                begin,
+                                end,
+                                packed.get()};
+    parallel_for(panels, [&](Index p) { kernels.pack(task, p); });
+    parallel_for(panels * (panels + 1) / 2, [&](Index t) {
+      Index jp = 0;  // the t-th tile of the lower triangle, column by column
+      for (Index height = panels; t >= height; t -= height--) ++jp;
+      kernels.tile(packed.get(), end - begin, M, jp + t, jp, out);
+    });
+  }
+  // Tiles lie in the lower triangle of the column-major matrix; mirror it.
+  for (Index j = 0; j < M; ++j)
+    for (Index i = j + 1; i < M; ++i) out[i * M + j] = out[j * M + i];
+}
+
+}  // namespace
+
+void gram(const MatrixView& X, double* out) { gram_one(X, out, select_kernels()); }
+
+void gram_batch(std::span<const MatrixView> X, std::span<double* const> out) {
+  PS_REQUIRE(X.size() == out.size(), "gram_batch: one output a matrix is needed");
+  const detail::Kernels kernels = select_kernels();
+  const auto one = [&](Index i) { gram_one(X[i], out[i], kernels); };
+  const Index count = static_cast<Index>(X.size());
+  if (count >= 2 * num_threads()) {
+    parallel_for(count, one);
+  } else {
+    for (Index i = 0; i < count; ++i) one(i);
+  }
+}
+
+}  // namespace pyspectra::linalg

@@ -1,0 +1,51 @@
+// Gram matrices G = X^T X of the shorter side, in float64, from any element type and strides.
+//
+// For a matrix with N >= M (its longer and shorter side), G is M x M; its eigenvalues are the
+// squared singular values. N M^2 flops: only tiles of one triangle are computed. The input is read
+// in slabs of rows that are converted to float64 while being packed, so the extra memory is one
+// slab (about 1 MiB, or 256 rows where those are larger), never a float64 copy of the matrix.
+//
+// Products are accumulated in ascending order of rows whatever the number of threads: the same bits
+// for any thread count, on one instruction set. (Between instruction sets the last bits differ:
+// fused multiply-adds and the order within a slab.)
+#pragma once
+
+#include <span>
+
+#include "core/types.hpp"
+
+namespace pyspectra::linalg {
+
+// Writes the full symmetric matrix to `out` (M x M, contiguous). Aliasing: `out` must not overlap
+// X.
+void gram(const MatrixView& X, double* out);
+
+// Many at once, parallel over matrices where there are enough of them, else within each.
+void gram_batch(std::span<const MatrixView> X, std::span<double* const> out);
+
+namespace detail {
+
+// One slab: rows [begin, end) along the long side of a matrix whose short side has M entries,
+// packed as [panel][row][kPanel] with columns past M zero.
+struct PackTask {
+  const void* data;
+  DType dtype;
+  Index long_stride, short_stride;
+  Index M;
+  Index begin, end;
+  double* packed;
+};
+
+struct Kernels {
+  Index panel;  // columns a panel
+  void (*pack)(const PackTask& task, Index panel_index);
+  // out(i, j) += sum over rows of X(row, i) X(row, j) for the tile of panels (ip, jp), ip >= jp
+  void (*tile)(const double* packed, Index rows, Index M, Index ip, Index jp, double* out);
+};
+
+Kernels kernels_baseline();
+Kernels kernels_avx2();
+Kernels kernels_avx512();
+
+}  // namespace detail
+}  // namespace pyspectra::linalg

@@ -1,0 +1,12 @@
+#include "linalg/tridiagonal.hpp"
+
+namespace pyspectra::linalg::detail {
+namespace {
+constexpr int kLanes = 4;
+#include "core/simd.inl.hpp"
+#include "linalg/tridiagonal.inl.hpp"
+}  // namespace
+
+TridiagonalKernels tridiagonal_avx2() { return {kWide, ql}; }
+
+}  // namespace pyspectra::linalg::detail

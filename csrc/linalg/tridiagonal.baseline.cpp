@@ -1,0 +1,12 @@
+#include "linalg/tridiagonal.hpp"
+
+namespace pyspectra::linalg::detail {
+namespace {
+constexpr int kLanes = 2;
+#include "core/simd.inl.hpp"
+#include "linalg/tridiagonal.inl.hpp"
+}  // namespace
+
+TridiagonalKernels tridiagonal_baseline() { return {kWide, ql}; }
+
+}  // namespace pyspectra::linalg::detail

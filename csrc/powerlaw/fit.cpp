@@ -1,0 +1,162 @@
+#include "powerlaw/fit.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/error.hpp"
+#include "core/isa.hpp"
+#include "core/parallel.hpp"
+
+namespace pyspectra::powerlaw {
+namespace {
+
+detail::Kernels select_kernels() {
+  using Getter = detail::Kernels (*)();
+#if defined(PYSPECTRA_X86_UNITS)
+  constexpr IsaTable<Getter> table{detail::kernels_baseline, detail::kernels_avx2,
+                                   detail::kernels_avx512};
+#else
+  constexpr IsaTable<Getter> table{detail::kernels_baseline, nullptr, nullptr};
+#endif
+  return table.select()();
+}
+
+// Below this many points WeightWatcher (from 0.7.6) corrects the bias and wants a tail of 8.
+constexpr Index kSmall = 20;
+constexpr Index kSmallTail = 8;
+constexpr double kDegenerate = 1e-12;  // smallest T_i that still tells points apart
+
+struct Workspace {
+  std::vector<double> log_x, tail_sum, probe, scratch;
+};
+
+void finish(Fit& out, const detail::Kernels& kernels, const Workspace& w, Index start,
+            double log_xmin, double T, double correction) {
+  const Index m = out.n - start;
+  if (m < 1 || !(T > kDegenerate) || static_cast<double>(m) - correction <= 0) {
+    out.status = m < 1 ? Status::too_few_points : Status::degenerate;
+    return;
+  }
+  const double beta = (static_cast<double>(m) - correction) / T;
+  out.alpha = 1.0 + beta;
+  out.alpha_stderr = beta / std::sqrt(static_cast<double>(m));
+  out.index = start;
+  out.D = kernels.distance(w.log_x.data(), start, out.n, log_xmin, beta);
+}
+
+Fit fit_one(std::span<const double> all, const FitOptions& options, const detail::Kernels& kernels,
+            Workspace& w) {
+  Fit out;
+  if (std::any_of(all.begin(), all.end(), [](double v) { return !std::isfinite(v); })) {
+    out.status = Status::not_finite;
+    return out;
+  }
+  const auto first = std::upper_bound(all.begin(), all.end(), options.threshold);
+  const auto last = std::upper_bound(first, all.end(), options.xmax);
+  const std::span<const double> x(first, last);
+  out.n = static_cast<Index>(x.size());
+  const Index n = out.n;
+  if (n < 2) {
+    out.status = Status::too_few_points;
+    return out;
+  }
+  out.xmax = x[n - 1];
+
+  w.log_x.resize(n);
+  w.tail_sum.resize(n);
+  for (Index j = 0; j < n; ++j) w.log_x[j] = std::log(x[j]);
+  w.tail_sum[n - 1] = 0.0;
+  for (Index i = n - 2; i >= 0; --i)
+    w.tail_sum[i] =
+        w.tail_sum[i + 1] + static_cast<double>(n - i - 1) * (w.log_x[i + 1] - w.log_x[i]);
+
+  if (options.estimator == Estimator::hill) {
+    const Index k = options.k > 0 ? options.k : n / 2;
+    if (k > n - 1) {
+      out.status = Status::too_few_points;
+      return out;
+    }
+    // xmin is the largest point outside the tail, so T gains k ln(x_{n-k} / xmin).
+    const Index start = n - k;
+    const double log_xmin = w.log_x[start - 1];
+    const double T = w.tail_sum[start] + static_cast<double>(k) * (w.log_x[start] - log_xmin);
+    finish(out, kernels, w, start, log_xmin, T, 0.0);
+    if (out.status == Status::ok) {
+      out.xmin = x[start - 1];
+      out.n_tail = k;
+    }
+    return out;
+  }
+
+  const bool small = n < kSmall;
+  const double correction = small ? 1.0 : 0.0;
+  if (!std::isnan(options.xmin)) {
+    const Index start = std::lower_bound(x.begin(), x.end(), options.xmin) - x.begin();
+    if (n - start < 2) {
+      out.status = Status::too_few_points;
+      return out;
+    }
+    const double log_xmin = std::log(options.xmin);
+    const double T =
+        w.tail_sum[start] + static_cast<double>(n - start) * (w.log_x[start] - log_xmin);
+    finish(out, kernels, w, start, log_xmin, T, correction);
+    if (out.status == Status::ok) {
+      out.xmin = options.xmin;
+      out.n_tail = n - start;
+    }
+    return out;
+  }
+
+  if (small && n < kSmallTail) {  // no candidate has a long enough tail: all points are the tail
+    finish(out, kernels, w, 0, w.log_x[0], w.tail_sum[0], correction);
+  } else {
+    // A power of two near 2 sqrt(n): as many probes as points between two of them.
+    Index stride = 8;
+    while (16 * stride * stride < n) stride *= 2;
+    const Index probes = (n + stride - 1) / stride;
+    w.probe.resize(probes);
+    w.scratch.resize(probes + 16);
+    for (Index k = 0; k < probes; ++k) w.probe[k] = w.log_x[k * stride];
+    const detail::ScanInput in{
+        w.log_x.data(), w.tail_sum.data(),      w.probe.data(), w.scratch.data(), n,
+        stride,         small ? kSmallTail : 2, correction};
+    const detail::ScanResult best = kernels.scan(in);
+    if (best.index < 0) {
+      // All tails are flat. WeightWatcher's small rule would still take i = 0; it is flat too.
+      out.status = Status::degenerate;
+      return out;
+    }
+    finish(out, kernels, w, best.index, w.log_x[best.index], w.tail_sum[best.index], correction);
+  }
+  if (out.status == Status::ok) {
+    out.xmin = x[out.index];
+    out.n_tail = static_cast<Index>(x.end() - std::lower_bound(x.begin(), x.end(), out.xmin));
+  }
+  return out;
+}
+
+}  // namespace
+
+Fit fit(std::span<const double> x, const FitOptions& options) {
+  Workspace workspace;
+  return fit_one(x, options, select_kernels(), workspace);
+}
+
+std::vector<Fit> fit_batch(std::span<const std::span<const double>> spectra,
+                           const FitOptions& options) {
+  const detail::Kernels kernels = select_kernels();
+  std::vector<Fit> out(spectra.size());
+  // Longest first, so that no thread is left with a long one at the end.
+  std::vector<Index> order(spectra.size());
+  std::iota(order.begin(), order.end(), Index{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](Index a, Index b) { return spectra[a].size() > spectra[b].size(); });
+  parallel_for(static_cast<Index>(order.size()), [&](Index task) {
+    thread_local Workspace workspace;
+    out[order[task]] = fit_one(spectra[order[task]], options, kernels, workspace);
+  });
+  return out;
+}
+
+}  // namespace pyspectra::powerlaw

@@ -1,0 +1,93 @@
+// Power-law tail fits p(x) ~ x^-alpha, x >= xmin, by maximum likelihood, xmin chosen by the
+// Kolmogorov-Smirnov distance.
+//
+// Formulas. For ascending x_0..x_{n-1} and a candidate start i with m = n - i points in the tail,
+//   T_i     = sum_{j>=i} ln(x_j / x_i)
+//   alpha_i = 1 + m / T_i                              (n >= 20; Clauset, Shalizi & Newman
+//   2009, 3.1) alpha_i = 1 + (m - 1) / T_i, m >= 8, T_i > 1e-12   (n < 20, bias-corrected) D_i =
+//   max_{j>=i} | 1 - (x_j/x_i)^(1-alpha_i) - (j-i)/m |
+// and the first i with the smallest D_i wins (WeightWatcher 0.7.7, estimator `ww`). The empirical
+// distribution takes one side of each step only; that is WeightWatcher's choice, kept for parity.
+//
+// Complexity. All alpha_i in O(n) from T_i = T_{i+1} + (n-i-1) ln(x_{i+1}/x_i), a sum of terms >= 0
+// that cannot cancel. D_i over any subset of j bounds D_i from below, so a candidate stops as soon
+// as it exceeds the best D found; and since both curves rise with j, their values at two probes
+// bound the deviation between them from above, so most stretches between probes are never looked
+// at. The answer is the exhaustive scan's: bounds only skip what cannot win.
+//
+// Determinism: the same bits on every instruction set and for any number of threads (the unit is
+// compiled with -ffp-contract=off, and a maximum does not depend on order).
+#pragma once
+
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "core/types.hpp"
+
+namespace pyspectra::powerlaw {
+
+enum class Estimator : int { ww = 0, hill = 1 };
+
+struct FitOptions {
+  Estimator estimator = Estimator::ww;
+  double threshold = 1e-5;                                 // points must exceed it (absolute)
+  double xmin = std::numeric_limits<double>::quiet_NaN();  // NaN: scan (estimator ww only)
+  double xmax = std::numeric_limits<double>::infinity();   // points above it are left out
+  Index k = 0;  // estimator hill: number of top points; 0 means n / 2
+};
+
+struct Fit {
+  double alpha = std::numeric_limits<double>::quiet_NaN();
+  double xmin = std::numeric_limits<double>::quiet_NaN();
+  double xmax = std::numeric_limits<double>::quiet_NaN();
+  double D = std::numeric_limits<double>::quiet_NaN();
+  double alpha_stderr = std::numeric_limits<double>::quiet_NaN();  // (alpha - 1) / sqrt(m)
+  Index n = 0;                                                     // points that entered the fit
+  Index n_tail = 0;  // #(x >= xmin) among them; hill: k
+  Index index = -1;  // of the tail's first point, counted among the n that entered the fit
+  Status status = Status::ok;
+};
+
+// `x` ascending. One fit; destroys nothing.
+Fit fit(std::span<const double> x, const FitOptions& options);
+
+// Many fits, parallel over spectra.
+std::vector<Fit> fit_batch(std::span<const std::span<const double>> spectra,
+                           const FitOptions& options);
+
+namespace detail {
+
+// What the scan works on: logarithms, T_i, and the logarithms at every `stride`-th point (probes).
+struct ScanInput {
+  const double* log_x;     // n
+  const double* tail_sum;  // n
+  const double* probe;     // ceil(n / stride): log_x[0], log_x[stride], ...
+  double* scratch;         // as long as probe, plus 16
+  Index n;
+  Index stride;
+  Index min_tail;     // candidates need this many points
+  double correction;  // alpha_i = 1 + (m - correction) / T_i
+};
+
+struct ScanResult {
+  Index index;  // -1: no candidate was valid
+  double D;
+};
+
+// D of the tail starting at point i with logarithm of xmin `log_xmin` and alpha - 1 = `beta`, where
+// the tail has m points.
+using DistanceFn = double (*)(const double* log_x, Index i, Index n, double log_xmin, double beta);
+using ScanFn = ScanResult (*)(const ScanInput& in);
+
+struct Kernels {
+  DistanceFn distance;
+  ScanFn scan;
+};
+
+Kernels kernels_baseline();
+Kernels kernels_avx2();
+Kernels kernels_avx512();
+
+}  // namespace detail
+}  // namespace pyspectra::powerlaw

@@ -1,0 +1,193 @@
+// The arithmetic of the scan, once for every instruction set. Included inside the anonymous
+// namespace of a unit that has defined kLanes and included simd.inl.hpp; see fit.hpp for formulas.
+
+using pyspectra::Index;
+using pyspectra::powerlaw::detail::ScanInput;
+using pyspectra::powerlaw::detail::ScanResult;
+
+// Two probes bound the deviation between them in exact arithmetic; rounding moves each side by a
+// few ulps of one. A stretch is skipped only if its bound is below the best by more than this.
+constexpr double kSlack = 1e-13;
+
+// The candidate under test: where its tail starts, and the constants of its two curves.
+struct Candidate {
+  Index i, n;
+  double log_xmin, beta, inv_m;
+};
+
+static inline vd model_cdf(const Candidate& c, vd log_x) {
+  return splat(1.0) - exp_nonpositive((splat(c.log_xmin) - log_x) * splat(c.beta));
+}
+
+// max |F_j - E_j| over j in [begin, end)
+static inline double deviation(const Candidate& c, const double* log_x, Index begin, Index end) {
+  vd worst = splat(0.0);
+  vd rank = splat((double)(begin - c.i)) + iota();
+  Index j = begin;
+  for (; j + kLanes <= end; j += kLanes) {
+    worst = max(worst, abs(model_cdf(c, load(log_x + j)) - rank * splat(c.inv_m)));
+    rank += splat((double)kLanes);
+  }
+  double result = reduce_max(worst);
+  if (j < end) {  // the rest: repeat the last point in the lanes that are left over
+    vd x, r;
+    for (int l = 0; l < kLanes; ++l) {
+      const Index at = j + l < end ? j + l : end - 1;
+      x[l] = log_x[at];
+      r[l] = (double)(at - c.i);
+    }
+    const double rest = reduce_max(abs(model_cdf(c, x) - r * splat(c.inv_m)));
+    result = rest > result ? rest : result;
+  }
+  return result;
+}
+
+static double distance(const double* log_x, Index i, Index n, double log_xmin, double beta) {
+  const Candidate c{i, n, log_xmin, beta, 1.0 / (double)(n - i)};
+  return deviation(c, log_x, i, n);
+}
+
+// Points where earlier candidates deviated most: the likeliest places to rule the next one out.
+constexpr int kHot = 8 > kLanes ? 8 : kLanes;
+struct HotPoints {
+  Index at[kHot];
+  int next;
+
+  void add(Index j) {
+    at[next] = j;
+    next = (next + 1) % kHot;
+  }
+};
+
+// max |F_j - E_j| over the hot points of candidate c (those before its tail count as its start)
+static inline double hot_deviation(const Candidate& c, const double* log_x, const HotPoints& hot) {
+  vd worst = splat(0.0);
+  for (int h = 0; h < kHot; h += kLanes) {
+    vd x, r;
+    for (int l = 0; l < kLanes; ++l) {
+      const Index at = hot.at[h + l] > c.i ? hot.at[h + l] : c.i;
+      x[l] = log_x[at];
+      r[l] = (double)(at - c.i);
+    }
+    worst = max(worst, abs(model_cdf(c, x) - r * splat(c.inv_m)));
+  }
+  return reduce_max(worst);
+}
+
+// Where in [begin, end) the deviation is largest.
+static Index locate(const Candidate& c, const double* log_x, Index begin, Index end) {
+  Index where = begin;
+  double worst = -1.0;
+  for (Index j = begin; j < end; ++j) {
+    const double d = deviation(c, log_x, j, j + 1);
+    if (d > worst) {
+      worst = d;
+      where = j;
+    }
+  }
+  return where;
+}
+
+// D of candidate c, or some value above `best` as soon as it is known to exceed it.
+static double bounded_distance(const ScanInput& in, const Candidate& c, double best,
+                               HotPoints& hot) {
+  {
+    const double d = hot_deviation(c, in.log_x, hot);
+    if (d > best) return d;
+  }
+
+  // Probes: every stride-th point after i, and the ends. scratch keeps F at each.
+  const Index first = c.i / in.stride + 1;                // probe[first] is the first probe after i
+  const Index count = (c.n - 1) / in.stride - first + 1;  // may be <= 0
+  const double step = (double)in.stride * c.inv_m;
+  const double offset = (double)(first * in.stride - c.i) * c.inv_m;
+  double lower = 0.0;
+  for (Index k = 0; k < count; k += kLanes) {
+    vd x = splat(in.probe[first + count - 1]);
+    vd rank = splat((double)(count - 1));
+    if (k + kLanes <= count) {
+      x = load(in.probe + first + k);
+      rank = splat((double)k) + iota();
+    } else {
+      for (int l = 0; k + l < count; ++l) {
+        x[l] = in.probe[first + k + l];
+        rank[l] = (double)(k + l);
+      }
+    }
+    const vd F = model_cdf(c, x);
+    store(in.scratch + k, F);
+    const vd d = abs(F - (splat(offset) + rank * splat(step)));
+    const double worst = reduce_max(d);
+    if (worst > lower) {
+      lower = worst;
+      if (lower > best + kSlack) {
+        // Probe ranks are (offset + k step), a rounding away from (j - i) inv_m: slack as above.
+        int lane = 0;
+        for (int l = 1; l < kLanes; ++l) lane = d[l] > d[lane] ? l : lane;
+        Index at = k + lane < count ? k + lane : count - 1;
+        hot.add((first + at) * in.stride);
+        return lower;
+      }
+    }
+  }
+
+  // Exact values: stretches between probes, those whose bound leaves room for the maximum. The
+  // maximum so far starts from the probes less the slack, and is met again exactly below.
+  double exact = 0.0;
+  const double floor = lower - kSlack;
+  Index begin = c.i;
+  double F_begin = 0.0;
+  for (Index k = 0; k <= count; ++k) {
+    const Index end = k < count ? (first + k) * in.stride + 1 : c.n;
+    if (begin >= end) break;
+    const double F_end = k < count ? in.scratch[k] : 1.0;
+    const double E_begin = (double)(begin - c.i) * c.inv_m;
+    const double E_end = (double)(end - 1 - c.i) * c.inv_m;
+    const double above = F_end - E_begin, below = E_end - F_begin;
+    const double upper = (above > below ? above : below) + kSlack;
+    const double known = exact > floor ? exact : floor;
+    if (upper > known) {
+      const double d = deviation(c, in.log_x, begin, end);
+      if (d > exact) {
+        exact = d;
+        if (exact > best) {
+          hot.add(locate(c, in.log_x, begin, end));
+          return exact;
+        }
+      }
+    }
+    F_begin = F_end;
+    begin = end - 1;
+    if (k == count) break;
+  }
+  return exact;
+}
+
+static ScanResult scan(const ScanInput& in) {
+  ScanResult result{-1, 0.0};
+  const Index last = in.n - (in.min_tail > 2 ? in.min_tail : 2);  // the last candidate
+  double best = 1.0;  // an invalid candidate counts as D = 1, so nothing above 1 is wanted
+  HotPoints hot;
+  hot.next = 0;
+  for (int h = 0; h < kHot; ++h) hot.at[h] = (in.n - 1) * (h + 1) / kHot;
+
+  const auto consider = [&](Index i) {
+    if (!(in.tail_sum[i] > 1e-12)) return;
+    const double m = (double)(in.n - i);
+    const double beta = (m - in.correction) / in.tail_sum[i];
+    if (!(beta > 0.0)) return;
+    const Candidate c{i, in.n, in.log_x[i], beta, 1.0 / m};
+    const double d = bounded_distance(in, c, best, hot);
+    if (d < best || result.index < 0 ? d <= best : (d == best && i < result.index)) {
+      best = d;
+      result.index = i;
+      result.D = d;
+    }
+  };
+  // A sparse first pass finds a good bound; the second pass is then mostly a glance at hot points.
+  const Index sparse = last / 32 + 1;
+  for (Index i = 0; i <= last; i += sparse) consider(i);
+  for (Index i = 0; i <= last; ++i)
+    if (i % sparse != 0) consider(i);
+  return result;
+}
