@@ -44,19 +44,21 @@ std::vector<double*> outputs(std::vector<Array>& arrays) {
   return out;
 }
 
-std::vector<Array> gram(const std::vector<py::array>& X, int dtype) {
+// Lower triangles in column-major order go to `out[k]`, M x M with unit row stride.
+void gram(const std::vector<py::array>& X, int dtype, std::vector<py::array_t<double>> out) {
   const auto in = views(X, dtype);
-  std::vector<Array> result;
-  for (const auto& x : in) {
-    const Index M = std::min(x.rows, x.cols);
-    result.emplace_back(std::vector<py::ssize_t>{M, M});
+  PS_REQUIRE(in.size() == out.size(), "gram: one output a matrix is needed");
+  std::vector<double*> data;
+  for (std::size_t k = 0; k < in.size(); ++k) {
+    const Index M = std::min(in[k].rows, in[k].cols);
+    const auto item = static_cast<py::ssize_t>(sizeof(double));
+    PS_REQUIRE(out[k].ndim() == 2 && out[k].shape(0) == M && out[k].shape(1) == M &&
+                   (M < 2 || (out[k].strides(0) == item && out[k].strides(1) == M * item)),
+               "gram: outputs must be (M, M) in Fortran order");
+    data.push_back(out[k].mutable_data());
   }
-  const auto out = outputs(result);
-  {
-    py::gil_scoped_release unlocked;
-    linalg::gram_batch(in, out);
-  }
-  return result;
+  py::gil_scoped_release unlocked;
+  linalg::gram_batch(in, data);
 }
 
 py::tuple eigvals(const std::vector<py::array>& A) {
@@ -100,7 +102,7 @@ void bind_linalg(py::module_& m) {
         load_table<float>(capi, "s");
       },
       py::arg("capi"), "Fill the LAPACK table from scipy.linalg.cython_lapack.__pyx_capi__.");
-  m.def("gram", &gram, py::arg("X"), py::arg("dtype"));
+  m.def("gram", &gram, py::arg("X"), py::arg("dtype"), py::arg("out").noconvert());
   m.def("eigvals", &eigvals, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));
 }

@@ -51,25 +51,31 @@ class Pool {
   int workers() const { return static_cast<int>(threads_.size()); }
 
   void run(Index count, const std::function<void(Index)>& body) {
-    body_ = &body;
-    count_ = count;
-    next_.store(0);
-    error_ = nullptr;
-    pending_.store(workers());
     {
       std::lock_guard<std::mutex> lock(mutex_);
+      body_ = &body;
+      count_ = count;
+      next_.store(0);
+      error_ = nullptr;
+      open_ = true;
       generation_.fetch_add(1);
     }
     wake_.notify_all();
     inside_pool = true;
     drain();
     inside_pool = false;
-    for (int spin = 0; pending_.load() != 0; ++spin) {
+    // A worker that has not arrived by now finds the job closed: the caller waits only for those
+    // that are at work, never for one to wake up.
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      open_ = false;
+    }
+    for (int spin = 0; active_.load() != 0; ++spin) {
       if (spin < kSpins) {
         cpu_relax();
       } else {
         std::unique_lock<std::mutex> lock(mutex_);
-        done_.wait(lock, [this] { return pending_.load() == 0; });
+        done_.wait(lock, [this] { return active_.load() == 0; });
       }
     }
     if (error_) std::rethrow_exception(error_);
@@ -93,14 +99,16 @@ class Pool {
     long seen = 0;
     while (true) {
       for (int spin = 0; spin < kSpins && generation_.load() == seen; ++spin) cpu_relax();
-      if (generation_.load() == seen) {
+      {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [&] { return generation_.load() != seen; });
+        seen = generation_.load();
+        if (stop_) return;
+        if (!open_) continue;
+        active_.fetch_add(1);
       }
-      seen = generation_.load();
-      if (stop_) return;
       drain();
-      if (pending_.fetch_sub(1) == 1) {
+      if (active_.fetch_sub(1) == 1) {
         std::lock_guard<std::mutex> lock(mutex_);
         done_.notify_all();
       }
@@ -111,12 +119,12 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::atomic<long> generation_{0};
-  std::atomic<int> pending_{0};
+  std::atomic<int> active_{0};
   std::atomic<Index> next_{0};
   const std::function<void(Index)>* body_ = nullptr;
   Index count_ = 0;
   std::exception_ptr error_;
-  bool stop_ = false;
+  bool open_ = false, stop_ = false;
 };
 
 int initial_threads() {

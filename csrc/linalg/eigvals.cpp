@@ -1,7 +1,9 @@
 #include "linalg/eigvals.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 
@@ -24,6 +26,34 @@ struct Reduced {
   Status status = Status::ok;
 };
 
+// The lower triangle of A, column-major with n rows. Blocks of columns, so that a row-major A is
+// also read a cache line at a time.
+void copy_lower(const SymmetricView& A, double* out) {
+  constexpr Index kBlock = 8;
+  for (Index j0 = 0; j0 < A.n; j0 += kBlock) {
+    const Index j1 = std::min(A.n, j0 + kBlock);
+    if (A.row_stride == 1) {
+      for (Index j = j0; j < j1; ++j)
+        std::copy_n(A.data + j + j * A.col_stride, A.n - j, out + j * A.n + j);
+    } else {
+      for (Index i = j0; i < A.n; ++i)
+        for (Index j = j0; j < std::min(i + 1, j1); ++j)
+          out[j * A.n + i] = A.data[i * A.row_stride + j * A.col_stride];
+    }
+  }
+}
+
+// max |a| over the lower triangle; infinity or NaN where there is one. Magnitudes compare as
+// integers, where NaN is above everything, and a maximum of integers vectorises.
+double largest_magnitude(const double* a, Index n) {
+  constexpr std::uint64_t kMagnitude = ~(std::uint64_t{1} << 63);
+  std::uint64_t largest = 0;
+  for (Index j = 0; j < n; ++j)
+    for (Index i = j; i < n; ++i)
+      largest = std::max(largest, std::bit_cast<std::uint64_t>(a[j * n + i]) & kMagnitude);
+  return std::bit_cast<double>(largest);
+}
+
 Reduced reduce(const SymmetricView& A) {
   Reduced out;
   lapack_int n = static_cast<lapack_int>(A.n);
@@ -32,16 +62,9 @@ Reduced reduce(const SymmetricView& A) {
   if (n == 0) return out;
   thread_local std::vector<double> a, tau, work;  // reused: a batch allocates once a thread
   a.resize(A.n * A.n);
-  double largest = 0.0;
-  bool finite = true;
-  for (Index j = 0; j < A.n; ++j)
-    for (Index i = j; i < A.n; ++i) {
-      const double v = A.data[i * A.row_stride + j * A.col_stride];
-      a[j * A.n + i] = v;
-      finite = finite && std::isfinite(v);
-      largest = std::max(largest, std::abs(v));
-    }
-  if (!finite) {
+  copy_lower(A, a.data());
+  const double largest = largest_magnitude(a.data(), A.n);
+  if (!(largest <= std::numeric_limits<double>::max())) {
     out.status = Status::not_finite;
     return out;
   }

@@ -48,24 +48,29 @@ void gram_one(const MatrixView& X, double* out, const detail::Kernels& kernels) 
 
   for (Index begin = 0; begin < N; begin += slab) {
     const Index end = std::min(N, begin + slab);
-    const detail::PackTask task{X.data,
-                                X.dtype,
-                                tall ? X.row_stride : X.col_stride,
-                                tall ? X.col_stride : X.row_stride,
-                                M,
-                                begin,
-                                end,
-                                packed.get()};
-    parallel_for(panels, [&](Index p) { kernels.pack(task, p); });
+    const detail::Slab part{X.data,
+                            X.dtype,
+                            tall ? X.row_stride : X.col_stride,
+                            tall ? X.col_stride : X.row_stride,
+                            M,
+                            begin,
+                            end,
+                            packed.get()};
+    const Index rows = end - begin;
+    if (part.short_stride == 1) {
+      constexpr Index kChunk = 32;  // rows a task
+      parallel_for((rows + kChunk - 1) / kChunk, [&](Index t) {
+        kernels.pack(part, t * kChunk, std::min(rows, (t + 1) * kChunk), 0, panels);
+      });
+    } else {
+      parallel_for(panels, [&](Index p) { kernels.pack(part, 0, rows, p, p + 1); });
+    }
     parallel_for(panels * (panels + 1) / 2, [&](Index t) {
       Index jp = 0;  // the t-th tile of the lower triangle, column by column
       for (Index height = panels; t >= height; t -= height--) ++jp;
-      kernels.tile(packed.get(), end - begin, M, jp + t, jp, out);
+      kernels.tile(packed.get(), rows, M, jp + t, jp, out);
     });
   }
-  // Tiles lie in the lower triangle of the column-major matrix; mirror it.
-  for (Index j = 0; j < M; ++j)
-    for (Index i = j + 1; i < M; ++i) out[i * M + j] = out[j * M + i];
 }
 
 }  // namespace

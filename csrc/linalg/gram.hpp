@@ -27,7 +27,7 @@ namespace detail {
 
 // One slab: rows [begin, end) along the long side of a matrix whose short side has M entries,
 // packed as [panel][row][kPanel] with columns past M zero.
-struct PackTask {
+struct Slab {
   const void* data;
   DType dtype;
   Index long_stride, short_stride;
@@ -38,7 +38,8 @@ struct PackTask {
 
 struct Kernels {
   Index panel;  // columns a panel
-  void (*pack)(const PackTask& task, Index panel_index);
+  // Packs a part of the slab: panels [p0, p1) of rows [k0, k1), both counted within the slab.
+  void (*pack)(const Slab& slab, Index k0, Index k1, Index p0, Index p1);
   // out(i, j) += sum over rows of X(row, i) X(row, j) for the tile of panels (ip, jp), ip >= jp
   void (*tile)(const double* packed, Index rows, Index M, Index ip, Index jp, double* out);
 };

@@ -5,7 +5,7 @@
 
 using pyspectra::DType;
 using pyspectra::Index;
-using pyspectra::linalg::detail::PackTask;
+using pyspectra::linalg::detail::Slab;
 
 constexpr int kPanel = kLanes * kVectors;
 static_assert(kPanel % kColumns == 0);
@@ -22,39 +22,54 @@ static inline double widen(Half x) { return (double)float16_to_float(x.bits); }
 static inline double widen(BFloat x) { return (double)bfloat16_to_float(x.bits); }
 
 template <typename T>
-static void pack_panel(const PackTask& t, Index panel_index) {
-  const Index rows = t.end - t.begin;
-  const Index first = panel_index * kPanel;
-  const int width = (int)(t.M - first < kPanel ? t.M - first : kPanel);
-  double* out = t.packed + panel_index * rows * kPanel;
-  const T* in = (const T*)t.data + t.begin * t.long_stride + first * t.short_stride;
-  if (t.short_stride == 1 && width == kPanel) {  // a row of the panel is contiguous
-    for (Index k = 0; k < rows; ++k)
-      for (int c = 0; c < kPanel; ++c) out[k * kPanel + c] = widen(in[k * t.long_stride + c]);
+static void pack_part(const Slab& s, Index k0, Index k1, Index p0, Index p1) {
+  const Index rows = s.end - s.begin;
+  const T* const in = (const T*)s.data + s.begin * s.long_stride;
+  if (s.short_stride == 1) {
+    // Rows are contiguous: read them whole, one after the other, and deal them out to the panels.
+    for (Index k = k0; k < k1; ++k) {
+      const T* row = in + k * s.long_stride;
+      for (Index p = p0; p < p1; ++p) {
+        double* out = s.packed + (p * rows + k) * kPanel;
+        const T* from = row + p * kPanel;
+        if ((p + 1) * kPanel <= s.M) {
+          for (int c = 0; c < kPanel; ++c) out[c] = widen(from[c]);
+        } else {
+          const int width = (int)(s.M - p * kPanel);
+          for (int c = 0; c < width; ++c) out[c] = widen(from[c]);
+          for (int c = width; c < kPanel; ++c) out[c] = 0.0;
+        }
+      }
+    }
     return;
   }
   // Otherwise a transposition: short runs down each column keep both sides in cache.
-  constexpr Index kRun = 16;
-  for (Index k0 = 0; k0 < rows; k0 += kRun) {
-    const Index k1 = k0 + kRun < rows ? k0 + kRun : rows;
-    for (int c = 0; c < width; ++c)
-      for (Index k = k0; k < k1; ++k)
-        out[k * kPanel + c] = widen(in[k * t.long_stride + c * t.short_stride]);
-    for (int c = width; c < kPanel; ++c)
-      for (Index k = k0; k < k1; ++k) out[k * kPanel + c] = 0.0;
+  constexpr Index kRun = 64;
+  for (Index p = p0; p < p1; ++p) {
+    const Index first = p * kPanel;
+    const int width = (int)(s.M - first < kPanel ? s.M - first : kPanel);
+    double* out = s.packed + p * rows * kPanel;
+    for (Index r0 = k0; r0 < k1; r0 += kRun) {
+      const Index r1 = r0 + kRun < k1 ? r0 + kRun : k1;
+      for (int c = 0; c < width; ++c)
+        for (Index k = r0; k < r1; ++k)
+          out[k * kPanel + c] = widen(in[k * s.long_stride + (first + c) * s.short_stride]);
+      for (int c = width; c < kPanel; ++c)
+        for (Index k = r0; k < r1; ++k) out[k * kPanel + c] = 0.0;
+    }
   }
 }
 
-static void pack(const PackTask& task, Index panel_index) {
-  switch (task.dtype) {
+static void pack(const Slab& s, Index k0, Index k1, Index p0, Index p1) {
+  switch (s.dtype) {
     case DType::float16:
-      return pack_panel<Half>(task, panel_index);
+      return pack_part<Half>(s, k0, k1, p0, p1);
     case DType::bfloat16:
-      return pack_panel<BFloat>(task, panel_index);
+      return pack_part<BFloat>(s, k0, k1, p0, p1);
     case DType::float32:
-      return pack_panel<float>(task, panel_index);
+      return pack_part<float>(s, k0, k1, p0, p1);
     case DType::float64:
-      return pack_panel<double>(task, panel_index);
+      return pack_part<double>(s, k0, k1, p0, p1);
   }
 }
 

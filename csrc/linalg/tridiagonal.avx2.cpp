@@ -7,6 +7,6 @@ constexpr int kLanes = 4;
 #include "linalg/tridiagonal.inl.hpp"
 }  // namespace
 
-TridiagonalKernels tridiagonal_avx2() { return {kWide, ql}; }
+TridiagonalKernels tridiagonal_avx2() { return {kLanes, kMaxGroups, ql}; }
 
 }  // namespace pyspectra::linalg::detail

@@ -7,6 +7,6 @@ constexpr int kLanes = 8;
 #include "linalg/tridiagonal.inl.hpp"
 }  // namespace
 
-TridiagonalKernels tridiagonal_avx512() { return {kWide, ql}; }
+TridiagonalKernels tridiagonal_avx512() { return {kLanes, kMaxGroups, ql}; }
 
 }  // namespace pyspectra::linalg::detail

@@ -7,6 +7,6 @@ constexpr int kLanes = 2;
 #include "linalg/tridiagonal.inl.hpp"
 }  // namespace
 
-TridiagonalKernels tridiagonal_baseline() { return {kWide, ql}; }
+TridiagonalKernels tridiagonal_baseline() { return {kLanes, kMaxGroups, ql}; }
 
 }  // namespace pyspectra::linalg::detail

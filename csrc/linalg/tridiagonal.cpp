@@ -34,7 +34,9 @@ int exponent_of(const Tridiagonal& t) {
 
 void solve_group(std::span<const Tridiagonal> all, std::span<const Index> group,
                  const detail::TridiagonalKernels& kernels, std::vector<Status>& status) {
-  const Index lanes = kernels.lanes;
+  const Index size = static_cast<Index>(group.size());
+  const Index groups = size <= kernels.lanes ? 1 : kernels.max_groups;
+  const Index lanes = kernels.lanes * groups;
   Index rows = 0;
   for (Index k : group) rows = std::max(rows, all[k].n);
   // One row more than the longest: the deflation test looks one row ahead.
@@ -42,7 +44,7 @@ void solve_group(std::span<const Tridiagonal> all, std::span<const Index> group,
   std::vector<Index> n(lanes, 0);
   std::vector<int> exponent(lanes, 0);
   const std::unique_ptr<bool[]> failed(new bool[lanes]());
-  for (Index lane = 0; lane < static_cast<Index>(group.size()); ++lane) {
+  for (Index lane = 0; lane < size; ++lane) {
     const Tridiagonal& t = all[group[lane]];
     n[lane] = t.n;
     if (t.n == 0) continue;
@@ -56,8 +58,8 @@ void solve_group(std::span<const Tridiagonal> all, std::span<const Index> group,
       e2[i * lanes + lane] = e * e;
     }
   }
-  kernels.ql(d.data(), e2.data(), n.data(), rows, failed.get());
-  for (Index lane = 0; lane < static_cast<Index>(group.size()); ++lane) {
+  kernels.ql(groups, d.data(), e2.data(), n.data(), rows, failed.get());
+  for (Index lane = 0; lane < size; ++lane) {
     const Tridiagonal& t = all[group[lane]];
     for (Index i = 0; i < t.n; ++i) t.d[i] = std::ldexp(d[i * lanes + lane], exponent[lane]);
     std::sort(t.d, t.d + t.n);
@@ -78,7 +80,7 @@ std::vector<Status> tridiagonal_eigvals(std::span<const Tridiagonal> matrices) {
   const Index count = static_cast<Index>(order.size());
   // As many full groups as there are, but at least one a thread.
   const Index share = (count + num_threads() - 1) / num_threads();
-  const Index width = std::max(Index{1}, std::min(kernels.lanes, share));
+  const Index width = std::max(Index{1}, std::min(kernels.lanes * kernels.max_groups, share));
   parallel_for((count + width - 1) / width, [&](Index g) {
     const Index begin = g * width, size = std::min(width, count - begin);
     solve_group(matrices, std::span<const Index>(order).subspan(begin, size), kernels, status);

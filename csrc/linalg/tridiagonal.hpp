@@ -2,7 +2,7 @@
 //
 // The square-root-free QL iteration of Pal, Walker and Kahan (Parlett, The Symmetric Eigenvalue
 // Problem, 8.15; the algorithm of LAPACK's xSTERF). Its recurrence is a chain of divisions, so one
-// matrix leaves most of a processor idle; a lane each for 2 * kLanes matrices fills it. Lanes
+// matrix leaves most of a processor idle; a lane each for up to 2 kLanes matrices fills it. Lanes
 // advance on their own: each has its own window [l, m], its own shifts and deflations, and masks
 // keep a lane still where another works. A lane's result therefore does not depend on what shares
 // its group.
@@ -30,12 +30,13 @@ std::vector<Status> tridiagonal_eigvals(std::span<const Tridiagonal> matrices);
 
 namespace detail {
 
-// `d` and `e2` hold entry i of lane k at [i * lanes + k]; e2 is the square of the off-diagonal, and
-// e2 of a lane's last entry is zero. `rows` bounds every n[k]. failed[k] is set where lane k did
-// not converge.
+// With `groups` (1 or max_groups) vectors of `lanes` doubles side by side, `d` and `e2` hold entry
+// i of matrix k at [i * groups * lanes + k]; e2 is the square of the off-diagonal, zero in a
+// matrix's last entry. `rows` bounds every n[k]; d and e2 have one row more. failed[k]: k did not
+// converge.
 struct TridiagonalKernels {
-  Index lanes;
-  void (*ql)(double* d, double* e2, const Index* n, Index rows, bool* failed);
+  Index lanes, max_groups;
+  void (*ql)(Index groups, double* d, double* e2, const Index* n, Index rows, bool* failed);
 };
 
 TridiagonalKernels tridiagonal_baseline();

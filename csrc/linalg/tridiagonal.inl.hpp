@@ -4,8 +4,7 @@
 
 using pyspectra::Index;
 
-constexpr int kGroups = 2;
-constexpr int kWide = kLanes * kGroups;
+constexpr int kMaxGroups = 2;
 constexpr double kEps2 = 0x1p-106;  // the unit roundoff 2^-53, squared
 
 static inline vd root(vd x) {
@@ -22,6 +21,7 @@ struct Group {
 
 // Moves l past every eigenvalue that stands alone and finds the end m of the block that starts at
 // l.
+template <int kWide>
 static inline void deflate(Group& g, const double* d, const double* e2, Index offset) {
   vi open = g.l < g.hi;  // a lane is done when its last row stands alone
   g.sweeping = vi{};
@@ -44,6 +44,7 @@ static inline void deflate(Group& g, const double* d, const double* e2, Index of
   }
 }
 
+template <int kWide>
 static inline void choose_shift(Group& g, const double* d, const double* e2, Index offset) {
   vd top{}, next{}, square = splat(1.0);
   for (int k = 0; k < kLanes; ++k) {
@@ -65,6 +66,7 @@ static inline void choose_shift(Group& g, const double* d, const double* e2, Ind
   g.gamma = vd{};
 }
 
+template <int kWide>
 static inline void step(Group& g, double* d, double* e2, Index i, Index offset) {
   const vi row = splat_i(i);
   const vi live = g.sweeping & (row >= g.l) & (row < g.m);
@@ -93,6 +95,7 @@ static inline void step(Group& g, double* d, double* e2, Index i, Index offset) 
   g.s = live ? s : g.s;
 }
 
+template <int kWide>
 static inline void finish(const Group& g, double* d, double* e2, Index offset) {
   const vd top = g.sigma + g.gamma, square = g.s * g.p;
   for (int k = 0; k < kLanes; ++k) {
@@ -103,7 +106,9 @@ static inline void finish(const Group& g, double* d, double* e2, Index offset) {
   }
 }
 
-static void ql(double* d, double* e2, const Index* n, Index rows, bool* failed) {
+template <int kGroups>
+static void ql_groups(double* d, double* e2, const Index* n, Index rows, bool* failed) {
+  constexpr int kWide = kLanes * kGroups;
   Group groups[kGroups];
   for (int q = 0; q < kGroups; ++q) {
     groups[q].l = groups[q].m = vi{};
@@ -113,8 +118,8 @@ static void ql(double* d, double* e2, const Index* n, Index rows, bool* failed) 
     Index low = rows, high = -1;
     for (int q = 0; q < kGroups; ++q) {
       Group& g = groups[q];
-      deflate(g, d, e2, q * kLanes);
-      choose_shift(g, d, e2, q * kLanes);
+      deflate<kWide>(g, d, e2, q * kLanes);
+      choose_shift<kWide>(g, d, e2, q * kLanes);
       for (int k = 0; k < kLanes; ++k) {
         if (!g.sweeping[k]) continue;
         low = g.l[k] < low ? g.l[k] : low;
@@ -124,10 +129,17 @@ static void ql(double* d, double* e2, const Index* n, Index rows, bool* failed) 
     if (high < 0) break;
     for (Index i = high - 1; i >= low; --i) {
 #pragma GCC unroll 2
-      for (int q = 0; q < kGroups; ++q) step(groups[q], d, e2, i, q * kLanes);
+      for (int q = 0; q < kGroups; ++q) step<kWide>(groups[q], d, e2, i, q * kLanes);
     }
-    for (int q = 0; q < kGroups; ++q) finish(groups[q], d, e2, q * kLanes);
+    for (int q = 0; q < kGroups; ++q) finish<kWide>(groups[q], d, e2, q * kLanes);
   }
   for (int q = 0; q < kGroups; ++q)
     for (int k = 0; k < kLanes; ++k) failed[q * kLanes + k] = groups[q].l[k] < groups[q].hi[k];
+}
+
+static void ql(Index groups, double* d, double* e2, const Index* n, Index rows, bool* failed) {
+  if (groups == 1)
+    ql_groups<1>(d, e2, n, rows, failed);
+  else
+    ql_groups<kMaxGroups>(d, e2, n, rows, failed);
 }

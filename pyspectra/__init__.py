@@ -1,0 +1,49 @@
+"""pyspectra: a spectral analysis engine for neural networks.
+
+``import pyspectra as ps`` is light: torch, pandas and matplotlib load on first use.
+"""
+
+from pyspectra.config import get_num_threads, set_num_threads, show_config
+from pyspectra.diagnostics.analyze import analyze
+from pyspectra.diagnostics.report import LayerReport, Report
+from pyspectra.diagnostics.verdicts import Verdict
+from pyspectra.errors import (
+    ConvergenceError,
+    CudaError,
+    DeviceError,
+    FormatError,
+    MissingDependencyError,
+    PyspectraError,
+)
+from pyspectra.ops import build_info as _build_info
+from pyspectra.spectra.esd import eigvals, esd
+from pyspectra.spectra.powerlaw import fit_powerlaw, fit_powerlaw_batch
+from pyspectra.types import ESD, PowerLawFit, Status
+from pyspectra.weights import WeightSource, open_weights
+
+__version__: str = _build_info()["version"]
+
+__all__ = [
+    "ESD",
+    "ConvergenceError",
+    "CudaError",
+    "DeviceError",
+    "FormatError",
+    "LayerReport",
+    "MissingDependencyError",
+    "PowerLawFit",
+    "PyspectraError",
+    "Report",
+    "Status",
+    "Verdict",
+    "WeightSource",
+    "analyze",
+    "eigvals",
+    "esd",
+    "fit_powerlaw",
+    "fit_powerlaw_batch",
+    "get_num_threads",
+    "open_weights",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,368 @@
+"""The one module that knows tensor libraries.
+
+Everything that enters the package as "an array" passes through :func:`as_host`, which hands on a
+:class:`HostArray`: numpy memory with any strides plus the name of its floating-point type.
+torch is looked up in ``sys.modules`` and never imported on behalf of a caller who only asks
+whether an object is a tensor: an object cannot be one before its library is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pyspectra.errors import missing_dependency
+
+__all__ = [
+    "FLOAT_DTYPES",
+    "ArrayInfo",
+    "HostArray",
+    "array_info",
+    "as_host",
+    "is_torch_module",
+    "is_torch_tensor",
+    "require_torch",
+]
+
+FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
+"""Element types that kernels read."""
+
+# numpy has no bfloat16: its bit patterns travel as uint16.
+_STORAGE: Final[dict[str, np.dtype[Any]]] = {
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(np.uint16),
+    "float32": np.dtype(np.float32),
+    "float64": np.dtype(np.float64),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class HostArray:
+    """Floating-point data in host memory.
+
+    Parameters
+    ----------
+    data : numpy.ndarray
+        The elements, any shape and any strides, native byte order. For ``"bfloat16"`` a
+        ``uint16`` array of bit patterns; otherwise an array of the type that `dtype` names.
+    dtype : str
+        One of ``"float16"``, ``"bfloat16"``, ``"float32"``, ``"float64"``.
+
+    Raises
+    ------
+    TypeError
+        If `dtype` is not one of these, or `data` does not hold it.
+    """
+
+    data: npt.NDArray[Any]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        storage = _STORAGE.get(self.dtype)
+        if storage is None:
+            raise TypeError(
+                f"HostArray: 'dtype' must be one of {', '.join(FLOAT_DTYPES)}, got {self.dtype!r}."
+            )
+        if self.data.dtype != storage:
+            raise TypeError(
+                f"HostArray: 'data' must hold {storage} for dtype {self.dtype}, "
+                f"got {self.data.dtype}."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.data.ndim
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements (not of the memory spanned by a strided view)."""
+        return self.data.nbytes
+
+    def view(self, index: Any) -> HostArray:
+        """Index without copying.
+
+        Parameters
+        ----------
+        index : int, slice, Ellipsis or tuple of these
+            A basic numpy index.
+
+        Returns
+        -------
+        HostArray
+            Shares memory with this array.
+        """
+        return HostArray(np.asarray(self.data[index]), self.dtype)
+
+    def to_float64(self) -> npt.NDArray[np.float64]:
+        """Convert exactly to float64 (a copy; meant for small arrays and tests).
+
+        Returns
+        -------
+        numpy.ndarray
+            float64, same shape. Every supported type embeds exactly in float64.
+        """
+        if self.dtype == "bfloat16":
+            # bfloat16 is the upper half of float32, so that shifting restores the value.
+            bits = self.data.astype(np.uint32) << np.uint32(16)
+            return np.asarray(bits).view(np.float32).astype(np.float64)
+        return self.data.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    """What is known about an array without touching its elements.
+
+    Attributes
+    ----------
+    shape : tuple of int or None
+        None where the library has not decided it (lazily initialised parameters).
+    dtype : str
+        Name of the element type as its library spells it, e.g. ``"int8"``.
+    identity : hashable or None
+        Equal for two arrays that are the same view of the same memory; None when unknown.
+    problem : str or None
+        Why the data cannot be read as floating-point host memory, or None if it can.
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: str
+    identity: Hashable | None = None
+    problem: str | None = None
+
+
+def _loaded_torch() -> Any:
+    torch = sys.modules.get("torch")
+    # A half-imported torch has no Tensor yet.
+    return torch if torch is not None and hasattr(torch, "Tensor") else None
+
+
+def is_torch_tensor(x: object) -> bool:
+    """Tell whether `x` is a torch tensor, without importing torch."""
+    torch = _loaded_torch()
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def is_torch_module(x: object) -> bool:
+    """Tell whether `x` is a ``torch.nn.Module``, without importing torch."""
+    torch = _loaded_torch()
+    nn = getattr(torch, "nn", None)
+    return nn is not None and isinstance(x, nn.Module)
+
+
+def require_torch(purpose: str, *, minimum: tuple[int, int] | None = None) -> Any:
+    """Import torch.
+
+    Parameters
+    ----------
+    purpose : str
+        What needs it, for the message.
+    minimum : (int, int), optional
+        Oldest version that will do.
+
+    Returns
+    -------
+    module
+        torch.
+
+    Raises
+    ------
+    MissingDependencyError
+        If torch is missing or older than `minimum`.
+    """
+    wanted = None if minimum is None else f"{minimum[0]}.{minimum[1]}"
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        raise missing_dependency("torch", purpose, minimum=wanted) from error
+    if minimum is not None:
+        match = re.match(r"(\d+)\.(\d+)", str(getattr(torch, "__version__", "")))
+        if match and (int(match[1]), int(match[2])) < minimum:
+            raise missing_dependency("torch", purpose, minimum=wanted)
+    return torch
+
+
+def _kind_of_dtype(name: str) -> str | None:
+    """Name the family of an element type that is not supported; None if it is supported."""
+    if name in FLOAT_DTYPES:
+        return None
+    if name == "bool":
+        return "boolean"
+    if re.match(r"q?u?int\d", name):
+        return "integer"
+    if name.startswith("complex"):
+        return "complex"
+    return name
+
+
+def _torch_info(x: Any) -> ArrayInfo:
+    torch = _loaded_torch()
+    dtype = str(x.dtype).removeprefix("torch.")
+    names = {c.__name__ for c in type(x).__mro__}
+    if "UninitializedTensorMixin" in names:
+        return ArrayInfo(None, dtype, problem="an uninitialised lazy parameter")
+    if x.is_nested:
+        return ArrayInfo(None, dtype, problem="a nested tensor")
+    shape = tuple(int(n) for n in x.shape)
+    problem = None
+    if "DTensor" in names:
+        problem = "a DTensor (sharded over processes)"
+    elif "FakeTensor" in names or x.device.type == "meta":
+        problem = "a tensor without data (meta device)"
+    elif x.is_quantized:
+        problem = f"a quantised tensor ({dtype})"
+    elif x.layout != torch.strided:
+        problem = f"a sparse tensor (layout {str(x.layout).removeprefix('torch.')})"
+    elif hasattr(x, "__tensor_flatten__"):
+        problem = f"a tensor of subclass {type(x).__name__}"
+    if problem is not None:
+        return ArrayInfo(shape, dtype, problem=problem)
+    identity = None
+    if x.numel() > 0:
+        # state_dict() wraps parameters in fresh objects: the memory is what tied names share.
+        identity = (str(x.device), x.data_ptr(), shape, tuple(x.stride()), dtype)
+    family = _kind_of_dtype(dtype)
+    return ArrayInfo(shape, dtype, identity, None if family is None else f"dtype {dtype}")
+
+
+def _numpy_info(x: npt.NDArray[Any]) -> ArrayInfo:
+    dtype = x.dtype.name
+    problem = None
+    if isinstance(x, np.ma.MaskedArray):
+        problem = "a masked array"
+    elif _kind_of_dtype(dtype) is not None:
+        problem = f"dtype {dtype}"
+    identity = None
+    if x.size > 0:
+        identity = ("numpy", x.__array_interface__["data"][0], x.shape, x.strides, dtype)
+    return ArrayInfo(x.shape, dtype, identity, problem)
+
+
+def array_info(x: object) -> ArrayInfo | None:
+    """Describe an array without reading it.
+
+    Parameters
+    ----------
+    x : object
+        Anything.
+
+    Returns
+    -------
+    ArrayInfo or None
+        None if `x` is neither a torch tensor nor a numpy array.
+    """
+    if is_torch_tensor(x):
+        return _torch_info(x)
+    if isinstance(x, np.ndarray):
+        return _numpy_info(x)
+    return None
+
+
+_HINTS = (
+    ("a DTensor", "gather it first with .full_tensor()."),
+    ("a tensor without data", "load the weights onto a real device first."),
+    ("an uninitialised", "run one forward pass first."),
+    ("a quantised", "dequantise it first with .dequantize()."),
+    ("a sparse", "convert it first with .to_dense()."),
+    ("a nested", "pass its components one at a time."),
+    ("a masked", "fill the masked elements first with .filled()."),
+    ("a tensor of subclass", "convert it to a plain torch.Tensor first."),
+    ("dtype complex", "pass the real and the imaginary part apart."),
+)
+
+
+def _hint(problem: str) -> str:
+    for start, hint in _HINTS:
+        if problem.startswith(start):
+            return hint
+    return f"convert it to {FLOAT_DTYPES[2]} or {FLOAT_DTYPES[3]}."
+
+
+def _reject(function: str, argument: str, got: str) -> TypeError:
+    return TypeError(
+        f"{function}: {argument!r} must be a floating-point array, got {got}. Hint: {_hint(got)}"
+    )
+
+
+def _host_from_torch(x: Any, dtype: str) -> HostArray:
+    torch = _loaded_torch()
+    x = x.detach().cpu().resolve_neg()
+    if dtype == "bfloat16":
+        # Both views keep the strides: source and target have the same item size.
+        return HostArray(x.view(torch.int16).numpy().view(np.uint16), dtype)
+    return HostArray(x.numpy(), dtype)
+
+
+def _host_from_numpy(x: npt.NDArray[Any], dtype: str) -> HostArray:
+    x = np.asarray(x)  # drops subclasses such as np.matrix, whose indexing differs
+    if dtype == "bfloat16":
+        return HostArray(x.view(np.uint16), dtype)
+    if x.dtype != _STORAGE[dtype] or not x.flags.aligned:
+        x = x.astype(_STORAGE[dtype])  # foreign byte order or unaligned memory
+    return HostArray(x, dtype)
+
+
+def as_host(x: object, *, function: str, argument: str) -> HostArray:
+    """Take any floating-point array as host memory, without a copy where possible.
+
+    Parameters
+    ----------
+    x : array_like
+        numpy array (an ``ml_dtypes`` bfloat16 one too), torch tensor on any device, an object
+        with ``__array__``, or numbers in (nested) lists, which become float64.
+    function, argument : str
+        The public function and its argument, for messages.
+
+    Returns
+    -------
+    HostArray
+        Any strides; shares memory with `x` unless a device, byte order or alignment forbids it.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no array, or not a dense floating-point one.
+    ValueError
+        If `x` is a ragged list.
+    """
+    info = array_info(x)
+    if info is None:
+        x = _array_from_like(x, function, argument)
+        info = _numpy_info(x)
+    if info.problem is not None:
+        raise _reject(function, argument, info.problem)
+    if isinstance(x, np.ndarray):
+        return _host_from_numpy(x, info.dtype)
+    return _host_from_torch(x, info.dtype)
+
+
+def _array_from_like(x: object, function: str, argument: str) -> npt.NDArray[Any]:
+    if x is None or isinstance(x, (str, bytes, dict, set)):
+        raise _reject(function, argument, f"an object of type {type(x).__name__}")
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(
+            f"{function}: {argument!r} must be a rectangular array, got nested lists of unequal "
+            "length. Hint: pass one array per matrix."
+        ) from error
+    except (TypeError, RuntimeError) as error:
+        raise _reject(function, argument, f"an object of type {type(x).__name__}") from error
+    if array.dtype == object:
+        raise _reject(function, argument, f"an object of type {type(x).__name__}")
+    # Written-out numbers carry no element type of their own, so that integers are welcome here.
+    if isinstance(x, (list, tuple, int, float)) and array.dtype.kind in "iu":
+        return array.astype(np.float64)
+    return array

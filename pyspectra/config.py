@@ -1,0 +1,83 @@
+"""Settings of the compiled core, and a description of what is running."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, fields
+
+from pyspectra import ops
+
+
+@dataclass(frozen=True)
+class Config:
+    """What this installation consists of; ``str()`` of it is a small table."""
+
+    version: str
+    compiler: str
+    isa: str
+    available_isas: tuple[str, ...]
+    threads: int
+    blas: tuple[str, ...]
+    cuda_built: bool
+    cuda_devices: tuple[str, ...]
+    python: str
+    numpy: str
+    scipy: str
+
+    def __str__(self) -> str:
+        def show(value: object) -> str:
+            if isinstance(value, tuple):
+                return ", ".join(map(str, value)) or "none"
+            return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+        return "\n".join(f"{f.name:<15} {show(getattr(self, f.name))}" for f in fields(self))
+
+
+def show_config() -> Config:
+    """Describe compiler, instruction sets, threads, BLAS and CUDA of this installation.
+
+    Returns
+    -------
+    Config
+        A frozen dataclass; print it for a table.
+    """
+    import numpy as np
+    import scipy
+
+    build = ops.build_info()
+    return Config(
+        version=build["version"],
+        compiler=build["compiler"],
+        isa=ops.get_isa(),
+        available_isas=ops.available_isas(),
+        threads=ops.get_num_threads(),
+        blas=ops.blas_libraries(),
+        cuda_built=build["cuda_built"],
+        cuda_devices=tuple(build["cuda_devices"]),
+        python=platform.python_version(),
+        numpy=np.__version__,
+        scipy=scipy.__version__,
+    )
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads the kernels use (also: environment ``PYSPECTRA_NUM_THREADS``).
+
+    Parameters
+    ----------
+    n : int
+        At least 1. Results do not depend on it.
+
+    Raises
+    ------
+    ValueError
+        If `n` is not a positive integer.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"set_num_threads: 'n' must be a positive integer, got {n!r}.")
+    ops.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """Return how many threads the kernels use."""
+    return ops.get_num_threads()

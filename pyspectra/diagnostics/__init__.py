@@ -1,0 +1,1 @@
+"""Models to judgement: analyse every layer, report, say what it means."""

@@ -1,0 +1,252 @@
+"""What `analyze` returns: frozen values, and the ways out of them (pandas, CSV, JSON)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspectra.diagnostics import columns
+from pyspectra.diagnostics.files import write_text
+from pyspectra.diagnostics.verdicts import Verdict, judge
+from pyspectra.errors import missing_dependency
+from pyspectra.spectra.esd import check_method
+from pyspectra.spectra.powerlaw import check_estimator
+from pyspectra.types import ESD, PowerLawFit, Status
+from pyspectra.weights import SkippedLayer
+
+if TYPE_CHECKING:
+    import pandas
+
+JSON_SCHEMA = "pyspectra.report/1"
+FIX_FINGERS = (None, "clip_xmax")
+
+
+@dataclass(frozen=True)
+class AnalyzeOptions:
+    """The options of `pyspectra.analyze`, checked."""
+
+    layers: Sequence[int | str] | int | str | None = None
+    estimator: str = "ww"
+    detx: bool = False
+    fix_fingers: str | None = None
+    pool: bool = True
+    min_evals: int = 8
+    max_evals: int | None = None
+    method: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_estimator(self.estimator, "analyze")
+        check_method(self.method, "analyze")
+        if self.fix_fingers not in FIX_FINGERS:
+            raise ValueError(
+                f"analyze: 'fix_fingers' must be one of {FIX_FINGERS}, got {self.fix_fingers!r}."
+            )
+        if self.fix_fingers is not None and self.estimator != "ww":
+            raise ValueError(
+                f"analyze: 'fix_fingers' goes with estimator 'ww', got {self.estimator!r}."
+            )
+        for name in ("min_evals", "max_evals"):
+            value = getattr(self, name)
+            if value is None and name == "max_evals":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"analyze: {name!r} must be a positive integer, got {value!r}.")
+        for name in ("detx", "pool"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"analyze: {name!r} must be a bool, got {getattr(self, name)!r}.")
+        for item in self.selection or ():
+            if isinstance(item, bool) or not isinstance(item, int | str):
+                raise TypeError(f"analyze: 'layers' must hold ids or names, got {item!r}.")
+
+    @property
+    def selection(self) -> tuple[int | str, ...] | None:
+        """`layers` as a tuple; None for all."""
+        if self.layers is None:
+            return None
+        return (self.layers,) if isinstance(self.layers, int | str) else tuple(self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "layers": None if self.selection is None else list(self.selection),
+            **{
+                name: getattr(self, name)
+                for name in (
+                    "estimator", "detx", "fix_fingers", "pool", "min_evals", "max_evals", "method"
+                )
+            },
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One row of a report: a layer, or a slice of a convolution with ``pool=False``.
+
+    Attributes
+    ----------
+    layer_id, name, kind, shape, dtype
+        Of the layer, as in `pyspectra.weights.Layer`.
+    slice_id : int or None
+        Which slice; None for a pooled layer.
+    rf : int
+        Number of matrices of the layer (the size of a receptive field).
+    esd : ESD
+    fit : PowerLawFit
+        The fit that counts (after clipping fingers, if asked for).
+    n_tail : int
+        Eigenvalues >= xmin among all of the layer.
+    raw_fit : PowerLawFit or None
+        The fit before fingers were clipped.
+    n_fingers : int or None
+        Eigenvalues clipped, by WeightWatcher's count.
+    metrics : mapping of str to number
+        Every registered metric that was asked for; empty if the spectrum failed.
+    warning : str
+        ``"over-trained"``, ``"under-trained"`` or ``""``.
+    """
+
+    layer_id: int
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    slice_id: int | None
+    rf: int
+    esd: ESD
+    fit: PowerLawFit
+    n_tail: int
+    raw_fit: PowerLawFit | None
+    n_fingers: int | None
+    metrics: Mapping[str, float | int]
+    warning: str
+
+    @property
+    def status(self) -> Status:
+        """Of the spectrum if that failed, else of the fit."""
+        return self.esd.status if self.esd.status is not Status.OK else self.fit.status
+
+    @property
+    def alpha(self) -> float:
+        """Tail exponent; NaN where the fit failed."""
+        return self.fit.alpha
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """The diagnosis of a model.
+
+    Attributes
+    ----------
+    layers : tuple of LayerReport
+    skipped : tuple of SkippedLayer
+        Every tensor that was not analysed, each with its reason.
+    source, format : str
+        What was analysed, and how it was stored.
+    options : AnalyzeOptions
+    """
+
+    layers: tuple[LayerReport, ...]
+    skipped: tuple[SkippedLayer, ...]
+    source: str
+    format: str
+    options: AnalyzeOptions
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The judgement of the whole model, in words."""
+        return judge(self.layers, len(self.skipped))
+
+    def rows(self, dialect: str = "pyspectra") -> list[dict[str, Any]]:
+        """One dict a layer; `dialect` as in `to_pandas`."""
+        return columns.rows(self, dialect)
+
+    def summary(self, dialect: str = "pyspectra") -> dict[str, float]:
+        """Mean of the main metrics over the layers.
+
+        ``"pyspectra"`` leaves failed fits out and counts them in ``n_failed``; ``"weightwatcher"``
+        averages them in as -1, as WeightWatcher does.
+        """
+        return columns.summary(self, dialect)
+
+    def to_pandas(self, dialect: str = "pyspectra") -> pandas.DataFrame:
+        """Return the layers as a pandas DataFrame.
+
+        Parameters
+        ----------
+        dialect : {"pyspectra", "weightwatcher"}
+            ``"weightwatcher"`` gives the columns, names and conventions of WeightWatcher 0.7.7: its
+            ``spectral_norm`` is lambda_max, failed fits are -1, and for convolutions with
+            out < in and an even receptive field N and M are swapped.
+
+        Raises
+        ------
+        MissingDependencyError
+            If pandas is not installed.
+        ValueError
+            If `dialect` is unknown.
+        """
+        rows = self.rows(dialect)
+        try:
+            import pandas
+        except ImportError as error:
+            raise missing_dependency("pandas", "Report.to_pandas", extra="pandas") from error
+        return pandas.DataFrame(rows, columns=columns.names(self, dialect))
+
+    def to_csv(self, path: str | PathLike[str] | None = None, dialect: str = "pyspectra") -> str:
+        """Return the layers as CSV, and write them to `path` if one is given (atomically)."""
+        out = io.StringIO()
+        writer = csv.DictWriter(out, columns.names(self, dialect), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows(dialect))
+        if path is not None:
+            write_text(Path(path), out.getvalue())
+        return out.getvalue()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the eigenvalues, as plain values; NaN and infinity become None."""
+        verdict = self.verdict
+        return _plain(
+            {
+                "schema": JSON_SCHEMA,
+                "source": self.source,
+                "format": self.format,
+                "options": self.options.to_dict(),
+                "verdict": vars(verdict),
+                "summary": self.summary(),
+                "layers": self.rows(),
+                "skipped": [
+                    {"name": s.name, "shape": s.shape, "reason": s.reason} for s in self.skipped
+                ],
+            }
+        )
+
+    def to_json(self, path: str | PathLike[str] | None = None) -> str:
+        """Return `to_dict` as JSON, and write it to `path` if one is given (atomically)."""
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        if path is not None:
+            write_text(Path(path), text)
+        return text
+
+    def __repr__(self) -> str:
+        return (
+            f"<Report of {self.source}: {len(self.layers)} layers, {len(self.skipped)} skipped, "
+            f"{self.verdict.label}>"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

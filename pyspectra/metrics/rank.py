@@ -1,0 +1,58 @@
+"""Ranks and the entropy of a spectrum.
+
+The hard rank counts singular values above ``sigma_max * N * eps``, the tolerance of
+``numpy.linalg.matrix_rank``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyspectra.metrics.registry import Spectrum, metric
+from pyspectra.types import FloatArray
+
+# WeightWatcher's weak rank loss counts eigenvalues below this absolute value.
+WEAK_RANK_TOLERANCE = 1e-6
+# WeightWatcher's entropy adds this to probabilities and to the logarithm of the rank.
+ENTROPY_EPSILON = 1e-10
+
+
+def hard_rank(evals: FloatArray, N: int) -> int:
+    """#(sigma > sigma_max N eps) for ascending squared singular values."""
+    sigma = np.sqrt(evals)
+    return int(np.count_nonzero(sigma > sigma[-1] * N * np.finfo(np.float64).eps))
+
+
+@metric("stable_rank")
+def stable_rank(s: Spectrum) -> float:
+    """Sum of the eigenvalues over the largest."""
+    return float(np.float64(s.norm) / s.lambda_max)
+
+
+@metric("matrix_rank")
+def matrix_rank(s: Spectrum) -> int:
+    """Hard rank of the pooled spectrum."""
+    return hard_rank(s.evals, s.rank_side)
+
+
+@metric("rank_loss")
+def rank_loss(s: Spectrum) -> int:
+    """Sum over the matrices of the layer of size minus hard rank."""
+    return sum(len(e) - hard_rank(e, s.rank_side) for e in s.esd.matrix_evals)
+
+
+@metric("weak_rank_loss")
+def weak_rank_loss(s: Spectrum) -> int:
+    """#(lambda < 1e-6), an absolute tolerance."""
+    return int(np.count_nonzero(s.evals < WEAK_RANK_TOLERANCE))
+
+
+@metric("entropy")
+def entropy(s: Spectrum) -> float:
+    """Shannon entropy of lambda / sum(lambda) over log(rank): 1 is a flat spectrum.
+
+    ``-sum(p ln p) / ln(matrix_rank + e)`` with ``p = lambda / sum(lambda) + e``, e = 1e-10, as
+    WeightWatcher computes it.
+    """
+    p = s.evals / np.float64(s.norm) + ENTROPY_EPSILON
+    return float(-np.sum(p * np.log(p)) / np.log(matrix_rank(s) + ENTROPY_EPSILON))

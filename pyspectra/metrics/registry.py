@@ -1,0 +1,82 @@
+"""The registry of per-layer metrics. Adding one: a function with `@metric` in a family's module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pyspectra.types import ESD, FloatArray, PowerLawFit
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What a metric may look at: the ESD of a layer, the fit of its tail, what several share.
+
+    Attributes
+    ----------
+    esd : ESD
+        With status ``OK``; metrics are not evaluated otherwise.
+    fit : PowerLawFit
+        Its numbers are NaN where the fit failed; a metric of them is NaN then.
+    rank_side : int
+        The N of the rank tolerance ``sigma_max * N * eps``.
+    """
+
+    esd: ESD
+    fit: PowerLawFit
+    rank_side: int
+
+    @property
+    def evals(self) -> FloatArray:
+        return self.esd.evals
+
+    @cached_property
+    def lambda_max(self) -> float:
+        return float(self.evals[-1])
+
+    @cached_property
+    def norm(self) -> float:
+        return float(np.sum(self.evals))
+
+    @cached_property
+    def log_lambda_max(self) -> float:
+        return float(np.log10(self.lambda_max))
+
+
+MetricFunction = Callable[[Spectrum], "float | int"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named function of a `Spectrum`; `group` is the analyze() option that asks for it."""
+
+    name: str
+    function: MetricFunction
+    group: str
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def metric(name: str, *, group: str = "default") -> Callable[[MetricFunction], MetricFunction]:
+    """Register a function as the metric `name`, evaluated whenever its `group` is asked for."""
+
+    def register(function: MetricFunction) -> MetricFunction:
+        if name in METRICS:
+            raise ValueError(f"metric: {name!r} is registered already.")
+        METRICS[name] = Metric(name, function, group)
+        return function
+
+    return register
+
+
+def evaluate(spectrum: Spectrum, groups: Collection[str] = ("default",)) -> dict[str, float | int]:
+    """Evaluate every registered metric of `groups`, in order of registration.
+
+    A zero matrix has log10(0) = -inf and 0/0 = NaN where the formula says so, without warnings.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return {m.name: m.function(spectrum) for m in METRICS.values() if m.group in groups}

@@ -1,0 +1,33 @@
+"""Metrics that join the tail exponent with the scale of a layer.
+
+References
+----------
+Martin, Peng, Mahoney, "Predicting trends in the quality of state-of-the-art neural networks without
+access to training or testing data", Nature Communications 12 (2021).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyspectra.metrics.registry import Spectrum, metric
+from pyspectra.types import FloatArray
+
+
+def log_power_sum(evals: FloatArray, alpha: float) -> float:
+    """log10 of sum(lambda ** alpha), by log-sum-exp: a plain sum overflows for large alpha."""
+    exponents = alpha * np.log10(evals)
+    largest = np.max(exponents)
+    return float(largest + np.log10(np.sum(10.0 ** (exponents - largest))))
+
+
+@metric("alpha_weighted")
+def alpha_weighted(s: Spectrum) -> float:
+    """alpha * log10(lambda_max)."""
+    return s.fit.alpha * s.log_lambda_max
+
+
+@metric("log_alpha_norm")
+def log_alpha_norm(s: Spectrum) -> float:
+    """log10 of sum(lambda ** alpha), the log of the alpha-Schatten norm to the power alpha."""
+    return log_power_sum(s.evals, s.fit.alpha)

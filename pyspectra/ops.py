@@ -1,0 +1,163 @@
+"""The one gateway to the compiled core: arrays in, arrays and result codes out.
+
+Everything here checks nothing that its caller has not promised except what would be unsafe; the
+public functions in `pyspectra.spectra` own the argument checks and their messages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+from scipy.linalg import cython_lapack
+
+from pyspectra import _core
+from pyspectra._arrays import HostArray
+from pyspectra.types import FloatArray, PowerLawFit, Status
+
+_core.load_lapack(cython_lapack.__pyx_capi__)
+
+DTYPE_CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
+
+# From this order on, one matrix is worth all BLAS threads when it dominates its batch.
+LARGE_ORDER = 1024
+
+get_num_threads = _core.num_threads
+set_num_threads = _core.set_num_threads
+get_isa = _core.isa
+set_isa = _core.set_isa
+status_names = _core.status_names
+
+
+def build_info() -> dict[str, Any]:
+    """Return compiler, version and CUDA facts of the compiled core."""
+    return _core.build_info()
+
+
+def available_isas() -> tuple[str, ...]:
+    """Return the instruction-set levels that this build and this machine both have."""
+    return tuple(_core.available_isas())
+
+
+@functools.cache
+def _blas() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
+def blas_libraries() -> tuple[str, ...]:
+    """Return the BLAS libraries loaded in this process, as ``"openblas 0.3.30 (Haswell)"``."""
+    return tuple(
+        f"{lib['internal_api']} {lib['version']} ({lib.get('architecture', 'unknown')})"
+        for lib in _blas().info()
+    )
+
+
+@contextlib.contextmanager
+def _blas_threads_for(orders: Sequence[int]) -> Iterator[None]:
+    """Leave BLAS its threads for one large matrix; else hold it to one.
+
+    Our own threads are spread over matrices and BLAS threads below them would fight for the cores;
+    OpenBLAS's also spin for milliseconds after each call, at the cost of whatever comes next.
+    """
+    if len(orders) == 1 and orders[0] >= LARGE_ORDER:
+        yield
+    else:
+        with _blas().limit(limits=1):
+            yield
+
+
+def _whole_strides(a: np.ndarray) -> np.ndarray:
+    # A field of a structured array can have strides that are no multiple of the item size.
+    if any(s % a.itemsize for s in a.strides):
+        return np.ascontiguousarray(a)
+    return a
+
+
+def _matrices(X: Sequence[HostArray]) -> tuple[list[np.ndarray], int]:
+    dtypes = {x.dtype for x in X}
+    if len(dtypes) > 1:
+        raise TypeError(f"ops: matrices of one call must share a dtype, got {sorted(dtypes)}.")
+    return [_whole_strides(x.data) for x in X], DTYPE_CODES[dtypes.pop()] if dtypes else 3
+
+
+def gram(X: Sequence[HostArray], out: Sequence[FloatArray] | None = None) -> list[FloatArray]:
+    """Gram matrix of the shorter side M of each 2-D array, float64.
+
+    Only the lower triangles are meant; `eigvals` reads no more. `out`: where to put them, (M, M) in
+    Fortran order. Formula and memory: ``csrc/linalg/gram.hpp``.
+    """
+    data, code = _matrices(X)
+    if out is None:
+        out = [np.empty((min(a.shape), min(a.shape)), order="F") for a in data]
+    _core.gram(data, code, list(out))
+    return list(out)
+
+
+def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
+    """Ascending eigenvalues of symmetric float64 matrices of any mix of sizes (lower triangles).
+
+    Matrices that dominate the batch are solved one by one with all BLAS threads; the rest are
+    spread over threads, BLAS held to one. Failed matrices come back as NaN with their status.
+    """
+    data = [_whole_strides(a) for a in A]
+    work = [float(len(a)) ** 3 for a in data]
+    fair_share = sum(work) / get_num_threads()
+    evals: list[FloatArray | None] = [None] * len(data)
+    status = [Status.OK] * len(data)
+
+    def solve(indices: list[int]) -> None:
+        with _blas_threads_for([len(data[i]) for i in indices]):
+            out, codes = _core.eigvals([data[i] for i in indices])
+        for i, values, code in zip(indices, out, codes, strict=True):
+            evals[i], status[i] = values, Status(code)
+
+    alone = [i for i, a in enumerate(data) if len(a) >= LARGE_ORDER and work[i] > fair_share]
+    rest = [i for i in range(len(data)) if i not in set(alone)]
+    for i in alone:
+        solve([i])
+    if rest:
+        solve(rest)
+    return [e for e in evals if e is not None], status
+
+
+def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
+    """Descending singular values of 2-D arrays, computed in float64 (needs a float64 copy of each)."""
+    data, code = _matrices(X)
+    with _blas_threads_for([min(a.shape) for a in data]):
+        values, codes = _core.svdvals(data, code)
+    return values, [Status(c) for c in codes]
+
+
+def fit_powerlaw(
+    spectra: Sequence[FloatArray],
+    *,
+    estimator: str,
+    threshold: float,
+    xmin: float,
+    xmax: float,
+    k: int,
+) -> list[PowerLawFit]:
+    """Fit ascending, contiguous float64 spectra; formulas in ``csrc/powerlaw/fit.hpp``.
+
+    ``xmin`` NaN scans for it; ``k`` 0 stands for half of the points.
+    """
+    fits = _core.fit(list(spectra), estimator, threshold, xmin, xmax, k)
+    return [
+        PowerLawFit(
+            alpha=f.alpha,
+            xmin=f.xmin,
+            xmax=f.xmax,
+            D=f.D,
+            alpha_stderr=f.alpha_stderr,
+            n_tail=f.n_tail,
+            n=f.n,
+            index=f.index,
+            estimator=estimator,
+            status=Status(f.status),
+        )
+        for f in fits
+    ]

@@ -1,0 +1,194 @@
+"""Eigenvalue spectra of weight matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from pyspectra import ops
+from pyspectra._arrays import HostArray, as_host
+from pyspectra.types import ESD, FloatArray, Status
+
+METHODS = ("auto", "gram", "svd")
+
+# An eigenvalue of a float64 Gram matrix carries an error of a few 1e-16 lambda_max, so below this
+# fraction of lambda_max it no longer has seven good digits, and rank and sv_min need the SVD.
+GRAM_RESOLUTION = 1e-9
+
+# Squares of entries below about 1e-140 leave float64's range: the Gram matrix of such a matrix
+# says nothing.
+GRAM_SMALLEST = 1e-280
+
+
+def check_method(method: str, function: str) -> None:
+    """Raise ValueError unless `method` is one of `METHODS`."""
+    if method not in METHODS:
+        raise ValueError(f"{function}: 'method' must be one of {METHODS}, got {method!r}.")
+
+
+def needs_svd(evals: FloatArray, status: Status) -> bool:
+    """Tell whether eigenvalues from a Gram matrix (ascending) are beyond what it resolves.
+
+    A Gram matrix that is not finite also goes to the SVD: its squares may have overflowed where the
+    entries themselves are finite.
+    """
+    if status is Status.NOT_FINITE:
+        return True
+    if status is not Status.OK or evals.size == 0:
+        return False
+    largest = evals[-1]
+    return bool(largest < GRAM_SMALLEST or evals[0] < GRAM_RESOLUTION * largest)
+
+
+def squared_singular_values(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
+    """Ascending squared singular values by SVD, for spectra that `needs_svd`."""
+    values, status = ops.svdvals(X)
+    with np.errstate(over="ignore"):
+        return [np.ascontiguousarray(v[::-1] ** 2) for v in values], status
+
+
+def pool(
+    matrix_evals: Sequence[FloatArray],
+    status: Sequence[Status],
+    *,
+    N: int,
+    M: int,
+    method: str,
+    scale: float = 1.0,
+) -> ESD:
+    """Join the eigenvalues of the matrices of one layer into its ESD, times `scale`.
+
+    One matrix that failed makes the layer fail: a spectrum with a hole in it is no spectrum.
+    """
+    worst = next((s for s in status if s is not Status.OK), Status.OK)
+    # Rounding can leave a zero eigenvalue slightly below zero.
+    scaled = tuple(np.maximum(e, 0.0) * scale for e in matrix_evals)
+    evals = np.sort(np.concatenate(scaled)) if len(scaled) > 1 else scaled[0]
+    if worst is not Status.OK:
+        evals = np.full_like(evals, np.nan)
+    return ESD(
+        evals=evals,
+        N=N,
+        M=M,
+        n_matrices=len(scaled),
+        method=method,
+        status=worst,
+        matrix_evals=scaled,
+        scale=scale,
+    )
+
+
+def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
+    """Empirical spectral density of one weight matrix.
+
+    Parameters
+    ----------
+    W : array or tensor, shape (rows, cols)
+        float16, bfloat16, float32 or float64, any strides; numpy or torch. Never written to.
+    method : {"auto", "gram", "svd"}
+        ``"gram"``: eigenvalues of the float64 Gram matrix of the shorter side. ``"svd"``: singular
+        values of a float64 copy. ``"auto"``: gram, and svd where the smallest eigenvalue is below
+        1e-9 of the largest, which a Gram matrix does not resolve.
+
+    Returns
+    -------
+    ESD
+        Ascending eigenvalues of ``W.T @ W`` (squared singular values, undivided), with the method
+        that served. A matrix with NaN or infinity has status ``NOT_FINITE`` and NaN eigenvalues.
+
+    Raises
+    ------
+    TypeError
+        If `W` is not a real floating-point array.
+    ValueError
+        If `W` is not 2-D or is empty, or `method` is unknown.
+    """
+    check_method(method, "esd")
+    host = as_host(W, function="esd", argument="W")
+    if host.ndim != 2:
+        raise ValueError(
+            f"esd: 'W' must be 2-D, got shape {host.shape}. "
+            "Hint: a convolution is kh*kw matrices W[:, :, i, j]; analyze() takes it whole."
+        )
+    if min(host.shape) == 0:
+        raise ValueError(f"esd: 'W' must not be empty, got shape {host.shape}.")
+    N, M = max(host.shape), min(host.shape)
+    if method != "svd":
+        evals, status = ops.eigvals(ops.gram([host]))
+        if method == "gram" or not needs_svd(evals[0], status[0]):
+            return pool(evals, status, N=N, M=M, method="gram")
+    evals, status = squared_singular_values([host])
+    return pool(evals, status, N=N, M=M, method="svd")
+
+
+@overload
+def eigvals(
+    A: Any, *, method: str = "auto", out_status: Literal[False] = False
+) -> FloatArray: ...
+
+
+@overload
+def eigvals(A: Any, *, method: str = "auto", out_status: Literal[True]) -> tuple[
+    FloatArray, np.ndarray
+]: ...
+
+
+def eigvals(
+    A: Any, *, method: str = "auto", out_status: bool = False
+) -> FloatArray | tuple[FloatArray, np.ndarray]:
+    """Eigenvalues of one symmetric matrix or a batch of them.
+
+    Parameters
+    ----------
+    A : array or tensor, shape (n, n) or (b, n, n)
+        Symmetric; only the lower triangles are read. Computed in float64. Never written to.
+    method : {"auto"}
+        One engine serves symmetric matrices: Householder tridiagonalisation and QL.
+    out_status : bool
+        Return ``(evals, status)`` instead of raising: failed matrices are rows of NaN.
+
+    Returns
+    -------
+    evals : ndarray of float64, shape (n,) or (b, n)
+        Ascending.
+    status : ndarray of int, shape () or (b,), only if `out_status`
+        Codes of `pyspectra.Status`.
+
+    Raises
+    ------
+    TypeError
+        If `A` is not a real floating-point array.
+    ValueError
+        If `A` is not square, or holds NaN or infinity (unless `out_status`).
+    ConvergenceError
+        If the iteration failed (unless `out_status`).
+    """
+    from pyspectra.errors import ConvergenceError
+
+    if method != "auto":
+        raise ValueError(f"eigvals: 'method' must be 'auto', got {method!r}.")
+    host = as_host(A, function="eigvals", argument="A")
+    if host.ndim not in (2, 3) or host.shape[-1] != host.shape[-2]:
+        raise ValueError(
+            f"eigvals: 'A' must have shape (n, n) or (b, n, n), got {host.shape}. "
+            "Hint: esd(W) takes a rectangular matrix."
+        )
+    values = host.data if host.dtype == "float64" else host.to_float64()
+    batch = values if values.ndim == 3 else values[None]
+    evals, status = ops.eigvals(list(batch))
+    out = np.array(evals).reshape(values.shape[:-1])
+    codes = np.array(status, dtype=np.int64).reshape(values.shape[:-2])
+    if out_status:
+        return out, codes
+    for i, s in enumerate(status):
+        which = "" if values.ndim == 2 else f" (matrix {i} of the batch)"
+        if s is Status.NOT_FINITE:
+            raise ValueError(
+                f"eigvals: 'A' must be finite, got NaN or infinity{which}. "
+                "Hint: out_status=True returns NaN rows instead."
+            )
+        if s is not Status.OK:
+            raise ConvergenceError(f"eigvals: the iteration did not converge{which}.")
+    return out

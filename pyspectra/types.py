@@ -1,0 +1,97 @@
+"""Values that cross module borders: result codes, spectra and fits."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Status(enum.IntEnum):
+    """What became of one item of a batch. The numbers are those of ``csrc/core/types.hpp``."""
+
+    OK = 0
+    NOT_FINITE = 1
+    TOO_FEW_POINTS = 2
+    NO_CONVERGENCE = 3
+    DEGENERATE = 4
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class ESD:
+    """Empirical spectral density: the eigenvalues of ``W.T @ W``, nothing divided out.
+
+    Attributes
+    ----------
+    evals : ndarray of float64, shape (n,)
+        Ascending; squared singular values, of all matrices pooled.
+    N, M : int
+        Longer and shorter side of one matrix.
+    n_matrices : int
+        Matrices that were pooled (``kh * kw`` slices of a convolution, else 1).
+    method : str
+        What served: ``"gram"`` (eigenvalues of the Gram matrix) or ``"svd"``.
+    status : Status
+        ``OK``, ``NOT_FINITE`` or ``NO_CONVERGENCE``; ``evals`` is NaN unless ``OK``.
+    matrix_evals : tuple of ndarray
+        The eigenvalues of each matrix, ascending.
+    scale : float
+        Factor that multiplied the eigenvalues (1/2 for pooled convolutions), 1 for none.
+    """
+
+    evals: FloatArray
+    N: int
+    M: int
+    n_matrices: int = 1
+    method: str = "gram"
+    status: Status = Status.OK
+    matrix_evals: tuple[FloatArray, ...] = field(default=(), repr=False)
+    scale: float = 1.0
+
+    @property
+    def Q(self) -> float:
+        """Aspect ratio ``N / M`` >= 1; NaN for an empty matrix."""
+        return self.N / self.M if self.M else float("nan")
+
+
+@dataclass(frozen=True)
+class PowerLawFit:
+    """A power-law tail ``p(x) ~ x**-alpha`` for ``x >= xmin``.
+
+    Attributes
+    ----------
+    alpha : float
+        Tail exponent. NaN, like every other number here, unless ``status`` is ``OK``.
+    xmin, xmax : float
+        Start of the tail; largest point that entered the fit.
+    D : float
+        Kolmogorov-Smirnov distance between the tail and the fitted law.
+    alpha_stderr : float
+        Asymptotic standard error ``(alpha - 1) / sqrt(n_tail)``.
+    n_tail, n : int
+        Points in the tail; points that entered the fit.
+    index : int
+        Of the tail's first point among the ascending points that entered the fit; -1 for none.
+    estimator : str
+        ``"ww"`` or ``"hill"``.
+    status : Status
+        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (all points of every tail equal).
+    """
+
+    alpha: float
+    xmin: float
+    xmax: float
+    D: float
+    alpha_stderr: float
+    n_tail: int
+    n: int
+    index: int
+    estimator: str
+    status: Status

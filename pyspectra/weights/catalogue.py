@@ -1,0 +1,192 @@
+"""From the tensors that a format lists to layers with ids and skipped tensors with reasons.
+
+A format only says what it holds (:class:`TensorEntry`); which of it is a weight, in what order
+the ids run and why something is skipped is decided here, the same for every format.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from pyspectra._arrays import FLOAT_DTYPES, HostArray
+from pyspectra.weights.layer import (
+    UNKNOWN,
+    Layer,
+    SkippedLayer,
+    guess_kind,
+    is_bias_key,
+    is_weight_key,
+    layer_name,
+)
+
+__all__ = ["Contents", "TensorEntry", "catalogue", "natural_key"]
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor as a format lists it.
+
+    Attributes
+    ----------
+    key : str
+        Name in the source.
+    shape : tuple of int or None
+        None if the source does not tell.
+    dtype : str
+        Element type as the source spells it; the four names of `FLOAT_DTYPES` can be loaded.
+    load : callable or None
+        Reads this tensor alone; None if `problem` says why it cannot be read.
+    kind : str or None
+        Where the source knows it (a module); otherwise guessed from name and rank.
+    identity : hashable or None
+        Equal for tensors that share their memory.
+    problem : str or None
+        Why the tensor cannot be used, if it cannot.
+    """
+
+    key: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    load: Callable[[], HostArray] | None
+    kind: str | None = None
+    identity: Hashable | None = None
+    problem: str | None = None
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a reader found.
+
+    Attributes
+    ----------
+    format : str
+        Name of the format, e.g. ``"safetensors"``.
+    entries : sequence of TensorEntry
+        In source order, which is the order of the layer ids.
+    close : callable
+        Releases what the entries hold on to.
+    """
+
+    format: str
+    entries: Sequence[TensorEntry]
+    close: Callable[[], None] = _nothing
+
+
+def natural_key(text: str) -> tuple[object, ...]:
+    """Sort key under which ``layers.10`` follows ``layers.9``.
+
+    Digits compare by length and then by value, never through ``int``: a hostile name may hold
+    more digits than Python converts.
+    """
+    parts: list[object] = []
+    for i, part in enumerate(re.split(r"([0-9]+)", text)):
+        if i % 2:
+            digits = part.lstrip("0")
+            parts.append((len(digits), digits))
+        else:
+            parts.append(part)
+    return (*parts, text)
+
+
+def catalogue(
+    entries: Sequence[TensorEntry],
+) -> tuple[tuple[Layer, ...], tuple[SkippedLayer, ...]]:
+    """Give ids to the weights and part them from everything else.
+
+    Parameters
+    ----------
+    entries : sequence of TensorEntry
+        All tensors of a source, in its order.
+
+    Returns
+    -------
+    layers : tuple of Layer
+        Floating-point weights of rank two or more.
+    skipped : tuple of SkippedLayer
+        The rest, each with its reason.
+
+    Notes
+    -----
+    Ids are 1-based over every weight, vectors and unreadable ones included, as WeightWatcher
+    counts the ``.weight`` keys of a state dict. A source in which nothing is named like a weight
+    is a bag of arrays: there every floating-point tensor counts.
+    """
+    named = any(is_weight_key(e.key, e.shape) for e in entries)
+    layers: list[Layer] = []
+    skipped: list[SkippedLayer] = []
+    first_name: dict[Hashable, str] = {}
+    layer_id = 0
+    for entry in entries:
+        name = layer_name(entry.key)
+        is_weight = is_weight_key(entry.key, entry.shape) or (
+            not named and entry.dtype in FLOAT_DTYPES
+        )
+        layer_id += is_weight
+        reason = _reason_to_skip(entry, is_weight)
+        if reason is None and entry.identity is not None:
+            owner = first_name.get(entry.identity)
+            if owner is not None:
+                reason = f"shares its tensor with {owner}"
+            first_name.setdefault(entry.identity, name)
+        if reason is not None or entry.shape is None or entry.load is None:
+            skipped.append(SkippedLayer(name, entry.shape, reason or "cannot be read"))
+            continue
+        kind = entry.kind or guess_kind(entry.key, entry.shape)
+        layers.append(Layer(name, kind, entry.shape, entry.dtype, layer_id, entry.key, entry.load))
+    return tuple(layers), tuple(skipped)
+
+
+def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> str | None:
+    dtype_problem = _dtype_problem(entry.dtype)
+    if not is_weight:
+        if is_bias_key(entry.key):
+            return "bias: not a weight matrix"
+        last = entry.key.rpartition(".")[2]
+        if dtype_problem is not None and last == "qweight":
+            return dtype_problem
+        if ".parametrizations." in f".{entry.key}" or last in (
+            "weight_g",
+            "weight_v",
+            "weight_orig",
+        ):
+            return (
+                "not a weight: a factor of a parametrized weight (pass the module to analyse "
+                "the weight itself)"
+            )
+        return entry.problem or "not a weight: its name does not end in '.weight'"
+    if entry.problem is not None:
+        return entry.problem
+    if dtype_problem is not None:
+        return dtype_problem
+    shape = entry.shape
+    if shape is None:
+        return "shape unknown"
+    if len(shape) < 2:
+        return "1-D tensor: no spectrum" if shape else "scalar: no spectrum"
+    if math.prod(shape) == 0:
+        return f"empty tensor of shape {shape}"
+    if (entry.kind or guess_kind(entry.key, shape)) == UNKNOWN:
+        return f"no rule to turn a {len(shape)}-D tensor of this layer type into matrices"
+    return None
+
+
+def _dtype_problem(dtype: str) -> str | None:
+    if dtype in FLOAT_DTYPES:
+        return None
+    lower = dtype.lower()
+    if lower == "bool":
+        return "boolean tensor: not a weight matrix"
+    if re.match(r"q?u?int\d|[iu]\d", lower):
+        return f"integer dtype {dtype}: quantised weights are not dequantised"
+    if re.match(r"(?:float|f)[468](?:_|$)", lower):
+        return f"low-precision dtype {dtype}: weights without their scales are not supported"
+    if re.match(r"complex|c\d", lower):
+        return f"complex dtype {dtype}: not supported"
+    return f"dtype {dtype}: not supported"

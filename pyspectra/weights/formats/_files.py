@@ -1,0 +1,63 @@
+"""What the file formats share: opening, and telling what a broken file really is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from pyspectra.errors import FormatError
+
+__all__ = ["Stamp", "check_head", "open_binary", "stamp"]
+
+Stamp = tuple[int, int]
+"""Size and modification time: what tells a file from its successor under the same name."""
+
+
+@contextmanager
+def open_binary(path: Path) -> Iterator[BinaryIO]:
+    """Open for reading; whatever the system objects to becomes a `FormatError`."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with file:
+        yield file
+
+
+def stamp(file: BinaryIO) -> Stamp:
+    """Size and modification time of an open file."""
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def check_head(path: Path, expected: str) -> None:
+    """Refuse what often stands where a weights file should.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    expected : str
+        What it should be, e.g. ``"a safetensors file"``.
+
+    Raises
+    ------
+    FormatError
+        If the file is empty, a Git LFS pointer or a web page.
+    """
+    with open_binary(path) as file:
+        head = file.read(512)
+    if not head:
+        raise FormatError(f"{path}: the file is empty (0 bytes), not {expected}.")
+    if head.startswith(b"version https://git-lfs"):
+        raise FormatError(
+            f"{path}: looks like a Git LFS pointer, not {expected}. Hint: run `git lfs pull`, or "
+            "download the file itself."
+        )
+    if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+        raise FormatError(
+            f"{path}: looks like a web page (HTML), not {expected}. Hint: download the raw file."
+        )

@@ -1,0 +1,194 @@
+"""torch modules: the weights of a live model, with the kind that its layer type tells."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pyspectra._arrays import HostArray, array_info, as_host
+from pyspectra.weights import layer as kinds
+from pyspectra.weights.catalogue import Contents, TensorEntry
+from pyspectra.weights.layer import guess_kind
+
+__all__ = ["read"]
+
+
+def _module_kind(module: Any, name: str, shape: tuple[int, ...]) -> str | None:
+    """Kind of a parameter by the type of its module; None where the type tells nothing."""
+    nn = sys.modules["torch"].nn
+    cls = type(module)
+    if any(c.__name__ == "Conv1D" and c.__module__.startswith("transformers") for c in cls.__mro__):
+        return kinds.CONV1D_GPT2 if name == "weight" else None
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return kinds.RNN if name.startswith("weight_") else None
+    if isinstance(module, nn.MultiheadAttention):
+        return kinds.ATTENTION_IN_PROJ if name == "in_proj_weight" else None
+    if name != "weight":
+        return None
+    if isinstance(module, nn.Linear):
+        return kinds.LINEAR
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return kinds.EMBEDDING
+    if isinstance(module, nn.Bilinear):
+        return kinds.UNKNOWN
+    rank = len(shape) - 2
+    convolutions = {
+        1: (nn.Conv1d, kinds.CONV1D, nn.ConvTranspose1d, kinds.CONV_TRANSPOSE1D),
+        2: (nn.Conv2d, kinds.CONV2D, nn.ConvTranspose2d, kinds.CONV_TRANSPOSE2D),
+        3: (nn.Conv3d, kinds.CONV3D, nn.ConvTranspose3d, kinds.CONV_TRANSPOSE3D),
+    }
+    if rank in convolutions:
+        plain, plain_kind, transposed, transposed_kind = convolutions[rank]
+        grouped = kinds.GROUPED if 1 < getattr(module, "groups", 1) < _channels(module) else ""
+        if isinstance(module, plain):
+            return plain_kind + grouped
+        if isinstance(module, transposed):
+            return transposed_kind + grouped
+    return None
+
+
+def _channels(module: Any) -> int:
+    return int(getattr(module, "in_channels", 0))
+
+
+@contextmanager
+def _frozen(module: Any) -> Iterator[None]:
+    """Evaluate parametrizations without side effects.
+
+    Spectral normalisation advances its power iteration whenever the weight is computed in
+    training mode; looking at a model must not change it.
+    """
+    torch = sys.modules["torch"]
+    modules = list(module.modules())
+    flags = [m.training for m in modules]
+    try:
+        for m in modules:
+            m.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for m, flag in zip(modules, flags, strict=True):
+            m.training = flag
+
+
+def _hook_target(hook: Any) -> str | None:
+    """Name of the weight that a forward hook recomputes, if it is of the kinds that do.
+
+    The older weight and spectral normalisation, and pruning, store the weight as a plain
+    attribute that is stale between an optimizer step and the next forward pass.
+    """
+    if hasattr(hook, "compute_weight"):
+        return getattr(hook, "name", None)
+    if hasattr(hook, "apply_mask"):
+        return getattr(hook, "_tensor_name", None)
+    return None
+
+
+def _recomputing_hook(module: Any, name: str) -> Any:
+    hooks = getattr(module, "_forward_pre_hooks", {}).values()
+    return next((hook for hook in hooks if _hook_target(hook) == name), None)
+
+
+def _value(module: Any, name: str) -> Any:
+    """Return the tensor that the module computes with, parametrizations applied."""
+    if name in module._parameters:
+        return module._parameters[name]
+    with _frozen(module):
+        hook = _recomputing_hook(module, name)
+        if hook is None:
+            return getattr(module, name)
+        if hasattr(hook, "apply_mask"):
+            return hook.apply_mask(module)
+        if type(hook).__name__ == "SpectralNorm":
+            return hook.compute_weight(module, do_power_iteration=False)
+        return hook.compute_weight(module)
+
+
+def _load(module: Any, name: str, key: str) -> HostArray:
+    return as_host(_value(module, name), function="Layer.load", argument=key)
+
+
+def _derived_names(module: Any) -> list[str]:
+    """Names of weights that the module computes from other parameters."""
+    names = list(getattr(module, "parametrizations", {}))
+    hooks = getattr(module, "_forward_pre_hooks", {}).values()
+    names += [name for name in map(_hook_target, hooks) if name is not None]
+    return names
+
+
+def _entry(key: str, kind: str | None, value: Any, load: Any, identity: Any) -> TensorEntry:
+    info = array_info(value)
+    if info is None:
+        problem = f"not a tensor: {type(value).__name__}"
+        return TensorEntry(key, None, "none", None, problem=problem)
+    problem_of_kind = info.problem
+    if problem_of_kind is not None and problem_of_kind.startswith("dtype "):
+        problem_of_kind = None  # the catalogue words it better
+    if kind is None and info.shape is not None:
+        kind = guess_kind(key, info.shape)
+    return TensorEntry(
+        key,
+        info.shape,
+        info.dtype,
+        load if info.problem is None else None,
+        kind,
+        identity or info.identity,
+        problem_of_kind,
+    )
+
+
+def _module_entries(prefix: str, module: Any) -> Iterator[TensorEntry]:
+    dot = f"{prefix}." if prefix else ""
+    if type(module).__module__.startswith("torch.ao.nn.quantized") and hasattr(module, "weight"):
+        problem = f"quantised layer ({type(module).__name__}): weights are not dequantised"
+        yield TensorEntry(f"{dot}weight", None, "quantised", None, problem=problem)
+        return
+    for name in _derived_names(module):
+        key = dot + name
+        value = _value(module, name)
+        info = array_info(value)
+        shape = None if info is None else info.shape
+        kind = None if shape is None else _module_kind(module, name, shape)
+        load = functools.partial(_load, module, name, key)
+        # Computed afresh, so that its address says nothing: the owner does.
+        yield _entry(key, kind, value, load, ("derived", id(module), name))
+    for name, value in module._parameters.items():
+        if value is None:
+            continue
+        key = dot + name
+        info = array_info(value)
+        shape = None if info is None else info.shape
+        kind = None if shape is None else _module_kind(module, name, shape)
+        yield _entry(key, kind, value, functools.partial(_load, module, name, key), None)
+    transient: set[str] = getattr(module, "_non_persistent_buffers_set", set())
+    for name, value in module._buffers.items():
+        if value is not None and name not in transient:
+            info = array_info(value)
+            shape, dtype = (None, "none") if info is None else (info.shape, info.dtype)
+            yield TensorEntry(dot + name, shape, dtype, None, problem="not a weight: a buffer")
+
+
+def read(model: Any) -> Contents:
+    """List the parameters of a module.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        On any device, in any mode; neither is changed. Parametrized weights are listed as the
+        layer computes with them.
+
+    Returns
+    -------
+    Contents
+        Parameters in the order of ``model.state_dict()``, module by module. Shared modules are
+        listed under every name, and recognised as shared.
+    """
+    entries = [
+        entry
+        for prefix, module in model.named_modules(remove_duplicate=False)
+        for entry in _module_entries(prefix, module)
+    ]
+    return Contents("torch_module", entries)

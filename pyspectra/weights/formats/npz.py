@@ -1,0 +1,97 @@
+"""numpy ``.npz`` archives: array headers first, one array at a time later, never a pickle."""
+
+from __future__ import annotations
+
+import functools
+import math
+import zipfile
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pyspectra._arrays import FLOAT_DTYPES, HostArray, as_host
+from pyspectra.errors import FormatError
+from pyspectra.weights.catalogue import Contents, TensorEntry
+from pyspectra.weights.formats._files import Stamp, check_head, open_binary, stamp
+
+__all__ = ["read"]
+
+_SUFFIX: Final = ".npy"
+
+
+def _header(member: IO[bytes], file_bytes: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(member)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(member)
+    else:  # 3.0 exists for field names only
+        raise ValueError(f"npy format version {version} is not supported")
+    if any(n < 0 for n in shape):
+        raise ValueError(f"invalid shape {shape}")
+    # Without this check a forged shape makes numpy allocate before it notices missing bytes.
+    if not dtype.hasobject and member.tell() + math.prod(shape) * dtype.itemsize != file_bytes:
+        raise ValueError(f"{dtype} array of shape {shape} does not fit in its {file_bytes} bytes")
+    return tuple(int(n) for n in shape), dtype
+
+
+def _read_array(path: Path, name: str, when: Stamp) -> npt.NDArray[Any]:
+    with open_binary(path) as file:
+        if stamp(file) != when:
+            raise FormatError(f"{path}: the file changed since it was opened. Hint: open it again.")
+        try:
+            with zipfile.ZipFile(file) as archive, archive.open(name) as member:
+                return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+        except Exception as error:  # zip and zlib raise many types on corrupt bytes
+            raise FormatError(f"{path}: array {name!r} is corrupt: {error}") from error
+
+
+def _load(path: Path, name: str, when: Stamp) -> HostArray:
+    return as_host(_read_array(path, name, when), function="Layer.load", argument=name)
+
+
+def read(path: Path) -> Contents:
+    """List the arrays of an ``.npz`` archive; only their headers are read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Contents
+        Arrays in the order of the archive.
+
+    Raises
+    ------
+    FormatError
+        If the archive or a header is corrupt.
+    """
+    check_head(path, "a numpy .npz archive")
+    with open_binary(path) as file:
+        when = stamp(file)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = [_entry(archive, info, path, when) for info in archive.infolist()]
+        except Exception as error:  # zip and zlib raise many types on corrupt bytes
+            raise FormatError(f"{path}: not a valid .npz archive: {error}") from error
+    keys = [entry.key for entry in entries]
+    if len(set(keys)) != len(keys):
+        raise FormatError(f"{path}: not a valid .npz archive: duplicate array names")
+    return Contents("npz", entries)
+
+
+def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, when: Stamp) -> TensorEntry:
+    key = info.filename.removesuffix(_SUFFIX)
+    if not info.filename.endswith(_SUFFIX):
+        return TensorEntry(key, None, "none", None, problem="not an array")
+    with archive.open(info) as member:
+        shape, dtype = _header(member, info.file_size)
+    if dtype.hasobject:
+        problem = "an object array: pickled objects are never loaded"
+        return TensorEntry(key, shape, "object", None, problem=problem)
+    load = functools.partial(_load, path, info.filename, when)
+    return TensorEntry(key, shape, dtype.name, load if dtype.name in FLOAT_DTYPES else None)

@@ -1,0 +1,142 @@
+"""Sources of weights: whatever holds a model, seen as layers that load on demand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pyspectra._arrays import is_torch_module
+from pyspectra.errors import FormatError
+from pyspectra.weights.catalogue import Contents, catalogue
+from pyspectra.weights.formats import FORMATS, NOT_YET, huggingface, module, state_dict
+from pyspectra.weights.layer import Layer, SkippedLayer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["WeightSource", "open_weights"]
+
+
+class WeightSource:
+    """The weights of one model; iterates over its layers.
+
+    Made by :func:`open_weights`. Also a context manager that closes itself.
+
+    Attributes
+    ----------
+    name : str
+        The path as given, the class of the module, or ``"state dict"``.
+    format : str
+        E.g. ``"safetensors"``, ``"torch"``, ``"npz"``, ``"torch_module"``, ``"state_dict"``.
+    layers : tuple of Layer
+        Floating-point weights of rank two or more, in source order.
+    skipped : tuple of SkippedLayer
+        Every other tensor, with the reason.
+    """
+
+    def __init__(self, name: str, contents: Contents) -> None:
+        self.name: str = name
+        self.format: str = contents.format
+        self.layers: tuple[Layer, ...]
+        self.skipped: tuple[SkippedLayer, ...]
+        self.layers, self.skipped = catalogue(contents.entries)
+        self._close = contents.close
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __repr__(self) -> str:
+        return (
+            f"WeightSource({self.name!r}, format={self.format!r}, layers={len(self.layers)}, "
+            f"skipped={len(self.skipped)})"
+        )
+
+    def close(self) -> None:
+        """Let go of held tensors; layers that need them raise `FormatError` from then on.
+
+        Sources that reopen their file for every tensor hold nothing, and stay usable.
+        """
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_weights(model_or_path: Any) -> WeightSource:
+    """Open a model's weights: names, shapes and types now, elements when a layer is loaded.
+
+    Parameters
+    ----------
+    model_or_path : torch.nn.Module, Mapping, str, os.PathLike or WeightSource
+        A module; a state dict with torch or numpy values, also inside a checkpoint's wrapper;
+        a ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` or ``.npz`` file; a Hugging
+        Face folder or index, sharded or not. A `WeightSource` is returned as it is.
+
+    Returns
+    -------
+    WeightSource
+        Its layers, and what was skipped.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the path does not exist.
+    FormatError
+        If the file is corrupt, unsupported or refused. Pickled code is never executed.
+    MissingDependencyError
+        If a torch checkpoint is given and torch is missing.
+    TypeError
+        If the argument is none of the above.
+    """
+    if isinstance(model_or_path, WeightSource):
+        return model_or_path
+    if is_torch_module(model_or_path):
+        return WeightSource(type(model_or_path).__name__, module.read(model_or_path))
+    if isinstance(model_or_path, Mapping):
+        return WeightSource("state dict", state_dict.read(model_or_path))
+    if isinstance(model_or_path, (str, os.PathLike)):
+        raw = os.fspath(model_or_path)
+        if isinstance(raw, str):
+            return WeightSource(raw, _read_path(Path(raw).expanduser()))
+    raise TypeError(
+        "open_weights: 'model_or_path' must be a torch module, a state dict or a path, got an "
+        f"object of type {type(model_or_path).__name__}."
+    )
+
+
+def _read_path(path: Path) -> Contents:
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError) as error:  # no permission; a NUL in the name
+        raise FormatError(f"open_weights: {str(path)!r} cannot be read: {error}") from error
+    if not exists:
+        raise FileNotFoundError(
+            f"open_weights: 'model_or_path' must exist, got {str(path)!r}. Hint: paths are "
+            f"relative to {Path.cwd()}; models are not downloaded."
+        )
+    if is_folder:
+        return huggingface.read_folder(path, FORMATS)
+    if path.name.endswith(huggingface.INDEX_SUFFIX):
+        return huggingface.read_index(path, FORMATS)
+    suffix = path.suffix.lower()
+    reader = FORMATS.get(suffix)
+    if reader is not None:
+        return reader(path)
+    supported = f"Supported are {', '.join(FORMATS)} and model folders."
+    if suffix in NOT_YET:
+        raise FormatError(f"{path}: {suffix} files are not supported yet. {supported}")
+    raise FormatError(f"{path}: no supported weights file (suffix {suffix!r}). {supported}")
