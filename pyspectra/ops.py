@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import threadpoolctl
@@ -19,7 +19,7 @@ from pyspectra import _core
 from pyspectra._arrays import HostArray
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
-_core.load_lapack(cython_lapack.__pyx_capi__)
+_core.load_lapack(dict(cython_lapack.__pyx_capi__))
 
 DTYPE_CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
 
@@ -45,7 +45,8 @@ def available_isas() -> tuple[str, ...]:
 
 @functools.cache
 def _blas() -> threadpoolctl.ThreadpoolController:
-    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+    every: threadpoolctl.ThreadpoolController = threadpoolctl.ThreadpoolController()
+    return cast(threadpoolctl.ThreadpoolController, every.select(user_api="blas"))
 
 
 def blas_libraries() -> tuple[str, ...]:
@@ -125,7 +126,7 @@ def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
 
 
 def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
-    """Descending singular values of 2-D arrays, computed in float64 (needs a float64 copy of each)."""
+    """Descending singular values of 2-D arrays in float64 (needs a float64 copy of each)."""
     data, code = _matrices(X)
     with _blas_threads_for([min(a.shape) for a in data]):
         values, codes = _core.svdvals(data, code)

@@ -82,7 +82,7 @@ class PowerLawFit:
     estimator : str
         ``"ww"`` or ``"hill"``.
     status : Status
-        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (all points of every tail equal).
+        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (no tail with unequal points).
     """
 
     alpha: float

@@ -1,3 +1,5 @@
+#include <pybind11/typing.h>
+
 #include "bindings/bind.hpp"
 #include "core/cuda/device.hpp"
 #include "core/isa.hpp"
@@ -16,7 +18,7 @@ void bind_core(py::module_& m) {
     return names;
   });
   m.def("build_info", [] {
-    py::dict d;
+    py::typing::Dict<py::str, py::object> d;
     d["compiler"] = PYSPECTRA_COMPILER;
     d["version"] = PYSPECTRA_VERSION;
     d["cuda_built"] = cuda::built();

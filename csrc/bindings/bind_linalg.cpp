@@ -1,3 +1,5 @@
+#include <pybind11/typing.h>
+
 #include <cstring>
 
 #include "bindings/bind.hpp"
@@ -9,6 +11,8 @@ namespace pyspectra::bindings {
 namespace {
 
 using Array = py::array_t<double, py::array::c_style>;
+using Capsules = py::typing::Dict<py::str, py::object>;
+using Solved = std::pair<std::vector<Array>, std::vector<int>>;  // values and status codes
 
 // The function pointer inside a capsule of scipy.linalg.cython_lapack. The capsule's name is the C
 // signature; its integer arguments must be the 32-bit `int` that lapack.hpp declares.
@@ -61,7 +65,7 @@ void gram(const std::vector<py::array>& X, int dtype, std::vector<py::array_t<do
   linalg::gram_batch(in, data);
 }
 
-py::tuple eigvals(const std::vector<py::array>& A) {
+Solved eigvals(const std::vector<py::array>& A) {
   std::vector<linalg::SymmetricView> in;
   std::vector<Array> result;
   for (const auto& a : A) {
@@ -76,10 +80,10 @@ py::tuple eigvals(const std::vector<py::array>& A) {
     py::gil_scoped_release unlocked;
     status = linalg::eigvals_batch(in, out);
   }
-  return py::make_tuple(result, status_codes(status));
+  return {result, status_codes(status)};
 }
 
-py::tuple svdvals(const std::vector<py::array>& X, int dtype) {
+Solved svdvals(const std::vector<py::array>& X, int dtype) {
   const auto in = views(X, dtype);
   std::vector<Array> result;
   for (const auto& x : in) result.emplace_back(std::min(x.rows, x.cols));
@@ -89,7 +93,7 @@ py::tuple svdvals(const std::vector<py::array>& X, int dtype) {
     py::gil_scoped_release unlocked;
     status = linalg::svdvals_batch(in, out);
   }
-  return py::make_tuple(result, status_codes(status));
+  return {result, status_codes(status)};
 }
 
 }  // namespace
@@ -97,7 +101,7 @@ py::tuple svdvals(const std::vector<py::array>& X, int dtype) {
 void bind_linalg(py::module_& m) {
   m.def(
       "load_lapack",
-      [](const py::dict& capi) {
+      [](const Capsules& capi) {
         load_table<double>(capi, "d");
         load_table<float>(capi, "s");
       },

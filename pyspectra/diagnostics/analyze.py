@@ -49,8 +49,8 @@ def analyze(
     ----------
     model_or_path : nn.Module, mapping, WeightSource or path
         A model, a state dict (torch or numpy values), a ``.safetensors`` file, a Hugging Face
-        folder, a torch checkpoint (``.pt``, ``.pth``, ``.bin``; read with ``weights_only=True``) or an
-        ``.npz`` file.
+        folder, a torch checkpoint (``.pt``, ``.pth``, ``.bin``; read with ``weights_only=True``) or
+        an ``.npz`` file.
     layers : int, str or sequence of them, optional
         Which layers: ids, or names, where ``*`` and ``?`` stand for any text. All by default.
     estimator : {"ww", "hill"}
@@ -62,7 +62,8 @@ def analyze(
     pool : bool
         Pool the eigenvalues of the slices of a convolution, or report one row a slice.
     min_evals, max_evals : int, optional
-        Layers with fewer or more eigenvalues are skipped (and listed as such). ``None`` for no limit.
+        Layers with fewer or more eigenvalues are skipped, and listed as such. ``max_evals=None``
+        sets no limit.
     method : {"auto", "gram", "svd"}
         See `pyspectra.esd`.
     progress : bool or "auto"

@@ -1,8 +1,8 @@
 """The two dialects of a report's table: our names, and WeightWatcher 0.7.7's.
 
 WeightWatcher's dialect lives here and nowhere else, its quirks included: ``spectral_norm`` is
-lambda_max; a failed fit is -1 everywhere and 'over-trained'; a convolution with out < in swaps N and M
-once a slice, so that an even receptive field ends with N < M.
+lambda_max; a failed fit is -1 everywhere and 'over-trained'; a convolution with out < in swaps N
+and M once a slice, so that an even receptive field ends with N < M.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _ww_row(layer: LayerReport, report: Report) -> dict[str, Any]:
 
 
 def _ww_clipping_fails(layer: LayerReport) -> bool:
-    """WeightWatcher's clip_xmax raises, and so fails, where clipping leaves it fewer than two points.
+    """WeightWatcher's clip_xmax fails where clipping leaves it fewer than two points.
 
     It tries k = 2, 3, ... until it stops, and then up to three more k as a check of the last fit.
     """

@@ -213,7 +213,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the eigenvalues, as plain values; NaN and infinity become None."""
         verdict = self.verdict
-        return _plain(
+        plain: dict[str, Any] = _plain(
             {
                 "schema": JSON_SCHEMA,
                 "source": self.source,
@@ -227,6 +227,7 @@ class Report:
                 ],
             }
         )
+        return plain
 
     def to_json(self, path: str | PathLike[str] | None = None) -> str:
         """Return `to_dict` as JSON, and write it to `path` if one is given (atomically)."""

@@ -2,8 +2,9 @@
 
 References
 ----------
-Martin, Mahoney, "Implicit self-regularization in deep neural networks", JMLR 22 (2021): well-trained
-layers have heavy tails with alpha between 2 and 6. WeightWatcher 0.7.7 uses the same two bounds.
+Martin, Mahoney, "Implicit self-regularization in deep neural networks", JMLR 22 (2021):
+well-trained layers have heavy tails with alpha between 2 and 6. WeightWatcher 0.7.7 uses the same
+two bounds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NOTABLE_SHARE = 1.0 / 3.0
 
 
 def layer_warning(fit: PowerLawFit) -> str:
-    """``"over-trained"`` (alpha < 2), ``"under-trained"`` (alpha > 6) or ``""``; failed fits ``""``."""
+    """``"over-trained"`` (alpha < 2), ``"under-trained"`` (alpha > 6), else (no fit too) ``""``."""
     if fit.status is not Status.OK:
         return ""
     if fit.alpha < ALPHA_OVER_TRAINED:
@@ -97,9 +98,11 @@ def judge(layers: Sequence[LayerReport], n_skipped: int) -> Verdict:
             label = "well trained"
             text = f"Well trained: {share}."
             if under:
-                text += f" {under} {_layers(under)} under-trained (alpha > {ALPHA_UNDER_TRAINED:g})."
+                text += (
+                    f" {under} {_looks(under)} under-trained (alpha > {ALPHA_UNDER_TRAINED:g})."
+                )
             if over:
-                text += f" {over} {_layers(over)} over-trained (alpha < {ALPHA_OVER_TRAINED:g})."
+                text += f" {over} {_looks(over)} over-trained (alpha < {ALPHA_OVER_TRAINED:g})."
     if failed:
         reasons = sorted({str(layer.status) for layer in layers if layer.status is not Status.OK})
         text += f" {failed} could not be fitted ({', '.join(reasons)})."
@@ -108,5 +111,5 @@ def judge(layers: Sequence[LayerReport], n_skipped: int) -> Verdict:
     return Verdict(label, text, well, under, over, failed, mean)
 
 
-def _layers(count: int) -> str:
+def _looks(count: int) -> str:
     return "layer looks" if count == 1 else "layers look"

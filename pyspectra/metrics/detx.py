@@ -1,8 +1,8 @@
 """The trace-log (ERG) condition: the tail whose rescaled eigenvalues multiply to one.
 
-With r = lambda n / sum(lambda), walk down from the largest: the tail starts at the first index where
-prod_{j >= idx} r_j < 1. Products are taken as sums of logarithms: WeightWatcher's plain product
-overflows beyond n of about 4096.
+With r = lambda n / sum(lambda), walk down from the largest: the tail starts at the first index
+where prod_{j >= idx} r_j < 1. Products are taken as sums of logarithms: WeightWatcher's plain
+product overflows beyond n of about 4096.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pyspectra.metrics.registry import Spectrum, metric
 
 
 def detx_index(s: Spectrum) -> tuple[int, int]:
-    """(tail size, index of its first eigenvalue); (0, 0) for fewer than two distinct eigenvalues."""
+    """(size of the tail, index of its first eigenvalue); (0, 0) where all eigenvalues are equal."""
     x = s.evals
     n = len(x)
     if n < 2 or not x[0] < x[-1]:

@@ -31,18 +31,22 @@ class Spectrum:
 
     @property
     def evals(self) -> FloatArray:
+        """Ascending eigenvalues."""
         return self.esd.evals
 
     @cached_property
     def lambda_max(self) -> float:
+        """Largest eigenvalue."""
         return float(self.evals[-1])
 
     @cached_property
     def norm(self) -> float:
+        """Sum of the eigenvalues."""
         return float(np.sum(self.evals))
 
     @cached_property
     def log_lambda_max(self) -> float:
+        """log10 of the largest eigenvalue."""
         return float(np.log10(self.lambda_max))
 
 

@@ -23,7 +23,7 @@ def log_power_sum(evals: FloatArray, alpha: float) -> float:
 
 @metric("alpha_weighted")
 def alpha_weighted(s: Spectrum) -> float:
-    """alpha * log10(lambda_max)."""
+    """Alpha * log10(lambda_max)."""
     return s.fit.alpha * s.log_lambda_max
 
 

@@ -124,15 +124,13 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
 
 
 @overload
-def eigvals(
-    A: Any, *, method: str = "auto", out_status: Literal[False] = False
-) -> FloatArray: ...
+def eigvals(A: Any, *, method: str = "auto", out_status: Literal[False] = False) -> FloatArray: ...
 
 
 @overload
-def eigvals(A: Any, *, method: str = "auto", out_status: Literal[True]) -> tuple[
-    FloatArray, np.ndarray
-]: ...
+def eigvals(
+    A: Any, *, method: str = "auto", out_status: Literal[True]
+) -> tuple[FloatArray, np.ndarray]: ...
 
 
 def eigvals(

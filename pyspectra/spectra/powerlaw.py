@@ -27,9 +27,7 @@ MIN_CLIPPED_ALPHA = 2.0
 def check_estimator(estimator: str, function: str) -> None:
     """Raise ValueError unless `estimator` is one of `ESTIMATORS`."""
     if estimator not in ESTIMATORS:
-        raise ValueError(
-            f"{function}: 'estimator' must be one of {ESTIMATORS}, got {estimator!r}."
-        )
+        raise ValueError(f"{function}: 'estimator' must be one of {ESTIMATORS}, got {estimator!r}.")
 
 
 def _spectrum(x: Any, function: str, argument: str) -> FloatArray:
@@ -161,8 +159,8 @@ def clip_fingers(evals: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]
     Returns
     -------
     fit : PowerLawFit
-        The first fit, without its k = 2, 3, ... 9 largest points, whose alpha lies more than 1 below
-        `raw`'s; `raw` if there is none before alpha falls to 2.
+        The first fit, without its k = 2, 3, ... 9 largest points, whose alpha lies more than 1
+        below `raw`'s; `raw` if there is none before alpha falls to 2.
     n_fingers : int
         k - 1, WeightWatcher's count, or 0.
     """

@@ -100,8 +100,16 @@ def test_missing_shard_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "shard",
-    ["../evil.safetensors", "sub/../../evil.safetensors", "/evil.safetensors", "..\\evil", "", 3]
-    + ["C:evil.safetensors", "evil\0.safetensors"],
+    [
+        "../evil.safetensors",
+        "sub/../../evil.safetensors",
+        "/evil.safetensors",
+        "..\\evil",
+        "C:evil.safetensors",
+        "evil\0.safetensors",
+        "",
+        3,
+    ],
 )
 def test_index_cannot_leave_its_folder(tmp_path: Path, shard: object) -> None:
     (tmp_path / "evil.safetensors").write_bytes(encode({"a.weight": ("F32", np.ones((2, 2)))}))
