@@ -15,25 +15,15 @@ std::vector<Isa> available_isas();           // compiled in and supported by thi
 Isa current_isa();                           // highest available, or PYSPECTRA_ISA, or set_isa
 void set_isa(Isa isa);                       // throws std::invalid_argument where not available
 
-// One function pointer a level; levels that were not compiled in are null.
-template <typename F>
-struct IsaTable {
-  F baseline;
-  F avx2;
-  F avx512;
-
-  F select() const {
-    switch (current_isa()) {
-      case Isa::avx512:
-        if (avx512) return avx512;
-        [[fallthrough]];
-      case Isa::avx2:
-        if (avx2) return avx2;
-        [[fallthrough]];
-      default:
-        return baseline;
-    }
-  }
-};
+// Calls the getter `stem_LEVEL` of the current level, e.g. PS_SELECT_ISA(detail::kernels) calls
+// detail::kernels_avx2(). Every stem has a baseline unit; x86-64 builds have the other two as well.
+#if defined(PYSPECTRA_X86_UNITS)
+#define PS_SELECT_ISA(stem)                                                 \
+  (::pyspectra::current_isa() == ::pyspectra::Isa::avx512 ? stem##_avx512() \
+   : ::pyspectra::current_isa() == ::pyspectra::Isa::avx2 ? stem##_avx2()   \
+                                                          : stem##_baseline())
+#else
+#define PS_SELECT_ISA(stem) stem##_baseline()
+#endif
 
 }  // namespace pyspectra

@@ -8,9 +8,11 @@
 #include <numeric>
 
 #include "core/error.hpp"
+#include "core/isa.hpp"
 #include "core/parallel.hpp"
 #include "linalg/lapack.hpp"
 #include "linalg/tridiagonal.hpp"
+#include "linalg/tridiagonalize.hpp"
 
 namespace pyspectra::linalg {
 namespace {
@@ -45,45 +47,77 @@ void copy_lower(const SymmetricView& A, double* out) {
 
 // max |a| over the lower triangle; infinity or NaN where there is one. Magnitudes compare as
 // integers, where NaN is above everything, and a maximum of integers vectorises.
-double largest_magnitude(const double* a, Index n) {
+double largest_magnitude(const double* a, Index n, Index lda) {
   constexpr std::uint64_t kMagnitude = ~(std::uint64_t{1} << 63);
   std::uint64_t largest = 0;
   for (Index j = 0; j < n; ++j)
     for (Index i = j; i < n; ++i)
-      largest = std::max(largest, std::bit_cast<std::uint64_t>(a[j * n + i]) & kMagnitude);
+      largest = std::max(largest, std::bit_cast<std::uint64_t>(a[j * lda + i]) & kMagnitude);
   return std::bit_cast<double>(largest);
 }
 
-Reduced reduce(const SymmetricView& A) {
-  Reduced out;
-  lapack_int n = static_cast<lapack_int>(A.n);
-  out.d.resize(A.n);
-  out.e.resize(std::max<Index>(A.n - 1, 0));
-  if (n == 0) return out;
-  thread_local std::vector<double> a, tau, work;  // reused: a batch allocates once a thread
-  a.resize(A.n * A.n);
-  copy_lower(A, a.data());
-  const double largest = largest_magnitude(a.data(), A.n);
-  if (!(largest <= std::numeric_limits<double>::max())) {
-    out.status = Status::not_finite;
-    return out;
+// How many times as fast as single-threaded xSYTRD our own reduction is (n = 384 to 2048, OpenBLAS;
+// figures in tridiagonalize.hpp). On the baseline it wins only for small matrices.
+double own_speed(Index n) {
+  switch (current_isa()) {
+    case Isa::avx512:
+      return 2.4;
+    case Isa::avx2:
+      return 1.2;
+    default:
+      return n <= 64 ? 1.0 : 0.4;
   }
+}
+
+// Ours is single-threaded. For one large matrix alone, LAPACK has all BLAS threads, each of which
+// after the first adds about 0.7 (measured on two), up to the memory's limit.
+bool lapack_is_faster(Index n, bool alone) {
+  double lapack_speed = 1.0;
+  if (alone && n >= 1024) lapack_speed = std::min(4.0, 1.0 + 0.7 * (num_threads() - 1));
+  return lapack_speed > own_speed(n);
+}
+
+// Scales by a power of two where the norm of A is extreme: LAPACK's routine does not.
+void reduce_by_lapack(std::vector<double>& a, double largest, Reduced& out) {
+  thread_local std::vector<double> tau, work;
+  lapack_int n = static_cast<lapack_int>(out.d.size());
   if (largest != 0.0 && (largest < 1e-140 || largest > 1e140)) {
     std::frexp(largest, &out.exponent);
-    for (Index j = 0; j < A.n; ++j)
-      for (Index i = j; i < A.n; ++i) a[j * A.n + i] = std::ldexp(a[j * A.n + i], -out.exponent);
+    for (double& v : a) v = std::ldexp(v, -out.exponent);
   }
-  if (n == 1) {
-    out.d[0] = a[0];
-    return out;
-  }
-  tau.resize(A.n);
-  work.resize(A.n * 64);
+  tau.resize(out.d.size());
+  work.resize(out.d.size() * 64);
   char uplo = 'L';
   lapack_int lwork = static_cast<lapack_int>(work.size()), info = 0;
   lapack_table<double>().sytrd(&uplo, &n, a.data(), &n, out.d.data(), out.e.data(), tau.data(),
                                work.data(), &lwork, &info);
   if (info != 0) out.status = Status::no_convergence;
+}
+
+Reduced reduce(const SymmetricView& A, bool alone) {
+  thread_local std::vector<double> copy, work;  // reused: a batch allocates once a thread
+  Reduced out;
+  out.d.resize(A.n);
+  out.e.resize(std::max<Index>(A.n - 1, 0));
+  if (A.n == 0) return out;
+  const bool by_lapack = A.n > 1 && lapack_is_faster(A.n, alone);
+  const double* a = A.data;
+  Index lda = A.col_stride;
+  if (by_lapack || A.row_stride != 1 || lda < A.n) {
+    copy.resize(A.n * A.n);
+    copy_lower(A, copy.data());
+    a = copy.data();
+    lda = A.n;
+  }
+  const double largest = largest_magnitude(a, A.n, lda);
+  if (!(largest <= std::numeric_limits<double>::max())) {
+    out.status = Status::not_finite;
+  } else if (by_lapack) {
+    reduce_by_lapack(copy, largest, out);
+  } else {
+    work.resize(tridiagonalize_work(A.n));
+    tridiagonalize(a, A.n, lda, out.d.data(), out.e.data(), work.data());
+  }
   return out;
 }
 
@@ -158,7 +192,8 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
   const Index count = static_cast<Index>(A.size());
   const auto order = descending(count, [&](Index k) { return A[k].n; });
   std::vector<Reduced> reduced(count);
-  parallel_for(count, [&](Index task) { reduced[order[task]] = reduce(A[order[task]]); });
+  parallel_for(count,
+               [&](Index task) { reduced[order[task]] = reduce(A[order[task]], count == 1); });
 
   std::vector<Tridiagonal> tridiagonal;
   std::vector<Index> source;
@@ -171,13 +206,15 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
   }
   for (std::size_t t = 0; t < source.size(); ++t)
     tridiagonal.push_back({evals[source[t]], kept_e[t].data(), A[source[t]].n});
-  const std::vector<Status> solved = tridiagonal_eigvals(tridiagonal);
+  // One or two matrices cannot fill the lanes: LAPACK's scalar QL is then faster.
+  std::vector<Status> solved(source.size(), Status::no_convergence);
+  if (source.size() > 2) solved = tridiagonal_eigvals(tridiagonal);
 
   std::vector<Status> status(count);
   for (Index k = 0; k < count; ++k) status[k] = reduced[k].status;
-  for (std::size_t t = 0; t < source.size(); ++t) {
+  parallel_for(static_cast<Index>(source.size()), [&](Index t) {
     const Index k = source[t];
-    if (solved[t] != Status::ok) {
+    if (solved[t] != Status::ok && A[k].n > 0) {
       Reduced& r = reduced[k];
       lapack_int n = static_cast<lapack_int>(A[k].n), info = 0;
       lapack_table<double>().sterf(&n, r.d.data(), r.e.data(), &info);
@@ -186,7 +223,7 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
     }
     if (reduced[k].exponent != 0)
       for (Index i = 0; i < A[k].n; ++i) evals[k][i] = std::ldexp(evals[k][i], reduced[k].exponent);
-  }
+  });
   for (Index k = 0; k < count; ++k)
     if (status[k] != Status::ok) std::fill(evals[k], evals[k] + A[k].n, kNaN);
   return status;

@@ -1,9 +1,10 @@
 // Eigenvalues of symmetric matrices and singular values, float64, values only.
 //
-// eigvals: Householder tridiagonalisation by LAPACK (xSYTRD, 4/3 n^3 flops), one matrix a thread;
-// then all tridiagonal matrices of the batch at once (tridiagonal.hpp). A faster tridiagonalisation
-// replaces reduce() in eigvals.cpp and nothing else. Where the vectorised QL fails to converge,
-// LAPACK's xSTERF is asked once more. svdvals: LAPACK's xGESDD, one matrix a thread.
+// eigvals: our own tridiagonalisation (tridiagonalize.hpp), one matrix a thread; then all
+// tridiagonal matrices of the batch at once (tridiagonal.hpp). LAPACK's xSYTRD takes over where it
+// is faster: on the baseline, and for one large matrix alone on many threads; its xSTERF where one
+// or two matrices cannot fill the lanes, or where the vectorised QL failed to converge. The choice
+// changes the last bits of a result, never more. svdvals: LAPACK's xGESDD, one matrix a thread.
 //
 // BLAS threads are the caller's business: hold BLAS to one thread for batches (pyspectra/ops.py).
 #pragma once

@@ -12,17 +12,6 @@
 namespace pyspectra::linalg {
 namespace {
 
-detail::Kernels select_kernels() {
-  using Getter = detail::Kernels (*)();
-#if defined(PYSPECTRA_X86_UNITS)
-  constexpr IsaTable<Getter> table{detail::kernels_baseline, detail::kernels_avx2,
-                                   detail::kernels_avx512};
-#else
-  constexpr IsaTable<Getter> table{detail::kernels_baseline, nullptr, nullptr};
-#endif
-  return table.select()();
-}
-
 constexpr Index kSlabBytes = Index{1} << 20;
 constexpr Index kMinSlabRows = 256;
 
@@ -75,11 +64,11 @@ void gram_one(const MatrixView& X, double* out, const detail::Kernels& kernels) 
 
 }  // namespace
 
-void gram(const MatrixView& X, double* out) { gram_one(X, out, select_kernels()); }
+void gram(const MatrixView& X, double* out) { gram_one(X, out, PS_SELECT_ISA(detail::kernels)); }
 
 void gram_batch(std::span<const MatrixView> X, std::span<double* const> out) {
   PS_REQUIRE(X.size() == out.size(), "gram_batch: one output a matrix is needed");
-  const detail::Kernels kernels = select_kernels();
+  const detail::Kernels kernels = PS_SELECT_ISA(detail::kernels);
   const auto one = [&](Index i) { gram_one(X[i], out[i], kernels); };
   const Index count = static_cast<Index>(X.size());
   if (count >= 2 * num_threads()) {

@@ -11,17 +11,6 @@
 namespace pyspectra::linalg {
 namespace {
 
-detail::TridiagonalKernels select_kernels() {
-  using Getter = detail::TridiagonalKernels (*)();
-#if defined(PYSPECTRA_X86_UNITS)
-  constexpr IsaTable<Getter> table{detail::tridiagonal_baseline, detail::tridiagonal_avx2,
-                                   detail::tridiagonal_avx512};
-#else
-  constexpr IsaTable<Getter> table{detail::tridiagonal_baseline, nullptr, nullptr};
-#endif
-  return table.select()();
-}
-
 // Scaled by a power of two to a norm in [1/2, 1): squares of off-diagonals then stay in range.
 int exponent_of(const Tridiagonal& t) {
   double norm = 0.0;
@@ -70,7 +59,7 @@ void solve_group(std::span<const Tridiagonal> all, std::span<const Index> group,
 }  // namespace
 
 std::vector<Status> tridiagonal_eigvals(std::span<const Tridiagonal> matrices) {
-  const detail::TridiagonalKernels kernels = select_kernels();
+  const detail::TridiagonalKernels kernels = PS_SELECT_ISA(detail::tridiagonal);
   std::vector<Status> status(matrices.size(), Status::ok);
   // Neighbours in size share a group: lanes that end early would stand still.
   std::vector<Index> order(matrices.size());

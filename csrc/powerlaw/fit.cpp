@@ -11,17 +11,6 @@
 namespace pyspectra::powerlaw {
 namespace {
 
-detail::Kernels select_kernels() {
-  using Getter = detail::Kernels (*)();
-#if defined(PYSPECTRA_X86_UNITS)
-  constexpr IsaTable<Getter> table{detail::kernels_baseline, detail::kernels_avx2,
-                                   detail::kernels_avx512};
-#else
-  constexpr IsaTable<Getter> table{detail::kernels_baseline, nullptr, nullptr};
-#endif
-  return table.select()();
-}
-
 // Below this many points WeightWatcher (from 0.7.6) corrects the bias and wants a tail of 8.
 constexpr Index kSmall = 20;
 constexpr Index kSmallTail = 8;
@@ -140,12 +129,12 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
 
 Fit fit(std::span<const double> x, const FitOptions& options) {
   Workspace workspace;
-  return fit_one(x, options, select_kernels(), workspace);
+  return fit_one(x, options, PS_SELECT_ISA(detail::kernels), workspace);
 }
 
 std::vector<Fit> fit_batch(std::span<const std::span<const double>> spectra,
                            const FitOptions& options) {
-  const detail::Kernels kernels = select_kernels();
+  const detail::Kernels kernels = PS_SELECT_ISA(detail::kernels);
   std::vector<Fit> out(spectra.size());
   // Longest first, so that no thread is left with a long one at the end.
   std::vector<Index> order(spectra.size());

@@ -1,0 +1,131 @@
+// Second stage of the tridiagonal reduction: bulges are chased down the band. Included after
+// full_to_band.inl.hpp.
+//
+// A column of the band is two vectors, 2 kBand consecutive rows. Sweep s works on the blocks of
+// kBand columns that start at s + 1, s + 1 + kBand, ..., and finds each column with its rows
+// starting where its block starts: all loads and stores are whole, aligned vectors. It leaves them
+// shifted by one row, as sweep s + 1 wants them. Rows above the diagonal hold scratch values.
+static inline double* column_at(double* band, Index j) { return band + j * kColumn; }
+
+// Rows 1, 2, ..., kLanes of the 2 * kLanes rows in a and b.
+template <int... L>
+static inline vd shifted(vd a, vd b, LaneList<L...>) {
+  return pick<(L + 1)...>(a, b);
+}
+static inline vd shifted(vd a, vd b) { return shifted(a, b, AllLanes{}); }
+
+// v from a column x whose first entry is alpha = x[0]; x becomes (beta, 0, ...).
+static inline vd column_reflector(vd& x, double& tau) {
+  const vi first = lane_numbers() == vi{};
+  const vd tail = only(~first, x);
+  const Reflector h = reflector(x[0], sum_all(tail * tail)[0]);
+  tau = h.tau;
+  x = only(first, splat(h.beta));
+  return tail * splat(h.inverse) + only(first, splat(1.0));
+}
+
+// One sweep on its way down: the reflector that its present block is to get, and the one after.
+struct Sweep {
+  alignas(64) double v[kBand], next_v[kBand], y[kBand], w[kBand], z[kBand];
+  double tau, next_tau, next_beta;
+  Index column;  // of the present block's first
+};
+
+static inline void start(Sweep& sweep, double* band, Index column) {
+  double* const x = column_at(band, column) + kBand;
+  vd top = load(x);
+  store(sweep.v, column_reflector(top, sweep.tau));
+  store(x, top);
+  sweep.column = column + 1;
+}
+
+// I - tau v v^T from the right fills B, the block below the present one: y = -tau B v, B += y v^T.
+// The reflector that takes the first column of B back to one entry is the next one. This is the
+// chain of latencies that a sweep consists of.
+static inline void find_next(Sweep& sweep, const double* block) {
+  vd s = vd{}, t = vd{};
+#pragma GCC unroll 8
+  for (int c = 0; c < kBand; c += 2) {
+    s += load(block + c * kColumn + kBand) * splat(sweep.v[c]);
+    t += load(block + (c + 1) * kColumn + kBand) * splat(sweep.v[c + 1]);
+  }
+  const vd y = (s + t) * splat(-sweep.tau);
+  store(sweep.y, y);
+  vd x = load(block + kBand) + y;
+  store(sweep.next_v, column_reflector(x, sweep.next_tau));
+  sweep.next_beta = x[0];
+}
+
+// w = tau (D v - tau/2 (v^T D v) v) for the block D, from its lower triangle: D -= v w^T + w v^T;
+// z = tau' B^T v' for the block below and the next reflector: B -= v' z^T.
+static inline void find_products(Sweep& sweep, const double* block) {
+  const double* const v = sweep.v;
+  const vi lane = lane_numbers();
+  const vd u = load(v), next = load(sweep.next_v), y = load(sweep.y);
+  vd below[kBand], dots[kBand], w0 = vd{}, w1 = vd{};
+#pragma GCC unroll 8
+  for (int c = 0; c < kBand; ++c) {
+    const vd low = only(lane >= splat_i(c), load(block + c * kColumn));
+    dots[c] = only(lane > splat_i(c), low) * u;
+    if (c % 2 == 0)
+      w0 += low * splat(v[c]);
+    else
+      w1 += low * splat(v[c]);
+  }
+  sum_each(dots);
+  const vd w = ((w0 + w1) + dots[0]) * splat(sweep.tau);
+  store(sweep.w, w - sum_all(w * u) * splat(0.5 * sweep.tau) * u);
+#pragma GCC unroll 8
+  for (int c = 0; c < kBand; ++c)
+    below[c] = (load(block + c * kColumn + kBand) + y * splat(v[c])) * next;
+  sum_each(below);
+  store(sweep.z, below[0] * splat(sweep.next_tau));
+}
+
+// The updates themselves, and the shift to where the next sweep wants the rows.
+static inline void apply(Sweep& sweep, double* block) {
+  const double* const v = sweep.v;
+  const vd u = load(v), w = load(sweep.w), next = load(sweep.next_v), y = load(sweep.y);
+#pragma GCC unroll 8
+  for (int c = 0; c < kBand; ++c) {
+    double* const column = block + c * kColumn;
+    const vd d = (load(column) - u * splat(sweep.w[c])) - w * splat(v[c]);
+    vd b = (load(column + kBand) + y * splat(v[c])) - next * splat(sweep.z[c]);
+    if (c == 0) {  // the last column of a block next time
+      b = only(lane_numbers() == vi{}, splat(sweep.next_beta));
+      store(column, shifted(vd{}, d));
+      store(column + kBand, shifted(d, b));
+    } else {
+      store(column, shifted(d, b));
+      store(column + kBand, shifted(b, vd{}));
+    }
+  }
+  store(sweep.v, next);
+  sweep.tau = sweep.next_tau;
+  sweep.column += kBand;
+}
+
+// One sweep a column. Sweep s + 1 may do its block k once sweep s has done its block k + 1, so up
+// to kSweeps of them go down together, two blocks apart. Each part of a step is done for all of
+// them before the next part: a sweep alone would wait for its own latencies most of the time.
+static void chase_band(double* band, Index n) {
+  constexpr int kSweeps = 8;
+  Sweep sweeps[kSweeps];
+  Index begin = 0, end = 0;  // the sweeps under way
+  int lead = 2;              // blocks that the last of them is ahead of one that starts now
+  while (begin + 1 < n) {
+    if (lead >= 2 && end - begin < kSweeps && end + 1 < n) {
+      start(sweeps[end % kSweeps], band, end);
+      ++end;
+      lead = 0;
+    }
+    for (Index q = begin; q < end; ++q)
+      find_next(sweeps[q % kSweeps], column_at(band, sweeps[q % kSweeps].column));
+    for (Index q = begin; q < end; ++q)
+      find_products(sweeps[q % kSweeps], column_at(band, sweeps[q % kSweeps].column));
+    for (Index q = begin; q < end; ++q)
+      apply(sweeps[q % kSweeps], column_at(band, sweeps[q % kSweeps].column));
+    ++lead;
+    if (begin < end && sweeps[begin % kSweeps].column >= n) ++begin;
+  }
+}

@@ -1,0 +1,258 @@
+// First stage of the tridiagonal reduction: full to band, bandwidth kLanes, so that a row of a
+// panel is one vector. Included after householder.inl.hpp.
+//
+// The lower triangle is held as strips: strip J has the kBand columns from J * kBand on, rows from
+// its diagonal block down, row after row. A strip is a tall matrix with one vector a row, so the
+// updates need no shuffles, and a panel's reflectors stay where its columns were. The order is
+// padded to whole blocks with zero rows; reflectors are exactly zero there and leave them zero.
+
+using pyspectra::Index;
+
+constexpr int kBand = kLanes;
+constexpr int kTile = kBand * kBand;
+constexpr int kColumn = 2 * kBand;  // doubles that a column of the band is stored in
+constexpr Index kChunk = 64;        // rows whose operands stay in L1 while strips go by
+
+struct Strips {
+  double* data;
+  Index order;  // padded
+  double* at(Index J, Index row) const {
+    return data + kBand * (order * J - kBand * (J * (J - 1) / 2) + row - kBand * J);
+  }
+};
+
+// Householder QR of the rows x kBand matrix p, rows >= kBand. R goes into the upper triangle of
+// `r` (by rows), the reflectors V replace p, and I - V T V^T is their product.
+static void factor_panel(double* p, Index rows, double* r, double (&T)[kBand][kBand]) {
+  const vi lane = lane_numbers();
+  // dots[j] = sum over rows below k of p[.][k] p[.][j]: the norm of column k, its products with the
+  // columns to come and, as V stays in place, with the reflectors before: all a pass needs.
+  constexpr int kWays = 4;  // sums side by side: shorter chains, and better rounding
+  vd partial[kWays] = {};
+  Index i = 1;
+  for (; i + kWays <= rows; i += kWays)
+#pragma GCC unroll 4
+    for (int w = 0; w < kWays; ++w)
+      partial[w] += splat(p[(i + w) * kBand]) * load(p + (i + w) * kBand);
+  for (; i < rows; ++i) partial[0] += splat(p[i * kBand]) * load(p + i * kBand);
+  vd dots = (partial[0] + partial[1]) + (partial[2] + partial[3]);
+  for (int k = 0; k < kBand; ++k) {
+    double* const top = p + k * kBand;
+    const Reflector h = reflector(top[k], dots[k]);
+    const vd product = load(top) + dots * splat(h.inverse);  // v_k^T p, and v_k^T v_j for j < k
+    const vd scaled = only(lane > splat_i(k), product * splat(-h.tau));
+    for (int j = 0; j < k; ++j) {
+      double sum = 0.0;
+      for (int q = j; q < k; ++q) sum += T[j][q] * product[q];
+      T[j][k] = -h.tau * sum;
+    }
+    T[k][k] = h.tau;
+    for (int j = k + 1; j < kBand; ++j) T[j][k] = 0.0;
+    store(top, load(top) + scaled);
+    top[k] = h.beta;
+    if (k + 1 == rows) break;
+
+    // One pass: column k becomes v, the columns to its right are updated, and the dots of the next
+    // column are taken. The mask clears lane k: v replaces what is there.
+    vd change = scaled * splat(h.inverse);
+    change[k] = h.inverse;
+    const vi others = lane != splat_i(k);
+    const int next = k + 1 < kBand ? k + 1 : k;
+    const double next_change = change[next];
+    store(top + kBand, only(others, load(top + kBand)) + splat(top[kBand + k]) * change);
+#pragma GCC unroll 4
+    for (int w = 0; w < kWays; ++w) partial[w] = vd{};
+    for (i = k + 2; i + kWays <= rows; i += kWays) {
+#pragma GCC unroll 4
+      for (int w = 0; w < kWays; ++w) {
+        double* const row = p + (i + w) * kBand;
+        const double x = row[k];
+        const double y = row[next] + x * next_change;
+        const vd updated = only(others, load(row)) + splat(x) * change;
+        store(row, updated);
+        partial[w] += splat(y) * updated;
+      }
+    }
+    for (; i < rows; ++i) {
+      double* const row = p + i * kBand;
+      const double x = row[k];
+      const double y = row[next] + x * next_change;
+      const vd updated = only(others, load(row)) + splat(x) * change;
+      store(row, updated);
+      partial[0] += splat(y) * updated;
+    }
+    dots = (partial[0] + partial[1]) + (partial[2] + partial[3]);
+  }
+  for (int k = 0; k < kBand; ++k) {
+    double* const row = p + k * kBand;
+    for (int j = 0; j < kBand; ++j) {
+      r[k * kBand + j] = j >= k ? row[j] : 0.0;
+      row[j] = j < k ? row[j] : j == k ? 1.0 : 0.0;
+    }
+  }
+}
+
+// a -= v W_j^T + w V_j^T for `rows` rows of a strip; Vt and Wt are minus V_j^T and W_j^T.
+static inline void update(double* a, Index rows, const double* v, const double* w, const double* Vt,
+                          const double* Wt) {
+  vd y[kBand], x[kBand];
+#pragma GCC unroll 8
+  for (int k = 0; k < kBand; ++k) {
+    y[k] = load(Wt + k * kBand);
+    x[k] = load(Vt + k * kBand);
+  }
+  for (Index i = 0; i < rows; ++i) {
+    vd s = load(a), t = splat(v[0]) * y[0];
+#pragma GCC unroll 8
+    for (int k = 0; k < kBand; ++k) {
+      s += splat(w[k]) * x[k];
+      if (k > 0) t += splat(v[k]) * y[k];
+    }
+    store(a, s + t);
+    a += kBand, v += kBand, w += kBand;
+  }
+}
+
+// y += a v_j and y_j += a^T v for `rows` rows of a strip below its diagonal block. Sums within the
+// call are added to what was there: short chains, rounding errors that grow with n / kBand.
+static inline void multiply(const double* a, Index rows, const double* v, double* y,
+                            const double* vj, double* yj) {
+  vd x[kBand], sum[kBand];
+#pragma GCC unroll 8
+  for (int c = 0; c < kBand; ++c) {
+    x[c] = load(vj + c * kBand);
+    sum[c] = vd{};
+  }
+  for (Index i = 0; i < rows; ++i) {
+    const vd row = load(v);
+    vd s = vd{}, t = vd{};
+#pragma GCC unroll 8
+    for (int c = 0; c < kBand; ++c) {
+      const vd e = splat(a[c]);
+      sum[c] += e * row;
+      if (c % 2 == 0)
+        s += e * x[c];
+      else
+        t += e * x[c];
+    }
+    store(y, load(y) + (s + t));
+    a += kBand, v += kBand, y += kBand;
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < kBand; ++c) store(yj + c * kBand, load(yj + c * kBand) + sum[c]);
+}
+
+// The same for a diagonal block, which is stored whole.
+static inline void multiply_diagonal(const double* a, const double* v, double* y) {
+  for (int i = 0; i < kBand; ++i) {
+    vd s = load(y + i * kBand);
+#pragma GCC unroll 8
+    for (int c = 0; c < kBand; ++c) s += splat(a[i * kBand + c]) * load(v + c * kBand);
+    store(y + i * kBand, s);
+  }
+}
+
+// W from Y = A V: with X = Y T, W = X - V (T^T V^T X) / 2, so that Q^T A Q = A - V W^T - W V^T.
+// W replaces Y. Also minus the transposes, block by block, for update().
+static void finish_panel(const double* V, double* Y, Index rows, const double (&T)[kBand][kBand],
+                         double* Vt, double* Wt) {
+  vd m[kBand] = {}, x[kBand], half[kBand];
+  for (Index b = 0; b < rows; b += kBand) {
+    vd block[kBand] = {};
+    for (int l = 0; l < kBand; ++l) {
+      const vd row = load(Y + (b + l) * kBand);
+#pragma GCC unroll 8
+      for (int k = 0; k < kBand; ++k) block[k] += splat(V[(b + l) * kBand + k]) * row;
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < kBand; ++k) m[k] += block[k];
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < kBand; ++k) {
+    x[k] = load(&T[k][0]);
+    half[k] = vd{};
+  }
+  for (int k = 0; k < kBand; ++k) {  // half = -T^T (m T) / 2, a row of m T at a time
+    vd row = vd{};
+    for (int q = 0; q < kBand; ++q) row += splat(m[k][q]) * load(&T[q][0]);
+#pragma GCC unroll 8
+    for (int q = 0; q < kBand; ++q) half[q] -= splat(0.5 * T[k][q]) * row;
+  }
+  for (Index b = 0; b < rows; b += kBand) {
+    vd w[kBand], v[kBand];
+#pragma GCC unroll 8
+    for (int l = 0; l < kBand; ++l) {
+      const double* const at = V + (b + l) * kBand;
+      double* const out = Y + (b + l) * kBand;
+      vd s = vd{}, t = vd{};
+#pragma GCC unroll 8
+      for (int k = 0; k < kBand; ++k) {
+        s += splat(out[k]) * x[k];
+        t += splat(at[k]) * half[k];
+      }
+      store(out, s + t);
+    }
+#pragma GCC unroll 8
+    for (int l = 0; l < kBand; ++l) {
+      w[l] = -load(Y + (b + l) * kBand);
+      v[l] = -load(V + (b + l) * kBand);
+    }
+    transpose(w);
+    transpose(v);
+#pragma GCC unroll 8
+    for (int l = 0; l < kBand; ++l) {
+      store(Wt + (b + l) * kBand, w[l]);
+      store(Vt + (b + l) * kBand, v[l]);
+    }
+  }
+}
+
+// Block p of the matrix's columns: its lower triangle and the R below it go into the band.
+static void keep_band(const double* diagonal, const double* r, Index p, double* band) {
+  for (int c = 0; c < kBand; ++c) {
+    const Index column = p * kBand + c;
+    double* const out = band + column * kColumn + (column + kBand - 1) % kBand;
+    for (int i = c; i < kBand; ++i) out[i - c] = diagonal[i * kBand + c];
+    for (int i = 0; i <= c; ++i) out[kBand + i - c] = r[i * kBand + c];
+  }
+}
+
+static void to_band(const Strips& A, double* W, double* Y, double* Vt, double* Wt, double* band) {
+  const Index blocks = A.order / kBand;
+  alignas(64) double T[kBand][kBand], r[kTile];
+  for (Index p = 0; p < blocks; ++p) {
+    const Index first = (p + 1) * kBand, rows = A.order - first;
+    // The previous panel's update reaches this panel now and the rest together with its product.
+    const double* const V0 = p > 0 ? A.at(p - 1, 0) : nullptr;  // indexed by the matrix's rows
+    double* const panel = A.at(p, p * kBand);
+    if (p > 0)
+      update(panel, rows + kBand, V0 + p * kTile, W + p * kTile, Vt + p * kTile, Wt + p * kTile);
+    for (int k = 0; k < kTile; ++k) r[k] = 0.0;
+    if (rows > 0) factor_panel(panel + kTile, rows, r, T);
+    keep_band(panel, r, p, band);
+    if (rows == 0) break;
+    const double* const V = A.at(p, 0);
+    for (Index k = first * kBand; k < A.order * kBand; ++k) Y[k] = 0.0;
+    for (Index i0 = first; i0 < A.order; i0 += kChunk) {
+      const Index i1 = i0 + kChunk < A.order ? i0 + kChunk : A.order;
+      for (Index J = p + 1; J * kBand < i1; ++J) {
+        const Index j0 = J * kBand;
+        Index i = i0 > j0 ? i0 : j0;
+        double* a = A.at(J, i);
+        if (p > 0)
+          update(a, i1 - i, V0 + i * kBand, W + i * kBand, Vt + j0 * kBand, Wt + j0 * kBand);
+        if (i == j0) {
+          multiply_diagonal(a, V + j0 * kBand, Y + j0 * kBand);
+          i += kBand;
+          a += kTile;
+        }
+        multiply(a, i1 - i, V + i * kBand, Y + i * kBand, V + j0 * kBand, Y + j0 * kBand);
+      }
+    }
+    const Index skip = first * kBand;
+    finish_panel(V + skip, Y + skip, rows, T, Vt + skip, Wt + skip);
+    double* const swap = W;
+    W = Y;
+    Y = swap;
+  }
+}

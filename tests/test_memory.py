@@ -1,0 +1,51 @@
+"""Peak memory of analysing a safetensors file, measured in a process of its own."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pyspectra.diagnostics.analyze import PENDING_BYTES
+
+MiB = 2**20
+LAYERS, ROWS, COLS = 24, 4096, 512
+TENSOR = ROWS * COLS * 4
+GRAM = COLS * COLS * 8
+# Packing slab, eigenvalue workspaces of each thread, the spectra, the allocator's slack.
+SLACK = 32 * MiB
+
+SCRIPT = """
+import resource, sys
+import numpy as np
+import pyspectra as ps
+ps.analyze({"warm.weight": np.random.default_rng(0).standard_normal((64, 64))})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+report = ps.analyze(sys.argv[1])
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(len(report.layers), (after - before) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+def test_peak_memory_is_one_tensor_and_the_waiting_gram_matrices(tmp_path):
+    rng = np.random.default_rng(1)
+    tensors = {
+        f"layers.{i}.weight": rng.standard_normal((ROWS, COLS)).astype(np.float32)
+        for i in range(LAYERS)
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    out = subprocess.run(
+        [sys.executable, "-c", SCRIPT, tmp_path / "model.safetensors"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    ).stdout.split()
+    layers, used = map(int, out)
+    assert layers == LAYERS
+    stated = TENSOR + min(LAYERS * GRAM, PENDING_BYTES) + SLACK
+    assert used < stated
+    # The statement says something: the file is more than twice as large.
+    assert stated < LAYERS * TENSOR / 2
