@@ -59,9 +59,7 @@ class TestGram:
 
     def test_pyspectra(self, benchmark, shape):
         W = self.weights(shape)
-        (G,) = benchmark.pedantic(
-            ops.gram, ([HostArray(W, "float32")],), rounds=9, warmup_rounds=2
-        )
+        (G,) = benchmark.pedantic(ops.gram, ([HostArray(W, "float32")],), rounds=9, warmup_rounds=2)
         self.check(G, W)
 
     def test_numpy(self, benchmark, shape):

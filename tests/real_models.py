@@ -15,7 +15,7 @@ def package_dir(name):
     spec = importlib.util.find_spec(name)
     if spec is None:
         raise ModuleNotFoundError(f"the package {name} is not installed: run `make test`")
-    return Path(list(spec.submodule_search_locations)[0])
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _weights(tensors):

@@ -1,12 +1,12 @@
 """An own thread pool against OpenMP, inside a torch training loop.
 
-python pool_vs_openmp.py: compiles kernel.cpp with the C++ compiler of the machine and prints a table.
-Each variant runs the same training step (forward, backward, SGD of a small transformer block) followed
-by the same kernel over all parameters; the medians of the whole step and of the kernel are compared.
+python pool_vs_openmp.py: compiles kernel.cpp with the C++ compiler of the machine, prints a table.
+Each variant runs the same training step (forward, backward, SGD of a small transformer block),
+followed by the same kernel over all parameters; the medians of the whole step and of the kernel are
+compared.
 
-`openmp, torch's runtime`: torch is imported first, so the loader gives the kernel torch's libgomp
-(same soname). `openmp, own runtime`: the kernel's libgomp is a copy under another name, which is what
-a wheel that vendors its dependencies carries.
+openmp-shared: torch is imported first, so the loader gives the kernel torch's libgomp (same soname).
+openmp-own: the kernel's libgomp is a copy under another name, as in a wheel that vendors it.
 """
 
 import ctypes
@@ -35,7 +35,7 @@ def build(folder, own_runtime):
         found = subprocess.run(
             ["g++", "-print-file-name=libgomp.so.1"], check=True, capture_output=True, text=True
         ).stdout.strip()
-        # A soname of the same length, edited in place: the loader then takes it for another library.
+        # A soname of the same length, edited in place: for the loader, another library.
         renamed = folder / "libgomp.so.9"
         shutil.copy(Path(found).resolve(), renamed)
         for file in (renamed, library):

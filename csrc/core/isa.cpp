@@ -26,14 +26,21 @@ bool machine_has(Isa isa) {
 #endif
 }
 
+Isa checked(Isa isa) {
+  if (!machine_has(isa))
+    throw std::invalid_argument(std::string("this machine or build has no '") + isa_name(isa) +
+                                "'");
+  return isa;
+}
+
 Isa initial_isa() {
   const char* forced = std::getenv("PYSPECTRA_ISA");
   if (forced != nullptr && *forced != '\0') {
-    const Isa isa = isa_from_name(forced);
-    if (!machine_has(isa))
-      throw std::invalid_argument(std::string("PYSPECTRA_ISA: this machine or build has no '") +
-                                  forced + "'");
-    return isa;
+    try {
+      return checked(isa_from_name(forced));
+    } catch (const std::invalid_argument& error) {
+      throw std::invalid_argument(std::string("PYSPECTRA_ISA: ") + error.what());
+    }
   }
   return available_isas().back();
 }
@@ -73,10 +80,7 @@ std::vector<Isa> available_isas() {
 Isa current_isa() { return static_cast<Isa>(current().load(std::memory_order_relaxed)); }
 
 void set_isa(Isa isa) {
-  if (!machine_has(isa))
-    throw std::invalid_argument(std::string("this machine or build has no '") + isa_name(isa) +
-                                "'");
-  current().store(static_cast<int>(isa), std::memory_order_relaxed);
+  current().store(static_cast<int>(checked(isa)), std::memory_order_relaxed);
 }
 
 }  // namespace pyspectra

@@ -20,7 +20,7 @@ struct Workspace {
   std::vector<double> log_x, tail_sum, probe, scratch;
 };
 
-void finish(Fit& out, const detail::Kernels& kernels, const Workspace& w, Index start,
+void finish(Fit& out, const detail::Kernels& kernels, const Workspace& w, double xmax, Index start,
             double log_xmin, double T, double correction) {
   const Index m = out.n - start;
   if (m < 1 || !(T > kDegenerate) || static_cast<double>(m) - correction <= 0) {
@@ -31,6 +31,7 @@ void finish(Fit& out, const detail::Kernels& kernels, const Workspace& w, Index 
   out.alpha = 1.0 + beta;
   out.alpha_stderr = beta / std::sqrt(static_cast<double>(m));
   out.index = start;
+  out.xmax = xmax;
   out.D = kernels.distance(w.log_x.data(), start, out.n, log_xmin, beta);
 }
 
@@ -50,8 +51,6 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
     out.status = Status::too_few_points;
     return out;
   }
-  out.xmax = x[n - 1];
-
   w.log_x.resize(n);
   w.tail_sum.resize(n);
   for (Index j = 0; j < n; ++j) w.log_x[j] = std::log(x[j]);
@@ -70,7 +69,7 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
     const Index start = n - k;
     const double log_xmin = w.log_x[start - 1];
     const double T = w.tail_sum[start] + static_cast<double>(k) * (w.log_x[start] - log_xmin);
-    finish(out, kernels, w, start, log_xmin, T, 0.0);
+    finish(out, kernels, w, x[n - 1], start, log_xmin, T, 0.0);
     if (out.status == Status::ok) {
       out.xmin = x[start - 1];
       out.n_tail = k;
@@ -89,7 +88,7 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
     const double log_xmin = std::log(options.xmin);
     const double T =
         w.tail_sum[start] + static_cast<double>(n - start) * (w.log_x[start] - log_xmin);
-    finish(out, kernels, w, start, log_xmin, T, correction);
+    finish(out, kernels, w, x[n - 1], start, log_xmin, T, correction);
     if (out.status == Status::ok) {
       out.xmin = options.xmin;
       out.n_tail = n - start;
@@ -98,7 +97,7 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
   }
 
   if (small && n < kSmallTail) {  // no candidate has a long enough tail: all points are the tail
-    finish(out, kernels, w, 0, w.log_x[0], w.tail_sum[0], correction);
+    finish(out, kernels, w, x[n - 1], 0, w.log_x[0], w.tail_sum[0], correction);
   } else {
     // A power of two near 2 sqrt(n): as many probes as points between two of them.
     Index stride = 8;
@@ -116,7 +115,8 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
       out.status = Status::degenerate;
       return out;
     }
-    finish(out, kernels, w, best.index, w.log_x[best.index], w.tail_sum[best.index], correction);
+    finish(out, kernels, w, x[n - 1], best.index, w.log_x[best.index], w.tail_sum[best.index],
+           correction);
   }
   if (out.status == Status::ok) {
     out.xmin = x[out.index];

@@ -218,5 +218,5 @@ def _ww_clipping_fails(layer: LayerReport) -> bool:
 def _ww_layer_type(layer: LayerReport, report: Report) -> str:
     """WeightWatcher knows embeddings and GPT-2's Conv1D only from a module, not from a file."""
     if layer.kind == "embedding":
-        return "embedding" if report.format == "module" else "dense"
+        return "embedding" if report.format == "torch_module" else "dense"
     return _WW_LAYER_TYPE.get(layer.kind, layer.kind)

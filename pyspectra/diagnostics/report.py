@@ -24,6 +24,7 @@ from pyspectra.weights import SkippedLayer
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
 JSON_SCHEMA = "pyspectra.report/1"
 FIX_FINGERS = (None, "clip_xmax")
@@ -235,6 +236,24 @@ class Report:
         if path is not None:
             write_text(Path(path), text)
         return text
+
+    def plot(
+        self, kind: str = "alpha", *, layer: int | str | None = None, ax: Axes | None = None
+    ) -> Axes:
+        """Draw the report with matplotlib; see `pyspectra.diagnostics.plot.plot`.
+
+        Parameters
+        ----------
+        kind : {"alpha", "esd", "depth"}
+            Histogram of alpha; eigenvalues of one `layer` with the fitted law; alpha by layer.
+        layer : int or str, optional
+            Id or name, for ``"esd"``; the first layer that has a fit by default.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+        """
+        from pyspectra.diagnostics.plot import plot
+
+        return plot(self, kind, layer, ax)
 
     def __repr__(self) -> str:
         return (

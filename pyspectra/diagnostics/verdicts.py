@@ -78,8 +78,8 @@ def judge(layers: Sequence[LayerReport], n_skipped: int) -> Verdict:
     else:
         n = len(fitted)
         share = (
-            f"{well} of {n} layers have a power-law tail with alpha between "
-            f"{ALPHA_OVER_TRAINED:g} and {ALPHA_UNDER_TRAINED:g} (mean alpha {mean:.2f})"
+            f"{well} of {n} {'layer has' if n == 1 else 'layers have'} a power-law tail with alpha "
+            f"between {ALPHA_OVER_TRAINED:g} and {ALPHA_UNDER_TRAINED:g} (mean alpha {mean:.2f})"
         )
         if under > NOTABLE_SHARE * n and under >= over:
             label = UNDER_TRAINED
@@ -98,18 +98,16 @@ def judge(layers: Sequence[LayerReport], n_skipped: int) -> Verdict:
             label = "well trained"
             text = f"Well trained: {share}."
             if under:
-                text += (
-                    f" {under} {_looks(under)} under-trained (alpha > {ALPHA_UNDER_TRAINED:g})."
-                )
+                text += f" {under} {_looks(under)} under-trained (alpha > {ALPHA_UNDER_TRAINED:g})."
             if over:
                 text += f" {over} {_looks(over)} over-trained (alpha < {ALPHA_OVER_TRAINED:g})."
     if failed:
         reasons = sorted({str(layer.status) for layer in layers if layer.status is not Status.OK})
         text += f" {failed} could not be fitted ({', '.join(reasons)})."
     if n_skipped:
-        text += f" {n_skipped} tensors were not analysed; .skipped says why."
+        text += f" {n_skipped} {'tensor was' if n_skipped == 1 else 'tensors were'} not analysed."
     return Verdict(label, text, well, under, over, failed, mean)
 
 
 def _looks(count: int) -> str:
-    return "layer looks" if count == 1 else "layers look"
+    return f"{count} layer looks" if count == 1 else f"{count} layers look"

@@ -42,7 +42,7 @@ def detx_val(s: Spectrum) -> float:
 @metric("detX_val_unrescaled", group="detx")
 def detx_val_unrescaled(s: Spectrum) -> float:
     """The same eigenvalue times n / sum(lambda) (the name is WeightWatcher's)."""
-    return float(s.evals[detx_index(s)[1]] * (len(s.evals) / s.norm))
+    return float(s.evals[detx_index(s)[1]] * (len(s.evals) / np.float64(s.norm)))
 
 
 @metric("ERG_gap", group="detx")

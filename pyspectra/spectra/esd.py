@@ -46,7 +46,11 @@ def squared_singular_values(X: Sequence[HostArray]) -> tuple[list[FloatArray], l
     """Ascending squared singular values by SVD, for spectra that `needs_svd`."""
     values, status = ops.svdvals(X)
     with np.errstate(over="ignore"):
-        return [np.ascontiguousarray(v[::-1] ** 2) for v in values], status
+        squares = [np.ascontiguousarray(v[::-1] ** 2) for v in values]
+    for i, squared in enumerate(squares):
+        if status[i] is Status.OK and not np.isfinite(squared[-1]):
+            status[i] = Status.NOT_FINITE  # finite entries, but eigenvalues beyond float64
+    return squares, status
 
 
 def pool(

@@ -1,0 +1,8 @@
+"""``python -m pyspectra`` is the command ``pyspectra``."""
+
+import sys
+
+from pyspectra.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,354 @@
+"""The command ``pyspectra``: analyse a model from a terminal.
+
+Tables go to standard output, messages to standard error. Exit status: 0 done; 1 analysed, but with
+failed layers under ``--strict``; 2 unusable arguments or input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from pyspectra.diagnostics.report import Report
+
+__all__ = ["main"]
+
+STDOUT = "-"
+DONE, FAILED_LAYERS, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+# Lines that go into a file or a pipe are as long as they need to be.
+UNLIMITED_WIDTH = 10_000
+
+_ARGUMENT = re.compile(r"^(?:analyze|open_weights|set_num_threads): '(\w+)'")
+_FUNCTION = re.compile(r"^(?:analyze|open_weights): ")
+
+
+class UsageError(Exception):
+    """Something the person at the terminal can mend; the message is for them."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    # argparse leaves by SystemExit after --help and --version.
+    try:
+        arguments = _parser().parse_args(argv)
+        status = _info() if arguments.command == "info" else _analyze(arguments)
+        sys.stdout.flush()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else DONE
+    except UsageError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        _message("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. What is still buffered would fail at exit again.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        return _fail(_words(error))
+    return status
+
+
+# --- arguments ----------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}. Hint: {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    import pyspectra
+    from pyspectra.diagnostics.columns import DIALECTS
+    from pyspectra.diagnostics.report import FIX_FINGERS
+    from pyspectra.spectra.esd import METHODS
+    from pyspectra.spectra.powerlaw import ESTIMATORS
+
+    parser = _Parser(
+        prog="pyspectra",
+        description="Spectral analysis of neural networks: eigenvalue spectra of weight matrices, "
+        "power-law fits, and what they say.",
+    )
+    parser.add_argument("--version", action="version", version=f"pyspectra {pyspectra.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser(
+        "info",
+        help="describe this installation",
+        description="Compiler, instruction sets, threads, BLAS and CUDA of this installation.",
+    )
+    analyze = commands.add_parser(
+        "analyze",
+        help="analyse every weight matrix of a model",
+        description="Analyse every weight matrix of a model: spectrum, power-law tail, verdict.",
+        epilog="Exit status: 0 done; 1 analysed, but layers failed and --strict was given; "
+        "2 unusable arguments or input.",
+    )
+    add = analyze.add_argument
+    add("model", metavar="MODEL",
+        help="a .safetensors, .pt, .pth, .bin, .ckpt or .npz file, or a model folder")  # fmt: skip
+    add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
+    add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
+    add("--dialect", choices=DIALECTS, help="columns of --csv (default: pyspectra)")
+    add("--estimator", metavar="E", choices=ESTIMATORS, default="ww",
+        help=f"of the tail exponent: {' or '.join(ESTIMATORS)} (default: ww)")  # fmt: skip
+    add("--layers", metavar="L", nargs="+", type=_layer,
+        help="only these: ids (digits) or names, in which * and ? stand for any text; quote those. "
+        "A name of digits alone is written [0]")  # fmt: skip
+    add("--detx", action="store_true", help="also evaluate the trace-log (ERG) condition")
+    add("--fix-fingers", choices=[f for f in FIX_FINGERS if f],
+        help="clip the largest eigenvalues while that lowers alpha by more than 1")  # fmt: skip
+    add("--no-pool", dest="pool", action="store_false", help="one row a slice of a convolution")
+    add("--min-evals", metavar="N", type=_positive, default=8,
+        help="skip layers with fewer eigenvalues (default: 8)")  # fmt: skip
+    add("--max-evals", metavar="N", type=_positive, help="skip layers with more eigenvalues")
+    add("--method", metavar="M", choices=METHODS, default="auto",
+        help=f"for the eigenvalues: {', '.join(METHODS)} (default: auto)")  # fmt: skip
+    add("-j", dest="threads", metavar="N", type=_positive,
+        help="threads (default: all cores; results do not depend on it)")  # fmt: skip
+    add("--strict", action="store_true", help="exit with 1 if a layer failed or was unreadable")
+    add("-q", "--quiet", action="store_true", help="no progress and no messages but errors")
+    return parser
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
+    return value
+
+
+def _layer(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+def _info() -> int:
+    import pyspectra
+
+    _write(f"{pyspectra.show_config()}\n")
+    return DONE
+
+
+def _analyze(arguments: argparse.Namespace) -> int:
+    _check_outputs(arguments)
+    report = _run(arguments)
+    if not report.layers:
+        reasons = Counter(s.reason for s in report.skipped).most_common(3)
+        listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+        raise UsageError(f"no layer of {report.source!r} was analysed: {listed}")
+
+    # Files first: a reader of standard output who leaves early must not cost them.
+    for target, text in _outputs(report, arguments):
+        if target != STDOUT:
+            _save(target, text)
+            if not arguments.quiet:
+                _message(f"wrote {target}")
+    for target, text in _outputs(report, arguments):
+        if target == STDOUT:
+            _write(text)
+    if STDOUT not in (arguments.csv, arguments.json):
+        _print_table(report)
+    return _strict_status(report) if arguments.strict else DONE
+
+
+def _run(arguments: argparse.Namespace) -> Report:
+    import pyspectra
+    from pyspectra.errors import PyspectraError
+
+    if not os.path.exists(os.path.expanduser(arguments.model)):
+        raise UsageError(
+            f"no such file or folder: {arguments.model!r}. Hint: models are not downloaded"
+        )
+    try:
+        with _threads(arguments.threads):
+            return pyspectra.analyze(
+                arguments.model,
+                layers=arguments.layers,
+                estimator=arguments.estimator,
+                detx=arguments.detx,
+                fix_fingers=arguments.fix_fingers,
+                pool=arguments.pool,
+                min_evals=arguments.min_evals,
+                max_evals=arguments.max_evals,
+                method=arguments.method,
+                progress=False if arguments.quiet else "auto",
+            )
+    except (PyspectraError, ValueError, OSError) as error:
+        raise UsageError(_words(error)) from error
+    except MemoryError as error:
+        raise UsageError(f"out of memory while analysing {arguments.model!r}") from error
+    except Exception as error:  # a fault of this package: still one line, that says where
+        raise UsageError(f"internal error, please report it: {_whereabouts(error)}") from error
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Use `count` threads, and leave a caller of `main` with as many as before."""
+    import pyspectra
+
+    before = pyspectra.get_num_threads()
+    if count is not None:
+        pyspectra.set_num_threads(count)
+    try:
+        yield
+    finally:
+        pyspectra.set_num_threads(before)
+
+
+def _strict_status(report: Report) -> int:
+    from pyspectra.diagnostics.table import UNREADABLE
+    from pyspectra.types import Status
+
+    failed = sum(layer.status is not Status.OK for layer in report.layers)
+    unread = sum(s.reason.startswith(UNREADABLE) for s in report.skipped)
+    if not failed + unread:
+        return DONE
+    _message(f"strict: {failed} of {len(report.layers)} fits failed, {unread} layers unreadable")
+    return FAILED_LAYERS
+
+
+# --- output -------------------------------------------------------------------------------------
+
+
+def _outputs(report: Report, arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    if arguments.csv:
+        yield arguments.csv, report.to_csv(dialect=arguments.dialect or "pyspectra")
+    if arguments.json:
+        yield arguments.json, report.to_json()
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Find what is wrong with the output paths before the analysis, not after it."""
+    from pyspectra.diagnostics.files import is_special
+
+    if arguments.dialect and arguments.csv is None:
+        raise UsageError("--dialect goes with --csv. Hint: add --csv F, or --csv -")
+    if arguments.csv == arguments.json == STDOUT:
+        raise UsageError("--csv - and --json - cannot both write to standard output")
+    paths: dict[str, str] = {}
+    for option in ("--csv", "--json"):
+        target = getattr(arguments, option.removeprefix("--"))
+        if target in (None, STDOUT):
+            continue
+        problem = _problem_with(target)
+        if problem:
+            raise UsageError(f"{option} {target!r}: {problem}")
+        real = os.path.realpath(target)
+        if real == os.path.realpath(os.path.expanduser(arguments.model)):
+            raise UsageError(f"{option} {target!r} would overwrite the model")
+        if real in paths.values() and not is_special(real):
+            raise UsageError(f"--csv and --json name the same file, {target!r}")
+        paths[option] = real
+
+
+def _problem_with(target: str) -> str | None:
+    from pyspectra.diagnostics.files import is_special
+
+    if not target:
+        return "an empty path"
+    if "\0" in target:
+        return "a path cannot hold a NUL"
+    folder = os.path.dirname(os.path.realpath(target))
+    if os.path.isdir(target):
+        return "is a folder, not a file"
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder!r}"
+    if os.path.exists(target):
+        if not os.access(target, os.W_OK):
+            return "is not writable"
+        if is_special(target):
+            return None
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"folder {folder!r} is not writable"
+
+
+def _save(target: str, text: str) -> None:
+    from pyspectra.diagnostics.files import write_text
+
+    try:
+        write_text(Path(target), text)
+    except OSError as error:
+        raise UsageError(f"cannot write {target!r}: {error.strerror or error}") from error
+
+
+def _print_table(report: Report) -> None:
+    from rich.console import Console
+
+    from pyspectra.diagnostics.table import render
+
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else UNLIMITED_WIDTH)
+    # Captured and not printed directly: rich would end the process on a broken pipe.
+    with console.capture() as captured:
+        render(report, console)
+    _write(captured.get())
+
+
+def _write(text: str) -> None:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _message(text: str) -> None:
+    """Print one line to standard error, whatever the text holds."""
+    line = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    with contextlib.suppress(OSError):
+        print(
+            "pyspectra:",
+            re.sub(r"\s*\n\s*", " ", line).encode(encoding, "backslashreplace").decode(encoding),
+            file=sys.stderr,
+        )
+
+
+def _fail(text: str) -> int:
+    _message(f"error: {text.rstrip('. ')}.")
+    return UNUSABLE
+
+
+def _whereabouts(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = ""
+    if trace is not None:
+        file = os.path.basename(trace.tb_frame.f_code.co_filename)
+        where = f" at {file}:{trace.tb_lineno}"
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _words(error: Exception) -> str:
+    """Say what an exception says in the terms of the command line."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename!r}: {error.strerror}"
+
+    def option(match: re.Match[str]) -> str:
+        name = match[1]
+        return "MODEL" if name == "model_or_path" else f"--{name.replace('_', '-')}"
+
+    text = str(error) or type(error).__name__
+    return _FUNCTION.sub("", _ARGUMENT.sub(option, text))

@@ -1,0 +1,222 @@
+"""What the installed package is made of: its imports, its libraries, its names, its environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import pyspectra as ps
+from pyspectra import Status, _core, ops
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a fresh interpreter, away from the source tree."""
+    inherited = {
+        k: v for k, v in os.environ.items() if k not in ("PYSPECTRA_ISA", "PYSPECTRA_NUM_THREADS")
+    }
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**inherited, **environment},
+        cwd=os.path.dirname(sys.executable),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def printed(code: str, **environment: str) -> str:
+    result = python(code, **environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+# --- imports ------------------------------------------------------------------------------------
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, pyspectra; print(' '.join(sorted(sys.modules)))"
+    loaded = set(printed(code).split())
+    assert "pyspectra._core" in loaded
+    heavy = {"torch", "pandas", "matplotlib", "safetensors", "h5py", "transformers"}
+    assert not loaded & heavy
+
+
+def test_analysing_numpy_arrays_needs_none_of_the_optional_packages() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "for name in ('torch', 'pandas', 'matplotlib', 'safetensors'): sys.modules[name] = None\n"
+        "import pyspectra as ps\n"
+        "W = np.random.default_rng(0).standard_normal((30, 20))\n"
+        "report = ps.analyze({'a.weight': W})\n"
+        "print(report.layers[0].status, len(report.to_json()) > 100)"
+    )
+    assert printed(code) == "ok True"
+
+
+def test_public_names_exist_and_are_documented() -> None:
+    assert len(ps.__all__) == len(set(ps.__all__))
+    for name in ps.__all__:
+        value = getattr(ps, name)
+        assert (value.__doc__ or "").strip(), name
+        assert value.__module__.startswith("pyspectra"), name
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", ps.__version__)
+
+
+def test_status_codes_are_those_of_the_core() -> None:
+    assert {s.name.lower(): int(s) for s in Status} == ops.status_names()
+    assert str(Status.TOO_FEW_POINTS) == "too_few_points"
+
+
+def test_errors_are_also_what_a_caller_would_expect() -> None:
+    for error, builtin in (
+        (ps.FormatError, ValueError),
+        (ps.DeviceError, RuntimeError),
+        (ps.CudaError, RuntimeError),
+        (ps.ConvergenceError, ArithmeticError),
+        (ps.MissingDependencyError, ImportError),
+    ):
+        assert issubclass(error, builtin)
+        assert issubclass(error, ps.PyspectraError)
+
+
+# --- libraries ----------------------------------------------------------------------------------
+
+
+def needed_libraries() -> list[str]:
+    if sys.platform == "darwin":
+        text = subprocess.run(
+            ["otool", "-L", _core.__file__], capture_output=True, text=True, check=True
+        ).stdout
+        return [line.split()[0] for line in text.splitlines()[1:] if line.strip()]
+    if shutil.which("readelf") is None:
+        pytest.skip("readelf is not installed")
+    text = subprocess.run(
+        ["readelf", "-d", _core.__file__], capture_output=True, text=True, check=True
+    ).stdout
+    return re.findall(r"\(NEEDED\).*\[(.+)\]", text)
+
+
+def test_the_core_needs_no_tensor_library_no_blas_and_no_openmp() -> None:
+    libraries = needed_libraries()
+    assert any("libstdc++" in lib or "libc++" in lib for lib in libraries)
+    unwanted = re.compile(
+        r"torch|c10|blas|lapack|mkl|gomp|iomp|\bomp|cudart|cublas|cusolver|python", re.IGNORECASE
+    )
+    assert [lib for lib in libraries if unwanted.search(lib)] == []
+
+
+def test_the_core_exports_its_entry_point_only() -> None:
+    if sys.platform == "darwin" or shutil.which("nm") is None:
+        pytest.skip("needs GNU nm")
+    text = subprocess.run(
+        ["nm", "-D", "--defined-only", "-C", _core.__file__],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    names = [line.split(maxsplit=2)[-1] for line in text.splitlines()]
+    assert "PyInit__core" in names
+    assert [name for name in names if name.startswith("pyspectra::")] == []
+
+
+# --- environment --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ops.available_isas())
+def test_the_instruction_set_can_be_chosen_from_outside(name: str) -> None:
+    code = "from pyspectra import ops; print(ops.get_isa())"
+    assert printed(code, PYSPECTRA_ISA=name) == name
+
+
+def test_by_default_the_best_instruction_set_is_used() -> None:
+    code = "from pyspectra import ops; print(ops.get_isa(), ops.available_isas()[-1])"
+    for environment in ({}, {"PYSPECTRA_ISA": ""}):
+        used, best = printed(code, **environment).split()
+        assert used == best
+    assert ops.available_isas()[0] == "baseline"
+
+
+@pytest.mark.parametrize("threads", ["1", "3", "17"])
+def test_the_number_of_threads_can_be_chosen_from_outside(threads: str) -> None:
+    code = "import pyspectra as ps; print(ps.get_num_threads())"
+    assert printed(code, PYSPECTRA_NUM_THREADS=threads) == threads
+
+
+def clear_error(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """The interpreter lives, and the last line of the traceback tells a person what to change."""
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" in result.stderr
+    assert "terminate called" not in result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    for word in words:
+        assert word in last
+
+
+USE = (
+    "import numpy as np, pyspectra as ps\n"
+    "ps.get_num_threads()\n"
+    "ps.esd(np.eye(30))\n"
+    "ps.fit_powerlaw(np.arange(1.0, 50.0))"
+)
+
+
+@pytest.mark.parametrize("value", ["sse9", "AVX2", "avx2 "])
+def test_an_unknown_instruction_set_is_a_clear_error(value: str) -> None:
+    clear_error(
+        python(USE, PYSPECTRA_ISA=value), "PYSPECTRA_ISA", "ValueError", "avx512", repr(value)
+    )
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "3x", "99999999999999999999", "4097"])
+def test_a_bad_number_of_threads_is_a_clear_error(value: str) -> None:
+    clear_error(
+        python(USE, PYSPECTRA_NUM_THREADS=value),
+        "ValueError",
+        "PYSPECTRA_NUM_THREADS",
+        "1 to 4096",
+        repr(value),
+    )
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+def test_the_instruction_set_can_be_changed_and_unknown_ones_are_refused() -> None:
+    for name in ops.available_isas():
+        ops.set_isa(name)
+        assert ops.get_isa() == name
+    with pytest.raises(ValueError, match="must be one of 'baseline', 'avx2', 'avx512', got 'sse9'"):
+        ops.set_isa("sse9")
+    missing = {"baseline", "avx2", "avx512"} - set(ops.available_isas())
+    for name in missing:
+        with pytest.raises(ValueError, match=name):
+            ops.set_isa(name)
+    assert ops.get_isa() == ops.available_isas()[-1]
+
+
+def test_the_number_of_threads_can_be_changed_and_nonsense_is_refused() -> None:
+    for n in (1, 5, 2):
+        ps.set_num_threads(n)
+        assert ps.get_num_threads() == n
+    for bad in (0, -1, 2.0, "2", True, None):
+        with pytest.raises(ValueError, match=r"^set_num_threads: 'n' must be a positive integer"):
+            ps.set_num_threads(bad)  # type: ignore[arg-type]
+    assert ps.get_num_threads() == 2
+
+
+def test_the_configuration_describes_itself() -> None:
+    config = ps.show_config()
+    assert config.version == ps.__version__
+    assert config.isa == ops.get_isa()
+    assert config.isa in config.available_isas
+    assert config.threads == ps.get_num_threads()
+    table = str(config)
+    for word in ("compiler", "isa", "threads", "blas", "numpy", "scipy", config.compiler):
+        assert word in table
+    with pytest.raises(AttributeError):
+        config.threads = 3  # type: ignore[misc]
