@@ -6,6 +6,7 @@ the ids run and why something is skipped is decided here, the same for every for
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Hashable, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from pyspectra._arrays import FLOAT_DTYPES, HostArray
 from pyspectra.weights.layer import (
+    LINEAR,
     UNKNOWN,
     Layer,
     SkippedLayer,
@@ -21,8 +23,11 @@ from pyspectra.weights.layer import (
     is_weight_key,
     layer_name,
 )
+from pyspectra.weights.parts import lora_layer, lora_pairs, part_layers
 
 __all__ = ["Contents", "TensorEntry", "catalogue", "natural_key"]
+
+ScaleOf = Callable[[str, int], float]
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class TensorEntry:
         Equal for tensors that share their memory.
     problem : str or None
         Why the tensor cannot be used, if it cannot.
+    part_names : tuple of str or None
+        Parts that are stacked along the rows, where the source knows them (empty: none);
+        otherwise guessed from names and shapes.
     """
 
     key: str
@@ -54,6 +62,7 @@ class TensorEntry:
     kind: str | None = None
     identity: Hashable | None = None
     problem: str | None = None
+    part_names: tuple[str, ...] | None = None
 
 
 def _nothing() -> None:
@@ -72,11 +81,14 @@ class Contents:
         In source order, which is the order of the layer ids.
     close : callable
         Releases what the entries hold on to.
+    lora_scale : callable or None
+        Name of a module and rank of its LoRA pair to the factor on their product; None for 1.
     """
 
     format: str
     entries: Sequence[TensorEntry]
     close: Callable[[], None] = _nothing
+    lora_scale: ScaleOf | None = None
 
 
 def natural_key(text: str) -> tuple[object, ...]:
@@ -96,7 +108,7 @@ def natural_key(text: str) -> tuple[object, ...]:
 
 
 def catalogue(
-    entries: Sequence[TensorEntry],
+    entries: Sequence[TensorEntry], lora_scale: ScaleOf | None = None
 ) -> tuple[tuple[Layer, ...], tuple[SkippedLayer, ...]]:
     """Give ids to the weights and part them from everything else.
 
@@ -104,11 +116,14 @@ def catalogue(
     ----------
     entries : sequence of TensorEntry
         All tensors of a source, in its order.
+    lora_scale : callable, optional
+        See `Contents`.
 
     Returns
     -------
     layers : tuple of Layer
-        Floating-point weights of rank two or more.
+        Floating-point weights of rank two or more, each followed by its parts. A LoRA pair is
+        one layer, in the place of its A.
     skipped : tuple of SkippedLayer
         The rest, each with its reason.
 
@@ -122,6 +137,8 @@ def catalogue(
     layers: list[Layer] = []
     skipped: list[SkippedLayer] = []
     first_name: dict[Hashable, str] = {}
+    shapes = {entry.key: entry.shape for entry in entries}
+    halves = _lora_halves(entries, lora_scale)
     layer_id = 0
     for entry in entries:
         name = layer_name(entry.key)
@@ -129,6 +146,12 @@ def catalogue(
             not named and entry.dtype in FLOAT_DTYPES
         )
         layer_id += is_weight
+        if entry.key in halves:
+            half = halves[entry.key]
+            skipped.append(SkippedLayer(name, entry.shape, half.reason))
+            if half.derive is not None:
+                layers.append(half.derive(layer_id))
+            continue
         reason = _reason_to_skip(entry, is_weight)
         if reason is None and entry.identity is not None:
             owner = first_name.get(entry.identity)
@@ -139,8 +162,51 @@ def catalogue(
             skipped.append(SkippedLayer(name, entry.shape, reason or "cannot be read"))
             continue
         kind = entry.kind or guess_kind(entry.key, entry.shape)
-        layers.append(Layer(name, kind, entry.shape, entry.dtype, layer_id, entry.key, entry.load))
+        layer = Layer(name, kind, entry.shape, entry.dtype, layer_id, entry.key, entry.load)
+        layers.append(layer)
+        layers.extend(part_layers(layer, entry.part_names, shapes))
     return tuple(layers), tuple(skipped)
+
+
+@dataclass(frozen=True)
+class _Half:
+    """What becomes of one half of a LoRA pair: `derive` makes the pair's layer, of its id."""
+
+    reason: str
+    derive: Callable[[int], Layer] | None = None
+
+
+def _lora_halves(entries: Sequence[TensorEntry], lora_scale: ScaleOf | None) -> dict[str, _Half]:
+    usable: dict[str, Layer] = {}
+    identity: dict[str, Hashable | None] = {}
+    for e in entries:
+        if "lora_" not in e.key or e.shape is None or e.load is None:
+            continue
+        if _reason_to_skip(e, True) is None:
+            # Never listed: as layers, the halves check what they load.
+            usable[e.key] = Layer(layer_name(e.key), LINEAR, e.shape, e.dtype, 0, e.key, e.load)
+            identity[e.key] = e.identity
+    halves: dict[str, _Half] = {}
+    first_name: dict[Hashable, str] = {}
+    for pair in lora_pairs({key: half.shape for key, half in usable.items()}):
+        reason = pair.problem
+        derive = None
+        if reason is None:
+            scale = 1.0 if lora_scale is None else lora_scale(pair.module, pair.rank)
+            both = (identity[pair.key_a], identity[pair.key_b])
+            # A shared module is listed under all its names. Halves alone may well be shared, and
+            # make another product with each partner.
+            owner = None if None in both else first_name.setdefault((*both, scale), pair.name)
+            if owner is None or owner == pair.name:
+                reason = f"half of the LoRA pair {pair.name}"
+                derive = functools.partial(
+                    lora_layer, pair, usable[pair.key_a].load, usable[pair.key_b].load, scale
+                )
+            else:
+                reason = f"half of the LoRA pair {pair.name}, which shares its tensors with {owner}"
+        halves[pair.key_a] = _Half(reason, derive)
+        halves[pair.key_b] = _Half(reason)
+    return halves
 
 
 def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> str | None:

@@ -25,6 +25,7 @@ GROUPED: Final = "_grouped"  # suffix: 1 < groups < channels; depthwise keeps th
 ATTENTION_IN_PROJ: Final = "attention_in_proj"
 RNN: Final = "rnn"
 EXPERT_STACK: Final = "expert_stack"
+LORA: Final = "lora"  # derived: stands for the product of a LoRA pair
 VECTOR: Final = "vector"
 SCALAR: Final = "scalar"
 INTEGER: Final = "integer"
@@ -35,6 +36,8 @@ WEIGHT_SUFFIX: Final = ".weight"
 _RNN_KEY = re.compile(r"(?:^|\.)weight_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?$")
 _IN_PROJ_KEY = re.compile(r"(?:^|\.)in_proj_weight$")
 _SPLIT_IN_PROJ_KEY = re.compile(r"(?:^|\.)[qkv]_proj_weight$")
+# The halves of a LoRA pair of an embedding, as PEFT names them: module, half, adapter.
+LORA_EMBEDDING_KEY = re.compile(r"(?:(.+)\.)?lora_embedding_([AB])(?:\.([^.]+))?", re.DOTALL)
 _EMBEDDING_PART = re.compile(
     r"(?:^|_)(?:emb|embs|embed|embeds|embedding|embeddings)(?:_(?:tokens|positions|in))?$"
     r"|^(?:wte|wpe|relative_attention_bias)$"
@@ -43,12 +46,13 @@ _EMBEDDING_PART = re.compile(
 
 @dataclass(frozen=True)
 class Layer:
-    """One weight tensor of a model: what it is, and how to read it.
+    """One weight tensor of a model, or a matrix derived from it: what it is, and how to read it.
 
     Attributes
     ----------
     name : str
-        The key without its trailing ``.weight``.
+        The key without its trailing ``.weight``; of a part, the name of the whole and what part
+        it is, e.g. ``"attn.c_attn[q]"``; of a LoRA pair, ``"q_proj[lora BA]"``.
     kind : str
         What the tensor is, e.g. ``"linear"``, ``"conv2d"``, ``"embedding"``; picks the rule that
         turns it into matrices.
@@ -57,9 +61,13 @@ class Layer:
     dtype : str
         ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``.
     layer_id : int
-        1-based position among all weights of the source, 1-D ones included.
+        1-based position among all weights of the source, 1-D ones included; of a derived layer,
+        that of the tensor in `key`.
     key : str
-        The tensor's name in its source.
+        The tensor's name in its source; of a part the whole's, of a LoRA pair that of A.
+    part_of : str or None
+        Name of the layer that this one is a part of: one of query, key and value, or a gate. The
+        whole is a layer of its own. None for anything else.
     """
 
     name: str
@@ -69,6 +77,7 @@ class Layer:
     layer_id: int
     key: str
     _loader: Callable[[], HostArray] = field(repr=False, compare=False)
+    part_of: str | None = None
 
     def load(self) -> HostArray:
         """Read the elements of this tensor, and of no other, now.
@@ -76,8 +85,9 @@ class Layer:
         Returns
         -------
         HostArray
-            Of the declared shape and dtype. Fresh memory when read from a file; a view of the
-            tensor's memory when the source is a model or a state dict in host memory.
+            Of the declared shape and dtype. Fresh memory when read from a file or computed from
+            a LoRA pair; a view of the tensor's memory when the source is a model or a state dict
+            in host memory. A part is a view of its whole, which is read with it.
 
         Raises
         ------
@@ -136,12 +146,14 @@ def is_weight_key(key: str, shape: tuple[int, ...] | None) -> bool:
     Returns
     -------
     bool
-        True for ``*.weight``, attention in-projections, recurrent weights and expert stacks.
+        True for ``*.weight``, attention in-projections, recurrent weights, the halves of LoRA
+        pairs of embeddings and expert stacks.
     """
     return (
         key.endswith(WEIGHT_SUFFIX)
         or key == "weight"
         or any(p.search(key) for p in (_IN_PROJ_KEY, _SPLIT_IN_PROJ_KEY, _RNN_KEY))
+        or LORA_EMBEDDING_KEY.fullmatch(key) is not None
         or (shape is not None and len(shape) == 3 and "expert" in key and not is_bias_key(key))
     )
 

@@ -62,6 +62,7 @@ def _rule(rank: int, *names: str) -> Callable[[_Rule], _Rule]:
     kinds.CONV1D_GPT2,
     kinds.ATTENTION_IN_PROJ,
     kinds.RNN,
+    kinds.LORA,
 )
 def _whole(shape: tuple[int, ...]) -> _Plan:
     return _Plan(shape[0], shape[1], (...,))
@@ -154,7 +155,7 @@ def matricize(layer: Layer, array: HostArray) -> WeightMatrices:
 
     Notes
     -----
-    Linear, embedding, attention and recurrent weights are one matrix. A convolution
+    Linear, embedding, attention and recurrent weights and LoRA pairs are one matrix. A convolution
     ``(out, in, *k)`` is ``prod(k)`` slices ``W[:, :, i, j]``, i then j; an expert stack
     ``(E, a, b)`` is E slices ``W[e]``.
     """

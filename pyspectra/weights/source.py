@@ -32,7 +32,9 @@ class WeightSource:
     format : str
         E.g. ``"safetensors"``, ``"torch"``, ``"npz"``, ``"torch_module"``, ``"state_dict"``.
     layers : tuple of Layer
-        Floating-point weights of rank two or more, in source order.
+        Floating-point weights of rank two or more, in source order. The parts of a fused weight
+        (query, key and value; the gates of a recurrent cell) follow it, and a LoRA pair is the
+        one layer of its product.
     skipped : tuple of SkippedLayer
         Every other tensor, with the reason.
     """
@@ -42,7 +44,7 @@ class WeightSource:
         self.format: str = contents.format
         self.layers: tuple[Layer, ...]
         self.skipped: tuple[SkippedLayer, ...]
-        self.layers, self.skipped = catalogue(contents.entries)
+        self.layers, self.skipped = catalogue(contents.entries, contents.lora_scale)
         self._close = contents.close
 
     def __iter__(self) -> Iterator[Layer]:
@@ -84,7 +86,8 @@ def open_weights(model_or_path: Any) -> WeightSource:
     model_or_path : torch.nn.Module, Mapping, str, os.PathLike or WeightSource
         A module; a state dict with torch or numpy values, also inside a checkpoint's wrapper;
         a ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` or ``.npz`` file; a Hugging
-        Face folder or index, sharded or not. A `WeightSource` is returned as it is.
+        Face folder or index, sharded or not, also of an adapter. A `WeightSource` is returned as
+        it is.
 
     Returns
     -------
@@ -101,6 +104,11 @@ def open_weights(model_or_path: Any) -> WeightSource:
         If a torch checkpoint is given and torch is missing.
     TypeError
         If the argument is none of the above.
+
+    Notes
+    -----
+    LoRA pairs are scaled by the ``adapter_config.json`` of the folder; where there is none (a
+    file, a state dict, a module), by 1, which leaves the power-law exponent as it is.
     """
     if isinstance(model_or_path, WeightSource):
         return model_or_path

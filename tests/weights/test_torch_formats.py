@@ -50,6 +50,9 @@ def test_state_dict_of_numpy_arrays() -> None:
         ("conv", "conv2d", 4),
         ("moe.experts.up_proj", "expert_stack", 5),
         ("att.in_proj_weight", "attention_in_proj", 6),
+        ("att.in_proj_weight[q]", "linear", 6),
+        ("att.in_proj_weight[k]", "linear", 6),
+        ("att.in_proj_weight[v]", "linear", 6),
         ("rnn.weight_ih_l0_reverse", "rnn", 7),
     ]
     assert source.layers[1].load().data is not None

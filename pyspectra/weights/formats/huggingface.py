@@ -1,16 +1,19 @@
-"""Hugging Face folders: one weights file, or an index and its shards."""
+"""Hugging Face folders: one weights file, or an index and its shards; adapters too."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Final
+from typing import Any, Final
 
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry, natural_key
 from pyspectra.weights.formats._files import check_head, open_binary
+from pyspectra.weights.parts import LoraScale
 
 __all__ = ["INDEX_SUFFIX", "read_folder", "read_index"]
 
@@ -20,10 +23,19 @@ STANDARD: Final = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
 )
-_MAX_INDEX_BYTES: Final = 100_000_000
+ADAPTER_CONFIG: Final = "adapter_config.json"
+_MAX_JSON_BYTES: Final = 100_000_000
 # Trainers leave these beside the model, with the suffixes of weights files.
 _TRAINING_STATE = re.compile(r"(?:training_args|optimizer|scheduler|scaler|rng_state)\b|rng_state_")
+# The regular expressions come from a file that may be hostile: matching what repeats a group, or
+# strings together many repeats or alternatives, could take for ever.
+_SAFE_PATTERN = re.compile(r"\^?(?:[\w\-|()]|(?:\\d|\[0-9\]|\\?\.)[+*]?)*\$?", re.ASCII)
+_MAX_PATTERN: Final = 1000
+_MAX_REPEATS: Final = 2
+_MAX_ALTERNATIVES: Final = 8
 
 Reader = Callable[[Path], Contents]
 
@@ -41,20 +53,29 @@ def read_folder(folder: Path, formats: Mapping[str, Reader]) -> Contents:
     Returns
     -------
     Contents
-        As if the model were in one file.
+        As if the model were in one file. LoRA pairs are scaled as ``adapter_config.json`` says.
 
     Raises
     ------
     FormatError
-        If there is no weights file, more than one to choose from, or a shard is missing.
+        If there is no weights file, more than one to choose from, a shard is missing, or the
+        adapter's configuration is invalid.
     """
     try:
         names = sorted((p.name for p in folder.iterdir() if p.is_file()), key=natural_key)
     except OSError as error:
         raise FormatError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    contents = _open(_choose(folder, names, formats), formats)
+    # A folder without LoRA need not have a configuration of it that is valid.
+    if ADAPTER_CONFIG in names and any("lora_" in entry.key for entry in contents.entries):
+        return replace(contents, lora_scale=_lora_scale(folder / ADAPTER_CONFIG))
+    return contents
+
+
+def _choose(folder: Path, names: list[str], formats: Mapping[str, Reader]) -> Path:
     for name in STANDARD:
         if name in names:
-            return _open(folder / name, formats)
+            return folder / name
     found = [
         name
         for name in names
@@ -62,9 +83,9 @@ def read_folder(folder: Path, formats: Mapping[str, Reader]) -> Contents:
     ]
     indices = [name for name in names if name.endswith(INDEX_SUFFIX)]
     if len(indices) == 1:
-        return _open(folder / indices[0], formats)
+        return folder / indices[0]
     if len(found) == 1:
-        return _open(folder / found[0], formats)
+        return folder / found[0]
     if found:
         raise FormatError(
             f"{folder}: holds {len(found)} weights files and no index: {_some(found)}. "
@@ -86,16 +107,79 @@ def _open(path: Path, formats: Mapping[str, Reader]) -> Contents:
     return formats[path.suffix.lower()](path)
 
 
-def _weight_map(path: Path) -> dict[str, str]:
-    check_head(path, "an index of shards")
+def _read_json(path: Path, expected: str) -> Any:
+    check_head(path, expected)
     with open_binary(path) as file:
-        raw = file.read(_MAX_INDEX_BYTES + 1)
-    if len(raw) > _MAX_INDEX_BYTES:
-        raise FormatError(f"{path}: an index of shards of over {_MAX_INDEX_BYTES} bytes.")
+        raw = file.read(_MAX_JSON_BYTES + 1)
+    if len(raw) > _MAX_JSON_BYTES:
+        raise FormatError(f"{path}: not {expected}: over {_MAX_JSON_BYTES} bytes.")
     try:
-        index = json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not a valid index of shards: {error}") from error
+        raise FormatError(f"{path}: not {expected}: {error}") from error
+
+
+def _lora_scale(path: Path) -> LoraScale | None:
+    """Read the scale of LoRA pairs from PEFT's configuration; None if it tells no alpha."""
+    expected = "a valid adapter configuration"
+    config = _read_json(path, expected)
+    if not isinstance(config, dict):
+        raise FormatError(f"{path}: not {expected}: not a JSON object.")
+    stabilised, patterns = config.get("use_rslora"), config.get("alpha_pattern")
+    if not isinstance(stabilised, (bool, type(None))):
+        raise FormatError(f"{path}: not {expected}: 'use_rslora' is {_short(stabilised)}.")
+    if not isinstance(patterns, (dict, type(None))):
+        raise FormatError(f"{path}: not {expected}: 'alpha_pattern' is {_short(patterns)}.")
+    for pattern in patterns or {}:
+        if not _is_safe_pattern(pattern):
+            raise FormatError(
+                f"{path}: 'alpha_pattern' has {_short(pattern)}, which is invalid or too intricate "
+                "a regular expression to be matched safely. Hint: pass the path of the weights "
+                "file instead of the folder's; the update is then not scaled."
+            )
+    if "lora_alpha" not in config:  # PEFT always writes it
+        return None
+    return LoraScale(
+        _number(path, "lora_alpha", config["lora_alpha"]),
+        bool(stabilised),
+        {p: _number(path, "alpha_pattern", alpha) for p, alpha in (patterns or {}).items()},
+    )
+
+
+def _number(path: Path, name: str, value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise FormatError(
+        f"{path}: not a valid adapter configuration: {name!r} must be a finite number, "
+        f"got {_short(value)}."
+    )
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value)[:80]
+
+
+def _is_safe_pattern(pattern: str) -> bool:
+    if len(pattern) > _MAX_PATTERN or not _SAFE_PATTERN.fullmatch(pattern):
+        return False
+    if pattern.count("+") + pattern.count("*") > _MAX_REPEATS:
+        return False
+    if pattern.count("|") >= _MAX_ALTERNATIVES:
+        return False
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError):
+        return False
+    return True
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    index = _read_json(path, "a valid index of shards")
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise FormatError(f"{path}: not a valid index of shards: it has no 'weight_map'.")

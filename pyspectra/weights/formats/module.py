@@ -12,6 +12,7 @@ from pyspectra._arrays import HostArray, array_info, as_host
 from pyspectra.weights import layer as kinds
 from pyspectra.weights.catalogue import Contents, TensorEntry
 from pyspectra.weights.layer import guess_kind
+from pyspectra.weights.parts import GRU_GATES, LSTM_GATES, NO_PARTS
 
 __all__ = ["read"]
 
@@ -48,6 +49,18 @@ def _module_kind(module: Any, name: str, shape: tuple[int, ...]) -> str | None:
         if isinstance(module, transposed):
             return transposed_kind + grouped
     return None
+
+
+def _part_names(module: Any, name: str) -> tuple[str, ...] | None:
+    """Names of the gates that a recurrent weight stacks; None where the type tells nothing."""
+    nn = sys.modules["torch"].nn
+    if name.startswith("weight_hr"):
+        return NO_PARTS  # a projection of the outputs, not a gate
+    if isinstance(module, (nn.LSTM, nn.LSTMCell)):
+        return LSTM_GATES
+    if isinstance(module, (nn.GRU, nn.GRUCell)):
+        return GRU_GATES
+    return NO_PARTS if isinstance(module, (nn.RNN, nn.RNNCell)) else None
 
 
 def _channels(module: Any) -> int:
@@ -119,7 +132,14 @@ def _derived_names(module: Any) -> list[str]:
     return names
 
 
-def _entry(key: str, kind: str | None, value: Any, load: Any, identity: Any) -> TensorEntry:
+def _entry(
+    key: str,
+    kind: str | None,
+    value: Any,
+    load: Any,
+    identity: Any,
+    part_names: tuple[str, ...] | None,
+) -> TensorEntry:
     info = array_info(value)
     if info is None:
         problem = f"not a tensor: {type(value).__name__}"
@@ -137,6 +157,7 @@ def _entry(key: str, kind: str | None, value: Any, load: Any, identity: Any) -> 
         kind,
         identity or info.identity,
         problem_of_kind,
+        part_names,
     )
 
 
@@ -154,7 +175,8 @@ def _module_entries(prefix: str, module: Any) -> Iterator[TensorEntry]:
         kind = None if shape is None else _module_kind(module, name, shape)
         load = functools.partial(_load, module, name, key)
         # Computed afresh, so that its address says nothing: the owner does.
-        yield _entry(key, kind, value, load, ("derived", id(module), name))
+        identity = ("derived", id(module), name)
+        yield _entry(key, kind, value, load, identity, _part_names(module, name))
     for name, value in module._parameters.items():
         if value is None:
             continue
@@ -162,7 +184,8 @@ def _module_entries(prefix: str, module: Any) -> Iterator[TensorEntry]:
         info = array_info(value)
         shape = None if info is None else info.shape
         kind = None if shape is None else _module_kind(module, name, shape)
-        yield _entry(key, kind, value, functools.partial(_load, module, name, key), None)
+        load = functools.partial(_load, module, name, key)
+        yield _entry(key, kind, value, load, None, _part_names(module, name))
     transient: set[str] = getattr(module, "_non_persistent_buffers_set", set())
     for name, value in module._buffers.items():
         if value is not None and name not in transient:
