@@ -222,11 +222,10 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def _strict_status(report: Report) -> int:
-    from pyspectra.diagnostics.table import UNREADABLE
     from pyspectra.types import Status
 
     failed = sum(layer.status is not Status.OK for layer in report.layers)
-    unread = sum(s.reason.startswith(UNREADABLE) for s in report.skipped)
+    unread = sum(s.failed for s in report.skipped)
     if not failed + unread:
         return DONE
     _message(f"strict: {failed} of {len(report.layers)} fits failed, {unread} layers unreadable")

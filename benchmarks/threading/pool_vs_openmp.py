@@ -5,7 +5,7 @@ Each variant runs the same training step (forward, backward, SGD of a small tran
 followed by the same kernel over all parameters; the medians of the whole step and of the kernel are
 compared.
 
-openmp-shared: torch is imported first, so the loader gives the kernel torch's libgomp (same soname).
+openmp-shared: torch is imported first, so the kernel is given torch's libgomp (same soname).
 openmp-own: the kernel's libgomp is a copy under another name, as in a wheel that vendors it.
 """
 

@@ -206,9 +206,7 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
   }
   for (std::size_t t = 0; t < source.size(); ++t)
     tridiagonal.push_back({evals[source[t]], kept_e[t].data(), A[source[t]].n});
-  // One or two matrices cannot fill the lanes: LAPACK's scalar QL is then faster.
-  std::vector<Status> solved(source.size(), Status::no_convergence);
-  if (source.size() > 2) solved = tridiagonal_eigvals(tridiagonal);
+  const std::vector<Status> solved = tridiagonal_eigvals(tridiagonal);
 
   std::vector<Status> status(count);
   for (Index k = 0; k < count; ++k) status[k] = reduced[k].status;

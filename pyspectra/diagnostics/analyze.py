@@ -309,7 +309,7 @@ def _solve(pending: list[_Pending], options: AnalyzeOptions) -> Iterator[_Row | 
 
 
 def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
-    return SkippedLayer(layer.name, layer.shape, f"could not be read: {error}")
+    return SkippedLayer(layer.name, layer.shape, f"could not be read: {error}", failed=True)
 
 
 def _rows(
@@ -366,6 +366,7 @@ def _layer_report(row: _Row, fit: PowerLawFit | None, options: AnalyzeOptions) -
         dtype=layer.dtype,
         slice_id=row.slice_id,
         rf=row.rf,
+        part_of=layer.part_of,
         esd=esd,
         fit=fit,
         n_tail=n_tail,

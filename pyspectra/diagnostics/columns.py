@@ -51,8 +51,8 @@ def names(report: Report, dialect: str) -> list[str]:
     if dialect == "pyspectra":
         groups = {"default", "detx"} if options.detx else {"default"}
         own = [
-            "layer_id", "name", "kind", "shape", "dtype", "N", "M", "Q", "rf", "n_evals", "method",
-            "status", "warning", "alpha", "alpha_stderr", "xmin", "xmax", "D", "n_tail",
+            "layer_id", "name", "part_of", "kind", "shape", "dtype", "N", "M", "Q", "rf", "n_evals",
+            "method", "status", "warning", "alpha", "alpha_stderr", "xmin", "xmax", "D", "n_tail",
         ]  # fmt: skip
         if not options.pool:
             own.insert(1, "slice_id")
@@ -72,22 +72,26 @@ def rows(report: Report, dialect: str) -> list[dict[str, Any]]:
     one: Callable[[LayerReport, Report], dict[str, Any]] = (
         _own_row if dialect == "pyspectra" else _ww_row
     )
+    layers = report.layers if dialect == "pyspectra" else report.wholes
     return [{c: values.get(c, math.nan) for c in columns}
-            for values in (one(layer, report) for layer in report.layers)]  # fmt: skip
+            for values in (one(layer, report) for layer in layers)]  # fmt: skip
 
 
 def summary(report: Report, dialect: str) -> dict[str, float]:
     """Mean of each main metric; see `Report.summary`."""
-    table = rows(report, dialect)
+    _check(dialect)
+    one = _own_row if dialect == "pyspectra" else _ww_row
+    table = [one(layer, report) for layer in report.wholes]
     out: dict[str, float] = {}
     for column in SUMMARY:
-        values = [float(row[column]) for row in table]
-        if dialect == "pyspectra":
-            values = [v for v in values if math.isfinite(v)]
+        values = [float(row.get(column, math.nan)) for row in table]
+        # pandas' mean, which is WeightWatcher's, leaves NaN out but neither infinity nor -1.
+        counts = math.isfinite if dialect == "pyspectra" else lambda v: not math.isnan(v)
+        values = [v for v in values if counts(v)]
         out[column] = sum(values) / len(values) if values else math.nan
     if dialect == "pyspectra":
         out["n_layers"] = len(table)
-        out["n_failed"] = sum(layer.status is not Status.OK for layer in report.layers)
+        out["n_failed"] = sum(layer.status is not Status.OK for layer in report.wholes)
     return out
 
 
@@ -97,6 +101,7 @@ def _own_row(layer: LayerReport, report: Report) -> dict[str, Any]:
         "layer_id": layer.layer_id,
         "slice_id": layer.slice_id,
         "name": layer.name,
+        "part_of": layer.part_of,
         "kind": layer.kind,
         "shape": "x".join(map(str, layer.shape)),
         "dtype": layer.dtype,

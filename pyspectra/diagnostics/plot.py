@@ -112,7 +112,7 @@ def _despine(ax: Axes) -> None:
 
 def _plot_alpha(report: Report, ax: Axes | None) -> Axes:
     ax = ax if ax is not None else _new_axes(7.0, 4.2)
-    alphas = np.array([row.alpha for row in report.layers if _fitted(row)])
+    alphas = np.array([row.alpha for row in report.wholes if _fitted(row)])
     start = math.floor(min(alphas.min(), ALPHA_OVER_TRAINED - BIN_WIDTH) / BIN_WIDTH) * BIN_WIDTH
     end = max(float(alphas.max()), ALPHA_UNDER_TRAINED)
     step = BIN_WIDTH * max(1, math.ceil((end - start) / BIN_WIDTH / MOST_BINS))
@@ -132,7 +132,7 @@ def _plot_alpha(report: Report, ax: Axes | None) -> Axes:
     ax.set_xlabel("tail exponent α")
     ax.set_ylabel("layers" if report.options.pool else "layers and slices")
     ax.locator_params(axis="y", integer=True)
-    failed = len(report.layers) - len(alphas)
+    failed = len(report.wholes) - len(alphas)
     note = f", {failed} without a fit left out" if failed else ""
     noun = "layer" if len(alphas) == 1 else "layers"
     _title(ax, f"Power-law exponents of {len(alphas)} {noun}{note}", report.source)

@@ -99,6 +99,8 @@ class LayerReport:
         Which slice; None for a pooled layer.
     rf : int
         Number of matrices of the layer (the size of a receptive field).
+    part_of : str or None
+        Name of the layer that this is a part of (q of a fused qkv, a gate of an LSTM).
     esd : ESD
     fit : PowerLawFit
         The fit that counts (after clipping fingers, if asked for).
@@ -121,6 +123,7 @@ class LayerReport:
     dtype: str
     slice_id: int | None
     rf: int
+    part_of: str | None
     esd: ESD
     fit: PowerLawFit
     n_tail: int
@@ -163,14 +166,20 @@ class Report:
     @cached_property
     def verdict(self) -> Verdict:
         """The judgement of the whole model, in words."""
-        return judge(self.layers, len(self.skipped))
+        return judge(self.wholes, len(self.skipped))
+
+    @cached_property
+    def wholes(self) -> tuple[LayerReport, ...]:
+        """The layers without the parts of those that were analysed whole: nothing counts twice."""
+        analysed = {layer.name for layer in self.layers}
+        return tuple(layer for layer in self.layers if layer.part_of not in analysed)
 
     def rows(self, dialect: str = "pyspectra") -> list[dict[str, Any]]:
         """One dict a layer; `dialect` as in `to_pandas`."""
         return columns.rows(self, dialect)
 
     def summary(self, dialect: str = "pyspectra") -> dict[str, float]:
-        """Mean of the main metrics over the layers.
+        """Mean of the main metrics over the layers (`wholes`: parts do not count twice).
 
         ``"pyspectra"`` leaves failed fits out and counts them in ``n_failed``; ``"weightwatcher"``
         averages them in as -1, as WeightWatcher does.
@@ -224,7 +233,8 @@ class Report:
                 "summary": self.summary(),
                 "layers": self.rows(),
                 "skipped": [
-                    {"name": s.name, "shape": s.shape, "reason": s.reason} for s in self.skipped
+                    {"name": s.name, "shape": s.shape, "reason": s.reason, "failed": s.failed}
+                    for s in self.skipped
                 ],
             }
         )

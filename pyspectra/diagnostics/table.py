@@ -28,7 +28,6 @@ BIN_WIDTH = 0.5
 ALPHA_OVERFLOW = 12.0
 LONGEST_BAR = 50
 NAMES_SHOWN = 3
-UNREADABLE = "could not be read"
 
 STYLES = {OVER_TRAINED: "magenta", UNDER_TRAINED: "yellow", "well trained": "green"}
 FAILED_STYLE = "bold red"
@@ -302,7 +301,7 @@ def _fitted(layer: LayerReport) -> bool:
 
 
 def _histogram(report: Report, width: int, glyphs: _Glyphs) -> Iterator[Text]:
-    alphas = [layer.alpha for layer in report.layers if _fitted(layer)]
+    alphas = [layer.alpha for layer in report.wholes if _fitted(layer)]
     if not alphas:
         return
     counts = Counter(map(_bin, alphas))
@@ -352,12 +351,12 @@ def _summary(report: Report, glyphs: _Glyphs) -> Iterator[Text]:
     if means:
         yield _line(("means  ", "bold"), glyphs.dot.join(means), wrap=True)
     failed = Counter(
-        str(layer.status).replace("_", " ") for layer in report.layers if not _fitted(layer)
+        str(layer.status).replace("_", " ") for layer in report.wholes if not _fitted(layer)
     )
-    text = f"{_count(len(report.layers), 'fit')}, none failed"
+    text = f"{_count(len(report.wholes), 'fit')}, none failed"
     if failed:
         reasons = ", ".join(f"{count} {status}" for status, count in failed.most_common())
-        text = f"{sum(failed.values())} of {len(report.layers)} failed: {reasons}"
+        text = f"{sum(failed.values())} of {len(report.wholes)} failed: {reasons}"
         text += "; not in the means" if means else ""
     yield _line(("fits   ", "bold"), (text, FAILED_STYLE if failed else ""), wrap=True)
 
@@ -375,9 +374,9 @@ def _skipped(skipped: Sequence[SkippedLayer], width: int, glyphs: _Glyphs) -> It
         shown = [printable(item.name) for item in items[:NAMES_SHOWN]]
         names = ", ".join(shorten(name, longest, glyphs.ellipsis) for name in shown)
         names += f", {glyphs.ellipsis}" if len(items) > NAMES_SHOWN else ""
-        unread = reason == UNREADABLE
-        text = printable(items[0].reason if unread else reason)
-        reason_cell = (text, FAILED_STYLE if unread else "")
+        failed = items[0].failed
+        text = printable(items[0].reason if failed else reason)
+        reason_cell = (text, FAILED_STYLE if failed else "")
         yield _line(f"  {len(items):>{digits}}  ", reason_cell, (f"  ({names})", "dim"), wrap=True)
 
 

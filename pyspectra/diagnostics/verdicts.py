@@ -98,9 +98,9 @@ def judge(layers: Sequence[LayerReport], n_skipped: int) -> Verdict:
             label = "well trained"
             text = f"Well trained: {share}."
             if under:
-                text += f" {under} {_looks(under)} under-trained (alpha > {ALPHA_UNDER_TRAINED:g})."
+                text += f" {_looks(under)} under-trained (alpha > {ALPHA_UNDER_TRAINED:g})."
             if over:
-                text += f" {over} {_looks(over)} over-trained (alpha < {ALPHA_OVER_TRAINED:g})."
+                text += f" {_looks(over)} over-trained (alpha < {ALPHA_OVER_TRAINED:g})."
     if failed:
         reasons = sorted({str(layer.status) for layer in layers if layer.status is not Status.OK})
         text += f" {failed} could not be fitted ({', '.join(reasons)})."

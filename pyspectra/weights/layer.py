@@ -120,11 +120,14 @@ class SkippedLayer:
         None if the source does not tell.
     reason : str
         For people.
+    failed : bool
+        True if it should have been analysed, but could not be read.
     """
 
     name: str
     shape: tuple[int, ...] | None
     reason: str
+    failed: bool = False
 
 
 def layer_name(key: str) -> str:

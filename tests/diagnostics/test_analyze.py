@@ -871,3 +871,34 @@ def test_a_forked_child_can_run_kernels_after_its_parent_did() -> None:
         check=False,
     )
     assert result.stdout.strip() == "[0, 0, 0, 0] True", result.stderr
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def with_parts() -> dict[str, np.ndarray]:
+    return {"attn.in_proj_weight": random(90, 30, 3), "fc.weight": random(40, 30, 4)}
+
+
+def test_parts_have_rows_but_do_not_count_twice() -> None:
+    report = ps.analyze(with_parts())
+    part_of = {layer.name: layer.part_of for layer in report.layers}
+    whole = "attn.in_proj_weight"
+    assert part_of == {whole: None, **{f"{whole}[{c}]": whole for c in "qkv"}, "fc": None}
+    assert [row["part_of"] for row in report.rows()] == list(part_of.values())
+    assert [layer.name for layer in report.wholes] == [whole, "fc"]
+    alone = ps.analyze({"a.weight": random(90, 30, 3), "fc.weight": random(40, 30, 4)})
+    assert report.summary() == alone.summary()
+    assert report.summary()["n_layers"] == 2
+    verdict = report.verdict
+    counts = (verdict.n_well_trained, verdict.n_under_trained, verdict.n_over_trained)
+    assert sum(counts) + verdict.n_failed == 2
+    assert [row["name"] for row in report.rows("weightwatcher")] == [whole, "fc"]
+    q = by_name(report)[f"{whole}[q]"]
+    assert np.allclose(q.esd.evals, ps.esd(random(90, 30, 3)[:30]).evals, rtol=1e-9)
+
+
+def test_a_part_alone_counts() -> None:
+    report = ps.analyze(with_parts(), layers="*[[]q]")
+    assert [layer.name for layer in report.layers] == ["attn.in_proj_weight[q]"]
+    assert report.summary()["n_layers"] == 1
