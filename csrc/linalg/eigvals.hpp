@@ -1,10 +1,11 @@
 // Eigenvalues of symmetric matrices and singular values, float64, values only.
 //
 // eigvals: our own tridiagonalisation (tridiagonalize.hpp), one matrix a thread; then all
-// tridiagonal matrices of the batch at once (tridiagonal.hpp). LAPACK's xSYTRD takes over where it
-// is faster: on the baseline, and for one large matrix alone on many threads; its xSTERF where one
-// or two matrices cannot fill the lanes, or where the vectorised QL failed to converge. The choice
-// changes the last bits of a result, never more. svdvals: LAPACK's xGESDD, one matrix a thread.
+// tridiagonal matrices of the batch at once (tridiagonal.hpp). A result does not depend on what
+// shares its batch, with one exception: LAPACK's xSYTRD, which can use many threads for one matrix,
+// may take over where a matrix of order >= 1024 comes alone, and it serves the baseline above n
+// = 64. That changes the last bits and no more. LAPACK's xSTERF is asked again where the vectorised
+// QL failed to converge. svdvals: LAPACK's xGESDD, one matrix a thread.
 //
 // BLAS threads are the caller's business: hold BLAS to one thread for batches (pyspectra/ops.py).
 #pragma once
