@@ -14,7 +14,7 @@ demo: $(VENV)/.installed $(VENV)/.models
 
 # Run from tests/, so that the installed package is tested and not the source tree.
 test: $(VENV)/.installed $(VENV)/.models $(VENV)/.test
-	cd tests && ../$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS)
+	cd tests && $(abspath $(VENV))/bin/python -m pytest -q $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed $(VENV)/.test $(VENV)/.lint
 	$(VENV)/bin/ruff check .
@@ -33,7 +33,7 @@ stubs: $(VENV)/.installed $(VENV)/.lint
 	$(VENV)/bin/python tools/stubs.py
 
 bench: $(VENV)/.installed $(VENV)/.models $(VENV)/.test $(VENV)/.bench
-	cd benchmarks && ../$(VENV)/bin/python -m pytest -q --benchmark-json=../benchmark.json $(PYTEST_ARGS)
+	cd benchmarks && $(abspath $(VENV))/bin/python -m pytest -q --benchmark-json=../benchmark.json $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist
