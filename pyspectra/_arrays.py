@@ -308,7 +308,8 @@ def _host_from_torch(x: Any, dtype: str) -> HostArray:
 def _host_from_numpy(x: npt.NDArray[Any], dtype: str) -> HostArray:
     x = np.asarray(x)  # drops subclasses such as np.matrix, whose indexing differs
     if dtype == "bfloat16":
-        return HostArray(x.view(np.uint16), dtype)
+        bits = x.view(np.uint16)
+        return HostArray(bits if bits.flags.aligned else bits.copy(), dtype)
     if x.dtype != _STORAGE[dtype] or not x.flags.aligned:
         x = x.astype(_STORAGE[dtype])  # foreign byte order or unaligned memory
     return HostArray(x, dtype)

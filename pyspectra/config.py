@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 
 from pyspectra import ops
 
+MAX_THREADS = 4096
+
 
 @dataclass(frozen=True)
 class Config:
@@ -66,15 +68,18 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        At least 1. Results do not depend on it.
+        From 1 to 4096. Results do not depend on it, except for the last bits of the eigenvalues of
+        a single matrix of order 1024 or more.
 
     Raises
     ------
     ValueError
-        If `n` is not a positive integer.
+        If `n` is not an integer from 1 to 4096.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"set_num_threads: 'n' must be a positive integer, got {n!r}.")
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_THREADS:
+        raise ValueError(
+            f"set_num_threads: 'n' must be a positive integer of at most {MAX_THREADS}, got {n!r}."
+        )
     ops.set_num_threads(n)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -57,18 +59,61 @@ def blas_libraries() -> tuple[str, ...]:
     )
 
 
-@contextlib.contextmanager
-def _blas_threads_for(orders: Sequence[int]) -> Iterator[None]:
-    """Leave BLAS its threads for one large matrix; else hold it to one.
+class _BlasHold:
+    """Holds BLAS to a number of threads while anybody needs it, then gives back what was.
+
+    The setting belongs to the whole process: if each caller saved and restored it, two that overlap
+    would leave it at the lower value for good. The first in sets it, the last out restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._lowered: list[tuple[Any, int]] = []  # libraries, and the threads they had
+
+    @contextlib.contextmanager
+    def at(self, threads: int) -> Iterator[None]:
+        """Hold BLAS to at most `threads`, unless somebody holds it already."""
+        with self._lock:
+            if self._depth == 0:
+                # Never raised: a caller's own lower limit stays.
+                had = [(lib, lib.num_threads) for lib in _blas().lib_controllers]
+                self._lowered = [(lib, n) for lib, n in had if n > threads]
+                for lib, _ in self._lowered:
+                    lib.set_num_threads(threads)
+            self._depth += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._restore()
+
+    def _restore(self) -> None:
+        for lib, threads in self._lowered:
+            lib.set_num_threads(threads)
+        self._lowered = []
+
+    def reset_after_fork(self) -> None:
+        # Threads that held it do not exist in the child.
+        if self._depth:
+            self._restore()
+        self._lock, self._depth = threading.Lock(), 0
+
+
+_blas_hold = _BlasHold()
+os.register_at_fork(after_in_child=_blas_hold.reset_after_fork)
+
+
+def _blas_threads_for(orders: Sequence[int]) -> contextlib.AbstractContextManager[None]:
+    """Leave BLAS our number of threads for one large matrix; else hold it to one.
 
     Our own threads are spread over matrices and BLAS threads below them would fight for the cores;
     OpenBLAS's also spin for milliseconds after each call, at the cost of whatever comes next.
     """
-    if len(orders) == 1 and orders[0] >= LARGE_ORDER:
-        yield
-    else:
-        with _blas().limit(limits=1):
-            yield
+    alone = len(orders) == 1 and orders[0] >= LARGE_ORDER
+    return _blas_hold.at(get_num_threads() if alone else 1)
 
 
 def _whole_strides(a: np.ndarray) -> np.ndarray:

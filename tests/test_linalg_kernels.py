@@ -654,3 +654,16 @@ def test_values_are_frozen() -> None:
         esd.N = 4  # type: ignore[misc]
     with pytest.raises(AttributeError):
         ps.fit_powerlaw([1.0, 2.0]).alpha = 1.0  # type: ignore[misc]
+
+
+def test_couplings_whose_squares_underflow_do_not_stop_the_iteration(isa: str) -> None:
+    """Off-diagonals near 1e-156, whose squares have no reciprocal, count as zero."""
+    for n in (3, 64, 300):
+        A = np.zeros((5, n, n))
+        A[:, -1, -1] = 1.0
+        i = np.arange(n - 1)
+        for k, e in enumerate((1e-150, 1e-154, 1e-156, 1e-158, 1e-162)):
+            A[k, i + 1, i] = A[k, i, i + 1] = e
+        got = ps.eigvals(A)
+        want = np.array([np.linalg.eigvalsh(a) for a in A])
+        assert np.max(np.abs(got - want)) < 1e-14

@@ -1,5 +1,6 @@
 """Peak memory of analysing a safetensors file, measured in a process of its own."""
 
+import os
 import subprocess
 import sys
 
@@ -49,3 +50,31 @@ def test_peak_memory_is_one_tensor_and_the_waiting_gram_matrices(tmp_path):
     assert used < stated
     # The statement says something: the file is more than twice as large.
     assert stated < LAYERS * TENSOR / 2
+
+
+SQUARE, BROKEN = 2048, (4096, 1024)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+@pytest.mark.parametrize("isa", ["baseline", "best"])
+def test_peak_memory_of_a_large_square_layer_and_of_one_that_needs_an_svd(tmp_path, isa):
+    rng = np.random.default_rng(2)
+    square = rng.standard_normal((SQUARE, SQUARE)).astype(np.float32)
+    broken = rng.standard_normal(BROKEN).astype(np.float32)
+    broken[:, 1] = broken[:, 0]
+    save_file({"a.weight": square, "b.weight": broken}, tmp_path / "model.safetensors")
+    environment = {**os.environ, "PYSPECTRA_ISA": "baseline"} if isa == "baseline" else None
+    out = subprocess.run(
+        [sys.executable, "-c", SCRIPT, tmp_path / "model.safetensors"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=environment,
+    ).stdout.split()
+    layers, used = map(int, out)
+    assert layers == 2
+    gram = SQUARE * SQUARE * 8
+    own = gram + max(square.nbytes, gram)  # the tensor is gone before the workspace comes
+    svd = broken.nbytes + 2 * broken.size * 8  # as stored, the copy, LAPACK's QR workspace
+    assert used < max(own, svd) + 2 * SLACK

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 import pyspectra as ps
@@ -220,3 +222,66 @@ def test_the_configuration_describes_itself() -> None:
         assert word in table
     with pytest.raises(AttributeError):
         config.threads = 3  # type: ignore[misc]
+
+
+# --- what a call leaves behind ------------------------------------------------------------------
+
+
+def blas_threads() -> list[int]:
+    return [lib["num_threads"] for lib in ops._blas().info()]
+
+
+def test_overlapping_calls_leave_blas_as_it_was() -> None:
+    before = blas_threads()
+    W = np.random.default_rng(0).standard_normal((300, 200))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: ps.esd(W, method="svd"), range(60)))
+    assert blas_threads() == before
+
+
+def test_blas_is_held_to_one_thread_in_a_batch_and_to_ours_for_one_large_matrix() -> None:
+    before = blas_threads()
+    with ops._blas_threads_for([300, 300]):
+        assert set(blas_threads()) == {1}
+        with ops._blas_threads_for([5000]):
+            assert set(blas_threads()) == {1}
+    assert blas_threads() == before
+    ps.set_num_threads(1)
+    with ops._blas_threads_for([5000]):
+        assert set(blas_threads()) == {1}
+    assert blas_threads() == before
+
+
+def test_a_forked_child_ignores_a_changed_environment() -> None:
+    code = (
+        "import os, numpy as np, pyspectra as ps; ps.eigvals(np.eye(4));"
+        "os.environ['PYSPECTRA_NUM_THREADS'] = 'abc'; pid = os.fork();\n"
+        "if pid == 0:\n"
+        "    ok = (ps.eigvals(np.eye(4)) == 1).all()\n"
+        "    os._exit(0 if ok else 3)\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_threads_that_the_system_refuses_are_done_without() -> None:
+    code = (
+        "import resource, numpy as np, pyspectra as ps\n"
+        "A = np.array([np.diag([1.0, 2.0, 3.0])] * 8)\n"
+        "ps.eigvals(A)\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "limit = used + 512 * 2**20\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "ps.set_num_threads(3000)\n"
+        "print(ps.eigvals(A)[7].tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, timeout=60, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[1.0, 2.0, 3.0]", done.stderr
+
+
+def test_too_many_threads_are_refused() -> None:
+    for bad in (4097, 2**31, 2**70):
+        with pytest.raises(ValueError, match=r"^set_num_threads: 'n' .* at most 4096"):
+            ps.set_num_threads(bad)

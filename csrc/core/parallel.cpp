@@ -12,6 +12,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -34,8 +35,12 @@ constexpr int kSpins = 2000;
 
 class Pool {
  public:
-  explicit Pool(int workers) {
-    for (int t = 0; t < workers; ++t) threads_.emplace_back([this] { work(); });
+  // Starts as many of the `wanted` workers as the system grants: fewer threads are slower, no more.
+  explicit Pool(int wanted) : wanted_(wanted) {
+    try {
+      for (int t = 0; t < wanted; ++t) threads_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+    }
   }
 
   ~Pool() {
@@ -48,7 +53,7 @@ class Pool {
     for (auto& thread : threads_) thread.join();
   }
 
-  int workers() const { return static_cast<int>(threads_.size()); }
+  int wanted() const { return wanted_; }
 
   void run(Index count, const std::function<void(Index)>& body) {
     {
@@ -115,6 +120,7 @@ class Pool {
     }
   }
 
+  const int wanted_;
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
@@ -127,12 +133,14 @@ class Pool {
   bool open_ = false, stop_ = false;
 };
 
+constexpr int kMaxThreads = 4096;
+
 int initial_threads() {
   const char* forced = std::getenv("PYSPECTRA_NUM_THREADS");
   if (forced != nullptr && *forced != '\0') {
     char* end = nullptr;
     const long n = std::strtol(forced, &end, 10);
-    if (*end != '\0' || n < 1 || n > 4096)
+    if (*end != '\0' || n < 1 || n > kMaxThreads)
       throw std::invalid_argument(
           std::string("PYSPECTRA_NUM_THREADS must be an integer from 1 to 4096, got '") + forced +
           "'");
@@ -150,7 +158,9 @@ int initial_threads() {
 struct Global {
   std::mutex busy;
   std::unique_ptr<Pool> pool;
-  std::atomic<int> threads{initial_threads()};
+  std::atomic<int> threads;
+
+  explicit Global(int n) : threads(n) {}
 };
 
 Global*& global_slot() {
@@ -161,12 +171,10 @@ Global*& global_slot() {
 Global& global() {
   static std::once_flag once;
   std::call_once(once, [] {
-    global_slot() = new Global();
+    global_slot() = new Global(initial_threads());
     // Threads do not survive fork(): the child leaves the parent's pool alone and starts afresh.
     pthread_atfork(nullptr, nullptr, [] {
-      const int threads = global_slot()->threads.load();
-      global_slot() = new Global();
-      global_slot()->threads = threads;
+      global_slot() = new Global(global_slot()->threads.load());
       inside_pool = false;
     });
   });
@@ -178,7 +186,8 @@ Global& global() {
 int num_threads() { return global().threads.load(); }
 
 void set_num_threads(int n) {
-  if (n < 1) throw std::invalid_argument("number of threads must be at least 1");
+  if (n < 1 || n > kMaxThreads)
+    throw std::invalid_argument("number of threads must be from 1 to 4096");
   global().threads.store(n);
 }
 
@@ -192,7 +201,7 @@ void parallel_for(Index count, const std::function<void(Index)>& body) {
   if (inside_pool || count == 1 || threads == 1) return serial();
   std::unique_lock<std::mutex> lock(g.busy, std::try_to_lock);
   if (!lock.owns_lock()) return serial();
-  if (!g.pool || g.pool->workers() != threads - 1) {
+  if (!g.pool || g.pool->wanted() != threads - 1) {
     g.pool.reset();
     g.pool = std::make_unique<Pool>(threads - 1);
   }

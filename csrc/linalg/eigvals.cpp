@@ -94,8 +94,14 @@ void reduce_by_lapack(std::vector<double>& a, double largest, Reduced& out) {
   if (info != 0) out.status = Status::no_convergence;
 }
 
+// Threads keep their buffers from one matrix to the next; larger ones go back to the system.
+void release_if_large(std::vector<double>& buffer) {
+  constexpr std::size_t kKept = std::size_t{1} << 20;
+  if (buffer.capacity() > kKept) std::vector<double>().swap(buffer);
+}
+
 Reduced reduce(const SymmetricView& A, bool alone) {
-  thread_local std::vector<double> copy, work;  // reused: a batch allocates once a thread
+  thread_local std::vector<double> copy, work;
   Reduced out;
   out.d.resize(A.n);
   out.e.resize(std::max<Index>(A.n - 1, 0));
@@ -118,6 +124,8 @@ Reduced reduce(const SymmetricView& A, bool alone) {
     work.resize(tridiagonalize_work(A.n));
     tridiagonalize(a, A.n, lda, out.d.data(), out.e.data(), work.data());
   }
+  release_if_large(copy);
+  release_if_large(work);
   return out;
 }
 
@@ -197,15 +205,13 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
 
   std::vector<Tridiagonal> tridiagonal;
   std::vector<Index> source;
-  std::vector<std::vector<double>> kept_e;  // for the second attempt: d is in `reduced`
   for (Index k = 0; k < count; ++k) {
     if (reduced[k].status != Status::ok) continue;
     std::copy(reduced[k].d.begin(), reduced[k].d.end(), evals[k]);
-    kept_e.push_back(reduced[k].e);
     source.push_back(k);
   }
   for (std::size_t t = 0; t < source.size(); ++t)
-    tridiagonal.push_back({evals[source[t]], kept_e[t].data(), A[source[t]].n});
+    tridiagonal.push_back({evals[source[t]], reduced[source[t]].e.data(), A[source[t]].n});
   const std::vector<Status> solved = tridiagonal_eigvals(tridiagonal);
 
   std::vector<Status> status(count);

@@ -64,8 +64,6 @@ void gram_one(const MatrixView& X, double* out, const detail::Kernels& kernels) 
 
 }  // namespace
 
-void gram(const MatrixView& X, double* out) { gram_one(X, out, PS_SELECT_ISA(detail::kernels)); }
-
 void gram_batch(std::span<const MatrixView> X, std::span<double* const> out) {
   PS_REQUIRE(X.size() == out.size(), "gram_batch: one output a matrix is needed");
   const detail::Kernels kernels = PS_SELECT_ISA(detail::kernels);

@@ -16,11 +16,9 @@
 
 namespace pyspectra::linalg {
 
-// Writes the full symmetric matrix to `out` (M x M, contiguous). Aliasing: `out` must not overlap
-// X.
-void gram(const MatrixView& X, double* out);
-
-// Many at once, parallel over matrices where there are enough of them, else within each.
+// Writes the lower triangles of column-major M x M matrices; tiles on the diagonal spill into the
+// upper ones, of which nothing is promised. Parallel over matrices where there are enough of them,
+// else within each. Aliasing: no output may overlap an input.
 void gram_batch(std::span<const MatrixView> X, std::span<double* const> out);
 
 namespace detail {

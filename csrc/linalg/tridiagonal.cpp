@@ -50,9 +50,12 @@ void solve_group(std::span<const Tridiagonal> all, std::span<const Index> group,
   kernels.ql(groups, d.data(), e2.data(), n.data(), rows, failed.get());
   for (Index lane = 0; lane < size; ++lane) {
     const Tridiagonal& t = all[group[lane]];
+    if (failed[lane]) {
+      status[group[lane]] = Status::no_convergence;
+      continue;
+    }
     for (Index i = 0; i < t.n; ++i) t.d[i] = std::ldexp(d[i * lanes + lane], exponent[lane]);
     std::sort(t.d, t.d + t.n);
-    status[group[lane]] = failed[lane] ? Status::no_convergence : Status::ok;
   }
 }
 

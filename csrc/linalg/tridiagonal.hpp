@@ -19,12 +19,12 @@
 namespace pyspectra::linalg {
 
 struct Tridiagonal {
-  double* d;  // n diagonal entries; on return the eigenvalues, ascending
-  double* e;  // n - 1 off-diagonal entries; destroyed
+  double* d;        // n diagonal entries; on return the eigenvalues, ascending
+  const double* e;  // n - 1 off-diagonal entries
   Index n;
 };
 
-// Status::no_convergence for a matrix that took more than 30 n sweeps (its d is then destroyed).
+// Status::no_convergence for a matrix that took more than 30 n sweeps (its d is then as it was).
 // Entries must be finite.
 std::vector<Status> tridiagonal_eigvals(std::span<const Tridiagonal> matrices);
 

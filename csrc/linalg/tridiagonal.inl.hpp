@@ -6,6 +6,9 @@ using pyspectra::Index;
 
 constexpr int kMaxGroups = 2;
 constexpr double kEps2 = 0x1p-106;  // the unit roundoff 2^-53, squared
+// Matrices come scaled to a norm in [1/2, 1). Squares below this couple nothing, and their
+// reciprocals, which the recurrence takes, would overflow.
+constexpr double kNegligible = 0x1p-960;
 
 static inline vd root(vd x) {
   for (int l = 0; l < kLanes; ++l) x[l] = __builtin_sqrt(x[l]);
@@ -33,7 +36,7 @@ static inline void deflate(Group& g, const double* d, const double* e2, Index of
     const vi row = splat_i(i);
     const double* at = d + i * kWide + offset;
     // The row after a lane's last one belongs to the padding; `row >= hi` decides there.
-    const vd bound = splat(kEps2) * abs(load(at) * load(at + kWide));
+    const vd bound = max(splat(kEps2) * abs(load(at) * load(at + kWide)), splat(kNegligible));
     const vi split = (load(e2 + i * kWide + offset) <= bound) | (row >= g.hi);
     const vi hit = open & split & (row >= g.l);
     const vi alone = hit & (row == g.l);

@@ -127,11 +127,6 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
 
 }  // namespace
 
-Fit fit(std::span<const double> x, const FitOptions& options) {
-  Workspace workspace;
-  return fit_one(x, options, PS_SELECT_ISA(detail::kernels), workspace);
-}
-
 std::vector<Fit> fit_batch(std::span<const std::span<const double>> spectra,
                            const FitOptions& options) {
   const detail::Kernels kernels = PS_SELECT_ISA(detail::kernels);

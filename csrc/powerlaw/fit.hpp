@@ -3,11 +3,16 @@
 //
 // Formulas. For ascending x_0..x_{n-1} and a candidate start i with m = n - i points in the tail,
 //   T_i     = sum_{j>=i} ln(x_j / x_i)
-//   alpha_i = 1 + m / T_i                              (n >= 20; Clauset, Shalizi & Newman
-//   2009, 3.1) alpha_i = 1 + (m - 1) / T_i, m >= 8, T_i > 1e-12   (n < 20, bias-corrected) D_i =
-//   max_{j>=i} | 1 - (x_j/x_i)^(1-alpha_i) - (j-i)/m |
+//
+//   alpha_i = 1 + m / T_i                    for n >= 20 (Clauset, Shalizi, Newman 2009, 3.1)
+//
+//   alpha_i = 1 + (m - 1) / T_i, m >= 8      for n < 20 (bias-corrected)
+//
+//   D_i     = max_{j>=i} | 1 - (x_j/x_i)^(1-alpha_i) - (j-i)/m |
+//
 // and the first i with the smallest D_i wins (WeightWatcher 0.7.7, estimator `ww`). The empirical
 // distribution takes one side of each step only; that is WeightWatcher's choice, kept for parity.
+// A tail of points that rounding cannot tell apart (T_i <= 1e-12) is no candidate.
 //
 // Complexity. All alpha_i in O(n) from T_i = T_{i+1} + (n-i-1) ln(x_{i+1}/x_i), a sum of terms >= 0
 // that cannot cancel. D_i over any subset of j bounds D_i from below, so a candidate stops as soon
@@ -49,10 +54,7 @@ struct Fit {
   Status status = Status::ok;
 };
 
-// `x` ascending. One fit; destroys nothing.
-Fit fit(std::span<const double> x, const FitOptions& options);
-
-// Many fits, parallel over spectra.
+// Spectra ascending; parallel over spectra. Destroys nothing.
 std::vector<Fit> fit_batch(std::span<const std::span<const double>> spectra,
                            const FitOptions& options);
 

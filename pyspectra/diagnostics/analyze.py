@@ -84,8 +84,10 @@ def analyze(
 
     Notes
     -----
-    Peak memory for a safetensors file: one tensor as stored, its Gram matrices, at most 64 MiB of
-    Gram matrices that wait to be solved together, and for layers that need an SVD a float64 copy.
+    Peak memory for a safetensors file: one tensor as stored; its Gram matrices and a workspace for
+    their eigenvalues up to the same size (half of it where our own reduction serves); at most 64
+    MiB of Gram matrices that wait to be solved together; for a matrix that needs an SVD, a float64
+    copy and LAPACK's workspace instead.
     """
     options = AnalyzeOptions(
         layers=layers,
@@ -309,7 +311,12 @@ def _solve(pending: list[_Pending], options: AnalyzeOptions) -> Iterator[_Row | 
 
 
 def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
-    return SkippedLayer(layer.name, layer.shape, f"could not be read: {error}", failed=True)
+    return SkippedLayer(
+        layer.name,
+        layer.shape,
+        f"could not be read: {str(error) or type(error).__name__}",
+        failed=True,
+    )
 
 
 def _rows(

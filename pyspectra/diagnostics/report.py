@@ -44,6 +44,15 @@ class AnalyzeOptions:
     method: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.layers is not None and not isinstance(self.layers, int | str):
+            try:
+                object.__setattr__(self, "layers", tuple(self.layers))  # an iterator ends
+            except TypeError:
+                raise TypeError(
+                    f"analyze: 'layers' must hold ids or names, got {self.layers!r}."
+                ) from None
+            if not self.layers:
+                raise ValueError("analyze: 'layers' must not be empty. Hint: None means all.")
         check_estimator(self.estimator, "analyze")
         check_method(self.method, "analyze")
         if self.fix_fingers not in FIX_FINGERS:

@@ -98,8 +98,9 @@ class Layer:
             array = self._loader()
         except PyspectraError:
             raise
-        except (OSError, TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
-            raise FormatError(f"layer {self.key!r} cannot be read: {error}") from error
+        except Exception as error:  # whatever a reader meets: one layer must not lose the rest
+            reason = str(error) or type(error).__name__
+            raise FormatError(f"layer {self.key!r} cannot be read: {reason}") from error
         if array.shape != self.shape or array.dtype != self.dtype:
             raise FormatError(
                 f"layer {self.key!r} changed since the source was opened: was {self.dtype} "

@@ -119,7 +119,11 @@ def open_weights(model_or_path: Any) -> WeightSource:
     if isinstance(model_or_path, (str, os.PathLike)):
         raw = os.fspath(model_or_path)
         if isinstance(raw, str):
-            return WeightSource(raw, _read_path(Path(raw).expanduser()))
+            try:
+                path = Path(raw).expanduser()
+            except RuntimeError as error:  # no such user
+                raise FormatError(f"open_weights: {raw!r} cannot be read: {error}") from error
+            return WeightSource(raw, _read_path(path))
     raise TypeError(
         "open_weights: 'model_or_path' must be a torch module, a state dict or a path, got an "
         f"object of type {type(model_or_path).__name__}."

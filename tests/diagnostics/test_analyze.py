@@ -902,3 +902,28 @@ def test_a_part_alone_counts() -> None:
     report = ps.analyze(with_parts(), layers="*[[]q]")
     assert [layer.name for layer in report.layers] == ["attn.in_proj_weight[q]"]
     assert report.summary()["n_layers"] == 1
+
+
+def test_layers_may_be_an_iterator_but_not_empty() -> None:
+    report = ps.analyze(weights(), layers=(i for i in [1, 2]))
+    assert {layer.layer_id for layer in report.layers} == {1, 2}
+    for nothing in ([], (), iter([])):
+        with pytest.raises(ValueError, match="'layers' must not be empty"):
+            ps.analyze(weights(), layers=nothing)
+    with pytest.raises(TypeError, match="'layers' must hold ids or names"):
+        ps.analyze(weights(), layers=3.5)  # type: ignore[arg-type]
+
+
+def test_writing_keeps_the_mode_of_an_existing_file(tmp_path: Path) -> None:
+    target = tmp_path / "layers.csv"
+    target.write_text("old")
+    target.chmod(0o600)
+    ps.analyze(weights()).to_csv(target)
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert target.read_text().startswith("layer_id,")
+    link = tmp_path / "link.csv"
+    link.symlink_to(target)
+    ps.analyze(weights(), detx=True).to_csv(link)
+    assert link.is_symlink()
+    assert "detX_num" in target.read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["layers.csv", "link.csv"]
