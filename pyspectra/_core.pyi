@@ -10,19 +10,45 @@ import typing
 
 __all__: list[str] = [
     "Fit",
+    "StepOptions",
     "available_isas",
     "build_info",
+    "draws",
     "eigvals",
     "fit",
     "gram",
     "isa",
     "load_lapack",
     "num_threads",
+    "philox",
+    "rule_names",
     "set_isa",
     "set_num_threads",
     "status_names",
+    "step",
     "svdvals",
 ]
+
+class StepOptions:
+    def __init__(
+        self,
+        *,
+        rule: typing.SupportsInt | typing.SupportsIndex,
+        lr: typing.SupportsFloat | typing.SupportsIndex,
+        beta1: typing.SupportsFloat | typing.SupportsIndex = 0.9,
+        beta2: typing.SupportsFloat | typing.SupportsIndex = 0.999,
+        eps: typing.SupportsFloat | typing.SupportsIndex = 1e-08,
+        momentum: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        dampening: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        nesterov: bool = False,
+        weight_decay: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        step: typing.SupportsInt | typing.SupportsIndex = 1,
+        grad_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        keep: typing.SupportsInt | typing.SupportsIndex = 0,
+        decay_masked: bool = True,
+        ema_decay: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        stochastic_rounding: bool = False,
+    ) -> None: ...
 
 class Fit:
     @property
@@ -46,6 +72,13 @@ class Fit:
 
 def available_isas() -> list[str]: ...
 def build_info() -> dict[str, typing.Any]: ...
+def draws(
+    key: typing.SupportsInt | typing.SupportsIndex,
+    step: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+    offset: typing.SupportsInt | typing.SupportsIndex,
+    size: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.uint16]: ...
 def eigvals(
     A: collections.abc.Sequence[numpy.ndarray],
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
@@ -69,9 +102,21 @@ def load_lapack(capi: dict[str, typing.Any]) -> None:
     """
 
 def num_threads() -> int: ...
+def philox(
+    counter: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"
+    ],
+    key: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"
+    ],
+) -> typing.Annotated[list[int], "FixedSize(4)"]: ...
+def rule_names() -> dict[str, int]: ...
 def set_isa(name: str) -> None: ...
 def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 def status_names() -> dict[str, int]: ...
+def step(
+    table: numpy.typing.NDArray[numpy.int64], options: collections.abc.Sequence[StepOptions]
+) -> None: ...
 def svdvals(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...

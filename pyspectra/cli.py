@@ -1,4 +1,4 @@
-"""The command ``pyspectra``: analyse a model from a terminal.
+"""The command ``pyspectra``: analyse a model, or average checkpoints, from a terminal.
 
 Tables go to standard output, messages to standard error. Exit status: 0 done; 1 analysed, but with
 failed layers under ``--strict``; 2 unusable arguments or input; 130 interrupted.
@@ -27,8 +27,8 @@ DONE, FAILED_LAYERS, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 # Lines that go into a file or a pipe are as long as they need to be.
 UNLIMITED_WIDTH = 10_000
 
-_ARGUMENT = re.compile(r"^(?:analyze|open_weights|set_num_threads): '(\w+)'")
-_FUNCTION = re.compile(r"^(?:analyze|open_weights): ")
+_ARGUMENT = re.compile(r"^(?:analyze|open_weights|set_num_threads|average_checkpoints): '(\w+)'")
+_FUNCTION = re.compile(r"^(?:analyze|open_weights|average_checkpoints): ")
 
 
 class UsageError(Exception):
@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # argparse leaves by SystemExit after --help and --version.
     try:
         arguments = _parser().parse_args(argv)
-        status = _info() if arguments.command == "info" else _analyze(arguments)
+        status = {"info": _info, "analyze": _analyze, "average": _average}[arguments.command](
+            arguments
+        )
         sys.stdout.flush()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else DONE
@@ -80,6 +82,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     import pyspectra
+    from pyspectra.cli_average import add_average
     from pyspectra.diagnostics.columns import DIALECTS
     from pyspectra.diagnostics.report import FIX_FINGERS
     from pyspectra.spectra.esd import METHODS
@@ -125,9 +128,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--method", metavar="M", choices=METHODS, default="auto",
         help=f"for the eigenvalues: {', '.join(METHODS)} (default: auto)")  # fmt: skip
     add("-j", dest="threads", metavar="N", type=_positive,
-        help="threads (default: all cores; results do not depend on it)")  # fmt: skip
+        help="threads (default: all cores)")  # fmt: skip
     add("--strict", action="store_true", help="exit with 1 if a layer failed or was unreadable")
     add("-q", "--quiet", action="store_true", help="no progress and no messages but errors")
+    add_average(commands, _positive)
     return parser
 
 
@@ -148,10 +152,14 @@ def _layer(text: str) -> int | str:
 # --- commands -----------------------------------------------------------------------------------
 
 
-def _info() -> int:
+def _info(_arguments: argparse.Namespace) -> int:
     import pyspectra
 
-    _write(f"{pyspectra.show_config()}\n")
+    try:
+        config = pyspectra.show_config()
+    except ValueError as error:  # an environment variable of ours that makes no sense
+        raise UsageError(str(error)) from error
+    _write(f"{config}\n")
     return DONE
 
 
@@ -177,32 +185,50 @@ def _analyze(arguments: argparse.Namespace) -> int:
     return _strict_status(report) if arguments.strict else DONE
 
 
+def _average(arguments: argparse.Namespace) -> int:
+    from pyspectra.cli_average import average
+
+    with _one_line(f"averaging into {arguments.out!r}"):
+        messages = average(arguments)
+    if not arguments.quiet:
+        for text in messages:
+            _message(text)
+    return DONE
+
+
 def _run(arguments: argparse.Namespace) -> Report:
     import pyspectra
-    from pyspectra.errors import PyspectraError
 
     if not os.path.exists(os.path.expanduser(arguments.model)):
         raise UsageError(
             f"no such file or folder: {arguments.model!r}. Hint: models are not downloaded"
         )
+    with _one_line(f"analysing {arguments.model!r}"), _threads(arguments.threads):
+        return pyspectra.analyze(
+            arguments.model,
+            layers=arguments.layers,
+            estimator=arguments.estimator,
+            detx=arguments.detx,
+            fix_fingers=arguments.fix_fingers,
+            pool=arguments.pool,
+            min_evals=arguments.min_evals,
+            max_evals=arguments.max_evals,
+            method=arguments.method,
+            progress=False if arguments.quiet else "auto",
+        )
+
+
+@contextlib.contextmanager
+def _one_line(doing: str) -> Iterator[None]:
+    """Make whatever goes wrong a message of one line."""
+    from pyspectra.errors import PyspectraError
+
     try:
-        with _threads(arguments.threads):
-            return pyspectra.analyze(
-                arguments.model,
-                layers=arguments.layers,
-                estimator=arguments.estimator,
-                detx=arguments.detx,
-                fix_fingers=arguments.fix_fingers,
-                pool=arguments.pool,
-                min_evals=arguments.min_evals,
-                max_evals=arguments.max_evals,
-                method=arguments.method,
-                progress=False if arguments.quiet else "auto",
-            )
+        yield
     except (PyspectraError, ValueError, OSError) as error:
         raise UsageError(_words(error)) from error
     except MemoryError as error:
-        raise UsageError(f"out of memory while analysing {arguments.model!r}") from error
+        raise UsageError(f"out of memory while {doing}") from error
     except Exception as error:  # a fault of this package: still one line, that says where
         raise UsageError(f"internal error, please report it: {_whereabouts(error)}") from error
 
@@ -347,7 +373,8 @@ def _words(error: Exception) -> str:
 
     def option(match: re.Match[str]) -> str:
         name = match[1]
-        return "MODEL" if name == "model_or_path" else f"--{name.replace('_', '-')}"
+        positional = {"model_or_path": "MODEL", "paths_or_dir": "CKPT"}
+        return positional.get(name, f"--{name.replace('_', '-')}")
 
     text = str(error) or type(error).__name__
     return _FUNCTION.sub("", _ARGUMENT.sub(option, text))

@@ -207,3 +207,40 @@ def fit_powerlaw(
         )
         for f in fits
     ]
+
+
+StepOptions = _core.StepOptions
+optim_rule_names = _core.rule_names
+
+
+def optim_step(rows: Sequence[Sequence[int]], options: Sequence[_core.StepOptions]) -> None:
+    """Move parameters, moments and averages in place; formulas in ``csrc/optim/step.hpp``.
+
+    Parameters
+    ----------
+    rows : sequence of 11 integers each
+        A tensor: addresses (0 for none) of ``param, grad, exp_avg, exp_avg_sq, ema, mask``, then
+        ``size, offset, key, dtype, options``: elements, index of the first one within the whole
+        tensor, 64-bit key of the random numbers, code of `DTYPE_CODES`, index into `options`.
+        The caller has made sure that each address holds contiguous, writable memory of that size
+        and type, and keeps it alive.
+    options : sequence of StepOptions
+        Hyper-parameters, shared by the rows that name them.
+
+    Raises
+    ------
+    ValueError
+        If arrays overlap that must not, are misaligned or missing. Nothing has moved then.
+    """
+    if rows:
+        _core.step(np.array(rows, dtype=np.uint64).view(np.int64), list(options))
+
+
+def optim_draws(key: int, step: int, stream: int, offset: int, size: int) -> np.ndarray:
+    """16-bit draws of the elements from `offset` on: stream 0 is the mask, 1 the rounding."""
+    return np.asarray(_core.draws(key, step, stream, offset, size))
+
+
+def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, ...]:
+    """Philox4x32-10 of one counter (four 32-bit words) under one key (two)."""
+    return tuple(_core.philox(list(counter), list(key)))

@@ -14,6 +14,7 @@ namespace py = pybind11;
 
 void bind_core(py::module_& m);
 void bind_linalg(py::module_& m);
+void bind_optim(py::module_& m);
 void bind_powerlaw(py::module_& m);
 
 // Strides in elements; ops.py has made sure that they are whole and that the dtype code fits.

@@ -1,0 +1,16 @@
+#include "optim/step.hpp"
+
+#include <immintrin.h>
+
+namespace pyspectra::optim::detail {
+namespace {
+constexpr int kLanes = 4;
+#include "core/half.inl.hpp"
+#include "core/random.inl.hpp"
+#include "optim/rules.inl.hpp"
+#include "optim/step.inl.hpp"
+}  // namespace
+
+Kernels kernels_avx2() { return {step, draws, philox}; }
+
+}  // namespace pyspectra::optim::detail

@@ -1,0 +1,18 @@
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include "optim/step.hpp"
+
+namespace pyspectra::optim::detail {
+namespace {
+constexpr int kLanes = 2;
+#include "core/half.inl.hpp"
+#include "core/random.inl.hpp"
+#include "optim/rules.inl.hpp"
+#include "optim/step.inl.hpp"
+}  // namespace
+
+Kernels kernels_baseline() { return {step, draws, philox}; }
+
+}  // namespace pyspectra::optim::detail

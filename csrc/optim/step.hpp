@@ -1,0 +1,99 @@
+// One optimizer step over many tensors: update rule, gradient mask and moving average in one pass.
+//
+// Per element, with everything but the stored parameter in S (float; double for float64 tensors):
+//   g  = grad * grad_scale * b          b = 1 without a mask
+//                                       F: (draw < keep) / p, p = keep / 65536   (b ~ Bernoulli)
+//                                       D: the element's bit of `mask`
+//   rule: rules.inl.hpp turns (param, g, moments) into the new ones
+//   param is rounded to its type (to nearest even, or stochastically for bfloat16)
+//   ema <- ema - (1 - decay) (ema - param), with the parameter as stored
+// Child-Tuning's two masks: Xu et al., EMNLP 2021, arXiv 2109.05687. A non-finite gradient stays
+// non-finite under a mask (0 * NaN), so that a mask never hides one.
+//
+// Bytes moved per float32 element: 28 for a rule with two moments, 36 with a moving average; F's
+// mask is drawn in cache. One parallel region over chunks of all tensors together.
+//
+// Determinism: every element is computed alone by correctly rounded operations (the target is
+// compiled with -ffp-contract=off), so the bits depend on no instruction set, thread count or
+// chunking; draws depend on key, step and `offset` + index alone.
+//
+// Aliasing: written arrays must not overlap anything; `step` sorts all ranges and refuses overlaps.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/types.hpp"
+
+namespace pyspectra::optim {
+
+// Numbers are part of the binding: keep in step with pyspectra/ops.py (a test compares the two).
+enum class Rule : int { adamw = 0, adamw_alicemind = 1, adam = 2, sgd = 3 };
+
+struct StepOptions {
+  Rule rule = Rule::adamw;
+  double lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // Adam family
+  double momentum = 0.0, dampening = 0.0;         // SGD
+  bool nesterov = false;                          // SGD
+  double weight_decay = 0.0;                      // decoupled in AdamW, L2 in the others
+  std::int64_t step = 1;                          // counts from 1, below 2^32
+  double grad_scale = 1.0;                        // a clip factor, or 1 / loss scale
+  int keep = 0;              // F: keep probability in units of 2^-16, 1..65536; 0 for no mask
+  bool decay_masked = true;  // D: decay the weights outside the child network too?
+  double ema_decay = 1.0;    // of this step, after any warm-up; used where a tensor has `ema`
+  bool stochastic_rounding = false;  // bfloat16 parameters only
+};
+
+// `param` and `grad` are of type `dtype`; moments and `ema` are float32, or float64 with float64
+// parameters. Optional ones are null: `exp_avg_sq` where the rule has one moment (SGD), `exp_avg`
+// for SGD without momentum, `ema`, `mask` (bit i % 8 of byte i / 8; 1 = trainable).
+struct StepTensor {
+  void* param;
+  const void* grad;
+  void* exp_avg;
+  void* exp_avg_sq;
+  void* ema;
+  const std::uint8_t* mask;
+  Index size;
+  Index offset;       // index of the first element within the whole tensor, for shards
+  std::uint64_t key;  // of the random numbers: from seed and parameter name
+  DType dtype;
+  Index options;  // index into the list of options
+};
+
+// Throws std::invalid_argument before anything is written.
+void step(std::span<const StepTensor> tensors, std::span<const StepOptions> options);
+
+// The draws that the mask of `size` elements from `offset` is made of (stream 0), or its stochastic
+// rounding (stream 1).
+void draws(std::uint64_t key, std::uint32_t step, std::uint32_t stream, Index offset, Index size,
+           std::uint16_t* out);
+
+void philox(const std::uint32_t counter[4], const std::uint32_t key[2], std::uint32_t out[4]);
+
+namespace detail {
+
+// What the rules read: functions of StepOptions, computed in double once a call.
+struct Scalars {
+  double lr, decay, keep_weight;  // lr; lr * weight_decay; 1 - lr * weight_decay
+  double weight_decay;
+  double beta1, one_minus_beta1, beta2, one_minus_beta2, eps;
+  double step_size, root_scale;              // see the rules
+  double momentum, gain, nesterov;           // SGD
+  double grad_scale, inverse_p, ema_weight;  // ema_weight = 1 - ema_decay
+};
+
+struct Kernels {
+  void (*step)(const StepTensor&, const StepOptions&, const Scalars&, Index begin, Index end);
+  void (*draws)(std::uint64_t key, std::uint32_t step, std::uint32_t stream, Index offset,
+                Index size, std::uint16_t* out);
+  void (*philox)(const std::uint32_t* counter, const std::uint32_t* key, std::uint32_t* out);
+};
+
+Kernels kernels_baseline();
+Kernels kernels_avx2();
+Kernels kernels_avx512();
+
+}  // namespace detail
+}  // namespace pyspectra::optim

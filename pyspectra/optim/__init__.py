@@ -1,0 +1,40 @@
+"""Optimizers for torch whose step is one fused pass: rule, gradient mask and moving average.
+
+Importing this module imports torch; ``import pyspectra`` alone does not.
+"""
+
+from pyspectra._arrays import require_torch
+
+require_torch("pyspectra.optim")
+
+from pyspectra.optim.adamw import AdamW  # noqa: E402
+from pyspectra.optim.child_adamw import ChildAdamW  # noqa: E402
+from pyspectra.optim.schedules import (  # noqa: E402
+    CosineWarmupLR,
+    InvSqrtLR,
+    NoamLR,
+    RNMTPlusLR,
+    RsqrtLR,
+    ScheduleWrapper,
+    get_cosine_schedule_with_warmup,
+    get_inv_sqrt_schedule,
+    get_noam_schedule,
+    get_rnmtplus_schedule,
+    get_rsqrt_schedule,
+)
+
+__all__ = [
+    "AdamW",
+    "ChildAdamW",
+    "CosineWarmupLR",
+    "InvSqrtLR",
+    "NoamLR",
+    "RNMTPlusLR",
+    "RsqrtLR",
+    "ScheduleWrapper",
+    "get_cosine_schedule_with_warmup",
+    "get_inv_sqrt_schedule",
+    "get_noam_schedule",
+    "get_rnmtplus_schedule",
+    "get_rsqrt_schedule",
+]

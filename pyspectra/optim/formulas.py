@@ -1,0 +1,234 @@
+"""The formulas of the learning-rate schedules, each once, and ``LambdaLR`` builders over them.
+
+A formula is a factor on a group's own rate; see :mod:`pyspectra.optim.schedules`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+__all__ = [
+    "Formula",
+    "check_count",
+    "check_number",
+    "checked",
+    "cosine_with_warmup",
+    "get_cosine_schedule_with_warmup",
+    "get_inv_sqrt_schedule",
+    "get_noam_schedule",
+    "get_rnmtplus_schedule",
+    "get_rsqrt_schedule",
+    "inv_sqrt",
+    "noam",
+    "rnmtplus",
+    "rsqrt",
+]
+
+Formula = Callable[..., float]
+
+
+# --- the formulas -------------------------------------------------------------------------------
+
+
+def noam(step: int, *, model_dim: int, warmup_steps: int, scale: float = 1.0) -> float:
+    """Linear warm-up, then the inverse square root: ``scale d^-1/2 min(t^-1/2, t w^-3/2)``.
+
+    With t = step + 1. Vaswani et al. 2017, arXiv 1706.03762, section 5.3; ``NoamDecay`` of
+    OpenNMT-tf.
+    """
+    t = step + 1
+    return (
+        scale
+        / math.sqrt(model_dim)
+        * min(1 / math.sqrt(t), t / (warmup_steps * math.sqrt(warmup_steps)))
+    )
+
+
+def rsqrt(step: int, *, warmup_steps: int, scale: float = 1.0) -> float:
+    """Constant, then the inverse square root: ``scale / sqrt(max(step, w))``.
+
+    ``RsqrtDecay`` of OpenNMT-tf.
+    """
+    return scale / math.sqrt(max(step, warmup_steps))
+
+
+def inv_sqrt(step: int, *, warmup_steps: int) -> float:
+    """Linear warm-up to 1, then the inverse square root: ``min(t/w, sqrt(w/t))``, t = step + 1.
+
+    Noam's curve with its peak at 1; ``inverse_sqrt`` of fairseq.
+    """
+    t = step + 1
+    return t / warmup_steps if t <= warmup_steps else math.sqrt(warmup_steps / t)
+
+
+def cosine_with_warmup(
+    step: int, *, warmup_steps: int, total_steps: int, cycles: float = 0.5
+) -> float:
+    """Linear warm-up from 0 to 1, then ``max(0, (1 + cos(2 pi cycles x)) / 2)``.
+
+    x is the share of the steps after warm-up that are done. Half a cycle ends at 0.
+    Loshchilov and Hutter 2017, arXiv 1608.03983; the function of Hugging Face transformers,
+    except that after `total_steps` the factor stays where it is, where theirs rises again.
+    """
+    if step < warmup_steps:
+        return step / warmup_steps
+    done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return max(0.0, 0.5 * (1.0 + math.cos(2.0 * math.pi * cycles * done)))
+
+
+def rnmtplus(
+    step: int,
+    *,
+    num_replicas: int,
+    warmup_steps: int = 500,
+    start_step: int = 600_000,
+    end_step: int = 1_200_000,
+    scale: float = 1.0,
+) -> float:
+    """Warm-up to n, a plateau, exponential decay: ``scale min(1+t(n-1)/(np), n, n(2n)^x)``.
+
+    With t = step and ``x = (s - n t) / (e - s)``. Chen et al. 2018, arXiv 1804.09849, equation 1;
+    ``RNMTPlusDecay`` of OpenNMT-tf.
+    """
+    n = num_replicas
+    exponent = (start_step - n * step) / (end_step - start_step)
+    # Before the decay the third term exceeds n; its power could overflow there.
+    decay = n if exponent >= 0 else n * (2.0 * n) ** exponent
+    return scale * min(1 + step * (n - 1) / (n * warmup_steps), n, decay)
+
+
+# --- arguments ----------------------------------------------------------------------------------
+
+
+def check_count(function: str, name: str, value: object, least: int) -> None:
+    """Refuse what is not an integer of at least `least`."""
+    if type(value) is not int:
+        raise TypeError(
+            f"{function}: {name!r} must be an integer, got an object of type "
+            f"{type(value).__name__}."
+        )
+    if value < least:
+        raise ValueError(f"{function}: {name!r} must be at least {least}, got {value}.")
+
+
+def check_number(function: str, name: str, value: object, *, positive: bool) -> None:
+    """Refuse what is not a finite number that is positive, or at least not negative."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"{function}: {name!r} must be a number, got an object of type {type(value).__name__}."
+        )
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        wanted = "positive" if positive else "non-negative"
+        raise ValueError(f"{function}: {name!r} must be finite and {wanted}, got {value}.")
+
+
+# Where zero makes sense; every other count divides.
+_MAY_BE_ZERO = {("cosine_with_warmup", "warmup_steps"), ("rnmtplus", "start_step")}
+
+
+def checked(function: str, formula: Formula, /, **arguments: Any) -> dict[str, Any]:
+    """Check the arguments of a formula on behalf of a public function, and return them."""
+    for name, value in arguments.items():
+        if name in ("scale", "cycles"):
+            check_number(function, name, value, positive=True)
+        else:
+            least = 0 if (formula.__name__, name) in _MAY_BE_ZERO else 1
+            check_count(function, name, value, least)
+    for low, high, strict in (
+        ("warmup_steps", "total_steps", False),
+        ("start_step", "end_step", True),
+    ):
+        if high in arguments:
+            first, last = arguments[low], arguments[high]
+            if last < first or (strict and last == first):
+                wanted = "exceed" if strict else "be at least"
+                raise ValueError(
+                    f"{function}: {high!r} must {wanted} {low!r} = {first}, got {last}."
+                )
+    return arguments
+
+
+# --- builders -----------------------------------------------------------------------------------
+
+
+def _build(optimizer: Optimizer, formula: Formula, values: dict[str, Any], last: int) -> LambdaLR:
+    # A partial can be pickled, a lambda cannot.
+    return LambdaLR(optimizer, functools.partial(formula, **values), last)
+
+
+def get_noam_schedule(
+    optimizer: Optimizer,
+    *,
+    model_dim: int,
+    warmup_steps: int,
+    scale: float = 1.0,
+    last_epoch: int = -1,
+) -> LambdaLR:
+    """Build a ``LambdaLR`` of :func:`noam`; arguments as in :class:`NoamLR`."""
+    name = "get_noam_schedule"
+    values = checked(name, noam, model_dim=model_dim, warmup_steps=warmup_steps, scale=scale)
+    return _build(optimizer, noam, values, last_epoch)
+
+
+def get_rsqrt_schedule(
+    optimizer: Optimizer, *, warmup_steps: int, scale: float = 1.0, last_epoch: int = -1
+) -> LambdaLR:
+    """Build a ``LambdaLR`` of :func:`rsqrt`; arguments as in :class:`RsqrtLR`."""
+    values = checked("get_rsqrt_schedule", rsqrt, warmup_steps=warmup_steps, scale=scale)
+    return _build(optimizer, rsqrt, values, last_epoch)
+
+
+def get_inv_sqrt_schedule(
+    optimizer: Optimizer, *, warmup_steps: int, last_epoch: int = -1
+) -> LambdaLR:
+    """Build a ``LambdaLR`` of :func:`inv_sqrt`; arguments as in :class:`InvSqrtLR`."""
+    values = checked("get_inv_sqrt_schedule", inv_sqrt, warmup_steps=warmup_steps)
+    return _build(optimizer, inv_sqrt, values, last_epoch)
+
+
+def get_cosine_schedule_with_warmup(
+    optimizer: Optimizer,
+    *,
+    warmup_steps: int,
+    total_steps: int,
+    cycles: float = 0.5,
+    last_epoch: int = -1,
+) -> LambdaLR:
+    """Build a ``LambdaLR`` of :func:`cosine_with_warmup`; arguments of :class:`CosineWarmupLR`."""
+    values = checked(
+        "get_cosine_schedule_with_warmup",
+        cosine_with_warmup,
+        warmup_steps=warmup_steps,
+        total_steps=total_steps,
+        cycles=cycles,
+    )
+    return _build(optimizer, cosine_with_warmup, values, last_epoch)
+
+
+def get_rnmtplus_schedule(
+    optimizer: Optimizer,
+    *,
+    num_replicas: int,
+    warmup_steps: int = 500,
+    start_step: int = 600_000,
+    end_step: int = 1_200_000,
+    scale: float = 1.0,
+    last_epoch: int = -1,
+) -> LambdaLR:
+    """Build a ``LambdaLR`` of :func:`rnmtplus`; arguments as in :class:`RNMTPlusLR`."""
+    values = checked(
+        "get_rnmtplus_schedule",
+        rnmtplus,
+        num_replicas=num_replicas,
+        warmup_steps=warmup_steps,
+        start_step=start_step,
+        end_step=end_step,
+        scale=scale,
+    )
+    return _build(optimizer, rnmtplus, values, last_epoch)

@@ -1,0 +1,165 @@
+"""The mean of checkpoints, computed a few elements at a time while it is written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pyspectra._arrays import HostArray, require_torch
+from pyspectra.training.checkpoint_files import ITEM_BYTES, Checkpoint, Tensor, as_bytes
+
+__all__ = ["FLOATS", "Job", "round_to"]
+
+F64 = npt.NDArray[np.float64]
+
+# Elements that are in memory at a time, of one checkpoint: a tensor is never there as a whole.
+CHUNK: Final = 1 << 18
+
+FLOATS: Final[dict[str, tuple[str, np.dtype[Any]]]] = {
+    "F64": ("float64", np.dtype("<f8")),
+    "F32": ("float32", np.dtype("<f4")),
+    "F16": ("float16", np.dtype("<f2")),
+    "BF16": ("bfloat16", np.dtype("<u2")),
+}
+_TORCH_NAMES: Final = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+
+
+def round_to(values: F64, dtype: str) -> npt.NDArray[Any]:
+    """Round float64 to another type, once, to nearest even.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        float64.
+    dtype : str
+        ``"F64"``, ``"F32"``, ``"F16"`` or ``"BF16"``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of that type; for ``"BF16"`` its bit patterns as uint16.
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if dtype != "BF16":
+            return values.astype(FLOATS[dtype][1], copy=False)
+        single = values.astype(np.float32)
+        wide = single.astype(np.float64)
+        bits = single.view(np.uint32)
+        # Rounding twice errs where the first step lands on a tie of the second. So the first one
+        # rounds to odd: toward zero, with the last bit set where something was cut off.
+        bits -= np.abs(wide) > np.abs(values)
+        bits |= (wide != values) & ~np.isnan(values)
+        rounded = (bits + (np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1)))) >> 16
+        # Adding would carry the payload of a NaN into infinity or the sign.
+        quiet = (bits >> 16) | np.uint32(0x40)
+        return np.where(np.isnan(values), quiet, rounded).astype("<u2")
+
+
+class Job:
+    """One average, computed as it is written."""
+
+    def __init__(
+        self, newest: Checkpoint, checkpoints: list[Checkpoint], shares: list[float] | None
+    ) -> None:
+        self.newest = newest
+        self.checkpoints = checkpoints
+        self.shares = shares
+        self.not_finite: list[str] = []
+
+    def chunks(self, key: str) -> Iterator[npt.NDArray[Any]]:
+        """Yield the elements of the result, some at a time."""
+        tensor = self.newest.tensors[key]
+        item = ITEM_BYTES[tensor.dtype]
+        with contextlib.ExitStack() as stack:
+            if tensor.dtype not in FLOATS:
+                sources = [(1.0, stack.enter_context(tensor.open()))]
+            else:
+                shares = self.shares or [1.0] * len(self.checkpoints)
+                sources = [
+                    (share, stack.enter_context(checkpoint.tensors[key].open()))
+                    for checkpoint, share in zip(self.checkpoints, shares, strict=True)
+                    if share > 0
+                ]
+            finite = True
+            for begin in range(0, tensor.nbytes, CHUNK * item):
+                end = min(begin + CHUNK * item, tensor.nbytes)
+                if tensor.dtype not in FLOATS:
+                    yield sources[0][1](begin, end)
+                    continue
+                total = np.zeros((end - begin) // item)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    for share, read in sources:
+                        values = _to_float64(read(begin, end), tensor.dtype)
+                        total += values if self.shares is None else values * share
+                    if self.shares is None:
+                        total /= len(sources)
+                finite = finite and bool(np.isfinite(total).all())
+                yield round_to(total, tensor.dtype)
+        if not finite:
+            self.not_finite.append(key)
+
+    def write_safetensors(self, file: Path, advance: Callable[[str], None]) -> None:
+        """Write a new safetensors file: the header first, then tensor after tensor."""
+        # Wide types first, as the reference implementation does: every tensor is then aligned.
+        order = sorted(self.newest.tensors.values(), key=lambda t: (-ITEM_BYTES[t.dtype], t.key))
+        with open(file, "xb") as handle:
+            handle.write(_header(order, dict(self.newest.metadata) or {"format": "pt"}))
+            for tensor in order:
+                for chunk in self.chunks(tensor.key):
+                    handle.write(np.ascontiguousarray(chunk).view(np.uint8).data)
+                advance(tensor.key)
+
+    def write_torch(self, file: Path, advance: Callable[[str], None]) -> None:
+        """Write a new torch checkpoint: a bare state dict."""
+        torch = require_torch(f"writing a torch checkpoint ({file.suffix})")
+        state: OrderedDict[str, Any] = OrderedDict()
+        owners: dict[tuple[Any, ...], str] = {}
+        for key, tensor in self.newest.tensors.items():
+            # Tied in every checkpoint: tied in the result, and stored once.
+            identity = tuple(c.tensors[key].identity for c in self.checkpoints)
+            owner = None if None in identity else owners.setdefault(identity, key)
+            if owner is not None and owner != key:
+                state[key] = state[owner]
+            else:
+                result = torch.empty(tensor.shape, dtype=getattr(torch, _TORCH_NAMES[tensor.dtype]))
+                if tensor.nbytes:
+                    flat, done = as_bytes(result), 0
+                    for chunk in self.chunks(key):
+                        raw = np.ascontiguousarray(chunk).view(np.uint8)
+                        flat[done : done + len(raw)] = raw
+                        done += len(raw)
+                state[key] = result
+            advance(key)
+        state.update(self.newest.extras)
+        state.__dict__.update(self.newest.attributes)
+        with open(file, "xb") as handle:
+            torch.save(state, handle)
+
+
+def _to_float64(raw: npt.NDArray[np.uint8], dtype: str) -> F64:
+    name, storage = FLOATS[dtype]
+    data = raw.view(storage).astype(storage.newbyteorder("="), copy=False)
+    return HostArray(data, name).to_float64()
+
+
+def _header(order: list[Tensor], metadata: dict[str, str]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": metadata}
+    position = 0
+    for t in order:
+        end = position + t.nbytes
+        header[t.key] = {"dtype": t.dtype, "shape": t.shape, "data_offsets": [position, end]}
+        position = end
+    raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw

@@ -1,0 +1,353 @@
+"""Checkpoints on disk: finding them, listing their tensors, reading ranges of their bytes.
+
+The readers of :mod:`pyspectra.weights` judge a file; this module reads what they have passed, by
+the byte, because averaging needs every element type and never a whole tensor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pyspectra._arrays import array_info, is_torch_tensor, require_torch
+from pyspectra.errors import FormatError
+from pyspectra.weights.catalogue import natural_key
+from pyspectra.weights.formats import FORMATS, huggingface, safetensors, torch_checkpoint
+from pyspectra.weights.formats._files import Stamp, open_binary, stamp
+from pyspectra.weights.formats.state_dict import WRAPPERS
+
+__all__ = [
+    "ITEM_BYTES",
+    "TORCH_SUFFIXES",
+    "Checkpoint",
+    "Tensor",
+    "as_bytes",
+    "find_checkpoints",
+    "open_checkpoint",
+]
+
+Bytes = npt.NDArray[np.uint8]
+ReadRange = Callable[[int, int], Bytes]
+
+TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES: Final = (".safetensors", *TORCH_SUFFIXES)
+
+_CODES: Final = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
+    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
+ITEM_BYTES: Final = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
+    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+"""Element types that can be averaged or copied, by their names in safetensors."""
+
+# Trainers leave these beside the model, with the suffixes of weights files.
+_TRAINING_STATE = re.compile(r"optim|sched|scaler|rng_state|training_args|tmp-|\.", re.IGNORECASE)
+_SHARD = re.compile(r"-\d+-of-\d+\.\w+$")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a checkpoint.
+
+    Attributes
+    ----------
+    key : str
+        Its name.
+    dtype : str
+        As safetensors spells it, e.g. ``"BF16"``.
+    shape : tuple of int
+        Lengths of the axes.
+    open : callable
+        Makes a context in which ranges of its bytes can be read.
+    identity : hashable or None
+        Equal for tensors of one checkpoint that share their memory.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    open: Callable[[], AbstractContextManager[ReadRange]] = field(repr=False, compare=False)
+    identity: Hashable | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint: its files and tensors.
+
+    Attributes
+    ----------
+    path : Path
+        As found or given: a file or a folder.
+    files : tuple of Path
+        What holds the tensors, an index of shards included; the first is the main one.
+    tensors : Mapping
+        Name to tensor, in the order of the file.
+    metadata : Mapping
+        Of a safetensors file.
+    extras : Mapping
+        What a torch checkpoint's state dict holds besides tensors.
+    attributes : Mapping
+        Attributes of a torch checkpoint's state dict (``_metadata``: versions of the modules).
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+# --- finding ------------------------------------------------------------------------------------
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """List the numbered checkpoints of a training run, oldest first.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``checkpoint-500/``, ``step_500.safetensors``, ``epoch=3-step=500.ckpt`` or the like:
+        files and folders whose names differ in their numbers alone.
+
+    Returns
+    -------
+    list of Path
+        In the natural order of their names.
+
+    Raises
+    ------
+    FormatError
+        If there is none, or there are two kinds to choose from.
+    """
+    families: dict[str, list[Path]] = {}
+    try:
+        found = list(folder.iterdir())
+    except OSError as error:
+        raise FormatError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    for path in found:
+        if not re.search(r"\d", path.stem) or _TRAINING_STATE.match(path.name):
+            continue
+        if path.is_dir():
+            # An interrupted save counts too: leaving it out would average other checkpoints.
+            if not path.name.startswith("checkpoint") and _weights_file(path) is None:
+                continue
+            name = f"{path.name}/"
+        elif path.suffix.lower() in SUFFIXES and not _SHARD.search(path.name):
+            name = path.name
+        else:
+            continue
+        families.setdefault(re.sub(r"\d+", "N", name), []).append(path)
+    if not families:
+        raise FormatError(
+            f"{folder}: holds no numbered checkpoints. Looked for folders such as checkpoint-500 "
+            "and files such as step_500.safetensors or step_500.pt. Hint: pass a list of paths."
+        )
+    if len(families) > 1:
+        raise FormatError(
+            f"{folder}: holds {len(families)} kinds of checkpoints: {', '.join(sorted(families))}. "
+            "Hint: pass a list of paths."
+        )
+    (paths,) = families.values()
+    return sorted(paths, key=lambda p: natural_key(p.name))
+
+
+def _weights_file(folder: Path) -> Path | None:
+    for name in huggingface.STANDARD:
+        if (folder / name).is_file():
+            return folder / name
+    others = [p for p in folder.glob("*.safetensors") if not _SHARD.search(p.name)]
+    return others[0] if len(others) == 1 else None
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """List the tensors of a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.safetensors`` file, an index of shards, a torch checkpoint, or a folder with either.
+
+    Returns
+    -------
+    Checkpoint
+        Its elements are still on disk.
+
+    Raises
+    ------
+    FormatError
+        If there are no weights, they are broken, or an element type is not supported.
+    MissingDependencyError
+        If torch is needed and missing.
+    """
+    file: Path | None = path
+    if path.is_dir():
+        file = _weights_file(path)
+        if file is None:
+            raise FormatError(
+                f"{path}: no weights found. Looked for {', '.join(huggingface.STANDARD)}, and for "
+                "a single .safetensors file."
+            )
+    assert file is not None
+    if file.name.endswith(huggingface.INDEX_SUFFIX):
+        return _open_shards(path, file)
+    suffix = file.suffix.lower()
+    if suffix == ".safetensors":
+        tensors, metadata = _read_safetensors(file)
+        return Checkpoint(path, (file,), tensors, metadata)
+    if suffix in TORCH_SUFFIXES:
+        return _read_torch(path, file)
+    raise FormatError(
+        f"{path}: not a checkpoint (suffix {suffix!r}). Supported are {', '.join(SUFFIXES)} "
+        "and folders."
+    )
+
+
+def _open_shards(path: Path, index: Path) -> Checkpoint:
+    opened = huggingface.read_index(index, FORMATS)
+    opened.close()
+    # It has been found valid just now, every tensor in the shard where it is said to be.
+    weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    shards = sorted(set(weight_map.values()), key=natural_key)
+    checkpoints = [open_checkpoint(index.parent / shard) for shard in shards]
+    tensors = {key: t for shard in checkpoints for key, t in shard.tensors.items()}
+    files = (index, *(shard.files[0] for shard in checkpoints))
+    extras = {key: value for shard in checkpoints for key, value in shard.extras.items()}
+    return Checkpoint(path, files, tensors, checkpoints[0].metadata, extras)
+
+
+def _unsupported(file: Path, key: str, dtype: str) -> FormatError:
+    return FormatError(
+        f"{file}: tensor {key!r} has dtype {dtype}, which cannot be averaged. Supported are "
+        "float64, float32, float16 and bfloat16; integers and booleans are copied."
+    )
+
+
+# --- safetensors --------------------------------------------------------------------------------
+
+
+def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with open_binary(file) as handle:
+        when = stamp(handle)
+    order = [entry.key for entry in safetensors.read(file).entries]
+    # The strict reader keeps neither the note nor the place of integers. The file that it has
+    # passed is the one stamped before, or reading it below fails.
+    with _at(file, when) as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+    tensors = {}
+    for key in order:
+        entry = header[key]
+        if entry["dtype"] not in ITEM_BYTES:
+            raise _unsupported(file, key, entry["dtype"])
+        begin = 8 + length + entry["data_offsets"][0]
+        tensors[key] = Tensor(
+            key, entry["dtype"], tuple(entry["shape"]), _FileRange(file, when, begin, key)
+        )
+    return tensors, header.get("__metadata__", {})
+
+
+@contextlib.contextmanager
+def _at(file: Path, when: Stamp) -> Iterator[Any]:
+    with open_binary(file) as handle:
+        if stamp(handle) != when:
+            raise FormatError(f"{file}: the file changed while it was read. Hint: try again.")
+        yield handle
+
+
+@dataclass(frozen=True)
+class _FileRange:
+    file: Path
+    when: Stamp
+    offset: int
+    key: str
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[ReadRange]:
+        with _at(self.file, self.when) as handle:
+
+            def read(begin: int, end: int) -> Bytes:
+                buffer = np.empty(end - begin, np.uint8)
+                handle.seek(self.offset + begin)
+                if handle.readinto(buffer.data) != len(buffer):
+                    raise FormatError(f"{self.file}: the data of {self.key!r} is truncated.")
+                return buffer
+
+            yield read
+
+
+# --- torch --------------------------------------------------------------------------------------
+
+
+def _read_torch(path: Path, file: Path) -> Checkpoint:
+    torch_checkpoint.read(file).close()  # refuses code and broken files, in the house's words
+    torch = require_torch(f"reading {file.name}", minimum=torch_checkpoint.MINIMUM_TORCH)
+    with open_binary(file) as handle:
+        is_zip = handle.read(2) == b"PK"  # the old layout cannot be mapped
+    content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
+    while not any(is_torch_tensor(value) for value in content.values()):
+        inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
+        if inner is None:
+            raise FormatError(f"{file}: holds no state dict. Hint: save the module's state_dict().")
+        content = inner
+    tensors: dict[str, Tensor] = {}
+    extras: dict[str, Any] = {}
+    for name, value in content.items():
+        key = str(name)
+        if not is_torch_tensor(value):
+            if isinstance(value, Mapping) and any(map(is_torch_tensor, value.values())):
+                raise FormatError(
+                    f"{file}: {key!r} holds tensors beside those of the state dict. Hint: save "
+                    "only the module's state_dict()."
+                )
+            extras[key] = value
+            continue
+        info = array_info(value)
+        assert info is not None
+        dtype = _CODES.get(info.dtype)
+        if dtype is None:
+            raise _unsupported(file, key, info.dtype)
+        problem = info.problem
+        if info.shape is None or (problem is not None and not problem.startswith("dtype ")):
+            raise FormatError(f"{file}: tensor {key!r} is {problem}, which cannot be averaged.")
+        tensors[key] = Tensor(key, dtype, info.shape, _TensorRange(value), info.identity)
+    attributes = dict(getattr(content, "__dict__", {}))
+    return Checkpoint(path, (file,), tensors, {}, extras, attributes)
+
+
+@dataclass(frozen=True)
+class _TensorRange:
+    tensor: Any
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[ReadRange]:
+        flat: Bytes = as_bytes(self.tensor.detach().resolve_neg().contiguous())
+        yield lambda begin, end: flat[begin:end]
+
+
+def as_bytes(tensor: Any) -> Bytes:
+    """View a contiguous torch tensor as its bytes."""
+    torch = require_torch("averaging torch checkpoints")
+    view: Bytes = tensor.reshape(-1).view(torch.uint8).numpy()
+    return view
