@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # argparse leaves by SystemExit after --help and --version.
     try:
+        if sys.stdout is None:
+            raise UsageError("standard output is closed")
         arguments = _parser().parse_args(argv)
         status = {"info": _info, "analyze": _analyze, "average": _average}[arguments.command](
             arguments
@@ -67,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except OSError as error:
-        return _fail(_words(error))
+    except OSError as error:  # all others have become a UsageError
+        return _fail(f"standard output: {error.strerror or error}")
     return status
 
 
@@ -343,6 +345,8 @@ def _message(text: str) -> None:
     line = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError):
+        if sys.stderr is None:
+            return
         print(
             "pyspectra:",
             re.sub(r"\s*\n\s*", " ", line).encode(encoding, "backslashreplace").decode(encoding),
@@ -373,8 +377,8 @@ def _words(error: Exception) -> str:
 
     def option(match: re.Match[str]) -> str:
         name = match[1]
-        positional = {"model_or_path": "MODEL", "paths_or_dir": "CKPT"}
-        return positional.get(name, f"--{name.replace('_', '-')}")
+        other = {"model_or_path": "MODEL", "paths_or_dir": "CKPT", "n": "-j"}
+        return other.get(name, f"--{name.replace('_', '-')}")
 
     text = str(error) or type(error).__name__
     return _FUNCTION.sub("", _ARGUMENT.sub(option, text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +51,8 @@ def analyze(
         folder, a torch checkpoint (``.pt``, ``.pth``, ``.bin``; read with ``weights_only=True``) or
         an ``.npz`` file.
     layers : int, str or sequence of them, optional
-        Which layers: ids, or names, where ``*`` and ``?`` stand for any text. All by default.
+        Which layers: ids, or names, where ``*`` and ``?`` stand for any text. All by default. A
+        trailing ``.weight`` may be given.
     estimator : {"ww", "hill"}
         How the tail is fitted; see `pyspectra.fit_powerlaw`.
     detx : bool
@@ -172,7 +172,9 @@ def _wanted(
     patterns = [s for s in selection if isinstance(s, str)]
 
     def matches(layer: Layer, pattern: str) -> bool:
-        return layer.name == pattern or fnmatch.fnmatchcase(layer.name, pattern)
+        # Also by the key in the file: `pattern` is then a name that ends in .weight.
+        names = (layer.name, f"{layer.name}.weight")
+        return pattern in names or fnmatch.fnmatchcase(layer.name, pattern)
 
     unknown: list[int | str] = sorted(ids - {layer.layer_id for layer in source.layers})
     unknown += [p for p in patterns if not any(matches(layer, p) for layer in source.layers)]
@@ -353,11 +355,12 @@ def _scale(kind: str, rf: int, *, pool: bool) -> float:
 
 def _layer_report(row: _Row, fit: PowerLawFit | None, options: AnalyzeOptions) -> LayerReport:
     esd, layer = row.esd, row.layer
+    if fit is not None and fit.status is Status.OK and powerlaw.is_rounding(esd.evals, layer.dtype):
+        fit = powerlaw.no_fit(Status.DEGENERATE, fit.n, fit.estimator)
     raw_fit, n_fingers = None, None
     metrics: dict[str, float | int] = {}
     if fit is None:
-        nan = math.nan
-        fit = PowerLawFit(nan, nan, nan, nan, nan, 0, 0, -1, options.estimator, esd.status)
+        fit = powerlaw.no_fit(esd.status, 0, options.estimator)
     else:
         if options.fix_fingers == "clip_xmax":
             raw_fit = fit
