@@ -65,13 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _message("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough. What is still buffered would fail at exit again.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader (`| head`) has seen enough
         return DONE
-    except OSError as error:  # all others have become a UsageError
+    except OSError as error:  # of standard output: all others have become a UsageError
+        _drop_output()
         return _fail(f"standard output: {error.strerror or error}")
     return status
+
+
+def _drop_output() -> None:
+    """Let go of what is still buffered, which would fail again when the process ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # --- arguments ----------------------------------------------------------------------------------
