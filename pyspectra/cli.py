@@ -134,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-evals", metavar="N", type=_positive, help="skip layers with more eigenvalues")
     add("--method", metavar="M", choices=METHODS, default="auto",
         help=f"for the eigenvalues: {', '.join(METHODS)} (default: auto)")  # fmt: skip
+    add("--base-model", metavar="BASE",
+        help="analyse what changed since BASE: the spectra of the differences")  # fmt: skip
     add("-j", dest="threads", metavar="N", type=_positive,
         help="threads (default: all cores)")  # fmt: skip
     add("--strict", action="store_true", help="exit with 1 if a layer failed or was unreadable")
@@ -221,6 +223,7 @@ def _run(arguments: argparse.Namespace) -> Report:
             min_evals=arguments.min_evals,
             max_evals=arguments.max_evals,
             method=arguments.method,
+            base_model=arguments.base_model,
             progress=False if arguments.quiet else "auto",
         )
 

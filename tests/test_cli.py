@@ -472,3 +472,15 @@ def test_too_many_threads_are_one_line(model: Path, count: str) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("pyspectra: error: -j must be a positive integer of at most ")
+
+
+def test_base_model(model: Path, tmp_path: Path) -> None:
+    tuned = {name: x + 0.01 * random(*x.shape, seed=9) for name, x in weights().items()}
+    save_file(tuned, tmp_path / "tuned.safetensors")
+    done = pyspectra("analyze", tmp_path / "tuned.safetensors", "--base-model", model, "--csv", "-")
+    assert done.returncode == 0
+    expected = ps.analyze(tmp_path / "tuned.safetensors", base_model=model).to_csv()
+    assert done.stdout == expected
+    done = pyspectra("analyze", model, "--base-model", tmp_path / "missing.safetensors")
+    assert done.returncode == 2
+    assert done.stderr.startswith("pyspectra: error: --base-model must exist, got ")

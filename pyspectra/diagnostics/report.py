@@ -42,6 +42,7 @@ class AnalyzeOptions:
     min_evals: int = 8
     max_evals: int | None = None
     method: str = "auto"
+    base_model: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.layers, bytes):
@@ -97,7 +98,8 @@ class AnalyzeOptions:
             **{
                 name: getattr(self, name)
                 for name in (
-                    "estimator", "detx", "fix_fingers", "pool", "min_evals", "max_evals", "method"
+                    "estimator", "detx", "fix_fingers", "pool", "min_evals", "max_evals", "method",
+                    "base_model",
                 )
             },
         }  # fmt: skip

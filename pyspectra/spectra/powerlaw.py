@@ -172,23 +172,22 @@ def no_fit(status: Status, n: int, estimator: str) -> PowerLawFit:
     return PowerLawFit(nan, nan, nan, nan, nan, 0, n, -1, estimator, status)
 
 
-def is_rounding(evals: FloatArray, dtype: str) -> bool:
+def is_rounding(x: FloatArray, dtype: str) -> bool:
     """Tell whether eigenvalues (ascending) differ by no more than the rounding of the weights.
 
     So do those of an orthogonal matrix: equal, but for what its type cannot hold. A power law
     through such differences has a huge alpha that says nothing.
     """
-    x = evals[evals > EVALS_THRESHOLD]
     return x.size > 0 and float(x[-1] - x[0]) <= ROUNDING_SPREAD.get(dtype, 0.0) * float(x[-1])
 
 
-def clip_fingers(evals: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]:
+def clip_fingers(x: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]:
     """WeightWatcher's ``fix_fingers="clip_xmax"``: drop the largest eigenvalues while it helps.
 
     Parameters
     ----------
-    evals : ndarray of float64, shape (n,)
-        Ascending.
+    x : ndarray of float64, shape (n,)
+        Ascending; those that entered the fit.
     raw : PowerLawFit
         The fit of all of them by estimator ``"ww"``.
 
@@ -202,10 +201,9 @@ def clip_fingers(evals: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]
     """
     if raw.status is not Status.OK:
         return raw, 0
-    x = evals[evals > EVALS_THRESHOLD]
     clipped = [np.ascontiguousarray(x[:-k]) for k in range(2, MAX_FINGERS) if len(x) - k >= 2]
     fits = ops.fit_powerlaw(
-        clipped, estimator="ww", threshold=EVALS_THRESHOLD, xmin=math.nan, xmax=math.inf, k=0
+        clipped, estimator="ww", threshold=0.0, xmin=math.nan, xmax=math.inf, k=0
     )
     for k, fit in enumerate(fits, start=2):
         if fit.status is not Status.OK:
