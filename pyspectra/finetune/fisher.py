@@ -171,7 +171,8 @@ def _gradients(
         raise ValueError(
             f"fisher_diag: 'loss_fn' must return a scalar tensor with a gradient, got {got}."
         )
-    grads = torch.autograd.grad(loss.sum(), list(chosen.values()), allow_unused=True)
+    one = [torch.ones_like(loss)]
+    grads = torch.autograd.grad([loss], list(chosen.values()), one, allow_unused=True)
     return {n: g for n, g in zip(chosen, grads, strict=True) if g is not None}
 
 

@@ -112,10 +112,8 @@ def _draws(seed: int, name: str, shape: tuple[int, ...]) -> Array:
 
 def _index(size: int, reserve_p: float, bottom: bool) -> int:
     """Ascending position of the threshold among `size` elements."""
-    position = (1.0 - reserve_p) * (size - 1)
-    nearest = round(position)
-    # Rounding of p, 1 - p and the product moves a position by some 1e-16 of itself.
-    index = nearest if abs(position - nearest) <= 1e-15 * size else math.ceil(position)
+    # Rounding of p, 1 - p and the product moves a whole position by some 1e-16 of the size.
+    index = max(math.ceil((1.0 - reserve_p) * (size - 1) - 1e-15 * size), 0)
     return size - 1 - index if bottom else index
 
 
