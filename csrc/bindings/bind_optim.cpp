@@ -103,7 +103,8 @@ void bind_optim(py::module_& m) {
       "order_statistic",
       [](const std::vector<py::array_t<float, py::array::c_style>>& arrays, Index index) {
         std::vector<std::span<const float>> spans;
-        for (const auto& a : arrays) spans.emplace_back(a.data(), static_cast<std::size_t>(a.size()));
+        for (const auto& a : arrays)
+          spans.emplace_back(a.data(), static_cast<std::size_t>(a.size()));
         py::gil_scoped_release unlocked;
         const optim::OrderStatistic found = optim::order_statistic(spans, index);
         return std::pair(found.value, found.nan_array);

@@ -143,7 +143,11 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
     should change the run that follows. Gradients are never stored on the parameters at all.
     """
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    buffers = [
+        (module, name, b, b.detach().clone())
+        for module in model.modules()
+        for name, b in module.named_buffers(recurse=False)
+    ]
     devices = {p.get_device() for p in model.parameters() if p.is_cuda}
     try:
         with torch.random.fork_rng(sorted(devices)):
@@ -152,8 +156,8 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
         for module, training in modes:
             module.training = training
         with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+            for module, name, buffer, value in buffers:
+                setattr(module, name, buffer.copy_(value))  # it may hold another tensor by now
 
 
 def _gradients(

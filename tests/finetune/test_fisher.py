@@ -255,6 +255,25 @@ def test_they_stay_after_an_exception_too() -> None:
     assert_same(before, snapshot(m))
 
 
+def test_buffers_that_are_replaced_come_back() -> None:
+    class Counting(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+            self.register_buffer("nothing", None)
+
+        def forward(self, x: Any) -> Any:
+            self.calls = self.calls + 1
+            return super().forward(x)
+
+    m = Counting()
+    calls = m.calls
+    fisher_diag(m, data(), loss_fn)
+    assert m.calls is calls
+    assert m.calls == 0
+    assert m.nothing is None
+
+
 def test_it_works_inside_no_grad() -> None:
     expected = fisher_diag(model(), data(), loss_fn)
     with torch.no_grad():
