@@ -81,7 +81,7 @@ class _BlasHold:
                 had = [(lib, lib.num_threads) for lib in _blas().lib_controllers]
                 self._lowered = [(lib, n) for lib, n in had if n > threads]
                 for lib, _ in self._lowered:
-                    lib.set_num_threads(threads)
+                    _set_blas_threads(lib, threads)
             self._depth += 1
         try:
             yield
@@ -93,7 +93,7 @@ class _BlasHold:
 
     def _restore(self) -> None:
         for lib, threads in self._lowered:
-            lib.set_num_threads(threads)
+            _set_blas_threads(lib, threads)
         self._lowered = []
 
     def reset_after_fork(self) -> None:
@@ -101,6 +101,15 @@ class _BlasHold:
         if self._depth:
             self._restore()
         self._lock, self._depth = threading.Lock(), 0
+
+
+def _set_blas_threads(lib: Any, threads: int) -> None:
+    # From 3.8 threadpoolctl obeys the thread that set first and ignores all others in silence. The
+    # last out need not be the first in, and a caller's own limits must go on working after ours.
+    release = getattr(type(lib), "clear_controlling_thread", lambda force: None)
+    release(force=True)
+    lib.set_num_threads(threads)
+    release(force=True)
 
 
 _blas_hold = _BlasHold()
