@@ -9,6 +9,7 @@ require_torch("pyspectra.optim")
 
 from pyspectra.optim.adamw import AdamW  # noqa: E402
 from pyspectra.optim.child_adamw import ChildAdamW  # noqa: E402
+from pyspectra.optim.ema import EMA, decay_from_half_life  # noqa: E402
 from pyspectra.optim.schedules import (  # noqa: E402
     CosineWarmupLR,
     InvSqrtLR,
@@ -24,6 +25,7 @@ from pyspectra.optim.schedules import (  # noqa: E402
 )
 
 __all__ = [
+    "EMA",
     "AdamW",
     "ChildAdamW",
     "CosineWarmupLR",
@@ -32,6 +34,7 @@ __all__ = [
     "RNMTPlusLR",
     "RsqrtLR",
     "ScheduleWrapper",
+    "decay_from_half_life",
     "get_cosine_schedule_with_warmup",
     "get_inv_sqrt_schedule",
     "get_noam_schedule",

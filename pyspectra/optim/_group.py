@@ -12,6 +12,7 @@ from pyspectra import ops
 
 RULES = {"torch": "adamw", "alicemind": "adamw_alicemind"}
 _CODES = ops.optim_rule_names()
+EMA_WARMUPS = (None, "tf", "power")
 
 
 def _number(name: str, value: Any) -> float:
@@ -59,7 +60,8 @@ def check_group(group: Mapping[str, Any]) -> None:
     if group["ema_decay"] is not None:
         decay = _number("ema_decay", group["ema_decay"])
         _require(0.0 <= decay <= 1.0, "ema_decay", "None or in [0, 1]", group["ema_decay"])
-    _require(group["ema_warmup"] in (None, "tf"), "ema_warmup", "None or 'tf'", group["ema_warmup"])
+    warmup = group["ema_warmup"]
+    _require(warmup in EMA_WARMUPS, "ema_warmup", "None, 'tf' or 'power'", warmup)
     _whole("ema_every", group["ema_every"], 1, 2**32, "a positive integer")
     _whole("seed", group["seed"], 0, 2**64, "an integer in [0, 2^64)")
     for name in ("decay_masked", "stochastic_rounding"):
@@ -72,15 +74,22 @@ def ema_updates(group: Mapping[str, Any], step: int) -> bool:
     return group["ema_decay"] is not None and step % int(group["ema_every"]) == 0
 
 
-def ema_decay_at(decay: float, warmup: str | None, n: int) -> float:
+def ema_decay_at(
+    decay: float, warmup: str | None, n: int, *, power: float = 2.0 / 3.0, inv_gamma: float = 1.0
+) -> float:
     """Decay of the moving average at its update number `n`, counted from 0.
 
     Notes
     -----
     ``"tf"``: d(n) = min(decay, (1 + n) / (10 + n)), TensorFlow's
-    ``ExponentialMovingAverage(num_updates=n)``. None: d(n) = decay.
+    ``ExponentialMovingAverage(num_updates=n)``. ``"power"``: d(n) = min(decay,
+    1 - (1 + n / inv_gamma)^-power), ``EMAWarmup`` of k-diffusion. None: d(n) = decay.
     """
-    return decay if warmup is None else min(decay, (1.0 + n) / (10.0 + n))
+    if warmup == "tf":
+        return min(decay, (1.0 + n) / (10.0 + n))
+    if warmup == "power":
+        return min(decay, 1.0 - (1.0 + n / inv_gamma) ** -power)
+    return decay
 
 
 def keep_threshold(reserve_p: float) -> int:

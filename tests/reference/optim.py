@@ -83,3 +83,8 @@ def ema(old: Array, p: Array, decay: float, S: Any) -> Array:
 
 def tf_decay(decay: float, n: int) -> float:
     return min(decay, (1 + n) / (10 + n))
+
+
+def power_decay(decay: float, n: int, power: float, inv_gamma: float) -> float:
+    """EMAWarmup of k-diffusion: 1 - (1 + n / inv_gamma) ** -power, bounded."""
+    return min(decay, 1 - (1 + n / inv_gamma) ** -power)
