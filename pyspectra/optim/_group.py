@@ -88,7 +88,7 @@ def ema_decay_at(
     if warmup == "tf":
         return min(decay, (1.0 + n) / (10.0 + n))
     if warmup == "power":
-        return min(decay, 1.0 - (1.0 + n / inv_gamma) ** -power)
+        return min(decay, 1.0 - math.pow(1.0 + n / inv_gamma, -power))
     return decay
 
 

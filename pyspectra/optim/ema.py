@@ -333,6 +333,7 @@ class EMA:
 
 def _named(model_or_params: Any) -> dict[str, Tensor]:
     """Names and parameters, checked."""
+    params: dict[str, Tensor]
     if isinstance(model_or_params, torch.nn.Module):
         params = {
             name: p
@@ -346,7 +347,7 @@ def _named(model_or_params: Any) -> dict[str, Tensor]:
                 "EMA: 'model_or_params' must be a module or an iterable of parameters, got an "
                 f"object of type {type(model_or_params).__name__}."
             )
-        params, seen = {}, set()
+        params, seen = {}, set[int]()
         for i, item in enumerate(model_or_params):
             name, p = item if isinstance(item, tuple) else (str(i), item)
             if not isinstance(p, Tensor) or not p.is_floating_point():
