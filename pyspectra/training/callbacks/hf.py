@@ -89,7 +89,7 @@ def optimizer_cls_and_kwargs(
     return Named, {**settings, **options}
 
 
-class EMACallback(TrainerCallback):  # type: ignore[misc]
+class EMACallback(TrainerCallback):
     """Save averaged weights with each checkpoint of a Trainer, and resume them.
 
     Parameters
