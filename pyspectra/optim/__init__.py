@@ -10,6 +10,7 @@ require_torch("pyspectra.optim")
 from pyspectra.optim.adamw import AdamW  # noqa: E402
 from pyspectra.optim.child_adamw import ChildAdamW  # noqa: E402
 from pyspectra.optim.ema import EMA, decay_from_half_life  # noqa: E402
+from pyspectra.optim.posthoc_ema import PowerFunctionEMA, reconstruct_ema  # noqa: E402
 from pyspectra.optim.schedules import (  # noqa: E402
     CosineWarmupLR,
     InvSqrtLR,
@@ -31,6 +32,7 @@ __all__ = [
     "CosineWarmupLR",
     "InvSqrtLR",
     "NoamLR",
+    "PowerFunctionEMA",
     "RNMTPlusLR",
     "RsqrtLR",
     "ScheduleWrapper",
@@ -40,4 +42,5 @@ __all__ = [
     "get_noam_schedule",
     "get_rnmtplus_schedule",
     "get_rsqrt_schedule",
+    "reconstruct_ema",
 ]

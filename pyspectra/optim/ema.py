@@ -184,6 +184,10 @@ class EMA:
         if found_inf is None or not float(found_inf):
             self.update()
 
+    def decay_at(self, n: int) -> float:
+        """Decay at update number `n`, counted from 0."""
+        return ema_decay_at(self.decay, self.warmup, n, power=self.power, inv_gamma=self.inv_gamma)
+
     def update(self) -> None:
         """Count one optimizer step, and average if it is a multiple of `every`.
 
@@ -198,8 +202,7 @@ class EMA:
         self._steps += 1
         if self._steps % self.every:
             return
-        n = self._steps // self.every - 1
-        decay = ema_decay_at(self.decay, self.warmup, n, power=self.power, inv_gamma=self.inv_gamma)
+        decay = self.decay_at(self._steps // self.every - 1)
         averages, weights = [], []
         with torch.no_grad():
             for name, p in self._params.items():
