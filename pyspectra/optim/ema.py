@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyspectra.optim import _averages, _tensors
+from pyspectra.optim import _swap, _tensors
 from pyspectra.optim._group import EMA_WARMUPS, ema_decay_at
 from pyspectra.optim.formulas import check_count, check_number
 
@@ -244,7 +244,7 @@ class EMA:
         self._refuse_while_swapped("swap")
         self._swapped = True
         try:
-            with _averages.in_place(self._averages()):
+            with _swap.in_place(self._averages()):
                 yield
         finally:
             self._swapped = False
@@ -269,7 +269,7 @@ class EMA:
             While the averages are in place.
         """
         self._refuse_while_swapped("ema_state_dict")
-        return _averages.averaged_state_dict(model, self._averages())
+        return _swap.averaged_state_dict(model, self._averages())
 
     # --- state ------------------------------------------------------------------------------------
 
