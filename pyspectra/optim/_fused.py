@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyspectra.optim import _group, _state, _tensors
+from pyspectra.optim import _group, _sharded, _state, _tensors
 from pyspectra.optim._averages import Averages
 from pyspectra.optim._plan import Entry, Plan, with_grads
 from pyspectra.types import StepStatistics
@@ -148,7 +148,9 @@ class FusedOptimizer(Averages):
         """
         if any(float(group["lr"]) != 0 for group in self.param_groups):
             return False
-        if any(p.grad is None or bool(p.grad.any()) for p in params):
+        # Of all processes: they must come to the same answer.
+        grads = [p.grad for p in params if p.grad is not None]
+        if _sharded.total((g, float(_sharded.local(g).count_nonzero())) for g in grads) > 0:
             return False
         self._entries()
         return True
@@ -225,6 +227,9 @@ class FusedOptimizer(Averages):
     def state_dict(self) -> dict[str, Any]:
         """Return the state: torch's keys, plus ``ema``, ``mask`` and ``master``.
 
+        Of a DTensor all of it is DTensors of its shape and layout, the mask a boolean one, so that
+        ``torch.distributed.checkpoint`` shards it.
+
         Raises
         ------
         RuntimeError
@@ -233,11 +238,10 @@ class FusedOptimizer(Averages):
         """
         self._refuse_while_swapped("state_dict")
         out = super().state_dict()
-        # A tensor, as torch has it; inside it is an int, which costs nothing to count up.
-        out["state"] = {
-            key: {**s, "step": torch.tensor(float(s["step"]))} if "step" in s else s
-            for key, s in out["state"].items()
-        }
+        ids = [k for group in out["param_groups"] for k in group["params"]]
+        for k, (_, p, _) in zip(ids, self._named(), strict=True):
+            if k in out["state"]:
+                out["state"][k] = _state.saved(p, out["state"][k], self._moments)
         return out
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

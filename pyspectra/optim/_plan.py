@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyspectra import ops
-from pyspectra.optim import _group, _tensors
+from pyspectra.optim import _group, _sharded, _tensors
 from pyspectra.types import FloatArray, StepStatistics
 
 _GRAD = ops.STEP_COLUMNS.index("grad")
@@ -86,6 +86,7 @@ class Plan:
         self._owner = owner
         self._entries = entries
         self._params = [e.p for e in entries]
+        self._sharded = any(map(_sharded.is_sharded, self._params))
         self._states = [e.state for e in entries]
         self._lengths = [*map(len, self._states)]
         self._steps = [e.state["step"] for e in entries]
@@ -128,7 +129,7 @@ class Plan:
         out: list[Any] = [*self._params]
         for key, states in self._users.items():
             out += [state.get(key) for state in states]
-        return out
+        return [*map(_sharded.local, out)] if self._sharded else out
 
     def holds(
         self,
@@ -157,6 +158,7 @@ class Plan:
             and not any(map(Tensor.is_neg, grads))
             and [*map(_dtype_of, grads)] == [*map(_dtype_of, self._params)]
             and [*map(Tensor.numel, grads)] == [*map(Tensor.numel, self._params)]
+            and not self._sharded
         ):
             return grads
         return [_tensors.usable_grad(self._owner, e.p, e.name) for e in self._entries]
@@ -170,7 +172,8 @@ class Plan:
         scale = unscale
         if max_grad_norm is not None:
             squares = ops.optim_grad_squares(self._table)
-            scale *= clip_factor(squares, unscale, max_grad_norm)
+            total = _sharded.total(zip(self._params, map(float, squares), strict=True))
+            scale *= clip_factor(total, unscale, max_grad_norm)
         options = [
             _group.step_options(e.rule, e.group, e.state["step"] + 1, scale)
             for _, e in self._options.values()
@@ -181,19 +184,20 @@ class Plan:
         self._steps = [step + 1 for step in self._steps]
         for state, step in zip(self._states, self._steps, strict=True):
             state["step"] = step
+        parts = self._tensors[: len(self._entries)]
         return {
-            e.name: _statistics(e.p.numel(), row, unscale)
-            for e, row in zip(self._entries, table, strict=statistics)
+            e.name: _statistics(part.numel(), row, unscale)
+            for e, part, row in zip(self._entries, parts, table, strict=statistics)
         }
 
 
-def clip_factor(squares: FloatArray, unscale: float, max_norm: float) -> float:
+def clip_factor(squares: float, unscale: float, max_norm: float) -> float:
     """Factor that `torch.nn.utils.clip_grad_norm_` would multiply the gradients with.
 
-    Formed in float64 from the sums of squares of gradients still to be multiplied by `unscale`. As
+    Formed in float64 from the sum of squares of gradients still to be multiplied by `unscale`. As
     there, a norm that is Inf gives 0 and one that is NaN gives NaN.
     """
-    total = math.sqrt(math.fsum(squares)) * unscale
+    total = math.sqrt(squares) * unscale
     factor = max_norm / (total + 1e-6)
     return 1.0 if factor >= 1.0 else factor
 

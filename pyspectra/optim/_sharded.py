@@ -1,6 +1,6 @@
 """Parameters that are sharded over processes (DTensor): the part here, and where it stands.
 
-Nothing communicates but `total_squares`.
+Nothing communicates but `total`, and `laid_out` where two layouts differ.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _chunk(p: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(chunk.offsets), tuple(chunk.sizes)
 
 
-def place(p: Tensor, name: str) -> tuple[int, int, int]:
+def place(owner: str, p: Tensor, name: str) -> tuple[int, int, int]:
     """Where the local elements of `p` stand in the whole: the kernel's offset, run and pitch.
 
     Raises
@@ -46,14 +46,14 @@ def place(p: Tensor, name: str) -> tuple[int, int, int]:
         return 0, size, size
     if any(placement.is_partial() for placement in p.placements):  # type: ignore[attr-defined]
         raise ValueError(
-            f"ChildAdamW: parameter {name!r} must be sharded or replicated, got placements "
+            f"{owner}: parameter {name!r} must be sharded or replicated, got placements "
             f"{p.placements}."  # type: ignore[attr-defined]
         )
     offsets, sizes = _chunk(p)
     found = stretch(tuple(p.shape), offsets, sizes)
     if found is None:
         raise ValueError(
-            f"ChildAdamW: parameter {name!r} must be sharded along its first axis and one other "
+            f"{owner}: parameter {name!r} must be sharded along its first axis and one other "
             f"at most, got placements {p.placements}."  # type: ignore[attr-defined]
         )
     return found
@@ -109,8 +109,8 @@ def laid_out(value: Any, p: Any) -> Tensor:
     return like(part(value, p).contiguous(), p)
 
 
-def total_squares(parts: Iterable[tuple[Tensor, float]]) -> float:
-    """Sum over tensors of the squares of their elements, in all processes.
+def total(parts: Iterable[tuple[Tensor, float]]) -> float:
+    """Sum over the elements of all tensors, in all processes, of some function of each.
 
     Parameters
     ----------
@@ -123,9 +123,9 @@ def total_squares(parts: Iterable[tuple[Tensor, float]]) -> float:
     float
         The same in all processes: one addition over the processes per mesh and set of axes.
     """
-    whole = 0.0
-    shared: dict[Any, float] = {}
-    for x, squares in parts:
+    whole: list[float] = []
+    shared: dict[Any, list[float]] = {}
+    for x, value in parts:
         axes: tuple[int, ...] = ()
         if is_sharded(x):
             placements = x.placements  # type: ignore[attr-defined]
@@ -134,12 +134,12 @@ def total_squares(parts: Iterable[tuple[Tensor, float]]) -> float:
             )
         if axes:
             key = (x.device_mesh, axes)  # type: ignore[attr-defined]
-            shared[key] = shared.get(key, 0.0) + squares
+            shared.setdefault(key, []).append(value)
         else:
-            whole += squares
-    for (mesh, axes), squares in shared.items():
-        total = torch.tensor(squares, dtype=torch.float64, device=mesh.device_type)
+            whole.append(value)
+    for (mesh, axes), values in shared.items():
+        here = torch.tensor(math.fsum(values), dtype=torch.float64, device=mesh.device_type)
         for axis in axes:
-            torch.distributed.all_reduce(total, group=mesh.get_group(axis))
-        whole += float(total)
-    return whole
+            torch.distributed.all_reduce(here, group=mesh.get_group(axis))
+        whole.append(float(here))
+    return math.fsum(whole)

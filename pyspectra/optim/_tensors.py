@@ -12,6 +12,7 @@ from torch import Tensor
 from pyspectra import ops
 from pyspectra._arrays import array_info
 from pyspectra.errors import DeviceError
+from pyspectra.optim import _sharded
 
 NARROW = (torch.float16, torch.bfloat16)
 """Types of parameters that can have a float32 master."""
@@ -20,7 +21,7 @@ _DTYPES = {getattr(torch, name): code for name, code in ops.DTYPE_CODES.items()}
 
 
 def check_param(owner: str, p: Tensor, name: str) -> None:
-    """Refuse what the kernel cannot update in place.
+    """Refuse what the kernel cannot update in place; of a DTensor the local part counts.
 
     Raises
     ------
@@ -31,6 +32,7 @@ def check_param(owner: str, p: Tensor, name: str) -> None:
     ValueError
         If it is not contiguous.
     """
+    p = _sharded.local(p)
     if not p.is_cpu:
         raise DeviceError(
             f"{owner}: parameter {name!r} must be in host memory, got device {p.device}. "
@@ -50,15 +52,16 @@ def check_param(owner: str, p: Tensor, name: str) -> None:
 
 
 def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
-    """Return the gradient of `p`, contiguous (a copy only where it is not).
+    """Return the gradient of `p` (the local part), contiguous (a copy only where it is not).
 
     Raises
     ------
     TypeError
         If it is sparse, or of another type or size than the parameter.
     """
-    grad = p.grad
-    assert grad is not None
+    assert p.grad is not None
+    grad = _sharded.local(_sharded.laid_out(p.grad, p))
+    p = _sharded.local(p)
     if grad.layout is not torch.strided:
         raise TypeError(
             f"{owner}: the gradient of {name!r} must be dense, got layout {grad.layout}. "
@@ -82,6 +85,11 @@ def mask_bytes(size: int) -> int:
     return (size + 7) // 8
 
 
+def packed(bits: Tensor) -> Tensor:
+    """Pack a boolean tensor, eight elements a byte."""
+    return torch.from_numpy(np.packbits(bits.numpy().reshape(-1), bitorder="little"))
+
+
 def count_ones(mask: Tensor) -> int:
     """Elements of the child network in a packed mask."""
     return int(np.unpackbits(mask.numpy()).sum(dtype=np.int64))
@@ -95,7 +103,7 @@ def mask_bits(mask: Tensor, size: int) -> Tensor:
 def _address(
     owner: str, state: Mapping[str, Any], key: str, name: str, dtype: torch.dtype, size: int
 ) -> int:
-    x = state[key]
+    x = _sharded.local(state[key])
     if (
         not isinstance(x, Tensor)
         or x.dtype is not dtype
@@ -135,6 +143,8 @@ def row(
     DeviceError, TypeError, ValueError
         If any of the tensors breaks the memory contract.
     """
+    place = _sharded.place(owner, p, name)
+    p = _sharded.local(p)
     code = _DTYPES.get(p.dtype)
     if code is None or not p.is_cpu or p.layout is not torch.strided or not p.is_contiguous():
         check_param(owner, p, name)
@@ -158,9 +168,7 @@ def row(
         other[1],
         size,
         held if compact else -1,
-        0,
-        max(size, 1),
-        max(size, 1),
+        *place,
         key,
         code,
         option,
@@ -168,7 +176,7 @@ def row(
 
 
 def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
-    """Pack a boolean mask of the shape of `p` into bits (True = trainable).
+    """Pack a boolean mask of the shape of `p` into bits (True = trainable), the local part.
 
     Raises
     ------
@@ -184,4 +192,4 @@ def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"{owner}: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
         )
-    return torch.from_numpy(np.packbits(mask.reshape(-1), bitorder="little"))
+    return packed(torch.from_numpy(_sharded.part(mask, p)))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyspectra.optim import _swap, _tensors
+from pyspectra.optim import _sharded, _swap, _tensors
 from pyspectra.optim._group import EMA_WARMUPS, ema_decay_at
 from pyspectra.optim.formulas import check_count, check_number
 
@@ -329,7 +329,9 @@ class EMA:
                 )
         self._steps = int(state_dict["steps"])
         self._shadow = {
-            name: shadow[name].detach().to(p.device, _tensors.state_dtype(p), copy=True)
+            name: _sharded.laid_out(
+                shadow[name].detach().to(p.device, _tensors.state_dtype(p), copy=True), p
+            )
             for name, p in self._params.items()
         }
 
