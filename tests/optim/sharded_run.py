@@ -26,8 +26,12 @@ CASES = {
     "F": {"mode": "F", "seed": 5},
     "D": {"mode": "D"},
     "D undecayed": {"mode": "D", "decay_masked": False},
+    "D compact": {"mode": "D", "compact": True},
     "bfloat16": {"mode": "F", "stochastic_rounding": True},
+    "bfloat16 master": {"mode": "F", "master_weights": True},
 }
+LOADED = (("columns", "D"), ("fsdp", "F"), ("rows", "bfloat16 master"))
+RESUMED = ("F", "D", "D compact")
 
 
 class Weights(torch.nn.Module):
@@ -84,7 +88,7 @@ def masks(model: Any) -> dict[str, Any]:
 
 
 def new(case: str, layout: str | None, mesh: Any, **options: Any) -> tuple[Any, Any]:
-    dtype = torch.bfloat16 if case == "bfloat16" else torch.float32
+    dtype = torch.bfloat16 if "bfloat16" in case else torch.float32
     model = laid_out(Weights(dtype), layout, mesh)
     options = {**HYPER, **CASES[case], "ema_decay": 0.9, **options}
     mask = masks(model) if options["mode"] == "D" else None
@@ -100,10 +104,12 @@ def set_grads(model: Any, step: int) -> None:
 
 def outcome(model: Any, opt: Any, ema: Any = None) -> dict[str, Any]:
     found = {}
-    for name, p in model.named_parameters():
+    states = opt.state_dict()["state"]
+    for k, (name, p) in enumerate(model.named_parameters()):
         found[name] = p
-        for key in ("exp_avg", "exp_avg_sq", "ema"):
-            found[f"{name} {key}"] = opt.state[p][key]
+        for key in ("exp_avg", "exp_avg_sq", "ema", "master"):
+            if key in states[k]:
+                found[f"{name} {key}"] = states[k][key]
     if ema is not None:
         found |= {f"{k} attached": x for k, x in ema.state_dict()["shadow"].items()}
     with opt.swap_ema():
@@ -119,6 +125,23 @@ def steps(case: str, layout: str | None, mesh: Any = None, **options: Any) -> di
         set_grads(model, t)
         opt.step()
     return outcome(model, opt, ema)
+
+
+def loaded(case: str, layout: str, mesh: Any) -> dict[str, Any]:
+    """Take half of the steps whole, load the state into shards, take the rest."""
+    whole, first = new(case, None, None)
+    for t in range(2):
+        set_grads(whole, t)
+        first.step()
+    model, opt = new(case, layout, mesh)
+    with torch.no_grad():
+        for (_, p), (_, q) in zip(model.named_parameters(), whole.named_parameters(), strict=True):
+            p.copy_(place(q.detach(), p))
+    opt.load_state_dict(first.state_dict())
+    for t in range(2, 4):
+        set_grads(model, t)
+        opt.step()
+    return outcome(model, opt)
 
 
 def train(mesh: Any) -> dict[str, Any]:
@@ -199,8 +222,10 @@ def main(rank: int, world: int, folder: Path) -> None:
     }
     for layout in LAYOUTS:
         results[f"{layout} clipped"] = steps("F", layout, mesh, max_grad_norm=0.5)
+    for layout, case in LOADED:
+        results[f"{layout} {case} loaded"] = loaded(case, layout, mesh)
     results["fsdp train"] = train(mesh)
-    for mode in ("F", "D"):
+    for mode in RESUMED:
         whole, resumed = checkpointed(mode, mesh, folder)
         results[f"dcp {mode} whole"], results[f"dcp {mode} resumed"] = whole, resumed
     results["fresh saved"] = fresh(mesh, save=True)
