@@ -51,9 +51,7 @@ class FusedOptimizer(Averages):
         owner = type(self).__name__
         if max_grad_norm is not None:
             positive = _group.number(owner, "max_grad_norm", max_grad_norm) > 0
-            _group.require(
-                owner, positive, "max_grad_norm", "None or positive", max_grad_norm
-            )
+            _group.require(owner, positive, "max_grad_norm", "None or positive", max_grad_norm)
         _group.flag(owner, "statistics", statistics)
         _group.check_group(owner, defaults)
         self.max_grad_norm = max_grad_norm

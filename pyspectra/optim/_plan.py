@@ -7,11 +7,10 @@ holds by comparing lists that C functions fill: identities, addresses, sizes, ty
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from operator import is_, is_not
+from collections.abc import Iterable, Mapping
+from operator import is_
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,9 +82,7 @@ class Plan:
         The parameters with a gradient, in the order of the groups.
     """
 
-    def __init__(
-        self, owner: str, groups: list[dict[str, Any]], entries: list[Entry]
-    ) -> None:
+    def __init__(self, owner: str, groups: list[dict[str, Any]], entries: list[Entry]) -> None:
         self._owner = owner
         self._entries = entries
         self._params = [e.p for e in entries]
@@ -97,7 +94,9 @@ class Plan:
         self._keyed: list[tuple[str, list[dict[str, Any]]]] = []
         rows, users = [], {}
         for e, grad in zip(entries, self._usable_grads(), strict=True):
-            found = self._options.setdefault((id(e.group), e.state["step"]), (len(self._options), e))
+            found = self._options.setdefault(
+                (id(e.group), e.state["step"]), (len(self._options), e)
+            )
             used = [k for k in ("mask", "master") if k in e.state]
             if e.group.get("mode") != "D" and "mask" in used:
                 used.remove("mask")

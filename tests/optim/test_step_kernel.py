@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optim.kernel_cases import BASE, DTYPES, KEY, arrays, column, options, row, run, widened
 from reference import optim as ref
 
-from optim.kernel_cases import BASE, DTYPES, KEY, arrays, column, options, row, run, widened
 from pyspectra import ops
 
 SIZES = (0, 1, 7, 64, 127, 128, 129, 511, 513, 1000, 40_001)
@@ -106,9 +106,7 @@ def test_sgd_equals_torch(step: int, nesterov: bool) -> None:
     if step > 1:
         opt.state[p]["momentum_buffer"] = torch.from_numpy(a["exp_avg"].copy())
     opt.step()
-    run(
-        [row(a, "float64", roles="param grad exp_avg")], [options("sgd", step=step, **settings)]
-    )
+    run([row(a, "float64", roles="param grad exp_avg")], [options("sgd", step=step, **settings)])
     np.testing.assert_allclose(a["param"], p.detach().numpy(), rtol=1e-14, atol=1e-15)
 
 
