@@ -11,9 +11,9 @@ using optim::StepTensor;
 using Table = py::array_t<Index, py::array::c_style>;
 
 // Columns of a row, in this order. First addresses (0 for none); the rest as in StepTensor.
-constexpr std::array kColumns{"param",  "grad",     "exp_avg", "exp_avg_sq", "ema",
-                              "mask",   "master",   "size",    "children",   "offset",
-                              "run",    "pitch",    "key",     "dtype",      "options"};
+constexpr std::array kColumns{"param", "grad",   "exp_avg", "exp_avg_sq", "ema",
+                              "mask",  "master", "size",    "children",   "offset",
+                              "run",   "pitch",  "key",     "dtype",      "options"};
 constexpr auto kWidth = static_cast<py::ssize_t>(kColumns.size());
 
 template <typename T>
@@ -49,9 +49,8 @@ std::vector<StepTensor> step_tensors(const Table& table) {
 }
 
 // Columns of the statistics, in the order of StepStatistics.
-constexpr std::array kStatistics{"grad_squares",   "grad_max",        "param_squares",
-                                 "update_squares", "grad_dot_update", "non_finite",
-                                 "zero",           "rounded_away"};
+constexpr std::array kStatistics{"grad_squares",    "grad_max",   "param_squares", "update_squares",
+                                 "grad_dot_update", "non_finite", "zero",          "rounded_away"};
 static_assert(sizeof(optim::StepStatistics) == kStatistics.size() * sizeof(double));
 
 StepOptions step_options(int rule, double lr, double beta1, double beta2, double eps,

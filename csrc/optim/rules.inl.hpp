@@ -1,7 +1,8 @@
 // Update rules: one struct each. S is the type of the arithmetic and of the moments. A rule sees
 // one element: parameter p, gradient g (scaled and masked), moments m and v, and whether weight
 // decay applies to it. `rest` is where p goes that decays while gradient and moments are zero (for
-// eps > 0), for the rules that can have compact moments. Included inside the anonymous namespace of a unit; includes nothing itself.
+// eps > 0), for the rules that can have compact moments. Included inside the anonymous namespace of
+// a unit; includes nothing itself.
 
 static inline float root(float x) { return __builtin_sqrtf(x); }
 static inline double root(double x) { return __builtin_sqrt(x); }

@@ -79,7 +79,8 @@ void check(std::span<const StepTensor> tensors, std::span<const StepOptions> opt
     if ((adam || o.momentum != 0) && moments != 0 && t.exp_avg == nullptr)
       refuse(k, "'exp_avg' is needed");
     if (adam && moments != 0 && t.exp_avg_sq == nullptr) refuse(k, "'exp_avg_sq' is needed");
-    if (compact && (t.mask == nullptr || !(o.rule == Rule::adamw || o.rule == Rule::adamw_alicemind)))
+    if (compact &&
+        (t.mask == nullptr || !(o.rule == Rule::adamw || o.rule == Rule::adamw_alicemind)))
       refuse(k, "compact moments are for AdamW under a fixed mask");
     const bool narrow = t.dtype == DType::float16 || t.dtype == DType::bfloat16;
     if (t.master != nullptr && !narrow) refuse(k, "'master' is for parameters of 16 bits");
@@ -122,8 +123,8 @@ detail::Scalars scalars(const StepOptions& o) {
   return s;
 }
 
-// The tensors laid end to end, each rounded up to a multiple of `align`; a task is a stretch of that
-// line, so that many small tensors share one and a large one has many.
+// The tensors laid end to end, each rounded up to a multiple of `align`; a task is a stretch of
+// that line, so that many small tensors share one and a large one has many.
 struct Work {
   std::vector<Piece> pieces;
   std::vector<std::size_t> first;  // a task's first piece, and one past the last
@@ -131,7 +132,8 @@ struct Work {
   Work(std::span<const StepTensor> tensors, Index align) {
     Index length = 0;
     for (const StepTensor& t : tensors) length += padded(t.size, align);
-    const Index chunk = padded(std::clamp(length / (4 * num_threads()), kSmallChunk, kLargeChunk), align);
+    const Index chunk =
+        padded(std::clamp(length / (4 * num_threads()), kSmallChunk, kLargeChunk), align);
     Index room = 0;
     for (Index k = 0; k < static_cast<Index>(tensors.size()); ++k) {
       const Index size = tensors[k].size;
@@ -223,7 +225,8 @@ void step(std::span<const StepTensor> tensors, std::span<const StepOptions> opti
     const StepTensor& t = tensors[p.tensor];
     kernels.step(t, options[t.options], values[t.options], p, blocks);
   };
-  if (statistics == nullptr) return work.run([&](const Piece& p, std::size_t) { move(p, nullptr); });
+  if (statistics == nullptr)
+    return work.run([&](const Piece& p, std::size_t) { move(p, nullptr); });
   const std::vector<std::size_t> starts = block_starts(work);
   std::vector<StepStatistics> blocks(starts.back());
   work.run([&](const Piece& p, std::size_t k) { move(p, blocks.data() + starts[k]); });

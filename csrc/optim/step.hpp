@@ -126,7 +126,7 @@ struct Piece {
 struct Kernels {
   void (*step)(const StepTensor&, const StepOptions&, const Scalars&, const Piece&,
                StepStatistics* blocks);
-  double (*squares)(const StepTensor&, Index begin, Index end);  // within one block
+  double (*squares)(const StepTensor&, Index begin, Index end);           // within one block
   Index (*count_bits)(const std::uint8_t* bits, Index begin, Index end);  // begin a multiple of 8
   void (*draws)(std::uint64_t key, std::uint32_t step, std::uint32_t stream, Index offset,
                 Index size, std::uint16_t* out);

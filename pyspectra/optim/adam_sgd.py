@@ -86,6 +86,7 @@ class SGD(FusedOptimizer):
     """
 
     _moments = ("momentum_buffer",)
+    _decoupled = False
 
     def __init__(
         self,
