@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyspectra.optim import _group, _sharded, _state, _tensors
+from pyspectra.optim import _compile, _group, _sharded, _state, _tensors
 from pyspectra.optim._averages import Averages
 from pyspectra.optim._plan import Entry, Plan, with_grads
 from pyspectra.types import StepStatistics
@@ -58,6 +58,7 @@ class FusedOptimizer(Averages):
         self._masks = {}
         self._takes_statistics = statistics
         self._statistics: dict[str, StepStatistics] = {}
+        self._handle = _compile.register(self)
         super().__init__(cast(Any, params), defaults)
 
     @property
@@ -115,6 +116,9 @@ class FusedOptimizer(Averages):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.compiler.is_compiling():
+            _compile.step(self)
+            return loss
         with torch.no_grad():
             self._step()
         return loss
@@ -298,6 +302,11 @@ class FusedOptimizer(Averages):
         for (_, p, _), state in zip(self._named(), loaded, strict=True):
             if state is not None:
                 self.state[p] = state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_handle" not in self.__dict__:  # a copy
+            self._handle = _compile.register(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {

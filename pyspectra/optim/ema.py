@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyspectra.optim import _sharded, _swap, _tensors
+from pyspectra.optim import _averages, _sharded, _tensors
 from pyspectra.optim._group import EMA_WARMUPS, ema_decay_at
 from pyspectra.optim.formulas import check_count, check_number
 
@@ -244,7 +244,7 @@ class EMA:
         self._refuse_while_swapped("swap")
         self._swapped = True
         try:
-            with _swap.in_place(self._averages()):
+            with _averages.in_place(self._averages()):
                 yield
         finally:
             self._swapped = False
@@ -262,14 +262,8 @@ class EMA:
         -------
         dict of str to Tensor
             Averaged weights are copies; they fit ``model.load_state_dict``.
-
-        Raises
-        ------
-        RuntimeError
-            While the averages are in place.
         """
-        self._refuse_while_swapped("ema_state_dict")
-        return _swap.averaged_state_dict(model, self._averages())
+        return _averages.averaged_state_dict(model, self._averages())
 
     # --- state ------------------------------------------------------------------------------------
 

@@ -200,7 +200,6 @@ def test_swap_refuses_what_would_lose_weights_and_survives_exceptions() -> None:
                 ema.update,
                 ema.state_dict,
                 lambda: ema.load_state_dict(state),
-                lambda: ema.ema_state_dict(net),
             )
             for call in calls:
                 with pytest.raises(RuntimeError, match="averaged weights are in place"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from pyspectra.optim import EMA, ChildAdamW
+from pyspectra.optim import EMA
+from pyspectra.optim._fused import FusedOptimizer
 
 
 def innermost(optimizer: Any) -> Any:
@@ -24,7 +25,7 @@ def check_ema(function: str, ema: Any) -> None:
         )
 
 
-def source(ema: EMA | None, optimizer: Any) -> EMA | ChildAdamW:
+def source(ema: EMA | None, optimizer: Any) -> EMA | FusedOptimizer:
     """Return the one that keeps the average.
 
     Raises
@@ -35,7 +36,7 @@ def source(ema: EMA | None, optimizer: Any) -> EMA | ChildAdamW:
     if ema is not None:
         return ema
     found = innermost(optimizer)
-    if isinstance(found, ChildAdamW) and any(
+    if isinstance(found, FusedOptimizer) and any(
         group["ema_decay"] is not None for group in found.param_groups
     ):
         return found
@@ -45,6 +46,6 @@ def source(ema: EMA | None, optimizer: Any) -> EMA | ChildAdamW:
     )
 
 
-def swap(averages: EMA | ChildAdamW) -> contextlib.AbstractContextManager[None]:
+def swap(averages: EMA | FusedOptimizer) -> contextlib.AbstractContextManager[None]:
     """Put the averaged weights in place for the length of a ``with`` block."""
     return averages.swap() if isinstance(averages, EMA) else averages.swap_ema()
