@@ -104,16 +104,14 @@ def converted(
         out: Tensor = value.detach().to(p.device, kind, copy=True).contiguous()
         return out
 
-    def laid_out(key: str, kind: torch.dtype) -> Tensor:
-        return _sharded.laid_out(copied(key, kind, whole), p)
-
     state: dict[str, Any] = {"step": int(step), **dict.fromkeys(k for k in moments if k in source)}
     for key in ("ema", "master"):
         if key in source:
-            state[key] = laid_out(key, dtype)
+            state[key] = _sharded.laid_out(copied(key, dtype, whole), p)
     sharded, part = _sharded.is_sharded(p), _sharded.local(p)
     if "mask" in source and source["mask"].dtype is torch.bool:  # of a DTensor, see `saved`
-        state["mask"] = _tensors.packed(_sharded.local(laid_out("mask", torch.bool)))
+        bits = _sharded.laid_out(copied("mask", torch.bool, whole), p)
+        state["mask"] = _tensors.packed(_sharded.local(bits))
     elif "mask" in source:
         state["mask"] = copied("mask", torch.uint8, (_tensors.mask_bytes(p.numel()),))
         if sharded:
@@ -122,12 +120,13 @@ def converted(
     mask = state.get("mask", mask) if compact else None
     for key in (k for k in moments if k in source):
         if mask is None:
-            state[key] = laid_out(key, dtype)
+            state[key] = _sharded.laid_out(copied(key, dtype, whole), p)
             continue
+        # Of a DTensor, compact moments are saved whole.
         child = (_tensors.count_ones(mask),)
-        if not sharded and tuple(source[key].shape) == child:
-            state[key] = copied(key, dtype, child)
-        else:
-            x = _sharded.local(laid_out(key, dtype))
-            state[key] = x.flatten()[_tensors.mask_bits(mask, part.numel())]
+        x = copied(key, dtype, *(() if sharded else (child,)), whole)
+        if sharded or tuple(x.shape) != child:
+            x = _sharded.local(_sharded.laid_out(x, p))
+            x = x.flatten()[_tensors.mask_bits(mask, part.numel())]
+        state[key] = x
     return state

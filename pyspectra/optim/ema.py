@@ -209,11 +209,12 @@ class EMA:
                 average = self._shadow[name]
                 if average.device != p.device:  # the model has moved
                     average = self._shadow[name] = average.to(p.device)
-                if average.dtype is p.dtype:
-                    averages.append(average)
-                    weights.append(p.detach())
+                here, weight = _sharded.local(average), _sharded.local(p.detach())
+                if here.dtype is weight.dtype:
+                    averages.append(here)
+                    weights.append(weight)
                 else:  # one at a time: a wide copy of all weights could be too much
-                    average.lerp_(p.detach().to(average.dtype), 1.0 - decay)
+                    here.lerp_(weight.to(here.dtype), 1.0 - decay)
             if averages:
                 torch._foreach_lerp_(averages, weights, 1.0 - decay)
 

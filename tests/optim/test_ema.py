@@ -127,11 +127,19 @@ def test_once_per_optimizer_step_under_accumulation() -> None:
     assert ema.state_dict()["steps"] == 3
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_a_scaler_that_finds_inf_skips_the_average(fused: bool) -> None:
-    """With ``fused=True`` the scaler does call step(), which skips by itself."""
+# The scaler does call step() of the last two, which skip by themselves.
+OPTIMIZERS = {
+    "plain": lambda p: torch.optim.AdamW([p], lr=0.1),
+    "ours": lambda p: AdamW([p], lr=0.1),
+    "fused": lambda p: torch.optim.AdamW([p], lr=0.1, fused=True),
+    "clipping": lambda p: AdamW([p], lr=0.1, max_grad_norm=1.0),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_scaler_that_finds_inf_skips_the_average(kind: str) -> None:
     p = torch.nn.Parameter(torch.ones(30))
-    opt = torch.optim.AdamW([p], lr=0.1, fused=fused)
+    opt = OPTIMIZERS[kind](p)
     ema = EMA([p], decay=0.5).attach(opt)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     for bad in (False, True, False):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyspectra.errors import FormatError, missing_dependency
 from pyspectra.optim import EMA, ChildAdamW
+from pyspectra.optim._sharded import is_sharded
 from pyspectra.training.callbacks import _source
 
 try:
@@ -157,11 +158,16 @@ class EMACallback(TrainerCallback):
         Raises
         ------
         ValueError
-            If nothing keeps an average.
+            If nothing keeps an average, or parameters are sharded over processes.
         FormatError
             If training resumes and the checkpoint has no averages.
         """
         _source.source(self._ema, optimizer)
+        if any(is_sharded(p) for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError(
+                "EMACallback: parameters must be whole in each process, got DTensors. Hint: use "
+                "ChildAdamW(ema_decay=...) alone; a sharded optimizer state has the averages."
+            )
         if self._ema is None:
             return
         self._ema.detach()
