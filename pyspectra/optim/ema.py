@@ -218,6 +218,9 @@ class EMA:
             if averages:
                 torch._foreach_lerp_(averages, weights, 1.0 - decay)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": []}  # a copy is attached to nothing
+
     # --- the averages -----------------------------------------------------------------------------
 
     def _refuse_while_swapped(self, function: str) -> None:

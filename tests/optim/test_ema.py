@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 from typing import Any
@@ -164,6 +165,19 @@ def test_detached_averages_stay() -> None:
     ema.attach(opt)
     train(net, opt, range(4, 5))
     assert ema.state_dict()["steps"] == 3
+
+
+def test_copies_go_on_alone() -> None:
+    net = model()
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    ema = EMA(net, decay=0.5).attach(opt)
+    train(net, opt, range(2))
+    net2, opt2, ema2 = copy.deepcopy((net, opt, ema))
+    ema2.attach(opt2)
+    train(net, opt, range(2, 5))
+    assert ema2.state_dict()["steps"] == 2
+    train(net2, opt2, range(2, 5))
+    assert same(list(averages(ema).values()), list(averages(ema2).values()))
 
 
 def test_frozen_and_integer_parameters_are_left_out() -> None:
