@@ -87,6 +87,11 @@ class ChildAdamW(FusedOptimizer):
     threads, instruction set or how often a run was resumed. ``p.grad`` is never written.
     State dicts exchange with ``torch.optim.AdamW`` both ways.
 
+    DTensor parameters (FSDP2, tensor parallelism; sharded along the first axis and one other at
+    most, or replicated) step to the bits of whole ones: masks and rounding go by the element's
+    index in the whole. Give ``mask`` whole, in each process. Only the clip norm communicates, and
+    agrees with that of one process within rounding; statistics are of the part in this process.
+
     References
     ----------
     Xu et al., "Raise a Child in Large Language Model: Towards Effective and Generalizable
