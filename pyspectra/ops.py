@@ -211,8 +211,8 @@ def fit_powerlaw(
 
 StepOptions = _core.StepOptions
 optim_rule_names = _core.rule_names
-STEP_COLUMNS: tuple[str, ...] = tuple(_core.STEP_COLUMNS)
-STATISTICS_COLUMNS: tuple[str, ...] = tuple(_core.STATISTICS_COLUMNS)
+STEP_COLUMNS: tuple[str, ...] = tuple(_core.step_columns())
+STATISTICS_COLUMNS: tuple[str, ...] = tuple(_core.statistics_columns())
 
 
 def optim_table(rows: Sequence[Sequence[int]]) -> np.ndarray:

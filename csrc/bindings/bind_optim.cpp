@@ -92,8 +92,9 @@ void bind_optim(py::module_& m) {
                                       {"adam", static_cast<int>(Rule::adam)},
                                       {"sgd", static_cast<int>(Rule::sgd)}};
   });
-  m.attr("STEP_COLUMNS") = py::cast(kColumns);
-  m.attr("STATISTICS_COLUMNS") = py::cast(kStatistics);
+  m.def("step_columns", [] { return std::vector<std::string>(kColumns.begin(), kColumns.end()); });
+  m.def("statistics_columns",
+        [] { return std::vector<std::string>(kStatistics.begin(), kStatistics.end()); });
   m.def(
       "step",
       [](const Table& table, const std::vector<StepOptions>& options, bool statistics) {

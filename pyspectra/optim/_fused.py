@@ -196,7 +196,7 @@ class FusedOptimizer(Averages):
         }
         for key, wanted in copies.items():
             if wanted and (key not in state or state["step"] == 0):
-                # Before the first step it is the weights of now that count, whatever made the state.
+                # Before the first step the weights of now count, whatever made the state.
                 state[key] = p.detach().to(dtype, copy=True)
         if mask is not None:
             state["mask"] = mask

@@ -84,7 +84,7 @@ def flag(owner: str, name: str, value: Any) -> None:
         raise TypeError(f"{owner}: {name!r} must be a bool, got {value!r}.")
 
 
-_CHECKS: dict[str, Callable[[str, str, Any], None]] = {
+_CHECKS: dict[str, Callable[[str, str, Any], object]] = {
     "lr": _not_negative,
     "eps": _not_negative,
     "weight_decay": _not_negative,

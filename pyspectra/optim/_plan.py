@@ -51,6 +51,15 @@ def _signature(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     ]
 
 
+def _wanted(group: Mapping[str, Any]) -> dict[str, bool]:
+    """Optional entries of the state, and whether they take part in a step."""
+    return {
+        "ema": group["ema_decay"] is not None,
+        "mask": group.get("mode") == "D",
+        "master": group["master_weights"],
+    }
+
+
 def _fingerprint(tensors: list[Tensor]) -> tuple[list[Any], ...]:
     return (
         [*map(Tensor.data_ptr, tensors)],
@@ -92,19 +101,15 @@ class Plan:
         self._steps = [e.state["step"] for e in entries]
         self._signature = _signature(groups)
         self._options: dict[tuple[int, int], tuple[int, Entry]] = {}  # index, and one that has it
-        self._keyed: list[tuple[str, list[dict[str, Any]]]] = []
-        rows, users = [], {}
+        rows: list[tuple[int, ...]] = []
+        # States by the key of an entry that the kernel reads or writes.
+        self._users: dict[str, list[dict[str, Any]]] = {}
         for e, grad in zip(entries, self._usable_grads(), strict=True):
-            found = self._options.setdefault(
-                (id(e.group), e.state["step"]), (len(self._options), e)
-            )
-            used = [k for k in ("mask", "master") if k in e.state]
-            if e.group.get("mode") != "D" and "mask" in used:
-                used.remove("mask")
-            if e.group["ema_decay"] is not None:
-                used.append("ema")
+            same_options = (id(e.group), e.state["step"])
+            found = self._options.setdefault(same_options, (len(self._options), e))
+            used = [key for key, wanted in _wanted(e.group).items() if wanted and key in e.state]
             for key in (*e.moments, *used):
-                users.setdefault(key, []).append(e.state)
+                self._users.setdefault(key, []).append(e.state)
             random = _group.is_random(e.group)
             rows.append(
                 _tensors.row(
@@ -120,7 +125,6 @@ class Plan:
                     option=found[0],
                 )
             )
-        self._users: dict[str, list[dict[str, Any]]] = users
         self._table = ops.optim_table(rows)
         self._tensors = self._current_tensors()
         self._fingerprint = _fingerprint(self._tensors)

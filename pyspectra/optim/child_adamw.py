@@ -155,8 +155,8 @@ class ChildAdamW(FusedOptimizer):
             if key not in by_key:
                 what = f"parameter of shape {tuple(key.shape)}" if isinstance(key, Tensor) else key
                 raise ValueError(
-                    f"{type(self).__name__}: 'mask' must name parameters of a group with mode='D', got "
-                    f"{what!r}. Hint: pass model.named_parameters() to mask by name."
+                    f"{type(self).__name__}: 'mask' must name parameters of a group with mode='D', "
+                    f"got {what!r}. Hint: pass model.named_parameters() to mask by name."
                 )
             name, p = by_key[key]
             self._masks[p] = _tensors.pack_mask(type(self).__name__, value, p, name)
