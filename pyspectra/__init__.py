@@ -16,6 +16,7 @@ from pyspectra.errors import (
     PyspectraError,
 )
 from pyspectra.ops import build_info as _build_info
+from pyspectra.spectra.comparison import DistributionComparison, compare_distributions
 from pyspectra.spectra.esd import eigvals, esd
 from pyspectra.spectra.powerlaw import fit_powerlaw, fit_powerlaw_batch
 from pyspectra.types import ESD, PowerLawFit, Status
@@ -28,6 +29,7 @@ __all__ = [
     "ConvergenceError",
     "CudaError",
     "DeviceError",
+    "DistributionComparison",
     "FormatError",
     "LayerReport",
     "MissingDependencyError",
@@ -38,6 +40,7 @@ __all__ = [
     "Verdict",
     "WeightSource",
     "analyze",
+    "compare_distributions",
     "eigvals",
     "esd",
     "fit_powerlaw",

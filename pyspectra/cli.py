@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     from pyspectra.diagnostics.columns import DIALECTS
     from pyspectra.diagnostics.report import FIX_FINGERS
     from pyspectra.spectra.esd import METHODS
-    from pyspectra.spectra.powerlaw import ESTIMATORS
+    from pyspectra.spectra.estimators import ESTIMATORS
 
     parser = _Parser(
         prog="pyspectra",

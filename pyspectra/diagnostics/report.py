@@ -18,7 +18,7 @@ from pyspectra.diagnostics.files import write_text
 from pyspectra.diagnostics.verdicts import Verdict, judge
 from pyspectra.errors import missing_dependency
 from pyspectra.spectra.esd import check_method
-from pyspectra.spectra.powerlaw import check_estimator
+from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.types import ESD, PowerLawFit, Status
 from pyspectra.weights import SkippedLayer
 
@@ -53,7 +53,7 @@ class AnalyzeOptions:
                 ) from None
             if not self.layers:
                 raise ValueError("analyze: 'layers' must not be empty. Hint: None means all.")
-        check_estimator(self.estimator, "analyze")
+        parse_estimator(self.estimator, "analyze")
         check_method(self.method, "analyze")
         if self.fix_fingers not in FIX_FINGERS:
             raise ValueError(
