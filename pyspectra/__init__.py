@@ -18,6 +18,7 @@ from pyspectra.errors import (
 from pyspectra.ops import build_info as _build_info
 from pyspectra.spectra.comparison import DistributionComparison, compare_distributions
 from pyspectra.spectra.esd import eigvals, esd
+from pyspectra.spectra.farms import farms
 from pyspectra.spectra.powerlaw import fit_powerlaw, fit_powerlaw_batch
 from pyspectra.types import ESD, PowerLawFit, Status
 from pyspectra.weights import WeightSource, open_weights
@@ -43,6 +44,7 @@ __all__ = [
     "compare_distributions",
     "eigvals",
     "esd",
+    "farms",
     "fit_powerlaw",
     "fit_powerlaw_batch",
     "get_num_threads",

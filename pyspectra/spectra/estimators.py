@@ -33,7 +33,8 @@ class Estimator:
     def __str__(self) -> str:
         if not self.arguments:
             return self.name
-        return f"{self.name}({', '.join(f'{v:g}' for v in self.arguments.values())})"
+        values = (str(v) if isinstance(v, int) else f"{v:g}" for v in self.arguments.values())
+        return f"{self.name}({', '.join(values)})"
 
 
 def parse_estimator(text: str, function: str) -> Estimator:
