@@ -65,7 +65,12 @@ def main():
                     estimator, family, n, alpha, options.data, options.replicates
                 )
                 cells = [f"{coverage:.3f}", f"{width:.2f}", *(f"{share:.3f}" for share in shares)]
-                print(f"| {estimator} | {family} | {n} | {alpha} |", " | ".join(cells), "|", flush=True)
+                print(
+                    f"| {estimator} | {family} | {n} | {alpha} |",
+                    " | ".join(cells),
+                    "|",
+                    flush=True,
+                )
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

@@ -5,6 +5,7 @@
 
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.diagnostics.analyze import analyze
+from pyspectra.diagnostics.distances import Distances, LayerDistance, distances
 from pyspectra.diagnostics.report import LayerReport, Report
 from pyspectra.diagnostics.verdicts import Verdict
 from pyspectra.errors import (
@@ -30,8 +31,10 @@ __all__ = [
     "ConvergenceError",
     "CudaError",
     "DeviceError",
+    "Distances",
     "DistributionComparison",
     "FormatError",
+    "LayerDistance",
     "LayerReport",
     "MissingDependencyError",
     "PowerLawFit",
@@ -42,6 +45,7 @@ __all__ = [
     "WeightSource",
     "analyze",
     "compare_distributions",
+    "distances",
     "eigvals",
     "esd",
     "farms",

@@ -56,9 +56,7 @@ def test_replicates_are_those_of_the_reference(n: int, estimator: str, isa: str)
     assert table.shape == (20, 3)
     refit = {"ww": ref.fit_ww, "csn": ref.fit_csn}[estimator]
     for b, (alpha, D, n_tail) in enumerate(table):
-        logs = ref.replicate(
-            x[: fit.index], n, math.log(fit.xmin), fit.alpha - 1.0, words(KEY, b)
-        )
+        logs = ref.replicate(x[: fit.index], n, math.log(fit.xmin), fit.alpha - 1.0, words(KEY, b))
         assert np.all(np.diff(logs) >= 0.0)
         want = refit(np.exp(logs), threshold=0.0)
         assert n_tail == n - want.index

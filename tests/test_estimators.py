@@ -254,5 +254,7 @@ def test_xmin_goes_with_a_scan_only(estimator: str) -> None:
 
 
 def test_farms_wants_the_matrix() -> None:
-    with pytest.raises(ValueError, match="^fit_powerlaw: estimator 'farms' needs the weight matrix"):
+    with pytest.raises(
+        ValueError, match=r"^fit_powerlaw: estimator 'farms' needs the weight matrix"
+    ):
         ps.fit_powerlaw([1.0, 2.0], estimator="farms")

@@ -90,7 +90,9 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_bad_weights() -> None:
-    with pytest.raises(ValueError, match=r"^farms: 'W' must be 2-D and not empty, got shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"^farms: 'W' must be 2-D and not empty, got shape \(3,\)"
+    ):
         ps.farms(np.ones(3))
-    with pytest.raises(ValueError, match="^farms: 'W' must be 2-D and not empty"):
+    with pytest.raises(ValueError, match=r"^farms: 'W' must be 2-D and not empty"):
         ps.farms(np.ones((0, 3)))

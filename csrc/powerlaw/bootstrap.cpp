@@ -125,11 +125,10 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
   std::vector<Task> tasks;
   for (std::size_t s = 0; s < spectra.size(); ++s) {
     PS_REQUIRE(fits[s].n < (Index{1} << 32), "bootstrap: a spectrum may have 2^32 points");
-    const auto first =
-        std::upper_bound(spectra[s].begin(), spectra[s].end(), options.threshold);
-    PS_REQUIRE(fits[s].index >= 0 && fits[s].index < fits[s].n &&
-                   fits[s].n <= spectra[s].end() - first,
-               "bootstrap: a fit does not belong to its spectrum");
+    const auto first = std::upper_bound(spectra[s].begin(), spectra[s].end(), options.threshold);
+    PS_REQUIRE(
+        fits[s].index >= 0 && fits[s].index < fits[s].n && fits[s].n <= spectra[s].end() - first,
+        "bootstrap: a fit does not belong to its spectrum");
     Source& source = sources[s];
     for (Index i = 0; i < fits[s].index; ++i) source.body.push_back(std::log(first[i]));
     source.n = fits[s].n;

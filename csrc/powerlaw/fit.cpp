@@ -36,8 +36,8 @@ Window finger_window(const std::vector<double>& log_x, double xmin_max) {
   const double p = std::pow(10.0, low + (high - low) * static_cast<double>(peak) / kBins);
   const double above = std::isnan(xmin_max) ? 1.5 * p : xmin_max;
   const double below = std::log10(0.95 * p);  // where 0.95 p is meant: see fit.hpp
-  const auto first = below > 0.0 ? std::lower_bound(log_x.begin(), log_x.end(), std::log(below))
-                                 : log_x.begin();
+  const auto first =
+      below > 0.0 ? std::lower_bound(log_x.begin(), log_x.end(), std::log(below)) : log_x.begin();
   const auto end = std::upper_bound(first, log_x.end(), std::log(above));
   const Index n = static_cast<Index>(log_x.size());
   return {first - log_x.begin(), std::min<Index>(end - log_x.begin() - 1, n - 2)};
@@ -161,8 +161,17 @@ Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, I
   w.probe.resize(probes);
   w.scratch.resize(probes + 16);
   for (Index k = 0; k < probes; ++k) w.probe[k] = w.log_x[k * stride];
-  const ScanInput in{w.log_x.data(), w.tail_sum.data(), w.probe.data(), w.scratch.data(), n, stride,
-                     first,          last,              correction,     shift,            csn};
+  const ScanInput in{w.log_x.data(),
+                     w.tail_sum.data(),
+                     w.probe.data(),
+                     w.scratch.data(),
+                     n,
+                     stride,
+                     first,
+                     last,
+                     correction,
+                     shift,
+                     csn};
   const ScanResult best = kernels.scan(in);
   // All tails are flat. WeightWatcher's small rule would still take i = 0; it is flat too.
   if (best.index < 0) return fail(Status::degenerate);

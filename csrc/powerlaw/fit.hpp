@@ -15,13 +15,15 @@
 // A tail of points that rounding cannot tell apart (T_i <= 1e-12) is no candidate.
 //
 // The other estimators change one part each:
-//   csn          candidates are distinct values with m >= min_tail; alpha_i = 1 + (m - 1) / T_i, the
+//   csn          candidates are distinct values with m >= min_tail; alpha_i = 1 + (m - 1) / T_i,
+//   the
 //                unbiased one (Clauset et al., 3.1 and appendix B); D_i looks at both sides of each
 //                step, max_j max(|F_j - (j-i)/m|, |F_j - (j-i+1)/m|) = max_j |F_j - (j-i+1/2)/m| +
 //                1/(2m), which among equal points is attained at the first or the last
 //   fix_finger   candidates have x_i in [log10(0.95 p), xmin_max or 1.5 p], p the left edge of the
-//                fullest (first of them) of 100 bins of log10 x. The lower bound is a logarithm where
-//                an eigenvalue is meant: a slip that every implementation copied, so the definition
+//                fullest (first of them) of 100 bins of log10 x. The lower bound is a logarithm
+//                where an eigenvalue is meant: a slip that every implementation copied, so the
+//                definition
 //   median       no scan: i = n / 2 (integer division), alpha_i as above (TempBalance)
 //   hill         no scan: the k largest points, xmin the next one below them
 //

@@ -17,6 +17,7 @@ from pyspectra.diagnostics import columns
 from pyspectra.diagnostics.files import write_text
 from pyspectra.diagnostics.verdicts import Verdict, judge
 from pyspectra.errors import missing_dependency
+from pyspectra.spectra.bootstrap import check_bootstrap, check_bootstrap_goes_with
 from pyspectra.spectra.esd import check_method
 from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.types import ESD, PowerLawFit, Status
@@ -42,8 +43,13 @@ class AnalyzeOptions:
     min_evals: int = 8
     max_evals: int | None = None
     method: str = "auto"
+    base_model: str | None = None
+    bootstrap: int = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.layers, bytes):
+            raise TypeError(f"analyze: 'layers' must hold ids or names, got {self.layers!r}.")
         if self.layers is not None and not isinstance(self.layers, int | str):
             try:
                 object.__setattr__(self, "layers", tuple(self.layers))  # an iterator ends
@@ -53,7 +59,12 @@ class AnalyzeOptions:
                 ) from None
             if not self.layers:
                 raise ValueError("analyze: 'layers' must not be empty. Hint: None means all.")
-        parse_estimator(self.estimator, "analyze")
+        estimator = parse_estimator(self.estimator, "analyze")
+        object.__setattr__(self, "estimator", str(estimator))
+        if self.seed is None:
+            raise ValueError("analyze: 'seed' must be an integer, got None.")
+        check_bootstrap(self.bootstrap, self.seed, "analyze")
+        check_bootstrap_goes_with(estimator, self.bootstrap, "analyze")
         check_method(self.method, "analyze")
         if self.fix_fingers not in FIX_FINGERS:
             raise ValueError(
@@ -69,6 +80,11 @@ class AnalyzeOptions:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"analyze: {name!r} must be a positive integer, got {value!r}.")
+        if self.max_evals is not None and self.max_evals < self.min_evals:
+            raise ValueError(
+                f"analyze: 'max_evals' must be at least 'min_evals' = {self.min_evals}, got "
+                f"{self.max_evals}."
+            )
         for name in ("detx", "pool"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"analyze: {name!r} must be a bool, got {getattr(self, name)!r}.")
@@ -90,7 +106,8 @@ class AnalyzeOptions:
             **{
                 name: getattr(self, name)
                 for name in (
-                    "estimator", "detx", "fix_fingers", "pool", "min_evals", "max_evals", "method"
+                    "estimator", "detx", "fix_fingers", "pool", "min_evals", "max_evals", "method",
+                    "base_model", "bootstrap", "seed",
                 )
             },
         }  # fmt: skip
@@ -114,7 +131,7 @@ class LayerReport:
     fit : PowerLawFit
         The fit that counts (after clipping fingers, if asked for).
     n_tail : int
-        Eigenvalues >= xmin among all of the layer.
+        Eigenvalues >= xmin among all of the layer (estimator ``"farms"``: of its sub-matrices).
     raw_fit : PowerLawFit or None
         The fit before fingers were clipped.
     n_fingers : int or None

@@ -1,7 +1,7 @@
 r"""Laws that a tail may follow instead of a power law: maximum likelihood for each.
 
-All work on ``u = ln(x / xmin) >= 0``, so that ``x = xmin e^u``, and give log densities in u; those in
-x are lower by ``ln x``, the same for each law. Two of the four are exponential families,
+All work on ``u = ln(x / xmin) >= 0``, so that ``x = xmin e^u``, and give log densities in u; those
+in x are lower by ``ln x``, the same for each law. Two of the four are exponential families,
 
 .. math:: p(u) \propto \exp(-\theta_1 u - \theta_2 s(u)), \qquad \theta_2 \ge 0,
 
@@ -9,8 +9,8 @@ with :math:`s = e^u` for the truncated power law (:math:`\theta_1 = \alpha - 1`,
 \Lambda x_{min}`) and :math:`s = u^2` for the lognormal (:math:`\sigma^2 = 1 / 2\theta_2`). Their
 log-likelihood is concave, its gradient is the difference between the means of the statistics and
 their expectations, its Hessian minus their covariance: Newton's method finds the one maximum. The
-power law is the edge :math:`\theta_2 = 0`, and the maximum lies there exactly if the gradient at the
-power law's own maximum points outwards; then the alternative explains nothing more. The same holds
+power law is the edge :math:`\theta_2 = 0`, and the maximum lies there exactly if the gradient at
+the power law's own maximum points outwards; then the alternative explains nothing more. The same holds
 of the stretched exponential as its exponent goes to 0.
 
 The normalising integral of the truncated power law is :math:`e^{...}\,\Gamma(1 - \alpha, \Lambda
@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
 from pyspectra.types import FloatArray
 
 _PANELS, _NODES = 24, 16
@@ -87,7 +88,7 @@ class _Family:
         return u, np.tile(half * _WEIGHTS, _PANELS) * integrand, top
 
     def moments(self, theta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        """ln Z, mean and covariance of the statistics (u, s)."""
+        """Return ln Z, mean and covariance of the statistics (u, s)."""
         u, w, top = self.nodes(theta)
         total = float(np.sum(w))
         statistics = np.stack([u, self.s(u)])
@@ -137,7 +138,7 @@ class _Family:
         return None
 
     def log_density(self, u: FloatArray, theta: FloatArray) -> FloatArray:
-        return -theta[0] * u - theta[1] * self.s(u) - self.moments(theta)[0]
+        return np.asarray(-theta[0] * u - theta[1] * self.s(u) - self.moments(theta)[0])
 
 
 _TPL = _Family(s=np.exp, slope=math.exp)
@@ -222,7 +223,7 @@ class TruncatedPowerLaw:
     def log_density(self, u: FloatArray) -> FloatArray:
         """Log density in u of points u >= 0."""
         if self.theta[1] == 0.0:
-            return math.log(self.theta[0]) - self.theta[0] * u
+            return np.asarray(math.log(self.theta[0]) - self.theta[0] * u)
         return _TPL.log_density(u, self.theta)
 
     def cdf(self, u: FloatArray) -> FloatArray:
@@ -240,7 +241,7 @@ class TruncatedPowerLaw:
         at = at + half[:, None, None] * _KNOTS
         density = np.exp(-self.theta[0] * at - self.theta[1] * np.exp(at) - log_z)
         mass = half * np.sum(density @ _WEIGHTS, axis=1)
-        return np.minimum(np.cumsum(mass), 1.0)
+        return np.asarray(np.minimum(np.cumsum(mass), 1.0))
 
 
 def fit_truncated(u: FloatArray) -> TruncatedPowerLaw | None:

@@ -90,10 +90,10 @@ def compare_distributions(
     -----
     ``R = sum(ln p_powerlaw - ln p_alternative)``. Not nested: ``p = erfc(|R| / (sigma sqrt(2 n)))``
     with sigma the standard deviation of the terms. Nested: ``p = P(chi2_1 > 2 |R|)``; the power law
-    lies at the edge Lambda = 0, so that this p is up to twice too large. The lognormal, too, becomes
-    a power law at its edge, but is treated as not nested, as is customary. Eigenvalues of one matrix
-    repel each other instead of being independent, as all of these p-values assume: read them as
-    descriptions of how well a law describes the points.
+    lies at the edge Lambda = 0, so that this p is up to twice too large. The lognormal and the
+    stretched exponential, too, become power laws at an edge, but are treated as not nested, as is
+    customary. Eigenvalues of one matrix repel each other instead of being independent, as all of
+    these p-values assume: read them as descriptions of how well a law describes the points.
 
     References
     ----------
@@ -129,9 +129,7 @@ def _row(
     with np.errstate(over="ignore", invalid="ignore"):
         law = ALTERNATIVES[alternative](u, xmin)
     if law is None:
-        return DistributionComparison(
-            alternative, math.nan, math.nan, math.nan, nested, {}, len(u)
-        )
+        return DistributionComparison(alternative, math.nan, math.nan, math.nan, nested, {}, len(u))
     difference = reference - law.log_density
     R = float(np.sum(difference))
     deviation = float(np.std(difference)) * math.sqrt(len(u))

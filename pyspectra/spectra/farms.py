@@ -13,7 +13,7 @@ from pyspectra import ops as core
 from pyspectra._arrays import HostArray, as_host
 from pyspectra.spectra.esd import pool
 from pyspectra.spectra.estimators import Estimator, parse_estimator
-from pyspectra.spectra.powerlaw import FitOptions, fit_spectra
+from pyspectra.spectra.powerlaw import EVALS_THRESHOLD, FitOptions, fit_spectra, no_fit
 from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
 
 # The published LLaMA runs.
@@ -81,7 +81,7 @@ def farms(
     if host.ndim != 2 or min(host.shape) == 0:
         raise ValueError(f"{name}: 'W' must be 2-D and not empty, got shape {host.shape}.")
     outer = Estimator(name, {"window": window, "ops": ops, "Q": float(Q)})
-    return fit_windows([window_esd([host], outer)], outer, inner)[0]
+    return fit_windows([host], outer, inner)
 
 
 def windows(
@@ -134,15 +134,16 @@ def window_esd(matrices: Sequence[HostArray], farms: Estimator, scale: float = 1
 
 
 def fit_windows(
-    esds: Sequence[ESD], farms: Estimator, inner: Estimator | None = None
-) -> list[PowerLawFit]:
-    """Fit pooled spectra of windows by `inner` (``"ww"``); the fits are named after `farms`."""
-    options = FitOptions(Estimator("ww") if inner is None else inner)
-    good = iter(fit_spectra([e.evals for e in esds if e.status is Status.OK], options))
-    nan = math.nan
-    return [
-        replace(next(good), estimator=str(farms))
-        if e.status is Status.OK
-        else PowerLawFit(nan, nan, nan, nan, nan, 0, 0, -1, str(farms), e.status)
-        for e in esds
-    ]
+    matrices: Sequence[HostArray],
+    farms: Estimator,
+    inner: Estimator,
+    *,
+    scale: float = 1.0,
+    threshold: float = EVALS_THRESHOLD,
+) -> PowerLawFit:
+    """Fit the sub-matrices of matrices of one shape by `inner`; the fit is named after `farms`."""
+    esd = window_esd(matrices, farms, scale)
+    if esd.status is not Status.OK:
+        return no_fit(esd.status, 0, str(farms))
+    (fit,) = fit_spectra([esd.evals], FitOptions(inner, threshold=threshold))
+    return replace(fit, estimator=str(farms))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -22,6 +22,15 @@ from pyspectra.types import FloatArray, PowerLawFit, Status
 
 # WeightWatcher fits only eigenvalues above this absolute value (EVALS_THRESH, 0.7.7).
 EVALS_THRESHOLD = 1e-5
+
+# Relative spread of the eigenvalues of an orthogonal matrix that is due to its type. A QR in 32
+# bits leaves up to 40 epsilon (n = 8 to 2048), rounding to 16 bits 1.2; with a margin of three.
+ROUNDING_SPREAD = {
+    "float64": 128 * 2.0**-52,
+    "float32": 128 * 2.0**-23,
+    "float16": 4 * 2.0**-10,
+    "bfloat16": 4 * 2.0**-7,
+}
 
 # WeightWatcher's fix_fingers="clip_xmax": clip up to MAX_FINGERS - 1 eigenvalues, until alpha has
 # dropped by more than FINGER_THRESHOLD; never below MIN_CLIPPED_ALPHA.
@@ -40,10 +49,16 @@ def as_spectrum(x: Any, function: str, argument: str) -> FloatArray:
     return values if bool(np.all(values[:-1] <= values[1:])) else np.sort(values)
 
 
+def _number(value: object, function: str, argument: str) -> float:
+    if isinstance(value, bool | str) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"{function}: {argument!r} must be a number, got {value!r}.")
+    return float(value)
+
+
 def _bound(value: float | None, default: float, function: str, argument: str) -> float:
     if value is None:
         return default
-    number = float(value)
+    number = _number(value, function, argument)
     if not math.isfinite(number) or number <= 0.0:
         raise ValueError(
             f"{function}: {argument!r} must be positive and finite or None, got {value!r}."
@@ -132,9 +147,14 @@ def fit_powerlaw_batch(
     NeurIPS 2023 (``tempbalance_median``).
     """
     name = "fit_powerlaw_batch"
+    if isinstance(list_of_evals, str | bytes) or not isinstance(list_of_evals, Iterable):
+        raise TypeError(
+            f"{name}: 'list_of_evals' must be a sequence of arrays, got "
+            f"{type(list_of_evals).__name__}."
+        )
     spectra = [as_spectrum(x, name, f"list_of_evals[{i}]") for i, x in enumerate(list_of_evals)]
     options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap, seed)
-    return fit_spectra(spectra, options, bootstrap=bootstrap, seed=seed)
+    return _fit(spectra, options, bootstrap, seed)
 
 
 def fit_powerlaw(
@@ -158,12 +178,12 @@ def fit_powerlaw(
     name = "fit_powerlaw"
     spectrum = as_spectrum(evals, name, "evals")
     options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap, seed)
-    return fit_spectra([spectrum], options, bootstrap=bootstrap, seed=seed)[0]
+    return _fit([spectrum], options, bootstrap, seed)[0]
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """An estimator and its bounds, checked."""
+    """An estimator (not farms) and its bounds, checked."""
 
     estimator: Estimator
     xmin: float = math.nan
@@ -173,12 +193,13 @@ class FitOptions:
     @property
     def compiled(self) -> Any:
         """The options as the kernel reads them."""
+        arguments: dict[str, Any] = dict(self.estimator.arguments)
         return ops.fit_options(
             estimator=_KERNELS[self.estimator.name],
             threshold=self.threshold,
             xmin=self.xmin,
             xmax=self.xmax,
-            **self.estimator.arguments,
+            **arguments,
         )
 
 
@@ -207,9 +228,7 @@ def _options(
         )
     if xmin is not None and estimator.name not in ("ww", "csn", "tpl"):
         hint = ": give 'k'" if estimator.name == "hill" else ""
-        raise ValueError(
-            f"{function}: 'xmin' does not go with estimator {estimator.name!r}{hint}."
-        )
+        raise ValueError(f"{function}: 'xmin' does not go with estimator {estimator.name!r}{hint}.")
     if k is not None:
         if estimator.name != "hill" or estimator.arguments:
             raise ValueError(
@@ -218,35 +237,34 @@ def _options(
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"{function}: 'k' must be a positive integer, got {k!r}.")
         estimator = Estimator("hill", {"k": k})
+    threshold = _number(threshold, function, "threshold")
     if not (threshold >= 0.0 and math.isfinite(threshold)):
         raise ValueError(f"{function}: 'threshold' must be >= 0 and finite, got {threshold!r}.")
     check_bootstrap(bootstrap, seed, function)
     check_bootstrap_goes_with(estimator, bootstrap, function)
-    return FitOptions(
-        estimator,
-        xmin=_bound(xmin, math.nan, function, "xmin"),
-        xmax=_bound(xmax, math.inf, function, "xmax"),
-        threshold=float(threshold),
-    )
+    low = _bound(xmin, math.nan, function, "xmin")
+    high = _bound(xmax, math.inf, function, "xmax")
+    if low >= high:
+        raise ValueError(f"{function}: 'xmin' must be below 'xmax' = {xmax!r}, got {xmin!r}.")
+    return FitOptions(estimator, low, high, threshold)
 
 
-def fit_spectra(
-    spectra: Sequence[FloatArray],
-    options: FitOptions,
-    *,
-    bootstrap: int = 0,
-    seed: int | None = None,
-    names: Sequence[str] | None = None,
-) -> list[PowerLawFit]:
-    """Fit ascending, contiguous float64 spectra; `names` tell their random numbers apart."""
-    compiled = options.compiled
-    fits = ops.fit_powerlaw(spectra, compiled, estimator=str(options.estimator))
+def fit_spectra(spectra: Sequence[FloatArray], options: FitOptions) -> list[PowerLawFit]:
+    """Fit ascending, contiguous float64 spectra."""
+    fits = ops.fit_powerlaw(spectra, options.compiled, estimator=str(options.estimator))
     if options.estimator.name == "tpl":
         return [_cut_off(x, fit) for x, fit in zip(spectra, fits, strict=True)]
-    if bootstrap:
-        names = [str(i) for i in range(len(spectra))] if names is None else names
-        return with_uncertainty(spectra, fits, compiled, bootstrap, seed, names)
     return fits
+
+
+def _fit(
+    spectra: Sequence[FloatArray], options: FitOptions, bootstrap: int, seed: int | None
+) -> list[PowerLawFit]:
+    fits = fit_spectra(spectra, options)
+    if not bootstrap:
+        return fits
+    names = [str(i) for i in range(len(spectra))]
+    return with_uncertainty(spectra, fits, options.compiled, bootstrap, seed, names)
 
 
 def _cut_off(x: FloatArray, fit: PowerLawFit) -> PowerLawFit:
@@ -258,10 +276,7 @@ def _cut_off(x: FloatArray, fit: PowerLawFit) -> PowerLawFit:
     with np.errstate(over="ignore", invalid="ignore"):
         law = fit_truncated(u)
     if law is None:
-        nan = math.nan
-        return PowerLawFit(
-            nan, nan, nan, nan, nan, 0, fit.n, -1, fit.estimator, Status.NO_CONVERGENCE
-        )
+        return no_fit(Status.NO_CONVERGENCE, fit.n, fit.estimator)
     return replace(
         fit,
         alpha=1.0 + float(law.theta[0]),
@@ -271,13 +286,28 @@ def _cut_off(x: FloatArray, fit: PowerLawFit) -> PowerLawFit:
     )
 
 
-def clip_fingers(evals: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]:
+def no_fit(status: Status, n: int, estimator: str) -> PowerLawFit:
+    """Return the fit of a spectrum that has none; `n` points were above the threshold."""
+    nan = math.nan
+    return PowerLawFit(nan, nan, nan, nan, nan, 0, n, -1, estimator, status)
+
+
+def is_rounding(x: FloatArray, dtype: str) -> bool:
+    """Tell whether eigenvalues (ascending) differ by no more than the rounding of the weights.
+
+    So do those of an orthogonal matrix: equal, but for what its type cannot hold. A power law
+    through such differences has a huge alpha that says nothing.
+    """
+    return x.size > 0 and float(x[-1] - x[0]) <= ROUNDING_SPREAD.get(dtype, 0.0) * float(x[-1])
+
+
+def clip_fingers(x: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]:
     """WeightWatcher's ``fix_fingers="clip_xmax"``: drop the largest eigenvalues while it helps.
 
     Parameters
     ----------
-    evals : ndarray of float64, shape (n,)
-        Ascending.
+    x : ndarray of float64, shape (n,)
+        Ascending; those that entered the fit.
     raw : PowerLawFit
         The fit of all of them by estimator ``"ww"``.
 
@@ -291,9 +321,8 @@ def clip_fingers(evals: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]
     """
     if raw.status is not Status.OK:
         return raw, 0
-    x = evals[evals > EVALS_THRESHOLD]
     clipped = [np.ascontiguousarray(x[:-k]) for k in range(2, MAX_FINGERS) if len(x) - k >= 2]
-    fits = fit_spectra(clipped, FitOptions(Estimator("ww")))
+    fits = fit_spectra(clipped, FitOptions(Estimator("ww"), threshold=0.0))
     for k, fit in enumerate(fits, start=2):
         if fit.status is not Status.OK:
             break

@@ -40,8 +40,8 @@ def samples() -> dict[str, np.ndarray]:
 def main() -> None:
     warnings.simplefilter("ignore")
     out = {}
-    for name, x in samples().items():
-        x = np.array([float(f"{v:.6g}") for v in np.sort(x)])
+    for name, sample in samples().items():
+        x = np.array([float(f"{v:.6g}") for v in np.sort(sample)])
         xmin = float(x[30])
         fit = powerlaw.Fit(x, xmin=xmin, verbose=False)
         rows = {}

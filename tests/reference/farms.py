@@ -16,7 +16,7 @@ def starts(side: int, length: int, count: int) -> list[int]:
 
 
 def pooled(W: Array, window: int, count: int, Q: float) -> Array:
-    """Ascending squared singular values of all windows of `window` rows, Q times as many columns."""
+    """Ascending squared singular values of all windows of window x int(window Q) entries."""
     rows, cols = W.shape
     height, width = window, int(window * Q)
     shrink = min(1.0, rows / height, cols / width)
