@@ -131,7 +131,7 @@ class _Layout(NamedTuple):
     leave_out: frozenset[str] = frozenset()
 
 
-_SPARE = frozenset({"kind", "fingers", "detX"})
+_SPARE = frozenset({"kind", "fingers", "detX", "95 %"})
 _LAYOUTS = (
     _Layout(None),
     _Layout(36),

@@ -10,8 +10,8 @@ with :math:`s = e^u` for the truncated power law (:math:`\theta_1 = \alpha - 1`,
 log-likelihood is concave, its gradient is the difference between the means of the statistics and
 their expectations, its Hessian minus their covariance: Newton's method finds the one maximum. The
 power law is the edge :math:`\theta_2 = 0`, and the maximum lies there exactly if the gradient at
-the power law's own maximum points outwards; then the alternative explains nothing more. The same holds
-of the stretched exponential as its exponent goes to 0.
+the power law's own maximum points outwards; then the alternative explains nothing more. The same
+holds of the stretched exponential as its exponent goes to 0.
 
 The normalising integral of the truncated power law is :math:`e^{...}\,\Gamma(1 - \alpha, \Lambda
 x_{min})` with a negative first argument, for which SciPy has no function. All integrals are
