@@ -5,8 +5,9 @@ in x are lower by ``ln x``, the same for each law. Two of the four are exponenti
 
 .. math:: p(u) \propto \exp(-\theta_1 u - \theta_2 s(u)), \qquad \theta_2 \ge 0,
 
-with :math:`s = e^u` for the truncated power law (:math:`\theta_1 = \alpha - 1`, :math:`\theta_2 =
-\Lambda x_{min}`) and :math:`s = u^2` for the lognormal (:math:`\sigma^2 = 1 / 2\theta_2`). Their
+with :math:`s = e^u - 1 - u` for the truncated power law (:math:`\theta_1 = \alpha - 1 + \theta_2`,
+:math:`\theta_2 = \Lambda x_{min}`; with :math:`e^u` alone the two statistics would be all but
+proportional on a narrow tail) and :math:`s = u^2` for the lognormal (:math:`\sigma^2 = 1 / 2\theta_2`). Their
 log-likelihood is concave, its gradient is the difference between the means of the statistics and
 their expectations, its Hessian minus their covariance: Newton's method finds the one maximum. The
 power law is the edge :math:`\theta_2 = 0`, and the maximum lies there exactly if the gradient at
@@ -31,7 +32,8 @@ from pyspectra.types import FloatArray
 _PANELS, _NODES = 24, 16
 _KNOTS, _WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
 _DROP = 45.0  # e^-45 is below float64's resolution of the integral
-_ITERATIONS = 100
+_ITERATIONS, _HALVINGS = 60, 20
+_CONVERGED = 1e-18  # squared distance from the maximum, in standard deviations of one point
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,17 @@ def _root(f: Callable[[float], float], low: float, high: float) -> float:
     from scipy.optimize import brentq  # not at import: it takes 0.1 s
 
     return float(brentq(f, low, high, xtol=1e-300, rtol=1e-14))
+
+
+def _solve(covariance: FloatArray, right: FloatArray) -> FloatArray:
+    """Solve a 2 x 2 system, NaN where it is singular: the statistics differ by many orders."""
+    scale = np.sqrt(np.diag(covariance))
+    correlation = float(covariance[0, 1] / (scale[0] * scale[1]))
+    a, b = right / scale
+    determinant = 1.0 - correlation**2
+    if not determinant > 0.0:
+        return np.full(2, math.nan)
+    return np.array([a - correlation * b, b - correlation * a]) / determinant / scale
 
 
 # --- exponential families -----------------------------------------------------------------------
@@ -110,30 +123,25 @@ class _Family:
         log_z, mean, covariance = self.moments(theta)
         for _ in range(_ITERATIONS):
             gradient = mean - observed
-            # Scaled to a unit diagonal: u and e^u may differ by many orders of magnitude.
-            scale = np.sqrt(np.diag(covariance))
-            try:
-                step = np.linalg.solve(covariance / np.outer(scale, scale), gradient / scale)
-            except np.linalg.LinAlgError:
-                return None
-            step /= scale
+            step = _solve(covariance, gradient)
             decrement = float(gradient @ step)
-            if not math.isfinite(decrement):
+            if not decrement >= 0.0:
                 return None
-            if decrement < 1e-22:
+            if decrement < _CONVERGED:
                 return theta, covariance
+            if theta[1] + step[1] <= 0.1 * theta[1]:
+                # Keep off the edge: the best step among those that go nine tenths of the way.
+                near = -0.9 * float(theta[1])
+                step = np.array([(gradient[0] - covariance[0, 1] * near) / covariance[0, 0], near])
+                decrement = float(gradient @ step)
             size = 1.0
-            if theta[1] + step[1] <= 0.1 * theta[1]:  # keep off the edge
-                size = 0.9 * theta[1] / -step[1]
             now = value(theta, log_z)
-            for _ in range(60):
+            for _ in range(_HALVINGS):
                 there = theta + size * step
                 log_z, mean, covariance = self.moments(there)
                 if value(there, log_z) >= now + 0.1 * size * decrement - 1e-15 * abs(now):
                     break
                 size *= 0.5
-            if decrement < 1e-15 and size < 1.0:  # rounding, not the model, refuses the step
-                return theta, covariance
             theta = there
         return None
 
@@ -141,7 +149,7 @@ class _Family:
         return np.asarray(-theta[0] * u - theta[1] * self.s(u) - self.moments(theta)[0])
 
 
-_TPL = _Family(s=np.exp, slope=math.exp)
+_TPL = _Family(s=lambda u: np.expm1(u) - u, slope=lambda u: float(np.expm1(u)))
 _LOGNORMAL = _Family(s=np.square, slope=lambda u: 2.0 * u)
 
 
@@ -209,7 +217,8 @@ def stretched(u: FloatArray, xmin: float) -> Law:
     beta = _root(slope, 0.0, high)
     q = np.expm1(beta * u) / beta
     c = 1.0 / float(np.mean(q))
-    parameters = {"Lambda": (c / beta) ** (1.0 / beta) / xmin, "beta": beta}
+    rate = float(np.exp(math.log(c / beta) / beta - math.log(xmin)))  # may be infinite
+    parameters = {"Lambda": rate, "beta": beta}
     return Law(parameters, math.log(c) + beta * u - c * q)
 
 
@@ -217,8 +226,13 @@ def stretched(u: FloatArray, xmin: float) -> Law:
 class TruncatedPowerLaw:
     """Maximum-likelihood ``p(x) = C x^-alpha e^(-Lambda x)`` of a tail, in u = ln(x / xmin)."""
 
-    theta: FloatArray  # alpha - 1, Lambda xmin
+    theta: FloatArray  # alpha - 1 + Lambda xmin, Lambda xmin
     alpha_stderr: float
+
+    @property
+    def alpha(self) -> float:
+        """Exponent of the power law before the cut-off; may be below 1."""
+        return 1.0 + float(self.theta[0] - self.theta[1])
 
     def log_density(self, u: FloatArray) -> FloatArray:
         """Log density in u of points u >= 0."""
@@ -233,13 +247,14 @@ class TruncatedPowerLaw:
         log_z = _TPL.moments(self.theta)[0]
         begin = np.concatenate([[0.0], u[:-1]])
         # A wide gap between two points is split until the law falls little within a piece.
-        widest = float(np.max((u - begin) * (abs(self.theta[0]) + self.theta[1] * np.exp(u))))
+        fall = abs(self.theta[0]) + self.theta[1] * np.expm1(u)
+        widest = float(np.max((u - begin) * fall))
         pieces = int(min(max(1.0, widest / 8.0), 64.0))
         fractions = np.arange(pieces) / pieces
         half = 0.5 * (u - begin) / pieces
         at = (begin[:, None] + (u - begin)[:, None] * fractions + half[:, None])[..., None]
         at = at + half[:, None, None] * _KNOTS
-        density = np.exp(-self.theta[0] * at - self.theta[1] * np.exp(at) - log_z)
+        density = np.exp(-self.theta[0] * at - self.theta[1] * _TPL.s(at) - log_z)
         mass = half * np.sum(density @ _WEIGHTS, axis=1)
         return np.asarray(np.minimum(np.cumsum(mass), 1.0))
 
@@ -250,12 +265,15 @@ def fit_truncated(u: FloatArray) -> TruncatedPowerLaw | None:
     ratio = float(np.mean(np.exp(u)))
     if beta > 1.0 and ratio >= beta / (beta - 1.0):  # E[x / xmin] of the power law
         return TruncatedPowerLaw(np.array([beta, 0.0]), beta / math.sqrt(len(u)))
-    found = _TPL.fit(u, np.array([0.5 * beta, 0.5 / ratio]))
+    found = _TPL.fit(u, np.array([0.5 * beta + 0.5 / ratio, 0.5 / ratio]))
     if found is None:
         return None
     theta, covariance = found
-    spread = covariance[0, 0] - covariance[0, 1] ** 2 / covariance[1, 1]
-    return TruncatedPowerLaw(theta, 1.0 / math.sqrt(len(u) * float(spread)))
+    difference = np.array([1.0, -1.0])  # alpha - 1 in terms of theta
+    variance = float(difference @ _solve(covariance, difference))
+    if not variance > 0.0:
+        return None
+    return TruncatedPowerLaw(theta, math.sqrt(variance / len(u)))
 
 
 def truncated(u: FloatArray, xmin: float) -> Law | None:
@@ -263,5 +281,5 @@ def truncated(u: FloatArray, xmin: float) -> Law | None:
     found = fit_truncated(u)
     if found is None:
         return None
-    parameters = {"alpha": 1.0 + float(found.theta[0]), "Lambda": float(found.theta[1]) / xmin}
+    parameters = {"alpha": found.alpha, "Lambda": float(found.theta[1]) / xmin}
     return Law(parameters, found.log_density(u))
