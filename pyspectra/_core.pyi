@@ -22,6 +22,7 @@ __all__: list[str] = [
     "isa",
     "load_lapack",
     "num_threads",
+    "order_statistic",
     "philox",
     "rule_names",
     "set_isa",
@@ -131,6 +132,10 @@ def load_lapack(capi: dict[str, typing.Any]) -> None:
     """
 
 def num_threads() -> int: ...
+def order_statistic(
+    arrays: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float32]],
+    index: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[float, int]: ...
 def philox(
     counter: typing.Annotated[
         collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"
