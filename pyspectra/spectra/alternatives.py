@@ -8,11 +8,11 @@ in x are lower by ``ln x``, the same for each law. Two of the four are exponenti
 with :math:`s = e^u - 1 - u` for the truncated power law (:math:`\theta_1 = \alpha - 1 + \theta_2`,
 :math:`\theta_2 = \Lambda x_{min}`; with :math:`e^u` alone the two statistics would be all but
 proportional on a narrow tail) and :math:`s = u^2` for the lognormal (:math:`\sigma^2 = 1 /
-2\theta_2`). Their log-likelihood is concave, its gradient is the difference between the means of the statistics and
-their expectations, its Hessian minus their covariance: Newton's method finds the one maximum. The
-power law is the edge :math:`\theta_2 = 0`, and the maximum lies there exactly if the gradient at
-the power law's own maximum points outwards; then the alternative explains nothing more. The same
-holds of the stretched exponential as its exponent goes to 0.
+2\theta_2`). Their log-likelihood is concave, its gradient is the difference between the means of
+the statistics and their expectations, its Hessian minus their covariance: Newton's method finds the
+one maximum. The power law is the edge :math:`\theta_2 = 0`, and the maximum lies there exactly if
+the gradient at the power law's own maximum points outwards; then the alternative explains nothing
+more. The same holds of the stretched exponential as its exponent goes to 0.
 
 The normalising integral of the truncated power law is :math:`e^{...}\,\Gamma(1 - \alpha, \Lambda
 x_{min})` with a negative first argument, for which SciPy has no function. All integrals are
