@@ -17,7 +17,9 @@ from pyspectra.errors import (
     PyspectraError,
 )
 from pyspectra.ops import build_info as _build_info
+from pyspectra.spectra.comparison import DistributionComparison, compare_distributions
 from pyspectra.spectra.esd import eigvals, esd
+from pyspectra.spectra.farms import farms
 from pyspectra.spectra.powerlaw import fit_powerlaw, fit_powerlaw_batch
 from pyspectra.types import ESD, PowerLawFit, Status
 from pyspectra.weights import WeightSource, open_weights
@@ -30,6 +32,7 @@ __all__ = [
     "CudaError",
     "DeviceError",
     "Distances",
+    "DistributionComparison",
     "FormatError",
     "LayerDistance",
     "LayerReport",
@@ -41,9 +44,11 @@ __all__ = [
     "Verdict",
     "WeightSource",
     "analyze",
+    "compare_distributions",
     "distances",
     "eigvals",
     "esd",
+    "farms",
     "fit_powerlaw",
     "fit_powerlaw_batch",
     "get_num_threads",

@@ -10,8 +10,10 @@ import typing
 
 __all__: list[str] = [
     "Fit",
+    "FitOptions",
     "StepOptions",
     "available_isas",
+    "bootstrap",
     "build_info",
     "draws",
     "eigvals",
@@ -54,6 +56,19 @@ class StepOptions:
         stochastic_rounding: bool = False,
     ) -> None: ...
 
+class FitOptions:
+    def __init__(
+        self,
+        *,
+        estimator: str,
+        threshold: typing.SupportsFloat | typing.SupportsIndex,
+        xmin: typing.SupportsFloat | typing.SupportsIndex,
+        xmax: typing.SupportsFloat | typing.SupportsIndex,
+        k: typing.SupportsInt | typing.SupportsIndex,
+        min_tail: typing.SupportsInt | typing.SupportsIndex,
+        xmin_max: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+
 class Fit:
     @property
     def D(self) -> float: ...
@@ -75,6 +90,24 @@ class Fit:
     def xmin(self) -> float: ...
 
 def available_isas() -> list[str]: ...
+def bootstrap(
+    spectra: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]],
+    options: FitOptions,
+    fits: collections.abc.Sequence[
+        tuple[
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsInt | typing.SupportsIndex,
+            typing.SupportsInt | typing.SupportsIndex,
+        ]
+    ],
+    count: typing.SupportsInt | typing.SupportsIndex,
+    keys: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+) -> list[numpy.typing.NDArray[numpy.float64]]:
+    """
+    (alpha, D, n_tail) of each replicate of each fit; fits as (alpha, xmin, n, index).
+    """
+
 def build_info() -> dict[str, typing.Any]: ...
 def draws(
     key: typing.SupportsInt | typing.SupportsIndex,
@@ -88,11 +121,7 @@ def eigvals(
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
 def fit(
     spectra: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]],
-    estimator: str,
-    threshold: typing.SupportsFloat | typing.SupportsIndex,
-    xmin: typing.SupportsFloat | typing.SupportsIndex,
-    xmax: typing.SupportsFloat | typing.SupportsIndex,
-    k: typing.SupportsInt | typing.SupportsIndex,
+    options: FitOptions,
 ) -> list[Fit]: ...
 def grad_squares(
     table: numpy.typing.NDArray[numpy.int64],

@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     from pyspectra.diagnostics.columns import DIALECTS
     from pyspectra.diagnostics.report import FIX_FINGERS
     from pyspectra.spectra.esd import METHODS
-    from pyspectra.spectra.powerlaw import ESTIMATORS
+    from pyspectra.spectra.estimators import ESTIMATORS
 
     parser = _Parser(
         prog="pyspectra",
@@ -120,8 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
     add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
     add("--dialect", choices=DIALECTS, help="columns of --csv (default: pyspectra)")
-    add("--estimator", metavar="E", choices=ESTIMATORS, default="ww",
-        help=f"of the tail exponent: {' or '.join(ESTIMATORS)} (default: ww)")  # fmt: skip
+    add("--estimator", metavar="E", default="ww",
+        help=f"of the tail exponent: {', '.join(ESTIMATORS)}, with arguments or without, as in "
+        "'hill(50)' (default: ww)")  # fmt: skip
+    add("--bootstrap", metavar="B", type=_positive, default=0,
+        help="refit B replicates for a confidence interval of alpha and a p-value")  # fmt: skip
+    add("--seed", metavar="S", type=int, default=0, help="of the replicates (default: 0)")
     add("--layers", metavar="L", nargs="+", type=_layer,
         help="only these: ids (digits) or names, in which * and ? stand for any text; quote those. "
         "A name of digits alone is written [0]")  # fmt: skip
@@ -224,6 +228,8 @@ def _run(arguments: argparse.Namespace) -> Report:
             max_evals=arguments.max_evals,
             method=arguments.method,
             base_model=arguments.base_model,
+            bootstrap=arguments.bootstrap,
+            seed=arguments.seed,
             progress=False if arguments.quiet else "auto",
         )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -188,20 +190,36 @@ def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
     return values, [Status(c) for c in codes]
 
 
-def fit_powerlaw(
-    spectra: Sequence[FloatArray],
+def fit_options(
     *,
     estimator: str,
     threshold: float,
     xmin: float,
     xmax: float,
-    k: int,
-) -> list[PowerLawFit]:
-    """Fit ascending, contiguous float64 spectra; formulas in ``csrc/powerlaw/fit.hpp``.
+    k: int = 0,
+    min_tail: int = 10,
+    xmin_max: float = math.nan,
+) -> _core.FitOptions:
+    """Options of a compiled fit, by estimator name of ``csrc/powerlaw/fit.hpp``.
 
-    ``xmin`` NaN scans for it; ``k`` 0 stands for half of the points.
+    ``xmin`` NaN scans for it; ``k`` 0 stands for half of the points; ``xmin_max`` NaN for 1.5
+    times the peak.
     """
-    fits = _core.fit(list(spectra), estimator, threshold, xmin, xmax, k)
+    return _core.FitOptions(
+        estimator=estimator,
+        threshold=threshold,
+        xmin=xmin,
+        xmax=xmax,
+        k=k,
+        min_tail=min_tail,
+        xmin_max=xmin_max,
+    )
+
+
+def fit_powerlaw(
+    spectra: Sequence[FloatArray], options: _core.FitOptions, *, estimator: str
+) -> list[PowerLawFit]:
+    """Fit ascending, contiguous float64 spectra; `estimator` is the name that the fits carry."""
     return [
         PowerLawFit(
             alpha=f.alpha,
@@ -215,8 +233,24 @@ def fit_powerlaw(
             estimator=estimator,
             status=Status(f.status),
         )
-        for f in fits
+        for f in _core.fit(list(spectra), options)
     ]
+
+
+def bootstrap_powerlaw(
+    spectra: Sequence[FloatArray],
+    options: _core.FitOptions,
+    fits: Sequence[PowerLawFit],
+    count: int,
+    keys: Sequence[int],
+) -> list[FloatArray]:
+    """Refit `count` semi-parametric replicates of each (successful) fit of each spectrum.
+
+    Returns one array of shape (count, 3) a fit: alpha, D and n_tail of each replicate, NaN where
+    it could not be fitted. ``csrc/powerlaw/bootstrap.hpp`` says how replicates are made.
+    """
+    laws = [(f.alpha, f.xmin, f.n, f.index) for f in fits]
+    return _core.bootstrap(list(spectra), options, laws, count, list(keys))
 
 
 StepOptions = _core.StepOptions
@@ -274,6 +308,13 @@ def optim_grad_squares(table: np.ndarray) -> FloatArray:
 def optim_draws(key: int, step: int, stream: int, offset: int, size: int) -> np.ndarray:
     """16-bit draws of the elements from `offset` on: stream 0 is the mask, 1 the rounding."""
     return np.asarray(_core.draws(key, step, stream, offset, size))
+
+
+@functools.cache
+def random_key(seed: int, name: str) -> int:
+    """64-bit key of the random numbers of one parameter or spectrum: of seed and name alone."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
+    return int.from_bytes(digest, "little")
 
 
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,15 +76,23 @@ class PowerLawFit:
     D : float
         Kolmogorov-Smirnov distance between the tail and the fitted law.
     alpha_stderr : float
-        Asymptotic standard error ``(alpha - 1) / sqrt(n_tail)``.
+        Asymptotic standard error ``(alpha - 1) / sqrt(n_tail)`` (``"tpl"``: from the information
+        matrix). It takes xmin as known; `ci` does not.
     n_tail, n : int
         Points in the tail; points that entered the fit.
     index : int
         Of the tail's first point among the ascending points that entered the fit; -1 for none.
     estimator : str
-        ``"ww"`` or ``"hill"``.
+        Name of the estimator, with its arguments if any: ``"ww"``, ``"hill(50)"``.
     status : Status
-        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (no tail with unequal points).
+        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (no tail with unequal points),
+        ``NO_CONVERGENCE`` (``"tpl"`` only).
+    ci : tuple of two floats
+        95 % bootstrap confidence interval of alpha; NaN unless asked for.
+    p_value : float
+        Bootstrap goodness of fit: small where the tail is unlike a power law; NaN unless asked for.
+    Lambda : float
+        Exponential rate of the cut-off (``"tpl"``); NaN for a pure power law.
     """
 
     alpha: float
@@ -96,6 +105,9 @@ class PowerLawFit:
     index: int
     estimator: str
     status: Status
+    ci: tuple[float, float] = (math.nan, math.nan)
+    p_value: float = math.nan
+    Lambda: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ def test_csv_to_stdout_alone(model: Path, tmp_path: Path, capsys: Captured) -> N
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
-        (["--estimator", "hill"], {"estimator": "hill"}),
+        (["--estimator", "hill(9)"], {"estimator": "hill(9)"}),
+        (["--bootstrap", "20", "--seed", "4"], {"bootstrap": 20, "seed": 4}),
         (["--layers", "1", "block.1*"], {"layers": [1, "block.1*"]}),
         (["--layers", "*.fc"], {"layers": ["*.fc"]}),
         (["--detx"], {"detx": True}),
@@ -230,7 +231,10 @@ def test_unreadable_layers(
         (["analyze", "{model}", "--html", "a.html"], "--html"),
         (["analyze", "{model}", "--min-evals", "0"], "positive integer, got '0'"),
         (["analyze", "{model}", "-j", "two"], "positive integer, got 'two'"),
-        (["analyze", "{model}", "--estimator", "magic"], "'magic'"),
+        (["analyze", "{model}", "--estimator", "magic"], "--estimator must be one of"),
+        (["analyze", "{model}", "--estimator", "tpl", "--bootstrap", "9"],
+         "--bootstrap does not go with estimator 'tpl'"),
+        (["analyze", "{model}", "--seed", "-1"], "--seed must be None or an integer"),
         (["analyze", "{model}", "--estimator", "hill", "--fix-fingers", "clip_xmax"],
          "--fix-fingers goes with estimator 'ww'"),
         (["analyze", "{model}", "--layers", "nope"], "--layers names what the model has not"),

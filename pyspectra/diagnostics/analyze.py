@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from pyspectra.diagnostics.layer_fits import LayerFit, layer_fits
 from pyspectra.diagnostics.layer_spectra import LayerSpectrum, layer_spectra
 from pyspectra.diagnostics.progress import progress_bar
 from pyspectra.diagnostics.report import AnalyzeOptions, LayerReport, Report
 from pyspectra.diagnostics.verdicts import layer_warning
 from pyspectra.metrics import Spectrum, evaluate
 from pyspectra.spectra import powerlaw
-from pyspectra.types import PowerLawFit, Status
+from pyspectra.types import Status
 from pyspectra.weights import Layer, SkippedLayer, WeightSource, open_weights
 from pyspectra.weights.deltas import deltas
 from pyspectra.weights.matricize import matrix_shape
@@ -35,6 +36,8 @@ def analyze(
     max_evals: int | None = None,
     method: str = "auto",
     base_model: Any = None,
+    bootstrap: int = 0,
+    seed: int = 0,
     progress: bool | str = "auto",
 ) -> Report:
     """Analyse every weight matrix of a model: spectrum, power-law tail, norms, verdict.
@@ -48,8 +51,10 @@ def analyze(
     layers : int, str or sequence of them, optional
         Which layers: ids, or names, where ``*`` and ``?`` stand for any text. All by default. A
         trailing ``.weight`` may be given.
-    estimator : {"ww", "hill"}
-        How the tail is fitted; see `pyspectra.fit_powerlaw`.
+    estimator : str
+        How the tail is fitted, with arguments or without: ``"ww"``, ``"csn"``, ``"hill(50)"`` and
+        all others of `pyspectra.fit_powerlaw_batch`, or ``"farms(window, ops, Q)"``, the fit of
+        `pyspectra.farms` (estimator ``"ww"``) on the pooled sub-matrices of each layer.
     detx : bool
         Also evaluate the trace-log (ERG) condition.
     fix_fingers : {None, "clip_xmax"}
@@ -65,6 +70,11 @@ def analyze(
         Anything that `model_or_path` may be: analyse ``W - W_base`` instead, layers matched by
         name. Eigenvalues below the rounding of the stored weights are left out of the fits; see
         `pyspectra.weights.deltas.deltas`.
+    bootstrap : int
+        Replicates of each fit, for its ``ci`` and ``p_value``; 0 for neither. Not with estimators
+        ``"tpl"`` and ``"farms"``.
+    seed : int
+        Of all random numbers. Those of a layer depend on it and the layer's name only.
     progress : bool or "auto"
         A progress bar on standard error; "auto" if that is a terminal and it takes over 2 s.
 
@@ -97,6 +107,8 @@ def analyze(
         min_evals=min_evals,
         max_evals=max_evals,
         method=method,
+        bootstrap=bootstrap,
+        seed=seed,
     )
     if progress not in (True, False, "auto"):
         raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
@@ -138,24 +150,15 @@ def _analyze(source: _Input, options: AnalyzeOptions, progress: bool | str) -> R
     chosen, skipped = _select(source, options)
     rows: list[LayerSpectrum] = []
     with progress_bar(len(chosen), "analysing", progress) as advance:
-        for result in layer_spectra(chosen, options, advance):
+        for result in layer_spectra(chosen, options, advance, source.floors):
             if isinstance(result, SkippedLayer):
                 skipped.append(result)
             else:
                 rows.append(result)
     rows.sort(key=lambda row: (row.position, row.slice_id or 0))
 
-    thresholds = [_threshold(row, source) for row in rows]
-    usable = [
-        row.esd.evals[row.esd.evals > threshold]
-        for row, threshold in zip(rows, thresholds, strict=True)
-        if row.esd.status is Status.OK
-    ]
-    fits = iter(powerlaw.fit_powerlaw_batch(usable, estimator=options.estimator, threshold=0.0))
-    reports = tuple(
-        _layer_report(row, next(fits) if row.esd.status is Status.OK else None, threshold, options)
-        for row, threshold in zip(rows, thresholds, strict=True)
-    )
+    fits = layer_fits(rows, [_threshold(row, source) for row in rows], options)
+    reports = tuple(_layer_report(row, f, options) for row, f in zip(rows, fits, strict=True))
     return Report(
         layers=reports,
         skipped=(*source.skipped, *skipped),
@@ -229,27 +232,18 @@ def _gate(layer: Layer, options: AnalyzeOptions) -> str | None:
     return None
 
 
-# --- fits and metrics ---------------------------------------------------------------------------
+# --- metrics ------------------------------------------------------------------------------------
 
 
-def _layer_report(
-    row: LayerSpectrum, fit: PowerLawFit | None, threshold: float, options: AnalyzeOptions
-) -> LayerReport:
-    esd, layer = row.esd, row.layer
-    fitted = esd.evals[esd.evals > threshold]
-    if fit is not None and fit.status is Status.OK and powerlaw.is_rounding(fitted, layer.dtype):
-        fit = powerlaw.no_fit(Status.DEGENERATE, fit.n, fit.estimator)
-    raw_fit, n_fingers = None, None
+def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) -> LayerReport:
+    esd, layer, fit = row.esd, row.layer, found.fit
     metrics: dict[str, float | int] = {}
-    if fit is None:
-        fit = powerlaw.no_fit(esd.status, 0, options.estimator)
-    else:
-        if options.fix_fingers == "clip_xmax":
-            raw_fit = fit
-            fit, n_fingers = powerlaw.clip_fingers(fitted, raw_fit)
+    if esd.status is Status.OK:
         groups = ("default", "detx") if options.detx else ("default",)
         metrics = evaluate(Spectrum(esd, fit, rank_side=esd.N), groups)
-    n_tail = int(np.count_nonzero(esd.evals >= fit.xmin)) if fit.status is Status.OK else 0
+    n_tail = fit.n_tail  # of all sub-matrices, where those were fitted
+    if row.windows is None and fit.status is Status.OK:
+        n_tail = int(np.count_nonzero(esd.evals >= fit.xmin))
     return LayerReport(
         layer_id=layer.layer_id,
         name=layer.name,
@@ -262,8 +256,8 @@ def _layer_report(
         esd=esd,
         fit=fit,
         n_tail=n_tail,
-        raw_fit=raw_fit,
-        n_fingers=n_fingers,
+        raw_fit=found.raw_fit,
+        n_fingers=found.n_fingers,
         metrics=metrics,
         warning=layer_warning(fit),
     )

@@ -59,10 +59,15 @@ def names(report: Report, dialect: str) -> list[str]:
             own.insert(1, "slice_id")
         if options.fix_fingers:
             own += ["n_fingers", "raw_alpha"]
+        if options.bootstrap:
+            own += ["ci_low", "ci_high", "p_value"]
+        if options.estimator == "tpl":
+            own.append("Lambda")
         return own + [m.name for m in METRICS.values() if m.group in groups]
     ww = [*_WW_DEFAULT]
     ww += _WW_DETX if options.detx else ()
     ww += _WW_FINGERS if options.fix_fingers else ()
+    ww += ("Lambda",) if options.estimator == "tpl" else ()
     ww += () if options.pool else ("slice_id",)
     return ["layer_id", "name", *sorted(ww)]
 
@@ -121,6 +126,10 @@ def _own_row(layer: LayerReport, report: Report) -> dict[str, Any]:
         "D": fit.D,
         "n_tail": layer.n_tail,
         "n_fit": fit.n,
+        "ci_low": fit.ci[0],
+        "ci_high": fit.ci[1],
+        "p_value": fit.p_value,
+        "Lambda": fit.Lambda,
         "n_fingers": layer.n_fingers,
         "raw_alpha": layer.raw_fit.alpha if layer.raw_fit else math.nan,
         **layer.metrics,
@@ -157,6 +166,7 @@ def _ww_row(layer: LayerReport, report: Report) -> dict[str, Any]:
         "xmin": -1.0 if failed else fit.xmin,
         "xmax": None if failed else fit.xmax,
         "num_pl_spikes": -1 if failed else layer.n_tail,
+        "Lambda": -1.0 if failed else fit.Lambda,
         "status": "failed" if failed else "success",
         "warning": OVER_TRAINED if failed else layer.warning,
         "num_fingers": layer.n_fingers or 0,

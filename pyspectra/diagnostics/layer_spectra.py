@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pyspectra import ops
+from pyspectra._arrays import HostArray
 from pyspectra.diagnostics.report import AnalyzeOptions
 from pyspectra.errors import PyspectraError
 from pyspectra.spectra import esd as esd_module
-from pyspectra.types import ESD, FloatArray, Status
+from pyspectra.spectra.estimators import Estimator, parse_estimator
+from pyspectra.spectra.farms import fit_windows
+from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
+from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
 from pyspectra.weights import Layer, SkippedLayer
 from pyspectra.weights.matricize import matricize, matrix_shape
 
@@ -24,13 +28,21 @@ LOAD_ERRORS = (PyspectraError, OSError, MemoryError)
 
 @dataclass(frozen=True)
 class LayerSpectrum:
-    """The ESD of a layer, or of one slice of it (`slice_id`); `rf` matrices make the layer."""
+    """The ESD of a layer, or of one slice of it (`slice_id`); `rf` matrices make the layer.
+
+    `windows`: the fit of its sub-matrices, with estimator ``"farms"``.
+    """
 
     layer: Layer
     position: int
     slice_id: int | None
     esd: ESD
     rf: int
+    windows: PowerLawFit | None = None
+
+
+# The fits of the sub-matrices of each row of a layer; empty but for estimator "farms".
+_Windows = tuple[PowerLawFit, ...]
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class _Pending:
     grams: list[FloatArray]
     N: int
     M: int
+    windows: _Windows
 
 
 class _GramArena:
@@ -70,9 +83,15 @@ class _GramArena:
 
 
 def layer_spectra(
-    layers: Sequence[Layer], options: AnalyzeOptions, advance: Callable[[str], None]
+    layers: Sequence[Layer],
+    options: AnalyzeOptions,
+    advance: Callable[[str], None],
+    floors: Mapping[str, float] | None = None,
 ) -> Iterator[LayerSpectrum | SkippedLayer]:
-    """Yield the spectra of each layer, one tensor in memory at a time, solving many at once."""
+    """Yield the spectra of each layer, one tensor in memory at a time, solving many at once.
+
+    `floors`: what eigenvalues of each layer must exceed to enter a fit of sub-matrices.
+    """
     arena = _GramArena(layers if options.method != "svd" else ())
     pending: list[_Pending] = []
     for position, layer in enumerate(layers):
@@ -87,11 +106,12 @@ def layer_spectra(
                 room = arena.take(M, rf)  # None again: larger than the arena, gets its own memory
         try:
             slices = matricize(layer, layer.load()).slices
+            windows = _windows(layer, slices, options, floors)
             if options.method == "svd":
                 evals, status = esd_module.squared_singular_values(slices)
-                yield from _rows(layer, position, N, M, evals, status, "svd", options)
+                yield from _rows(layer, position, N, M, evals, status, "svd", options, windows)
             else:
-                pending.append(_Pending(layer, position, ops.gram(slices, room), N, M))
+                pending.append(_Pending(layer, position, ops.gram(slices, room), N, M, windows))
         except LOAD_ERRORS as error:
             yield _unreadable(layer, error)
         finally:
@@ -132,7 +152,26 @@ def _solve(
                 for i, e, s in zip(unresolved, found, codes, strict=True):
                     own_evals[i], own_status[i] = e, s
                 method = "svd"
-        yield from _rows(p.layer, p.position, p.N, p.M, own_evals, own_status, method, options)
+        yield from _rows(
+            p.layer, p.position, p.N, p.M, own_evals, own_status, method, options, p.windows
+        )
+
+
+def _windows(
+    layer: Layer,
+    slices: Sequence[HostArray],
+    options: AnalyzeOptions,
+    floors: Mapping[str, float] | None,
+) -> _Windows:
+    farms = parse_estimator(options.estimator, "analyze")
+    if farms.name != "farms":
+        return ()
+    scale = _scale(layer.kind, len(slices), pool=options.pool or len(slices) == 1)
+    threshold = EVALS_THRESHOLD if floors is None else floors[layer.name]
+    rows = [slices] if options.pool else [[one] for one in slices]
+    return tuple(
+        fit_windows(row, farms, Estimator("ww"), scale=scale, threshold=threshold) for row in rows
+    )
 
 
 def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
@@ -153,17 +192,18 @@ def _rows(
     status: Sequence[Status],
     method: str,
     options: AnalyzeOptions,
+    windows: _Windows,
 ) -> Iterator[LayerSpectrum]:
     rf = len(evals)
     if options.pool or rf == 1:
         scale = _scale(layer.kind, rf, pool=True)
         esd = esd_module.pool(evals, status, N=N, M=M, method=method, scale=scale)
-        yield LayerSpectrum(layer, position, None, esd, rf)
+        yield LayerSpectrum(layer, position, None, esd, rf, windows[0] if windows else None)
         return
     scale = _scale(layer.kind, rf, pool=False)
     for i in range(rf):
         esd = esd_module.pool([evals[i]], [status[i]], N=N, M=M, method=method, scale=scale)
-        yield LayerSpectrum(layer, position, i, esd, rf)
+        yield LayerSpectrum(layer, position, i, esd, rf, windows[i] if windows else None)
 
 
 def _scale(kind: str, rf: int, *, pool: bool) -> float:

@@ -17,8 +17,9 @@ from pyspectra.diagnostics import columns
 from pyspectra.diagnostics.files import write_text
 from pyspectra.diagnostics.verdicts import Verdict, judge
 from pyspectra.errors import missing_dependency
+from pyspectra.spectra.bootstrap import check_bootstrap, check_bootstrap_goes_with
 from pyspectra.spectra.esd import check_method
-from pyspectra.spectra.powerlaw import check_estimator
+from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.types import ESD, PowerLawFit, Status
 from pyspectra.weights import SkippedLayer
 
@@ -43,6 +44,8 @@ class AnalyzeOptions:
     max_evals: int | None = None
     method: str = "auto"
     base_model: str | None = None
+    bootstrap: int = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.layers, bytes):
@@ -56,7 +59,12 @@ class AnalyzeOptions:
                 ) from None
             if not self.layers:
                 raise ValueError("analyze: 'layers' must not be empty. Hint: None means all.")
-        check_estimator(self.estimator, "analyze")
+        estimator = parse_estimator(self.estimator, "analyze")
+        object.__setattr__(self, "estimator", str(estimator))
+        if self.seed is None:
+            raise ValueError("analyze: 'seed' must be an integer, got None.")
+        check_bootstrap(self.bootstrap, self.seed, "analyze")
+        check_bootstrap_goes_with(estimator, self.bootstrap, "analyze")
         check_method(self.method, "analyze")
         if self.fix_fingers not in FIX_FINGERS:
             raise ValueError(
@@ -99,7 +107,7 @@ class AnalyzeOptions:
                 name: getattr(self, name)
                 for name in (
                     "estimator", "detx", "fix_fingers", "pool", "min_evals", "max_evals", "method",
-                    "base_model",
+                    "base_model", "bootstrap", "seed",
                 )
             },
         }  # fmt: skip
@@ -123,7 +131,7 @@ class LayerReport:
     fit : PowerLawFit
         The fit that counts (after clipping fingers, if asked for).
     n_tail : int
-        Eigenvalues >= xmin among all of the layer.
+        Eigenvalues >= xmin among all of the layer (estimator ``"farms"``: of its sub-matrices).
     raw_fit : PowerLawFit or None
         The fit before fingers were clipped.
     n_fingers : int or None

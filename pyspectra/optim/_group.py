@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -147,11 +145,7 @@ def keep_threshold(reserve_p: float) -> int:
     return max(1, round(reserve_p * 65536.0))
 
 
-@functools.cache
-def parameter_key(seed: int, name: str) -> int:
-    """64-bit key of a parameter's random numbers, from the seed and its name alone."""
-    digest = hashlib.blake2b(name.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
-    return int.from_bytes(digest, "little")
+parameter_key = ops.random_key
 
 
 def is_random(group: Mapping[str, Any]) -> bool:

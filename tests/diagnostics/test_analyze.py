@@ -570,7 +570,15 @@ def plain(value: Any) -> Any:
 
 @pytest.mark.parametrize("dialect", ["pyspectra", "weightwatcher"])
 @pytest.mark.parametrize(
-    "options", [{}, {"pool": False}, {"fix_fingers": "clip_xmax"}, {"layers": "fc", "detx": True}]
+    "options",
+    [
+        {},
+        {"pool": False},
+        {"fix_fingers": "clip_xmax"},
+        {"layers": "fc", "detx": True},
+        {"bootstrap": 20},
+        {"estimator": "tpl"},
+    ],
 )
 def test_csv_round_trip(dialect: str, options: dict[str, Any], tmp_path: Path) -> None:
     report = mixed_report(**options)
@@ -593,7 +601,13 @@ def refuse(constant: str) -> float:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"pool": False, "layers": ["conv", "zero"]}, {"layers": [1, 2], "detx": True}]
+    "options",
+    [
+        {},
+        {"pool": False, "layers": ["conv", "zero"]},
+        {"layers": [1, 2], "detx": True},
+        {"bootstrap": 20, "estimator": "csn(8)"},
+    ],
 )
 def test_json_round_trip(options: dict[str, Any], tmp_path: Path) -> None:
     report = mixed_report(**options)
@@ -769,12 +783,12 @@ def long_calls() -> dict[str, Callable[[], object]]:
     X = HostArray(rng.standard_normal((1500, 700)), "float64")
     A = [(B := rng.standard_normal((600, 600))) + B.T for _ in range(16)]
     tail = np.sort(rng.pareto(2.0, 450_000) + 1.0)
-    options: dict[str, Any] = {"threshold": 1e-5, "xmin": math.nan, "xmax": math.inf, "k": 0}
+    options = ops.fit_options(estimator="ww", threshold=1e-5, xmin=math.nan, xmax=math.inf)
     return {
         "gram": lambda: ops.gram([X] * 4),
         "eigvals": lambda: ops.eigvals(A),
         "svdvals": lambda: ops.svdvals([HostArray(a, "float64") for a in A[:4]]),
-        "fit": lambda: ops.fit_powerlaw([tail] * 8, estimator="ww", **options),
+        "fit": lambda: ops.fit_powerlaw([tail] * 8, options, estimator="ww"),
     }
 
 
