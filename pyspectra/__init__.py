@@ -17,8 +17,9 @@ from pyspectra.errors import (
 )
 from pyspectra.ops import build_info as _build_info
 from pyspectra.spectra.esd import eigvals, esd
+from pyspectra.spectra.marchenko_pastur import marchenko_pastur
 from pyspectra.spectra.powerlaw import fit_powerlaw, fit_powerlaw_batch
-from pyspectra.types import ESD, PowerLawFit, Status
+from pyspectra.types import ESD, MPFit, PowerLawFit, Status
 from pyspectra.weights import WeightSource, open_weights
 
 __version__: str = _build_info()["version"]
@@ -30,6 +31,7 @@ __all__ = [
     "DeviceError",
     "FormatError",
     "LayerReport",
+    "MPFit",
     "MissingDependencyError",
     "PowerLawFit",
     "PyspectraError",
@@ -43,6 +45,7 @@ __all__ = [
     "fit_powerlaw",
     "fit_powerlaw_batch",
     "get_num_threads",
+    "marchenko_pastur",
     "open_weights",
     "set_num_threads",
     "show_config",
