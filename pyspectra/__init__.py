@@ -5,6 +5,7 @@
 
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.diagnostics.analyze import analyze
+from pyspectra.diagnostics.distances import Distances, LayerDistance, distances
 from pyspectra.diagnostics.report import LayerReport, Report
 from pyspectra.diagnostics.verdicts import Verdict
 from pyspectra.errors import (
@@ -29,7 +30,9 @@ __all__ = [
     "ConvergenceError",
     "CudaError",
     "DeviceError",
+    "Distances",
     "FormatError",
+    "LayerDistance",
     "LayerReport",
     "MPFit",
     "MissingDependencyError",
@@ -40,6 +43,7 @@ __all__ = [
     "Verdict",
     "WeightSource",
     "analyze",
+    "distances",
     "eigvals",
     "esd",
     "fit_powerlaw",

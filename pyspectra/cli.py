@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # argparse leaves by SystemExit after --help and --version.
     try:
+        if sys.stdout is None:
+            raise UsageError("standard output is closed")
         arguments = _parser().parse_args(argv)
         status = {"info": _info, "analyze": _analyze, "average": _average}[arguments.command](
             arguments
@@ -63,13 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _message("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough. What is still buffered would fail at exit again.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader (`| head`) has seen enough
         return DONE
-    except OSError as error:
-        return _fail(_words(error))
+    except OSError as error:  # of standard output: all others have become a UsageError
+        _drop_output()
+        return _fail(f"standard output: {error.strerror or error}")
     return status
+
+
+def _drop_output() -> None:
+    """Let go of what is still buffered, which would fail again when the process ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # --- arguments ----------------------------------------------------------------------------------
@@ -127,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-evals", metavar="N", type=_positive, help="skip layers with more eigenvalues")
     add("--method", metavar="M", choices=METHODS, default="auto",
         help=f"for the eigenvalues: {', '.join(METHODS)} (default: auto)")  # fmt: skip
+    add("--base-model", metavar="BASE",
+        help="analyse what changed since BASE: the spectra of the differences")  # fmt: skip
     add("-j", dest="threads", metavar="N", type=_positive,
         help="threads (default: all cores)")  # fmt: skip
     add("--strict", action="store_true", help="exit with 1 if a layer failed or was unreadable")
@@ -214,6 +223,7 @@ def _run(arguments: argparse.Namespace) -> Report:
             min_evals=arguments.min_evals,
             max_evals=arguments.max_evals,
             method=arguments.method,
+            base_model=arguments.base_model,
             progress=False if arguments.quiet else "auto",
         )
 
@@ -343,6 +353,8 @@ def _message(text: str) -> None:
     line = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError):
+        if sys.stderr is None:
+            return
         print(
             "pyspectra:",
             re.sub(r"\s*\n\s*", " ", line).encode(encoding, "backslashreplace").decode(encoding),
@@ -373,8 +385,8 @@ def _words(error: Exception) -> str:
 
     def option(match: re.Match[str]) -> str:
         name = match[1]
-        positional = {"model_or_path": "MODEL", "paths_or_dir": "CKPT"}
-        return positional.get(name, f"--{name.replace('_', '-')}")
+        other = {"model_or_path": "MODEL", "paths_or_dir": "CKPT", "n": "-j"}
+        return other.get(name, f"--{name.replace('_', '-')}")
 
     text = str(error) or type(error).__name__
     return _FUNCTION.sub("", _ARGUMENT.sub(option, text))

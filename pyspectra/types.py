@@ -39,14 +39,15 @@ class ESD:
     method : str
         What served: ``"gram"`` (eigenvalues of the Gram matrix) or ``"svd"``.
     status : Status
-        ``OK``, ``NOT_FINITE`` or ``NO_CONVERGENCE``; ``evals`` is NaN unless ``OK``.
+        ``OK``, ``NOT_FINITE``, ``DEGENERATE`` (below float64's range) or ``NO_CONVERGENCE``;
+        ``evals`` is NaN unless ``OK``.
     matrix_evals : tuple of ndarray
         The eigenvalues of each matrix, ascending.
     scale : float
         Factor that multiplied the eigenvalues (1/2 for pooled convolutions), 1 for none.
     """
 
-    evals: FloatArray
+    evals: FloatArray = field(repr=False)
     N: int
     M: int
     n_matrices: int = 1

@@ -443,3 +443,44 @@ def test_terminals_that_know_no_unicode(model: Path) -> None:
     missing = pyspectra("analyze", "né", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert missing.returncode == 2
     assert r"n\xe9" in missing.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="shell redirections")
+@pytest.mark.parametrize(
+    ("redirection", "words"), [(">&-", "output is closed"), (">/dev/full", "output: No space left")]
+)
+def test_standard_output_that_cannot_be_written(model: Path, redirection: str, words: str) -> None:
+    if redirection.endswith("full") and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    command = f"{sys.executable} -m pyspectra analyze '{model}' {redirection}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"pyspectra: error: standard {words}" + done.stderr.split(words, 1)[1]
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_table_says_how_many_eigenvalues_the_fit_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    save_file({"a.weight": random(40, 30) * np.float32(1e-3), "b.weight": random(40, 30)}, path)
+    done = pyspectra("analyze", path)
+    assert "in 1 layer more than a tenth of the eigenvalues lie at or below 1e-05" in done.stdout
+
+
+@pytest.mark.parametrize("count", ["100000", "99999999999999999999"])
+def test_too_many_threads_are_one_line(model: Path, count: str) -> None:
+    done = pyspectra("analyze", model, "-j", count)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("pyspectra: error: -j must be a positive integer of at most ")
+
+
+def test_base_model(model: Path, tmp_path: Path) -> None:
+    tuned = {name: x + 0.01 * random(*x.shape, seed=9) for name, x in weights().items()}
+    save_file(tuned, tmp_path / "tuned.safetensors")
+    done = pyspectra("analyze", tmp_path / "tuned.safetensors", "--base-model", model, "--csv", "-")
+    assert done.returncode == 0
+    expected = ps.analyze(tmp_path / "tuned.safetensors", base_model=model).to_csv()
+    assert done.stdout == expected
+    done = pyspectra("analyze", model, "--base-model", tmp_path / "missing.safetensors")
+    assert done.returncode == 2
+    assert done.stderr.startswith("pyspectra: error: --base-model must exist, got ")

@@ -417,6 +417,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"xmin": math.nan}, "'xmin' must be positive and finite or None, got nan"),
     ({"xmax": -1.0}, "'xmax' must be positive and finite or None, got -1.0"),
     ({"xmax": math.inf}, "'xmax' must be positive and finite or None, got inf"),
+    ({"xmin": 3.0, "xmax": 2.0}, "'xmin' must be below 'xmax' = 2.0, got 3.0"),
 ]
 
 
@@ -426,6 +427,19 @@ def test_bad_options_name_the_argument(options: dict[str, Any], message: str) ->
         ps.fit_powerlaw([1.0, 2.0, 3.0], **options)
     with pytest.raises(ValueError, match=f"^fit_powerlaw_batch: {message}"):
         ps.fit_powerlaw_batch([[1.0, 2.0, 3.0]], **options)
+
+
+@pytest.mark.parametrize("name", ["xmin", "xmax", "threshold"])
+@pytest.mark.parametrize("value", ["a", True, [1.0]])
+def test_options_that_are_no_numbers_are_named(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^fit_powerlaw: '{name}' must be a number, got "):
+        ps.fit_powerlaw([1.0, 2.0, 3.0], **{name: value})
+
+
+@pytest.mark.parametrize("spectra", [None, 3, "abc", b"abc"])
+def test_a_batch_is_a_sequence(spectra: Any) -> None:
+    with pytest.raises(TypeError, match=r"^fit_powerlaw_batch: 'list_of_evals' must be a sequence"):
+        ps.fit_powerlaw_batch(spectra)
 
 
 def test_bad_spectra_name_the_argument_and_its_place() -> None:

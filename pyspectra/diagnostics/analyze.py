@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from pyspectra import ops
+from pyspectra.diagnostics.layer_spectra import LayerSpectrum, layer_spectra
 from pyspectra.diagnostics.progress import progress_bar
 from pyspectra.diagnostics.report import AnalyzeOptions, LayerReport, Report
 from pyspectra.diagnostics.verdicts import layer_warning
-from pyspectra.errors import PyspectraError
 from pyspectra.metrics import Spectrum, evaluate
-from pyspectra.spectra import esd as esd_module
 from pyspectra.spectra import powerlaw
-from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
+from pyspectra.types import PowerLawFit, Status
 from pyspectra.weights import Layer, SkippedLayer, WeightSource, open_weights
-from pyspectra.weights.matricize import matricize, matrix_shape
-
-# Gram matrices wait for one another until they fill this, so that many are solved at once.
-PENDING_BYTES = 64 * 2**20
-
-# What reading one tensor may raise; the layer is then reported and the rest goes on.
-LOAD_ERRORS = (PyspectraError, OSError, MemoryError)
+from pyspectra.weights.deltas import deltas
+from pyspectra.weights.matricize import matrix_shape
 
 
 def analyze(
@@ -41,6 +34,7 @@ def analyze(
     min_evals: int = 8,
     max_evals: int | None = None,
     method: str = "auto",
+    base_model: Any = None,
     progress: bool | str = "auto",
 ) -> Report:
     """Analyse every weight matrix of a model: spectrum, power-law tail, norms, verdict.
@@ -52,7 +46,8 @@ def analyze(
         folder, a torch checkpoint (``.pt``, ``.pth``, ``.bin``; read with ``weights_only=True``) or
         an ``.npz`` file.
     layers : int, str or sequence of them, optional
-        Which layers: ids, or names, where ``*`` and ``?`` stand for any text. All by default.
+        Which layers: ids, or names, where ``*`` and ``?`` stand for any text. All by default. A
+        trailing ``.weight`` may be given.
     estimator : {"ww", "hill"}
         How the tail is fitted; see `pyspectra.fit_powerlaw`.
     detx : bool
@@ -66,6 +61,10 @@ def analyze(
         sets no limit.
     method : {"auto", "gram", "svd"}
         See `pyspectra.esd`.
+    base_model : optional
+        Anything that `model_or_path` may be: analyse ``W - W_base`` instead, layers matched by
+        name. Eigenvalues below the rounding of the stored weights are left out of the fits; see
+        `pyspectra.weights.deltas.deltas`.
     progress : bool or "auto"
         A progress bar on standard error; "auto" if that is a terminal and it takes over 2 s.
 
@@ -101,32 +100,61 @@ def analyze(
     )
     if progress not in (True, False, "auto"):
         raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
-    source = open_weights(model_or_path)
-    try:
-        return _analyze(source, options, progress)
-    finally:
-        if source is not model_or_path:
-            source.close()
+    with contextlib.ExitStack() as opened:
+        source = _open(model_or_path, opened)
+        if base_model is None:
+            given = _Input(source.name, source.format, source.layers, source.skipped, None)
+            return _analyze(given, options, progress)
+        try:
+            base = _open(base_model, opened)
+        except (TypeError, ValueError, FileNotFoundError) as error:
+            text = str(error).replace("'model_or_path'", "'base_model'")
+            raise type(error)(text) from error
+        change = deltas(source, base)
+        skipped = (*source.skipped, *change.skipped)
+        given = _Input(source.name, source.format, change.layers, skipped, change.floors)
+        return _analyze(given, replace(options, base_model=base.name), progress)
 
 
-def _analyze(source: WeightSource, options: AnalyzeOptions, progress: bool | str) -> Report:
+@dataclass(frozen=True)
+class _Input:
+    name: str
+    format: str
+    layers: tuple[Layer, ...]
+    skipped: tuple[SkippedLayer, ...]
+    floors: dict[str, float] | None  # eigenvalues that are rounding; None: the usual threshold
+
+
+def _open(model: Any, opened: contextlib.ExitStack) -> WeightSource:
+    source = open_weights(model)
+    if source is not model:
+        opened.callback(source.close)
+    return source
+
+
+def _analyze(source: _Input, options: AnalyzeOptions, progress: bool | str) -> Report:
     if not source.layers:
         raise ValueError(_nothing_to_analyze(source))
     chosen, skipped = _select(source, options)
-    rows: list[_Row] = []
+    rows: list[LayerSpectrum] = []
     with progress_bar(len(chosen), "analysing", progress) as advance:
-        for result in _spectra(chosen, options, advance):
+        for result in layer_spectra(chosen, options, advance):
             if isinstance(result, SkippedLayer):
                 skipped.append(result)
             else:
                 rows.append(result)
     rows.sort(key=lambda row: (row.position, row.slice_id or 0))
 
-    usable = [row.esd.evals for row in rows if row.esd.status is Status.OK]
-    fits = iter(powerlaw.fit_powerlaw_batch(usable, estimator=options.estimator))
+    thresholds = [_threshold(row, source) for row in rows]
+    usable = [
+        row.esd.evals[row.esd.evals > threshold]
+        for row, threshold in zip(rows, thresholds, strict=True)
+        if row.esd.status is Status.OK
+    ]
+    fits = iter(powerlaw.fit_powerlaw_batch(usable, estimator=options.estimator, threshold=0.0))
     reports = tuple(
-        _layer_report(row, next(fits) if row.esd.status is Status.OK else None, options)
-        for row in rows
+        _layer_report(row, next(fits) if row.esd.status is Status.OK else None, threshold, options)
+        for row, threshold in zip(rows, thresholds, strict=True)
     )
     return Report(
         layers=reports,
@@ -137,7 +165,12 @@ def _analyze(source: WeightSource, options: AnalyzeOptions, progress: bool | str
     )
 
 
-def _nothing_to_analyze(source: WeightSource) -> str:
+def _threshold(row: LayerSpectrum, source: _Input) -> float:
+    """Eigenvalues must exceed it to enter the fit."""
+    return powerlaw.EVALS_THRESHOLD if source.floors is None else source.floors[row.layer.name]
+
+
+def _nothing_to_analyze(source: _Input) -> str:
     text = f"analyze: 'model_or_path' ({source.name}) holds no weight matrix"
     if not source.skipped:
         return text + ": it is empty."
@@ -149,9 +182,7 @@ def _nothing_to_analyze(source: WeightSource) -> str:
 # --- which layers -------------------------------------------------------------------------------
 
 
-def _select(
-    source: WeightSource, options: AnalyzeOptions
-) -> tuple[list[Layer], list[SkippedLayer]]:
+def _select(source: _Input, options: AnalyzeOptions) -> tuple[list[Layer], list[SkippedLayer]]:
     wanted = _wanted(source, options.selection)
     chosen, skipped = [], []
     for layer in source.layers:
@@ -163,16 +194,16 @@ def _select(
     return chosen, skipped
 
 
-def _wanted(
-    source: WeightSource, selection: tuple[int | str, ...] | None
-) -> Callable[[Layer], bool]:
+def _wanted(source: _Input, selection: tuple[int | str, ...] | None) -> Callable[[Layer], bool]:
     if selection is None:
         return lambda layer: True
     ids = {s for s in selection if not isinstance(s, str)}
     patterns = [s for s in selection if isinstance(s, str)]
 
     def matches(layer: Layer, pattern: str) -> bool:
-        return layer.name == pattern or fnmatch.fnmatchcase(layer.name, pattern)
+        # Also by the key in the file: `pattern` is then a name that ends in .weight.
+        names = (layer.name, f"{layer.name}.weight")
+        return pattern in names or fnmatch.fnmatchcase(layer.name, pattern)
 
     unknown: list[int | str] = sorted(ids - {layer.layer_id for layer in source.layers})
     unknown += [p for p in patterns if not any(matches(layer, p) for layer in source.layers)]
@@ -198,170 +229,24 @@ def _gate(layer: Layer, options: AnalyzeOptions) -> str | None:
     return None
 
 
-# --- spectra ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Row:
-    layer: Layer
-    position: int
-    slice_id: int | None
-    esd: ESD
-    rf: int
-
-
-@dataclass(frozen=True)
-class _Pending:
-    layer: Layer
-    position: int
-    grams: list[FloatArray]
-    N: int
-    M: int
-
-
-class _GramArena:
-    """Memory for the Gram matrices that wait: one block, taken and given back whole.
-
-    A block of its own for each matrix costs a page fault every 4 KiB, again in every batch; numpy
-    asks for huge pages where one block is large.
-    """
-
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        needed = sum(M * M * rf for _, M, rf in map(matrix_shape, layers))
-        self._block = np.empty(min(needed, PENDING_BYTES // 8))
-        self._used = 0
-
-    def take(self, M: int, count: int) -> list[FloatArray] | None:
-        """Return room for `count` M x M matrices (Fortran order), or None until `clear`."""
-        size = M * M
-        if self._used + count * size > self._block.size:
-            return None
-        start, self._used = self._used, self._used + count * size
-        return [
-            self._block[start + i * size : start + (i + 1) * size].reshape(M, M, order="F")
-            for i in range(count)
-        ]
-
-    def clear(self) -> None:
-        self._used = 0
-
-
-def _spectra(
-    layers: Sequence[Layer], options: AnalyzeOptions, advance: Callable[[str], None]
-) -> Iterator[_Row | SkippedLayer]:
-    """Yield the spectra of each layer, one tensor in memory at a time, solving many at once."""
-    arena = _GramArena(layers if options.method != "svd" else ())
-    pending: list[_Pending] = []
-    for position, layer in enumerate(layers):
-        N, M, rf = matrix_shape(layer)
-        room = None
-        if options.method != "svd":
-            room = arena.take(M, rf)
-            if room is None:
-                yield from _solve(pending, options)
-                pending = []
-                arena.clear()
-                room = arena.take(M, rf)  # None again: larger than the arena, gets its own memory
-        try:
-            slices = matricize(layer, layer.load()).slices
-            if options.method == "svd":
-                evals, status = esd_module.squared_singular_values(slices)
-                yield from _rows(layer, position, N, M, evals, status, "svd", options)
-            else:
-                pending.append(_Pending(layer, position, ops.gram(slices, room), N, M))
-        except LOAD_ERRORS as error:
-            yield _unreadable(layer, error)
-        finally:
-            slices = ()  # this tensor goes before the next one comes
-        if room is None and pending:
-            yield from _solve(pending, options)
-            pending = []
-            arena.clear()
-        advance(layer.name)
-    yield from _solve(pending, options)
-
-
-def _solve(pending: list[_Pending], options: AnalyzeOptions) -> Iterator[_Row | SkippedLayer]:
-    evals, status = ops.eigvals([g for p in pending for g in p.grams])
-    start = 0
-    for p in pending:
-        stop = start + len(p.grams)
-        own_evals, own_status = evals[start:stop], status[start:stop]
-        start = stop
-        method = "gram"
-        if options.method == "auto":
-            unresolved = [
-                i
-                for i, (e, s) in enumerate(zip(own_evals, own_status, strict=True))
-                if esd_module.needs_svd(e, s)
-            ]
-            if unresolved:
-                try:
-                    matrices = matricize(p.layer, p.layer.load())
-                    found, codes = esd_module.squared_singular_values(
-                        [matrices.slices[i] for i in unresolved]
-                    )
-                except LOAD_ERRORS as error:
-                    yield _unreadable(p.layer, error)
-                    continue
-                for i, e, s in zip(unresolved, found, codes, strict=True):
-                    own_evals[i], own_status[i] = e, s
-                method = "svd"
-        yield from _rows(p.layer, p.position, p.N, p.M, own_evals, own_status, method, options)
-
-
-def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
-    return SkippedLayer(
-        layer.name,
-        layer.shape,
-        f"could not be read: {str(error) or type(error).__name__}",
-        failed=True,
-    )
-
-
-def _rows(
-    layer: Layer,
-    position: int,
-    N: int,
-    M: int,
-    evals: Sequence[FloatArray],
-    status: Sequence[Status],
-    method: str,
-    options: AnalyzeOptions,
-) -> Iterator[_Row]:
-    rf = len(evals)
-    if options.pool or rf == 1:
-        scale = _scale(layer.kind, rf, pool=True)
-        esd = esd_module.pool(evals, status, N=N, M=M, method=method, scale=scale)
-        yield _Row(layer, position, None, esd, rf)
-        return
-    scale = _scale(layer.kind, rf, pool=False)
-    for i in range(rf):
-        esd = esd_module.pool([evals[i]], [status[i]], N=N, M=M, method=method, scale=scale)
-        yield _Row(layer, position, i, esd, rf)
-
-
-def _scale(kind: str, rf: int, *, pool: bool) -> float:
-    """Factor on the eigenvalues; only 2-D convolutions have one, which is WeightWatcher's."""
-    if not (kind.startswith("conv2d") or kind.startswith("conv_transpose2d")):
-        return 1.0
-    return 0.5 if pool else rf / 2.0
-
-
 # --- fits and metrics ---------------------------------------------------------------------------
 
 
-def _layer_report(row: _Row, fit: PowerLawFit | None, options: AnalyzeOptions) -> LayerReport:
+def _layer_report(
+    row: LayerSpectrum, fit: PowerLawFit | None, threshold: float, options: AnalyzeOptions
+) -> LayerReport:
     esd, layer = row.esd, row.layer
+    fitted = esd.evals[esd.evals > threshold]
+    if fit is not None and fit.status is Status.OK and powerlaw.is_rounding(fitted, layer.dtype):
+        fit = powerlaw.no_fit(Status.DEGENERATE, fit.n, fit.estimator)
     raw_fit, n_fingers = None, None
     metrics: dict[str, float | int] = {}
     if fit is None:
-        nan = math.nan
-        fit = PowerLawFit(nan, nan, nan, nan, nan, 0, 0, -1, options.estimator, esd.status)
+        fit = powerlaw.no_fit(esd.status, 0, options.estimator)
     else:
         if options.fix_fingers == "clip_xmax":
             raw_fit = fit
-            fit, n_fingers = powerlaw.clip_fingers(esd.evals, raw_fit)
+            fit, n_fingers = powerlaw.clip_fingers(fitted, raw_fit)
         groups = ("default", "detx") if options.detx else ("default",)
         metrics = evaluate(Spectrum(esd, fit, rank_side=esd.N), groups)
     n_tail = int(np.count_nonzero(esd.evals >= fit.xmin)) if fit.status is Status.OK else 0

@@ -53,6 +53,7 @@ def names(report: Report, dialect: str) -> list[str]:
         own = [
             "layer_id", "name", "part_of", "kind", "shape", "dtype", "N", "M", "Q", "rf", "n_evals",
             "method", "status", "warning", "alpha", "alpha_stderr", "xmin", "xmax", "D", "n_tail",
+            "n_fit",
         ]  # fmt: skip
         if not options.pool:
             own.insert(1, "slice_id")
@@ -119,6 +120,7 @@ def _own_row(layer: LayerReport, report: Report) -> dict[str, Any]:
         "xmax": fit.xmax,
         "D": fit.D,
         "n_tail": layer.n_tail,
+        "n_fit": fit.n,
         "n_fingers": layer.n_fingers,
         "raw_alpha": layer.raw_fit.alpha if layer.raw_fit else math.nan,
         **layer.metrics,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -18,6 +19,8 @@ def write_text(path: Path, text: str) -> None:
     OSError
         If the folder does not exist or cannot be written to; an existing file is then unchanged.
     """
+    if os.fspath(path) == "." or path.is_dir():  # Path("") is "."
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if is_special(path):
         path.write_text(text, encoding="utf-8")
         return
@@ -29,8 +32,10 @@ def write_text(path: Path, text: str) -> None:
         if target.exists():
             shutil.copymode(target, temporary)  # a private file stays private
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # the name that the caller knows
         raise
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyspectra.diagnostics.table import printable, shorten
+from pyspectra.diagnostics.text import printable, shorten
 from pyspectra.diagnostics.verdicts import ALPHA_OVER_TRAINED, ALPHA_UNDER_TRAINED
 from pyspectra.errors import missing_dependency
 from pyspectra.types import FloatArray, Status
@@ -65,12 +65,14 @@ def plot(
         If `kind` is unknown, `layer` does not exist or goes with another kind, or there is nothing
         to draw.
     TypeError
-        If `layer` is neither an id nor a name.
+        If `layer` is neither an id nor a name, or `ax` no Axes.
     """
     if kind not in KINDS:
         raise ValueError(f"plot: 'kind' must be one of {KINDS}, got {kind!r}.")
     if layer is not None and kind != "esd":
         raise ValueError(f"plot: 'layer' goes with kind 'esd' only, got kind {kind!r}.")
+    if ax is not None and not hasattr(ax, "set_title"):
+        raise TypeError(f"plot: 'ax' must be matplotlib Axes or None, got {type(ax).__name__}.")
     if kind == "esd":
         return _plot_esd(_find(report, layer), ax)
     if not any(_fitted(row) for row in report.layers):

@@ -42,8 +42,11 @@ class AnalyzeOptions:
     min_evals: int = 8
     max_evals: int | None = None
     method: str = "auto"
+    base_model: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.layers, bytes):
+            raise TypeError(f"analyze: 'layers' must hold ids or names, got {self.layers!r}.")
         if self.layers is not None and not isinstance(self.layers, int | str):
             try:
                 object.__setattr__(self, "layers", tuple(self.layers))  # an iterator ends
@@ -69,6 +72,11 @@ class AnalyzeOptions:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"analyze: {name!r} must be a positive integer, got {value!r}.")
+        if self.max_evals is not None and self.max_evals < self.min_evals:
+            raise ValueError(
+                f"analyze: 'max_evals' must be at least 'min_evals' = {self.min_evals}, got "
+                f"{self.max_evals}."
+            )
         for name in ("detx", "pool"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"analyze: {name!r} must be a bool, got {getattr(self, name)!r}.")
@@ -90,7 +98,8 @@ class AnalyzeOptions:
             **{
                 name: getattr(self, name)
                 for name in (
-                    "estimator", "detx", "fix_fingers", "pool", "min_evals", "max_evals", "method"
+                    "estimator", "detx", "fix_fingers", "pool", "min_evals", "max_evals", "method",
+                    "base_model",
                 )
             },
         }  # fmt: skip

@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from pyspectra.diagnostics.text import printable, shorten
 from pyspectra.diagnostics.verdicts import (
     ALPHA_OVER_TRAINED,
     ALPHA_UNDER_TRAINED,
     OVER_TRAINED,
     UNDER_TRAINED,
 )
+from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
 from pyspectra.types import Status
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ BIN_WIDTH = 0.5
 ALPHA_OVERFLOW = 12.0
 LONGEST_BAR = 50
 NAMES_SHOWN = 3
+NOTABLE_LOSS = 0.1  # share of a layer's eigenvalues that the fit leaves out
 
 STYLES = {OVER_TRAINED: "magenta", UNDER_TRAINED: "yellow", "well trained": "green"}
 FAILED_STYLE = "bold red"
@@ -106,49 +109,6 @@ def _title(report: Report, glyphs: _Glyphs) -> Iterator[Text]:
         facts.append(f"fix_fingers {options.fix_fingers}")
     rest = glyphs.dot.join(["", *facts])
     yield _line((printable(report.source), "bold"), (rest, "dim"), wrap=True)
-
-
-# --- names --------------------------------------------------------------------------------------
-
-
-def printable(text: str) -> str:
-    """Escape what a terminal would obey or cannot show: names come from files of strangers."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def shorten(name: str, width: int, ellipsis: str = "…") -> str:
-    """Shorten a dotted name to `width` cells of a terminal by leaving out its middle.
-
-    What tells layers apart goes last: the numbers, which say which block it is, and the end, which
-    says what it does. ``encoder.layer.3.attention.self.query`` becomes ``encoder…3…self.query``.
-    """
-    from rich.cells import cell_len, set_cell_size
-
-    if cell_len(name) <= width:
-        return name
-    parts = name.split(".")
-    numbers = {i for i, part in enumerate(parts) if part.isdigit()}
-    last = len(parts) - 1
-    for kept in ({last} | numbers, {last}):
-        # As much of the end as fits, and then the first word, which layers mostly share.
-        shown = [kept | set(range(start, last)) for start in range(1, last + 1)]
-        for choice in (tail | head for tail in shown for head in ({0}, set[int]())):
-            if cell_len(_join(parts, choice, ellipsis)) <= width:
-                return _join(parts, choice, ellipsis)
-    room = max(width - cell_len(ellipsis), 0)
-    tail = set_cell_size(name[::-1], room - room // 2)[::-1]
-    return f"{set_cell_size(name, room // 2)}{ellipsis}{tail}".rstrip()
-
-
-def _join(parts: Sequence[str], kept: set[int], ellipsis: str) -> str:
-    text, previous = "", -1
-    for i in sorted(kept):
-        gap = i - previous > 1
-        text += (ellipsis if gap else "." if i else "") + parts[i]
-        previous = i
-    return text
 
 
 # --- the table ----------------------------------------------------------------------------------
@@ -359,6 +319,18 @@ def _summary(report: Report, glyphs: _Glyphs) -> Iterator[Text]:
         text = f"{sum(failed.values())} of {len(report.wholes)} failed: {reasons}"
         text += "; not in the means" if means else ""
     yield _line(("fits   ", "bold"), (text, FAILED_STYLE if failed else ""), wrap=True)
+    left_out = [layer for layer in report.wholes if _left_out(layer)]
+    if left_out:
+        text = (
+            f"in {_count(len(left_out), 'layer')} more than a tenth of the eigenvalues lie at or "
+            f"below {EVALS_THRESHOLD:g} and are left out of the fit, as WeightWatcher does"
+        )
+        yield _line(("note   ", "bold"), (text, STYLES[UNDER_TRAINED]), wrap=True)
+
+
+def _left_out(layer: LayerReport) -> bool:
+    esd = layer.esd
+    return esd.status is Status.OK and layer.fit.n < (1 - NOTABLE_LOSS) * len(esd.evals)
 
 
 def _skipped(skipped: Sequence[SkippedLayer], width: int, glyphs: _Glyphs) -> Iterator[Text]:

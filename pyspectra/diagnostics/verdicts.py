@@ -26,6 +26,9 @@ UNDER_TRAINED = "under-trained"
 
 # House convention, not from the literature: one layer in three colours the verdict of the model.
 NOTABLE_SHARE = 1.0 / 3.0
+# A model most of whose layers have no fit is not judged by the others.
+MOST_FAILED = 0.5
+CANNOT_JUDGE = "cannot be judged"
 
 
 def layer_warning(fit: PowerLawFit) -> str:
@@ -73,8 +76,14 @@ def judge(layers: Sequence[LayerReport], n_skipped: int) -> Verdict:
     failed = len(layers) - len(fitted)
     mean = sum(layer.fit.alpha for layer in fitted) / len(fitted) if fitted else math.nan
     if not fitted:
-        label = "cannot be judged"
+        label = CANNOT_JUDGE
         text = "No layer has a power-law fit, so there is nothing to judge."
+    elif failed > MOST_FAILED * len(layers):
+        label = CANNOT_JUDGE
+        text = (
+            f"Cannot be judged: only {len(fitted)} of {len(layers)} layers have a power-law fit "
+            f"({well} well trained, {under} under-trained, {over} over-trained)."
+        )
     else:
         n = len(fitted)
         share = (

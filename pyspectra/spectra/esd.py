@@ -21,6 +21,9 @@ GRAM_RESOLUTION = 1e-9
 # says nothing.
 GRAM_SMALLEST = 1e-280
 
+# Below it float64 loses digits, and soon all of them.
+SMALLEST_NORMAL = float(np.finfo(np.float64).tiny)
+
 
 def check_method(method: str, function: str) -> None:
     """Raise ValueError unless `method` is one of `METHODS`."""
@@ -48,8 +51,12 @@ def squared_singular_values(X: Sequence[HostArray]) -> tuple[list[FloatArray], l
     with np.errstate(over="ignore"):
         squares = [np.ascontiguousarray(v[::-1] ** 2) for v in values]
     for i, squared in enumerate(squares):
-        if status[i] is Status.OK and not np.isfinite(squared[-1]):
+        if status[i] is not Status.OK or squared.size == 0:
+            continue
+        if not np.isfinite(squared[-1]):
             status[i] = Status.NOT_FINITE  # finite entries, but eigenvalues beyond float64
+        elif squared[-1] < SMALLEST_NORMAL and values[i][0] > 0.0:
+            status[i] = Status.DEGENERATE  # not zero, but its eigenvalues round to zero
     return squares, status
 
 
@@ -100,7 +107,9 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
     -------
     ESD
         Ascending eigenvalues of ``W.T @ W`` (squared singular values, undivided), with the method
-        that served. A matrix with NaN or infinity has status ``NOT_FINITE`` and NaN eigenvalues.
+        that served. A matrix with NaN or infinity, or whose eigenvalues exceed float64, has status
+        ``NOT_FINITE`` and NaN eigenvalues; one whose eigenvalues fall below float64's range
+        (entries below about 1e-154) has ``DEGENERATE``.
 
     Raises
     ------

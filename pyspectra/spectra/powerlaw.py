@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -16,6 +16,15 @@ ESTIMATORS = ("ww", "hill")
 
 # WeightWatcher fits only eigenvalues above this absolute value (EVALS_THRESH, 0.7.7).
 EVALS_THRESHOLD = 1e-5
+
+# Relative spread of the eigenvalues of an orthogonal matrix that is due to its type. A QR in 32
+# bits leaves up to 40 epsilon (n = 8 to 2048), rounding to 16 bits 1.2; with a margin of three.
+ROUNDING_SPREAD = {
+    "float64": 128 * 2.0**-52,
+    "float32": 128 * 2.0**-23,
+    "float16": 4 * 2.0**-10,
+    "bfloat16": 4 * 2.0**-7,
+}
 
 # WeightWatcher's fix_fingers="clip_xmax": clip up to MAX_FINGERS - 1 eigenvalues, until alpha has
 # dropped by more than FINGER_THRESHOLD; never below MIN_CLIPPED_ALPHA.
@@ -39,10 +48,16 @@ def _spectrum(x: Any, function: str, argument: str) -> FloatArray:
     return values if bool(np.all(values[:-1] <= values[1:])) else np.sort(values)
 
 
+def _number(value: object, function: str, argument: str) -> float:
+    if isinstance(value, bool | str) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"{function}: {argument!r} must be a number, got {value!r}.")
+    return float(value)
+
+
 def _bound(value: float | None, default: float, function: str, argument: str) -> float:
     if value is None:
         return default
-    number = float(value)
+    number = _number(value, function, argument)
     if not math.isfinite(number) or number <= 0.0:
         raise ValueError(
             f"{function}: {argument!r} must be positive and finite or None, got {value!r}."
@@ -94,6 +109,11 @@ def fit_powerlaw_batch(
     Hill, "A simple general approach to inference about the tail of a distribution" (1975).
     """
     name = "fit_powerlaw_batch"
+    if isinstance(list_of_evals, str | bytes) or not isinstance(list_of_evals, Iterable):
+        raise TypeError(
+            f"{name}: 'list_of_evals' must be a sequence of arrays, got "
+            f"{type(list_of_evals).__name__}."
+        )
     spectra = [_spectrum(x, name, f"list_of_evals[{i}]") for i, x in enumerate(list_of_evals)]
     return _fit(spectra, name, estimator, xmin, xmax, k, threshold)
 
@@ -134,25 +154,40 @@ def _fit(
         raise ValueError(f"{function}: 'k' goes with estimator 'hill' only, got {estimator!r}.")
     if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
         raise ValueError(f"{function}: 'k' must be a positive integer, got {k!r}.")
+    threshold = _number(threshold, function, "threshold")
     if not (threshold >= 0.0 and math.isfinite(threshold)):
         raise ValueError(f"{function}: 'threshold' must be >= 0 and finite, got {threshold!r}.")
+    low = _bound(xmin, math.nan, function, "xmin")
+    high = _bound(xmax, math.inf, function, "xmax")
+    if low >= high:
+        raise ValueError(f"{function}: 'xmin' must be below 'xmax' = {xmax!r}, got {xmin!r}.")
     return ops.fit_powerlaw(
-        spectra,
-        estimator=estimator,
-        threshold=float(threshold),
-        xmin=_bound(xmin, math.nan, function, "xmin"),
-        xmax=_bound(xmax, math.inf, function, "xmax"),
-        k=k or 0,
+        spectra, estimator=estimator, threshold=threshold, xmin=low, xmax=high, k=k or 0
     )
 
 
-def clip_fingers(evals: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]:
+def no_fit(status: Status, n: int, estimator: str) -> PowerLawFit:
+    """Return the fit of a spectrum that has none; `n` points were above the threshold."""
+    nan = math.nan
+    return PowerLawFit(nan, nan, nan, nan, nan, 0, n, -1, estimator, status)
+
+
+def is_rounding(x: FloatArray, dtype: str) -> bool:
+    """Tell whether eigenvalues (ascending) differ by no more than the rounding of the weights.
+
+    So do those of an orthogonal matrix: equal, but for what its type cannot hold. A power law
+    through such differences has a huge alpha that says nothing.
+    """
+    return x.size > 0 and float(x[-1] - x[0]) <= ROUNDING_SPREAD.get(dtype, 0.0) * float(x[-1])
+
+
+def clip_fingers(x: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]:
     """WeightWatcher's ``fix_fingers="clip_xmax"``: drop the largest eigenvalues while it helps.
 
     Parameters
     ----------
-    evals : ndarray of float64, shape (n,)
-        Ascending.
+    x : ndarray of float64, shape (n,)
+        Ascending; those that entered the fit.
     raw : PowerLawFit
         The fit of all of them by estimator ``"ww"``.
 
@@ -166,10 +201,9 @@ def clip_fingers(evals: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]
     """
     if raw.status is not Status.OK:
         return raw, 0
-    x = evals[evals > EVALS_THRESHOLD]
     clipped = [np.ascontiguousarray(x[:-k]) for k in range(2, MAX_FINGERS) if len(x) - k >= 2]
     fits = ops.fit_powerlaw(
-        clipped, estimator="ww", threshold=EVALS_THRESHOLD, xmin=math.nan, xmax=math.inf, k=0
+        clipped, estimator="ww", threshold=0.0, xmin=math.nan, xmax=math.inf, k=0
     )
     for k, fit in enumerate(fits, start=2):
         if fit.status is not Status.OK:

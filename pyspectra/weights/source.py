@@ -102,8 +102,8 @@ def open_weights(model_or_path: Any) -> WeightSource:
         If the file is corrupt, unsupported or refused. Pickled code is never executed.
     MissingDependencyError
         If a torch checkpoint is given and torch is missing.
-    TypeError
-        If the argument is none of the above.
+    TypeError, ValueError
+        If the argument is none of the above, or an empty path.
 
     Notes
     -----
@@ -119,6 +119,8 @@ def open_weights(model_or_path: Any) -> WeightSource:
     if isinstance(model_or_path, (str, os.PathLike)):
         raw = os.fspath(model_or_path)
         if isinstance(raw, str):
+            if not raw:
+                raise ValueError("open_weights: 'model_or_path' must not be empty, got ''.")
             try:
                 path = Path(raw).expanduser()
             except RuntimeError as error:  # no such user
@@ -142,6 +144,8 @@ def _read_path(path: Path) -> Contents:
         )
     if is_folder:
         return huggingface.read_folder(path, FORMATS)
+    if not path.is_file():  # a pipe would be waited for, a device never ends
+        raise FormatError(f"open_weights: {str(path)!r} is neither a file nor a folder.")
     if path.name.endswith(huggingface.INDEX_SUFFIX):
         return huggingface.read_index(path, FORMATS)
     suffix = path.suffix.lower()

@@ -26,6 +26,7 @@ import pyspectra as ps
 from pyspectra import LayerReport, Report, Status, WeightSource, ops
 from pyspectra._arrays import HostArray
 from pyspectra.diagnostics import analyze as analyze_module
+from pyspectra.diagnostics import layer_spectra
 from pyspectra.diagnostics import progress as progress_module
 from pyspectra.diagnostics.files import write_text
 from pyspectra.metrics import METRICS
@@ -171,7 +172,7 @@ def test_the_report_does_not_depend_on_what_is_solved_together(
     """Up to the last bits of eigenvalues, which may depend on how many matrices are in a batch."""
     state = weights() | {"low.weight": np.outer(np.arange(30.0), np.arange(20.0))}
     want = ps.analyze(state)
-    monkeypatch.setattr(analyze_module, "PENDING_BYTES", 8 * doubles)
+    monkeypatch.setattr(layer_spectra, "PENDING_BYTES", 8 * doubles)
     got = ps.analyze(state)
     assert len(got.layers) == 5
     for a, b in zip(got.layers, want.layers, strict=True):
@@ -205,7 +206,7 @@ def test_layers_are_chosen_by_id_name_and_pattern(layers: Any, names: set[str]) 
 
 
 @pytest.mark.parametrize(
-    ("layers", "unknown"), [(3, "3"), (99, "99"), ("fc.weight", "fc.weight"), (["fc", "x*"], "x")]
+    ("layers", "unknown"), [(3, "3"), (99, "99"), ("fc.bias", "fc.bias"), (["fc", "x*"], "x")]
 )
 def test_layers_that_the_model_has_not_are_an_error(layers: Any, unknown: str) -> None:
     with pytest.raises(ValueError, match=rf"^analyze: 'layers' .*\['?{unknown}.*Hint: .*'embed"):
@@ -927,3 +928,104 @@ def test_writing_keeps_the_mode_of_an_existing_file(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert "detX_num" in target.read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["layers.csv", "link.csv"]
+
+
+# --- what must not pass for a result --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "n"), [("float32", 64), ("float32", 512), ("float16", 64)])
+def test_the_rounding_of_an_orthogonal_matrix_is_not_a_tail(dtype: str, n: int) -> None:
+    W = np.linalg.qr(random(n, n))[0].astype(np.float32).astype(dtype)
+    other = heavy(60, 50)
+    report = ps.analyze({"orthogonal.weight": W, "fc.weight": other})
+    layer = by_name(report)["orthogonal"]
+    assert layer.status is Status.DEGENERATE
+    assert math.isnan(layer.alpha)
+    assert report.summary()["alpha"] == by_name(report)["fc"].alpha
+
+
+def test_the_rounding_of_bfloat16_is_not_a_tail() -> None:
+    torch = pytest.importorskip("torch")
+    W = torch.linalg.qr(torch.from_numpy(random(64, 64)))[0].to(torch.bfloat16)
+    assert ps.analyze({"orthogonal.weight": W}).layers[0].status is Status.DEGENERATE
+
+
+def test_a_narrow_spectrum_above_rounding_is_fitted() -> None:
+    W = np.linalg.qr(random(64, 64))[0] * (1.0 + 1e-3 * np.arange(64))
+    assert ps.analyze({"fc.weight": W.astype(np.float32)}).layers[0].status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("scale", "status"), [(1e-200, Status.DEGENERATE), (1e200, Status.NOT_FINITE), (1.0, Status.OK)]
+)
+def test_eigenvalues_beyond_float64_are_no_result(scale: float, status: Status) -> None:
+    W = heavy(40, 30) * scale
+    esd = ps.esd(W)
+    assert esd.status is status
+    assert np.isnan(esd.evals).all() == (status is not Status.OK)
+    assert ps.analyze({"fc.weight": W}).layers[0].status is status
+
+
+def test_a_zero_matrix_has_a_spectrum() -> None:
+    esd = ps.esd(np.zeros((12, 9)))
+    assert esd.status is Status.OK
+    np.testing.assert_array_equal(esd.evals, np.zeros(9))
+
+
+def test_a_model_most_of_whose_fits_failed_is_not_judged() -> None:
+    bad = {f"bad{i}.weight": np.full((20, 20), np.nan) for i in range(3)}
+    two = {f"fc{i}.weight": heavy(60, 50, i) for i in range(2)}
+    verdict = ps.analyze(bad | two).verdict
+    assert verdict.label == "cannot be judged"
+    assert "only 2 of 5 layers have a power-law fit" in verdict.text
+    three = two | {"fc2.weight": heavy(60, 50, 2)}
+    assert ps.analyze(bad | three).verdict.label != "cannot be judged"
+
+
+def test_rows_count_what_entered_the_fit() -> None:
+    report = ps.analyze({"fc.weight": heavy(60, 50) * 1e-2})
+    layer = report.layers[0]
+    entered = int(np.count_nonzero(layer.esd.evals > 1e-5))
+    assert 0 < entered < 50
+    assert report.rows()[0]["n_fit"] == layer.fit.n == entered
+
+
+def test_limits_that_contradict_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^analyze: 'max_evals' must be at least 'min_evals' = 8"):
+        ps.analyze({"fc.weight": heavy(60, 50)}, max_evals=4)
+
+
+def test_layers_are_also_known_by_their_key() -> None:
+    report = ps.analyze(
+        {"fc.weight": heavy(60, 50), "rest.weight": heavy(60, 50)}, layers="fc.weight"
+    )
+    assert [layer.name for layer in report.layers] == ["fc"]
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'model_or_path' must not be empty"):
+        ps.analyze("")
+    pipe = tmp_path / "model.safetensors"
+    os.mkfifo(pipe)
+    with pytest.raises(ps.FormatError, match="neither a file nor a folder"):
+        ps.analyze(pipe)
+
+
+def test_errors_name_the_path_that_was_given(tmp_path: Path) -> None:
+    report = ps.analyze({"fc.weight": heavy(60, 50)})
+    missing = tmp_path / "missing" / "out.csv"
+    with pytest.raises(FileNotFoundError) as caught:
+        report.to_csv(missing)
+    assert caught.value.filename == str(missing)
+    for folder in (tmp_path, ""):
+        with pytest.raises(IsADirectoryError):
+            report.to_json(folder)
+
+
+def test_axes_are_checked() -> None:
+    with pytest.raises(TypeError, match=r"^plot: 'ax' must be matplotlib Axes or None, got int"):
+        ps.analyze({"fc.weight": heavy(60, 50)}).plot(ax=3)  # type: ignore[arg-type]
+
+
+def test_the_repr_of_a_row_is_short() -> None:
+    assert len(repr(ps.analyze({"fc.weight": heavy(600, 500)}).layers[0])) < 2500

@@ -57,7 +57,7 @@ def _load(path: Path) -> Any:
         raise FormatError(
             f"{path}: refused: the file is corrupt, or pickles more than tensors and plain "
             "containers. Pickled code is never executed. Hint: convert it to safetensors, or save "
-            f"only the state_dict(). (torch: {_first_line(error)})"
+            "only the state_dict()."
         ) from error
     except Warning:  # somebody turned warnings into errors: theirs to handle
         raise

@@ -1,0 +1,66 @@
+"""Distances between two weight matrices, or between two spectra."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from pyspectra.types import FloatArray
+
+MatrixDistance = Callable[[FloatArray, FloatArray], float]
+
+
+def frobenius(A: FloatArray, B: FloatArray) -> float:
+    """``||A - B||_F`` of two arrays of one shape."""
+    return float(np.linalg.norm((A - B).ravel()))
+
+
+def cka(A: FloatArray, B: FloatArray) -> float:
+    """Uncentred linear alignment ``|A^T B|_F / sqrt(|A^T A|_F |B B^T|_F)``; NaN for a zero matrix.
+
+    1 for matrices that are equal up to a factor or a rotation of their rows' basis; WeightWatcher
+    0.7.7's definition, the root of linear CKA.
+
+    References
+    ----------
+    Kornblith et al., "Similarity of neural network representations revisited", ICML 2019,
+    arXiv 1905.00414, equation 3.
+    """
+    if A.shape[0] < A.shape[1]:
+        # |A^T B|_F^2 = sum of (A A^T) * (B B^T): the short side is enough.
+        GA, GB = A @ A.T, B @ B.T
+        cross = math.sqrt(max(float(np.sum(GA * GB)), 0.0))
+        norms = float(np.linalg.norm(GA)) * float(np.linalg.norm(GB))
+    else:
+        cross = float(np.linalg.norm(A.T @ B))
+        norms = float(np.linalg.norm(A.T @ A)) * float(np.linalg.norm(B.T @ B))
+    return cross / math.sqrt(norms) if norms > 0.0 else math.nan
+
+
+def kolmogorov_smirnov(x: FloatArray, y: FloatArray) -> float:
+    """Largest difference of the two cumulative distributions, in [0, 1]."""
+    from scipy.stats import ks_2samp
+
+    return float(ks_2samp(x, y, method="asymp").statistic)
+
+
+def wasserstein(x: FloatArray, y: FloatArray) -> float:
+    """Earth mover's distance, in units of the eigenvalues."""
+    from scipy.stats import wasserstein_distance
+
+    return float(wasserstein_distance(x, y))
+
+
+def jensen_shannon(x: FloatArray, y: FloatArray) -> float:
+    """Jensen-Shannon distance of two ascending spectra of one length, read as distributions.
+
+    Notes
+    -----
+    ``sqrt((KL(p|m) + KL(q|m)) / 2)``, p and q the spectra divided by their sums, m their mean,
+    natural logarithm; in [0, sqrt(ln 2)]. WeightWatcher's ``rand_distance``.
+    """
+    from scipy.spatial.distance import jensenshannon
+
+    return float(jensenshannon(x, y))

@@ -1,0 +1,89 @@
+"""What fine-tuning changed: the differences between the weights of two models, as layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pyspectra._arrays import HostArray
+from pyspectra.weights.layer import Layer, SkippedLayer
+from pyspectra.weights.matricize import matrix_shape
+from pyspectra.weights.source import WeightSource
+
+__all__ = ["EPSILON", "Deltas", "deltas"]
+
+# Spacing of the numbers of a type, relative to the lower end of a binade.
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+@dataclass(frozen=True)
+class Deltas:
+    """Layers of ``W - W_base``.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+        One for each layer that both models have, named and numbered as in the first; float64.
+    skipped : tuple of SkippedLayer
+        Layers that only one has, or in another shape.
+    floors : dict of str to float
+        Layer name -> eigenvalue below which rounding of the stored weights is all there is; filled
+        when the layer is loaded.
+    """
+
+    layers: tuple[Layer, ...]
+    skipped: tuple[SkippedLayer, ...]
+    floors: dict[str, float]
+
+
+def deltas(source: WeightSource, base: WeightSource) -> Deltas:
+    """Pair the layers of two models by name.
+
+    Parameters
+    ----------
+    source, base : WeightSource
+        The model and what it was trained from.
+
+    Returns
+    -------
+    Deltas
+
+    Notes
+    -----
+    The floor is the Marchenko-Pastur edge ``s^2 (sqrt(N) + sqrt(M))^2`` of a matrix of rounding
+    errors: uniform over a spacing ``u`` of the coarser type, ``s^2 = u^2 mean(W_base^2) / 12``. It
+    scales with the weights, as an absolute threshold does not.
+    """
+    theirs = {layer.name: layer for layer in base.layers}
+    found, skipped, floors = [], [], dict[str, float]()
+    for layer in source.layers:
+        other = theirs.pop(layer.name, None)
+        if other is None:
+            reason = "not in base_model"
+        elif other.shape != layer.shape:
+            reason = f"has shape {layer.shape}, and {other.shape} in base_model"
+        else:
+            load = _difference(layer, other, floors)
+            found.append(replace(layer, dtype="float64", _loader=load))
+            continue
+        skipped.append(SkippedLayer(layer.name, layer.shape, reason))
+    skipped += [SkippedLayer(x.name, x.shape, "only in base_model") for x in theirs.values()]
+    return Deltas(tuple(found), tuple(skipped), floors)
+
+
+def _difference(layer: Layer, base: Layer, floors: dict[str, float]) -> Callable[[], HostArray]:
+    spacing = max(EPSILON[layer.dtype], EPSILON[base.dtype])
+
+    def load() -> HostArray:
+        N, M, _ = matrix_shape(layer)
+        before = base.load().to_float64()
+        square = float(np.vdot(before, before)) / before.size
+        floors[layer.name] = spacing**2 * square / 12.0 * (math.sqrt(N) + math.sqrt(M)) ** 2
+        after = layer.load().to_float64()
+        after -= before
+        return HostArray(after, "float64")
+
+    return load

@@ -1,0 +1,98 @@
+"""`analyze(base_model=...)`: spectra of what fine-tuning changed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import pyspectra as ps
+from pyspectra.weights import open_weights
+from pyspectra.weights.deltas import deltas
+
+Array = np.ndarray
+
+
+def random(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng([*shape, seed]).standard_normal(shape)
+
+
+def heavy(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng([*shape, seed]).standard_t(2.5, shape)
+
+
+def test_the_spectrum_is_that_of_the_difference() -> None:
+    base = random(60, 50)
+    change = heavy(60, 50) * 1e-2
+    report = ps.analyze({"fc.weight": base + change}, base_model={"fc.weight": base})
+    plain = ps.analyze({"fc.weight": (base + change) - base})
+    assert report.layers[0].esd.evals == pytest.approx(plain.layers[0].esd.evals, rel=1e-12)
+    assert report.layers[0].alpha == pytest.approx(plain.layers[0].alpha, rel=1e-12)
+    assert report.options.base_model == "state dict"
+    assert '"base_model": "state dict"' in report.to_json()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e4])
+def test_small_changes_are_fitted_whatever_the_scale(scale: float) -> None:
+    """WeightWatcher's absolute threshold drops all of the eigenvalues of the second scale."""
+    base = random(60, 50).astype(np.float32)
+    tuned = (base + heavy(60, 50) * 1e-3).astype(np.float32)
+    one = ps.analyze({"fc.weight": tuned}, base_model={"fc.weight": base}).layers[0]
+    factor = np.float32(scale)
+    two = ps.analyze(
+        {"fc.weight": tuned.astype(np.float64) * factor},
+        base_model={"fc.weight": base.astype(np.float64) * factor},
+    ).layers[0]
+    assert one.status is two.status is ps.Status.OK
+    assert one.fit.n == two.fit.n == 50
+    assert two.alpha == pytest.approx(one.alpha, rel=1e-6)
+    assert two.fit.xmin == pytest.approx(one.fit.xmin * factor**2, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("shape", [(120, 100), (300, 60)])
+def test_rounding_alone_is_no_change(dtype: type, shape: tuple[int, int]) -> None:
+    exact = random(*shape)
+    W = exact.astype(dtype).astype(np.float64)
+    # What is left is the rounding of one of the two; the floor must lie above nearly all of it.
+    source = open_weights({"fc.weight": exact.astype(np.float32)})
+    found = deltas(source, open_weights({"fc.weight": W.astype(dtype)}))
+    found.layers[0].load()
+    evals = np.linalg.svd(exact - W, compute_uv=False) ** 2
+    assert np.mean(evals < found.floors["fc"]) > 0.95
+    assert evals.max() < 3.0 * found.floors["fc"]
+
+
+def test_a_low_rank_change_stands_above_the_rounding() -> None:
+    base = random(120, 100).astype(np.float32)
+    spread = 0.1 * np.arange(1.0, 13.0)
+    change = (random(120, 12, seed=1) * spread) @ random(12, 100, seed=2) * 1e-2
+    tuned = (base + change).astype(np.float32)
+    layer = ps.analyze({"fc.weight": tuned}, base_model={"fc.weight": base}).layers[0]
+    assert layer.fit.n == 12
+
+
+def test_layers_without_a_partner_are_listed() -> None:
+    a = {"both.weight": heavy(30, 20), "new.weight": heavy(30, 20), "other.weight": heavy(30, 20)}
+    b = {"both.weight": random(30, 20), "old.weight": heavy(30, 20), "other.weight": heavy(30, 24)}
+    report = ps.analyze(a, base_model=b)
+    assert [layer.name for layer in report.layers] == ["both"]
+    reasons = {s.name: s.reason for s in report.skipped}
+    assert reasons["new"] == "not in base_model"
+    assert reasons["old"] == "only in base_model"
+    assert reasons["other"] == "has shape (30, 20), and (30, 24) in base_model"
+
+
+def test_an_unchanged_layer_has_no_fit() -> None:
+    a = {"fc.weight": heavy(30, 20)}
+    layer = ps.analyze(a, base_model=a).layers[0]
+    assert layer.status is ps.Status.TOO_FEW_POINTS
+    assert math.isnan(layer.alpha)
+
+
+def test_two_models_without_a_common_layer_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"^analyze: .* 1 x not in base_model"):
+        ps.analyze({"a.weight": heavy(30, 20)}, base_model={"b.weight": heavy(30, 20)})
+    with pytest.raises(TypeError, match="'base_model' must be a torch module"):
+        ps.analyze({"a.weight": heavy(30, 20)}, base_model=3)
