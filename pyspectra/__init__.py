@@ -6,6 +6,7 @@
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.diagnostics.analyze import analyze
 from pyspectra.diagnostics.distances import Distances, LayerDistance, distances
+from pyspectra.diagnostics.edits import remove_traps, svd_smoothing
 from pyspectra.diagnostics.report import LayerReport, Report
 from pyspectra.diagnostics.verdicts import Verdict
 from pyspectra.errors import (
@@ -20,6 +21,7 @@ from pyspectra.ops import build_info as _build_info
 from pyspectra.spectra.esd import eigvals, esd
 from pyspectra.spectra.marchenko_pastur import marchenko_pastur
 from pyspectra.spectra.powerlaw import fit_powerlaw, fit_powerlaw_batch
+from pyspectra.spectra.randomize import find_traps
 from pyspectra.types import ESD, MPFit, PowerLawFit, Status
 from pyspectra.weights import WeightSource, open_weights
 
@@ -46,11 +48,14 @@ __all__ = [
     "distances",
     "eigvals",
     "esd",
+    "find_traps",
     "fit_powerlaw",
     "fit_powerlaw_batch",
     "get_num_threads",
     "marchenko_pastur",
     "open_weights",
+    "remove_traps",
     "set_num_threads",
     "show_config",
+    "svd_smoothing",
 ]

@@ -20,6 +20,7 @@ __all__: list[str] = [
     "isa",
     "load_lapack",
     "num_threads",
+    "permute",
     "philox",
     "rule_names",
     "set_isa",
@@ -102,6 +103,12 @@ def load_lapack(capi: dict[str, typing.Any]) -> None:
     """
 
 def num_threads() -> int: ...
+def permute(
+    X: numpy.ndarray,
+    dtype: typing.SupportsInt | typing.SupportsIndex,
+    key: typing.SupportsInt | typing.SupportsIndex,
+    out: numpy.ndarray,
+) -> None: ...
 def philox(
     counter: typing.Annotated[
         collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"

@@ -125,6 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--layers", metavar="L", nargs="+", type=_layer,
         help="only these: ids (digits) or names, in which * and ? stand for any text; quote those. "
         "A name of digits alone is written [0]")  # fmt: skip
+    add("--randomize", action="store_true",
+        help="also permute the entries of each matrix: what is left, what are traps")  # fmt: skip
+    add("--mp-fit", action="store_true",
+        help="also fit the Marchenko-Pastur law, count spikes and test for randomness")  # fmt: skip
     add("--detx", action="store_true", help="also evaluate the trace-log (ERG) condition")
     add("--fix-fingers", choices=[f for f in FIX_FINGERS if f],
         help="clip the largest eigenvalues while that lowers alpha by more than 1")  # fmt: skip
@@ -217,6 +221,8 @@ def _run(arguments: argparse.Namespace) -> Report:
             arguments.model,
             layers=arguments.layers,
             estimator=arguments.estimator,
+            randomize=arguments.randomize,
+            mp_fit=arguments.mp_fit,
             detx=arguments.detx,
             fix_fingers=arguments.fix_fingers,
             pool=arguments.pool,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +14,11 @@ import numpy as np
 from pyspectra.diagnostics.layer_spectra import LayerSpectrum, layer_spectra
 from pyspectra.diagnostics.progress import progress_bar
 from pyspectra.diagnostics.report import AnalyzeOptions, LayerReport, Report
+from pyspectra.diagnostics.selection import layer_filter
 from pyspectra.diagnostics.verdicts import layer_warning
 from pyspectra.metrics import Spectrum, evaluate
-from pyspectra.spectra import powerlaw
+from pyspectra.spectra import marchenko_pastur, powerlaw
+from pyspectra.spectra.randomize import randomized
 from pyspectra.types import PowerLawFit, Status
 from pyspectra.weights import Layer, SkippedLayer, WeightSource, open_weights
 from pyspectra.weights.deltas import deltas
@@ -28,13 +30,17 @@ def analyze(
     *,
     layers: Sequence[int | str] | int | str | None = None,
     estimator: str = "ww",
+    randomize: bool = False,
+    mp_fit: bool = False,
     detx: bool = False,
     fix_fingers: str | None = None,
+    vectors: bool = False,
     pool: bool = True,
     min_evals: int = 8,
     max_evals: int | None = None,
     method: str = "auto",
     base_model: Any = None,
+    seed: int = 0,
     progress: bool | str = "auto",
 ) -> Report:
     """Analyse every weight matrix of a model: spectrum, power-law tail, norms, verdict.
@@ -50,10 +56,18 @@ def analyze(
         trailing ``.weight`` may be given.
     estimator : {"ww", "hill"}
         How the tail is fitted; see `pyspectra.fit_powerlaw`.
+    randomize : bool
+        Also permute the entries of each matrix at random: what of the spectrum is left, and which
+        directions survive (correlation traps; `pyspectra.find_traps` tells the entries).
+    mp_fit : bool
+        Also fit the Marchenko-Pastur law to the bulk, count spikes, and test whether the layer is
+        a random matrix (`pyspectra.marchenko_pastur`).
     detx : bool
         Also evaluate the trace-log (ERG) condition.
     fix_fingers : {None, "clip_xmax"}
         Clip the largest eigenvalues while that lowers alpha by more than 1.
+    vectors : bool
+        Also measure how localised the eigenvectors are, in the bulk and in the tail.
     pool : bool
         Pool the eigenvalues of the slices of a convolution, or report one row a slice.
     min_evals, max_evals : int, optional
@@ -65,6 +79,8 @@ def analyze(
         Anything that `model_or_path` may be: analyse ``W - W_base`` instead, layers matched by
         name. Eigenvalues below the rounding of the stored weights are left out of the fits; see
         `pyspectra.weights.deltas.deltas`.
+    seed : int
+        Of the permutations: results depend on it and the names of the layers, on nothing else.
     progress : bool or "auto"
         A progress bar on standard error; "auto" if that is a terminal and it takes over 2 s.
 
@@ -91,12 +107,16 @@ def analyze(
     options = AnalyzeOptions(
         layers=layers,
         estimator=estimator,
+        randomize=randomize,
+        mp_fit=mp_fit,
         detx=detx,
         fix_fingers=fix_fingers,
+        vectors=vectors,
         pool=pool,
         min_evals=min_evals,
         max_evals=max_evals,
         method=method,
+        seed=seed,
     )
     if progress not in (True, False, "auto"):
         raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
@@ -183,7 +203,7 @@ def _nothing_to_analyze(source: _Input) -> str:
 
 
 def _select(source: _Input, options: AnalyzeOptions) -> tuple[list[Layer], list[SkippedLayer]]:
-    wanted = _wanted(source, options.selection)
+    wanted = layer_filter(source.layers, options.layers, "analyze")
     chosen, skipped = [], []
     for layer in source.layers:
         reason = _gate(layer, options) if wanted(layer) else "not selected by 'layers'"
@@ -192,28 +212,6 @@ def _select(source: _Input, options: AnalyzeOptions) -> tuple[list[Layer], list[
         else:
             skipped.append(SkippedLayer(layer.name, layer.shape, reason))
     return chosen, skipped
-
-
-def _wanted(source: _Input, selection: tuple[int | str, ...] | None) -> Callable[[Layer], bool]:
-    if selection is None:
-        return lambda layer: True
-    ids = {s for s in selection if not isinstance(s, str)}
-    patterns = [s for s in selection if isinstance(s, str)]
-
-    def matches(layer: Layer, pattern: str) -> bool:
-        # Also by the key in the file: `pattern` is then a name that ends in .weight.
-        names = (layer.name, f"{layer.name}.weight")
-        return pattern in names or fnmatch.fnmatchcase(layer.name, pattern)
-
-    unknown: list[int | str] = sorted(ids - {layer.layer_id for layer in source.layers})
-    unknown += [p for p in patterns if not any(matches(layer, p) for layer in source.layers)]
-    if unknown:
-        raise ValueError(
-            f"analyze: 'layers' names what the model has not: {unknown}. "
-            f"Hint: it has {len(source.layers)} layers, e.g. {source.layers[0].name!r} "
-            f"(id {source.layers[0].layer_id})."
-        )
-    return lambda layer: layer.layer_id in ids or any(matches(layer, p) for p in patterns)
 
 
 def _gate(layer: Layer, options: AnalyzeOptions) -> str | None:
@@ -241,14 +239,20 @@ def _layer_report(
         fit = powerlaw.no_fit(Status.DEGENERATE, fit.n, fit.estimator)
     raw_fit, n_fingers = None, None
     metrics: dict[str, float | int] = {}
+    mp, random = None, None
     if fit is None:
         fit = powerlaw.no_fit(esd.status, 0, options.estimator)
     else:
         if options.fix_fingers == "clip_xmax":
             raw_fit = fit
             fit, n_fingers = powerlaw.clip_fingers(fitted, raw_fit)
-        groups = ("default", "detx") if options.detx else ("default",)
-        metrics = evaluate(Spectrum(esd, fit, rank_side=esd.N), groups)
+        if options.mp_fit:
+            kurtosis = row.kurtosis if math.isfinite(row.kurtosis) else 0.0
+            mp = marchenko_pastur.fit(esd.evals, esd.N, esd.M, mp="robust", kurtosis=kurtosis)
+        if options.randomize:
+            random = randomized(row.replicas, esd.N, esd.M)
+        spectrum = Spectrum(esd, fit, esd.N, mp, random, row.vectors)
+        metrics = evaluate(spectrum, options.groups)
     n_tail = int(np.count_nonzero(esd.evals >= fit.xmin)) if fit.status is Status.OK else 0
     return LayerReport(
         layer_id=layer.layer_id,
@@ -266,4 +270,7 @@ def _layer_report(
         n_fingers=n_fingers,
         metrics=metrics,
         warning=layer_warning(fit),
+        mp=mp,
+        randomized=random,
+        vectors=row.vectors,
     )

@@ -6,7 +6,8 @@ Sources: `pyspectra.spectra.marchenko_pastur` and `pyspectra.spectra.randomize`.
 from __future__ import annotations
 
 from pyspectra.metrics.registry import Spectrum, metric
-from pyspectra.spectra.randomize import Randomized, jensen_shannon
+from pyspectra.spectra.distance import jensen_shannon
+from pyspectra.spectra.randomize import Randomized
 from pyspectra.types import MPFit
 
 
@@ -79,7 +80,7 @@ def rand_soft_rank(s: Spectrum) -> float:
 @metric("rand_distance", group="randomize")
 def rand_distance(s: Spectrum) -> float:
     """Jensen-Shannon distance between the spectrum and the randomised one."""
-    return jensen_shannon(s.evals, _rand(s).evals)
+    return jensen_shannon(s.evals, _rand(s).evals) if s.lambda_max > 0.0 else float("nan")
 
 
 @metric("n_traps", group="randomize")

@@ -12,9 +12,8 @@ from pyspectra.spectra.eigenvectors import EigenvectorStatistics
 STATISTICS = ("vec_entropy", "loc_ratio", "part_ratio")
 
 
-def bulk_and_tail(vectors: EigenvectorStatistics, xmin: float) -> dict[str, float]:
-    """Mean and variance of each statistic on both sides of `xmin`; NaN for an empty side."""
-    start = int(np.searchsorted(vectors.evals, xmin))
+def bulk_and_tail(vectors: EigenvectorStatistics, start: int) -> dict[str, float]:
+    """Mean and variance of each statistic before and from index `start`; NaN for an empty side."""
     out = {}
     for statistic in STATISTICS:
         values = getattr(vectors, statistic)
@@ -28,7 +27,11 @@ def _member(name: str) -> MetricFunction:
     def function(s: Spectrum) -> float:
         if s.vectors is None:
             raise ValueError("metric: group 'vectors' needs the statistics of the eigenvectors.")
-        return bulk_and_tail(s.vectors, s.fit.xmin)[name] if s.has_tail else math.nan
+        if not s.has_tail:
+            return math.nan
+        # By the eigenvalues that were fitted: xmin is one of them, and another routine's rounding
+        # would put its vector on either side.
+        return bulk_and_tail(s.vectors, int(np.searchsorted(s.evals, s.fit.xmin)))[name]
 
     return function
 

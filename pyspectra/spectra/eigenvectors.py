@@ -45,14 +45,20 @@ class EigenvectorStatistics:
     part_ratio: FloatArray
 
 
-def eigenvector_statistics(matrices: Sequence[HostArray], scale: float) -> EigenvectorStatistics:
+def eigenvector_statistics(
+    matrices: Sequence[HostArray], scale: float
+) -> EigenvectorStatistics | None:
     """Statistics of the eigenvectors of each Gram matrix (of the shorter side), float64.
 
-    `scale` multiplies the eigenvalues, as it does in the layer's `ESD`. Entries must be finite.
+    `scale` multiplies the eigenvalues, as it does in the layer's `ESD`. None if a Gram matrix is
+    not finite.
     """
     evals, columns = [], []
     for X in matrices:
-        values, V = np.linalg.eigh(ops.gram([X])[0], UPLO="L")
+        gram = ops.gram([X])[0]
+        if not np.isfinite(np.diagonal(gram)).all():
+            return None
+        values, V = np.linalg.eigh(gram, UPLO="L")
         size = np.abs(V)
         evals.append(values * scale)
         columns.append(

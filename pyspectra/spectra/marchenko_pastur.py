@@ -1,4 +1,4 @@
-"""Marchenko-Pastur fits: which part of a spectrum looks random, and does all of it?
+"""Marchenko-Pastur fits: which part of a spectrum looks random, and whether all of it does.
 
 References
 ----------

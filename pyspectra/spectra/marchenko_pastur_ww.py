@@ -56,7 +56,8 @@ def fit_scale(e: FloatArray, Q: float) -> float:
 
     guess = math.sqrt(e[-1] / (1.0 + 1.0 / math.sqrt(Q)) ** 2)
     start, stop, step = (v * guess for v in SCALES)
-    scales = step * np.arange(math.ceil((stop - start) / step)) + start
+    count = math.ceil((stop - start) / step)
+    scales: FloatArray = step * np.arange(count, dtype=np.float64) + start
     best = scales[np.argmin(cost(scales))]
     return float(fmin(lambda p: float(cost(p)[0]), [best], disp=False)[0])
 

@@ -11,7 +11,7 @@ independent of each other under the null (largest eigenvalue and linear spectral
 - ``lambda_max / mean square of the entries`` against Tracy-Widom (see `tracy_widom`), which finds
   few directions that T cannot tell from fluctuation. One-sided.
 
-The smaller of the two p-values, corrected for having taken the smaller: 1 - (1 - p)^2.
+The smaller of the two p-values, corrected for having taken the smaller: 1 - (1 - p)^2 = p (2 - p).
 
 Entries that are not Gaussian matter through their excess kurtosis beta only: it shifts the mean of
 ``tr S^2`` to ``NM (N + M + 1 + beta)`` (exact) and the edge of the spectrum by the factor
@@ -68,7 +68,8 @@ def p_value(evals: FloatArray, N: int, M: int, kurtosis: float = 0.0) -> float:
     relative = evals / total
     spread = _spread_p_value(float(relative @ relative), N, M, count, kurtosis)
     largest = _largest_p_value(float(relative[-1]) * count * N * M, N, M, count, kurtosis)
-    return float(-np.expm1(2.0 * np.log1p(-min(spread, largest))))
+    smaller = min(spread, largest)
+    return smaller * (2.0 - smaller)
 
 
 def _spread_p_value(T: float, N: int, M: int, count: int, kurtosis: float) -> float:
@@ -146,7 +147,9 @@ def excess_kurtosis(matrices: Sequence[HostArray]) -> float:
     """
     rows, cols = matrices[0].shape
     step = max(1, len(matrices) * rows * cols // KURTOSIS_SAMPLE)
-    sample = np.concatenate([X.view(slice(None, None, step)).to_float64().ravel() for X in matrices])
+    sample = np.concatenate(
+        [X.view(slice(None, None, step)).to_float64().ravel() for X in matrices]
+    )
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         square = (sample - np.mean(sample)) ** 2
         return float(np.mean(square**2) / np.mean(square) ** 2 - 3.0)

@@ -88,33 +88,11 @@ def n_replicas(n_evals: int) -> int:
     return REPLICAS if n_evals < FEW_EVALS else 1
 
 
-def permute(
-    matrices: Sequence[HostArray], seed: int, name: str, replica: int = 0
-) -> list[HostArray]:
-    """Permute the entries of each matrix of a layer; same shapes and dtypes, fresh memory."""
-    return [
-        ops.permute(X, permutation_key(seed, name, i, replica)) for i, X in enumerate(matrices)
-    ]
-
-
 def randomized(replicas: Sequence[FloatArray], N: int, M: int) -> Randomized:
     """Put together the ascending spectra of the permutations of one layer."""
     together = replicas[0] if len(replicas) == 1 else np.sort(np.concatenate(replicas))
     fit = marchenko_pastur.fit(replicas[0], N, M, mp="robust")
     return Randomized(replicas[0], together, fit)
-
-
-def jensen_shannon(p: FloatArray, q: FloatArray) -> float:
-    """Jensen-Shannon distance of two ascending spectra taken as probabilities, natural logarithm.
-
-    ``sqrt((KL(p | m) + KL(q | m)) / 2)``, each normalised to one, m their mean before that.
-    """
-    m = (p + q) / 2.0
-    p, q, m = p / np.sum(p), q / np.sum(q), m / np.sum(m)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = [np.where(a > 0.0, a * np.log(a / m), 0.0) for a in (p, q)]
-    # Equal spectra leave rounding of either sign.
-    return float(np.sqrt(max(np.sum(terms[0]) + np.sum(terms[1]), 0.0) / 2.0))
 
 
 def find_traps(W: Any, *, seed: int = 0) -> tuple[Trap, ...]:
@@ -152,9 +130,7 @@ def locate_traps(W: FloatArray, key: int) -> tuple[Trap, ...]:
     evals, status = ops.eigvals(ops.gram([X]))
     if status[0] is not Status.OK:
         return ()
-    fit = marchenko_pastur.fit(
-        np.maximum(evals[0], 0.0), max(W.shape), min(W.shape), mp="robust"
-    )
+    fit = marchenko_pastur.fit(np.maximum(evals[0], 0.0), max(W.shape), min(W.shape), mp="robust")
     if fit.n_spikes < 1:
         return ()
     # The same key moves indices where it moved the entries.

@@ -1,9 +1,10 @@
 """Make tests/data/randomize_spread.csv and tests/data/vectors.csv with WeightWatcher 0.7.7.
 
 Run from tests/ as ``python -m reference.weightwatcher_tables`` where weightwatcher is installed
-(the tests do not need it). ``randomize=True`` draws from numpy's global generator: the table keeps
-the smallest, largest and mean value over 20 of its seeds. WeightWatcher builds the same density
-estimate once for each of some 240 trial scales; here the built one is kept, which changes no number.
+(the tests do not need it). ``randomize=True`` draws from numpy's global generator: the table
+keeps the smallest, largest and mean value over 20 of its seeds. WeightWatcher builds the same
+density estimate once for each of some 240 trial scales; here the built one is kept, which changes
+no number.
 """
 
 import contextlib
