@@ -131,9 +131,11 @@ def within_binomial(hits, level):
 def test_random_layers_are_called_random_at_the_stated_rate(draw, kurtosis, N, M, count):
     fits = p_values(draw, N, M, count, kurtosis, seed=N + M + count)
     p = np.array([f.p_value for f in fits])
-    for level in (0.05, 0.2):
+    for level in (0.01, 0.05):
         assert within_binomial(np.count_nonzero(p < level), level), (level, np.mean(p < level))
-    assert within_binomial(np.count_nonzero(p < 0.01), 0.01)
+    # Both statistics grow with lambda_max: where small matrices correlate them, taking the smaller
+    # p-value costs less than it is corrected for, and the level is an upper bound.
+    assert np.count_nonzero(p < 0.2) <= stats.binom.ppf(0.9995, SEEDS, 0.2)
     # Light tails push the largest eigenvalue inwards, so that the level is an upper bound there.
     spikes = np.count_nonzero([f.n_spikes > 0 for f in fits])
     assert spikes <= stats.binom.ppf(0.9995, SEEDS, SPIKE_LEVEL)

@@ -1,8 +1,8 @@
-"""Make tests/data/randomize_spread.csv and tests/data/vectors.csv with WeightWatcher 0.7.7.
+"""Make tests/data/randomize_draws.csv and tests/data/vectors.csv with WeightWatcher 0.7.7.
 
 Run from tests/ as ``python -m reference.weightwatcher_tables`` where weightwatcher is installed
 (the tests do not need it). ``randomize=True`` draws from numpy's global generator: the table
-keeps the smallest, largest and mean value over 20 of its seeds. WeightWatcher builds the same
+keeps the values of 20 of its seeds. WeightWatcher builds the same
 density estimate once for each of some 240 trial scales; here the built one is kept, which changes
 no number.
 """
@@ -61,18 +61,16 @@ def main():
         for case, W in cases.items():
             row = analyze(weightwatcher, W, vectors=True)
             writer.writerow([case, *(row.get(c) for c in VECTOR_COLUMNS)])
-    with open(DATA / "randomize_spread.csv", "w", newline="") as file:
+    with open(DATA / "randomize_draws.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["case", "column", "smallest", "largest", "mean"])
+        writer.writerow(["case", "column", "values"])
         for case, W in cases.items():
             rows = []
             for seed in SEEDS:
                 np.random.seed(seed)
                 rows.append(analyze(weightwatcher, W, randomize=True))
             for column in RANDOM_COLUMNS:
-                values = np.array([row[column] for row in rows], dtype=float)
-                if np.isfinite(values).all():
-                    writer.writerow([case, column, values.min(), values.max(), values.mean()])
+                writer.writerow([case, column, " ".join(f"{row[column]:.9g}" for row in rows)])
 
 
 if __name__ == "__main__":
