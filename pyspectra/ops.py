@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import threadpoolctl
 from scipy.linalg import cython_lapack
 
@@ -255,3 +256,12 @@ def optim_draws(key: int, step: int, stream: int, offset: int, size: int) -> np.
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, ...]:
     """Philox4x32-10 of one counter (four 32-bit words) under one key (two)."""
     return tuple(_core.philox(list(counter), list(key)))
+
+
+def order_statistic(arrays: Sequence[npt.NDArray[np.float32]], index: int) -> tuple[float, int]:
+    """Element at ascending position `index` of contiguous float32 arrays taken as one.
+
+    Also the position of the first array with a NaN in it, or -1; with NaN there is no order and the
+    element means nothing. Method: ``csrc/optim/select.hpp``.
+    """
+    return _core.order_statistic(list(arrays), index)

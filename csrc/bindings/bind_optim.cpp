@@ -1,6 +1,7 @@
 #include <span>
 
 #include "bindings/bind.hpp"
+#include "optim/select.hpp"
 #include "optim/step.hpp"
 
 namespace pyspectra::bindings {
@@ -98,6 +99,17 @@ void bind_optim(py::module_& m) {
         return out;
       },
       py::arg("counter"), py::arg("key"));
+  m.def(
+      "order_statistic",
+      [](const std::vector<py::array_t<float, py::array::c_style>>& arrays, Index index) {
+        std::vector<std::span<const float>> spans;
+        for (const auto& a : arrays)
+          spans.emplace_back(a.data(), static_cast<std::size_t>(a.size()));
+        py::gil_scoped_release unlocked;
+        const optim::OrderStatistic found = optim::order_statistic(spans, index);
+        return std::pair(found.value, found.nan_array);
+      },
+      py::arg("arrays"), py::arg("index"));
 }
 
 }  // namespace pyspectra::bindings

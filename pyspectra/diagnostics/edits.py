@@ -181,7 +181,7 @@ def _threshold(evals: Sequence[FloatArray], shape: tuple[int, ...], keep: str) -
     N, M = max(shape), min(shape)
     esd = esd_module.pool(evals, [Status.OK] * len(evals), N=N, M=M, method="gram")
     if keep == "mp":
-        fit = marchenko_pastur.fit(esd.evals, N, M, mp="robust")
+        fit = marchenko_pastur.fit(esd.evals, N, M, mp="robust", test=False)
         return fit.spike_threshold if fit.n_spikes > 0 else math.inf
     tail = powerlaw.fit_powerlaw(esd.evals)
     if keep == "powerlaw":

@@ -94,8 +94,10 @@ def marchenko_pastur(
     return fit(x, int(N), int(M), mp=mp, kurtosis=float(kurtosis))
 
 
-def fit(x: FloatArray, N: int, M: int, *, mp: str, kurtosis: float = 0.0) -> MPFit:
-    """Fit ascending eigenvalues; `marchenko_pastur` without its checks."""
+def fit(
+    x: FloatArray, N: int, M: int, *, mp: str, kurtosis: float = 0.0, test: bool = True
+) -> MPFit:
+    """Fit ascending eigenvalues; `marchenko_pastur` without its checks, p-value only if `test`."""
     status = Status.OK
     total = float(np.sum(x)) if len(x) else 0.0
     if len(x) < 2:
@@ -107,7 +109,7 @@ def fit(x: FloatArray, N: int, M: int, *, mp: str, kurtosis: float = 0.0) -> MPF
     if status is not Status.OK:
         nan = math.nan
         return MPFit(mp, N, M, len(x), nan, nan, nan, nan, -1, nan, nan, nan, nan, status)
-    return _fit_ww(x, N, M, total) if mp == "ww" else _fit_robust(x, N, M, total, kurtosis)
+    return _fit_ww(x, N, M, total) if mp == "ww" else _fit_robust(x, N, M, total, kurtosis, test)
 
 
 def _fit_ww(x: FloatArray, N: int, M: int, total: float) -> MPFit:
@@ -135,7 +137,7 @@ def _fit_ww(x: FloatArray, N: int, M: int, total: float) -> MPFit:
     )
 
 
-def _fit_robust(x: FloatArray, N: int, M: int, total: float, kurtosis: float) -> MPFit:
+def _fit_robust(x: FloatArray, N: int, M: int, total: float, kurtosis: float, test: bool) -> MPFit:
     n = len(x)
     count = n // M
     centre, scale = tracy_widom.largest_eigenvalue_scale(N, M, df=n * N)
@@ -165,7 +167,7 @@ def _fit_robust(x: FloatArray, N: int, M: int, total: float, kurtosis: float) ->
         spike_threshold=variance * cut,
         mp_soft_rank=plus / float(x[-1]),
         D=law_distance(x, total / n, N, M),
-        p_value=random_null.p_value(x, N, M, kurtosis),
+        p_value=random_null.p_value(x, N, M, kurtosis) if test else math.nan,
         status=Status.OK,
     )
 

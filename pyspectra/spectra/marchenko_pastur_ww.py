@@ -41,16 +41,17 @@ def fit_scale(e: FloatArray, Q: float) -> float:
     root = math.sqrt(1.0 / Q)
     x, y, peak = _density(np.sqrt(e) if Q == 1.0 else e)
 
+    positive = np.where(x > 0.0, x, 1.0)  # at zero the law has no height to divide
+
     def cost(scale: FloatArray) -> FloatArray:
         s = scale[..., None]
         if Q == 1.0:
-            with np.errstate(invalid="ignore"):
-                law = 1.0 / (math.pi * s * s) * np.sqrt(4.0 - x**2)
-            return np.asarray(np.sum((np.nan_to_num(law) - y) ** 2, axis=-1))
+            law = 1.0 / (math.pi * s * s) * np.sqrt(np.maximum(4.0 - x**2, 0.0))
+            return np.asarray(np.sum((law - y) ** 2, axis=-1))
         a, b = (s * (1.0 - root)) ** 2, (s * (1.0 + root)) ** 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            law = 1.0 / (2.0 * math.pi * s * s * x * (1.0 / Q)) * np.sqrt((b - x) * (x - a))
-        residual = np.sum((np.nan_to_num(law) - y) ** 2, axis=-1)
+        height = np.sqrt(np.maximum((b - x) * (x - a), 0.0))
+        law = 1.0 / (2.0 * math.pi * s * s * positive * (1.0 / Q)) * height
+        residual = np.sum((law - y) ** 2, axis=-1)
         refused = (b < peak) | (b > x[-1]) | (a > peak)
         return np.where(refused[..., 0], len(x) * REFUSED**2, residual)
 
