@@ -11,7 +11,8 @@ import real_models
 import pyspectra as ps
 
 COLUMNS = (
-    "alpha", "num_spikes", "sigma_mp", "mp_softrank", "W_scale", "bulk_max", "detX_num", "rand_W_scale"
+    "alpha", "num_spikes", "sigma_mp", "mp_softrank", "W_scale", "bulk_max", "detX_num",
+    "rand_W_scale",
 )  # fmt: skip
 OPTIONS = {"mp_fit": True, "randomize": True}
 

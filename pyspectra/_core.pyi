@@ -20,6 +20,7 @@ __all__: list[str] = [
     "isa",
     "load_lapack",
     "num_threads",
+    "order_statistic",
     "permute",
     "philox",
     "rule_names",
@@ -103,6 +104,10 @@ def load_lapack(capi: dict[str, typing.Any]) -> None:
     """
 
 def num_threads() -> int: ...
+def order_statistic(
+    arrays: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float32]],
+    index: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[float, int]: ...
 def permute(
     X: numpy.ndarray,
     dtype: typing.SupportsInt | typing.SupportsIndex,
