@@ -100,7 +100,7 @@ def test_columns_are_distributed_as_the_reference(case):
     assert len(reference) == 11
     for column, theirs in reference.items():
         ours = np.array([row[column] for row in rows])
-        if np.ptp(theirs) <= 1e-6 * abs(theirs[0]):
+        if column == "rand_W_scale":  # the norm, which no permutation changes
             assert np.allclose(ours, theirs[0], rtol=1e-6), column
         else:
             assert stats.ks_2samp(ours, theirs).pvalue > 1e-3, (column, ours, theirs)

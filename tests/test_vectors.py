@@ -25,7 +25,7 @@ def host(x):
 def test_each_vector_by_its_formula(shape):
     W = np.random.default_rng(0).standard_normal(shape)
     s = eigenvector_statistics([host(W)], 2.0)
-    gram = W.T @ W if shape[0] >= shape[1] else W @ W.T
+    gram = W.T @ W if shape[0] > shape[1] else W @ W.T
     evals, V = np.linalg.eigh(gram)
     assert np.allclose(s.evals, 2.0 * evals)
     for i, v in enumerate(V.T):
@@ -46,7 +46,8 @@ def test_columns_are_the_reference(case):
         pytest.skip("the vectors of a null space are anybody's")
     theirs = rows()[case]
     layer = ps.analyze({"w.weight": synthetic_cases.cases()[case]}, vectors=True).layers[0]
-    start = int(np.searchsorted(layer.esd.evals, layer.fit.xmin))
+    failed = layer.fit.status is not ps.Status.OK  # WeightWatcher's xmin is -1: all is tail
+    start = 0 if failed else int(np.searchsorted(layer.esd.evals, layer.fit.xmin))
 
     def agrees(first):
         ours = bulk_and_tail(layer.vectors, first)
@@ -57,7 +58,8 @@ def test_columns_are_the_reference(case):
 
     assert any(agrees(first) for first in (start - 1, start, start + 1) if first >= 0)
     for column, value in bulk_and_tail(layer.vectors, start).items():
-        assert layer.metrics[column] == pytest.approx(value, nan_ok=True)
+        expected = math.nan if failed else value
+        assert layer.metrics[column] == pytest.approx(expected, nan_ok=True)
 
 
 def test_columns_of_both_dialects():

@@ -48,14 +48,17 @@ class EigenvectorStatistics:
 def eigenvector_statistics(
     matrices: Sequence[HostArray], scale: float
 ) -> EigenvectorStatistics | None:
-    """Statistics of the eigenvectors of each Gram matrix (of the shorter side), float64.
+    """Statistics of the eigenvectors of each Gram matrix, float64.
+
+    Of the shorter side; for square matrices of ``W @ W.T``, as WeightWatcher has it.
 
     `scale` multiplies the eigenvalues, as it does in the layer's `ESD`. None if a Gram matrix is
     not finite.
     """
     evals, columns = [], []
     for X in matrices:
-        gram = ops.gram([X])[0]
+        rows, cols = X.shape
+        gram = ops.gram([HostArray(X.data.T, X.dtype) if rows == cols else X])[0]
         if not np.isfinite(np.diagonal(gram)).all():
             return None
         values, V = np.linalg.eigh(gram, UPLO="L")
