@@ -102,7 +102,8 @@ def analyze(
     Peak memory for a safetensors file: one tensor as stored; its Gram matrices and a workspace for
     their eigenvalues up to the same size (half of it where our own reduction serves); at most 64
     MiB of Gram matrices that wait to be solved together; for a matrix that needs an SVD, a float64
-    copy and LAPACK's workspace instead.
+    copy and LAPACK's workspace instead. `randomize` adds a permuted copy of one matrix and doubles
+    the Gram matrices; `vectors` adds two matrices of the size of a Gram matrix.
     """
     options = AnalyzeOptions(
         layers=layers,

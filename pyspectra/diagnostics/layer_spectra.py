@@ -110,14 +110,13 @@ def layer_spectra(
         try:
             slices = matricize(layer, layer.load()).slices
             if options.method == "svd":
-                matrices = [*slices, *_permuted(layer, slices, M, options)]
-                evals, status = esd_module.squared_singular_values(matrices)
+                evals, status = esd_module.squared_singular_values(
+                    [*slices, *_permuted(layer, slices, M, options)]
+                )
                 one = _Pending(layer, position, [], N, M, _extras(layer, slices, options))
                 yield from _rows(one, rf, evals, status, "svd", options)
             else:
-                grams = ops.gram(slices, None if room is None else room[:rf])
-                for k, X in enumerate(_permuted(layer, slices, M, options), start=rf):
-                    grams += ops.gram([X], None if room is None else [room[k]])
+                grams = _grams(layer, slices, M, room, options)
                 extras = _extras(layer, slices, options)
                 pending.append(_Pending(layer, position, grams, N, M, extras))
         except LOAD_ERRORS as error:
@@ -136,6 +135,21 @@ def _n_replicas(M: int, rf: int, options: AnalyzeOptions) -> int:
     if not options.randomize:
         return 0
     return randomize.n_replicas(M * rf if options.pool else M)
+
+
+def _grams(
+    layer: Layer,
+    slices: Sequence[HostArray],
+    M: int,
+    room: list[FloatArray] | None,
+    options: AnalyzeOptions,
+) -> list[FloatArray]:
+    """Gram matrices of the matrices and of their permutations, of which one exists at a time."""
+    rf = len(slices)
+    grams = ops.gram(slices, None if room is None else room[:rf])
+    for k, X in enumerate(_permuted(layer, slices, M, options), start=rf):
+        grams += ops.gram([X], None if room is None else [room[k]])
+    return grams
 
 
 def _permuted(
