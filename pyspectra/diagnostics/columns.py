@@ -87,7 +87,10 @@ def summary(report: Report, dialect: str) -> dict[str, float]:
     one = _own_row if dialect == "pyspectra" else _ww_row
     table = [one(layer, report) for layer in report.wholes]
     out: dict[str, float] = {}
-    for column in SUMMARY:
+    averaged = [*SUMMARY]
+    if report.options.mp_fit:
+        averaged.append("mp_soft_rank" if dialect == "pyspectra" else "mp_softrank")
+    for column in averaged:
         values = [float(row.get(column, math.nan)) for row in table]
         # pandas' mean, which is WeightWatcher's, leaves NaN out but neither infinity nor -1.
         counts = math.isfinite if dialect == "pyspectra" else lambda v: not math.isnan(v)

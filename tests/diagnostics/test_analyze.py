@@ -1045,3 +1045,7 @@ def test_options_of_randomness_reach_json_and_csv() -> None:
     assert list(kept["layers"][0]) == header
     for name in ("random_p_value", "n_spikes", "n_traps", "rand_distance", "tail_mean_loc_ratio"):
         assert all(row[name] is not None for row in kept["layers"]), name
+    ours = [row["mp_soft_rank"] for row in report.rows()]
+    assert report.summary()["mp_soft_rank"] == pytest.approx(np.mean(ours))
+    theirs = [row["mp_softrank"] for row in report.rows("weightwatcher")]
+    assert report.summary("weightwatcher")["mp_softrank"] == pytest.approx(np.mean(theirs))
