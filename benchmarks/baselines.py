@@ -48,13 +48,13 @@ def numpy_pipeline(weights):
     return rows
 
 
-def weightwatcher_analyze(weights):
+def weightwatcher_analyze(weights, **options):
     """WeightWatcher's DataFrame; it logs and prints, which is not timed against it."""
     logging.disable(logging.CRITICAL)
     import weightwatcher
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return weightwatcher.WeightWatcher(model=weights).analyze()
+        return weightwatcher.WeightWatcher(model=weights).analyze(**options)
 
 
 def powerlaw_fit(evals):

@@ -24,6 +24,7 @@ __all__: list[str] = [
     "load_lapack",
     "num_threads",
     "order_statistic",
+    "permute",
     "philox",
     "rule_names",
     "set_isa",
@@ -142,6 +143,12 @@ def order_statistic(
     arrays: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float32]],
     index: typing.SupportsInt | typing.SupportsIndex,
 ) -> tuple[float, int]: ...
+def permute(
+    X: numpy.ndarray,
+    dtype: typing.SupportsInt | typing.SupportsIndex,
+    key: typing.SupportsInt | typing.SupportsIndex,
+    out: numpy.ndarray,
+) -> None: ...
 def philox(
     counter: typing.Annotated[
         collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"

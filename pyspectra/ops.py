@@ -190,6 +190,17 @@ def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
     return values, [Status(c) for c in codes]
 
 
+def permute(X: HostArray, key: int) -> HostArray:
+    """Permute the entries of a 2-D array at random: contiguous, same shape and dtype.
+
+    `key`: 64 bits; with the shape they decide the permutation. ``csrc/spectra/permute.hpp``.
+    """
+    data, code = _matrices([X])
+    out = np.empty(X.shape, X.data.dtype)
+    _core.permute(data[0], code, key, out)
+    return HostArray(out, X.dtype)
+
+
 def fit_options(
     *,
     estimator: str,

@@ -145,3 +145,52 @@ class StepStatistics:
     n_non_finite: int
     n_zero: int
     n_rounded_away: int
+
+
+@dataclass(frozen=True)
+class MPFit:
+    """A Marchenko-Pastur law fitted to the bulk of a spectrum, and how random the whole looks.
+
+    Attributes
+    ----------
+    mp : str
+        ``"robust"`` or ``"ww"``: how it was fitted.
+    N, M, n : int
+        Sides of each matrix; number of eigenvalues.
+    sigma_mp : float
+        Scale of the law of the eigenvalues divided by their mean: 1 for a random matrix. NaN, like
+        every other number here, unless ``status`` is ``OK``.
+    W_scale : float
+        ``sqrt(n / sum(lambda))``: times W, the eigenvalues have mean one.
+    lambda_minus, lambda_plus : float
+        Edges of the law, in units of the eigenvalues.
+    n_spikes : int
+        Eigenvalues above ``spike_threshold``; -1 unless ``status`` is ``OK``.
+    spike_threshold : float
+        ``lambda_plus`` and what the largest eigenvalue of a random matrix may exceed it by.
+    mp_soft_rank : float
+        ``lambda_plus / lambda_max``.
+    D : float
+        Kolmogorov-Smirnov distance between the spectrum and the law of a random matrix of the
+        same shape and norm.
+    p_value : float
+        Of "a random matrix with independent, identically distributed entries": small means that
+        the layer is not one. NaN for ``mp="ww"``, which has no test.
+    status : Status
+        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (a zero matrix).
+    """
+
+    mp: str
+    N: int
+    M: int
+    n: int
+    sigma_mp: float
+    W_scale: float
+    lambda_minus: float
+    lambda_plus: float
+    n_spikes: int
+    spike_threshold: float
+    mp_soft_rank: float
+    D: float
+    p_value: float
+    status: Status

@@ -245,6 +245,11 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_evals": True}, ValueError, "max_evals"),
     ({"progress": "yes"}, ValueError, "progress"),
     ({"detx": 1}, TypeError, "detx"),
+    ({"mp_fit": "ww"}, TypeError, "mp_fit"),
+    ({"randomize": 1}, TypeError, "randomize"),
+    ({"vectors": None}, TypeError, "vectors"),
+    ({"seed": 1.0}, TypeError, "seed"),
+    ({"seed": True}, TypeError, "seed"),
     ({"pool": "no"}, TypeError, "pool"),
     ({"layers": [1.5]}, TypeError, "layers"),
     ({"layers": True}, TypeError, "layers"),
@@ -1043,3 +1048,18 @@ def test_axes_are_checked() -> None:
 
 def test_the_repr_of_a_row_is_short() -> None:
     assert len(repr(ps.analyze({"fc.weight": heavy(600, 500)}).layers[0])) < 2500
+
+
+def test_options_of_randomness_reach_json_and_csv() -> None:
+    options = {"mp_fit": True, "randomize": True, "vectors": True, "seed": 4}
+    report = ps.analyze(weights(), **options)
+    kept = json.loads(report.to_json())
+    assert {k: kept["options"][k] for k in options} == options
+    header = report.to_csv().splitlines()[0].split(",")
+    assert list(kept["layers"][0]) == header
+    for name in ("random_p_value", "n_spikes", "n_traps", "rand_distance", "tail_mean_loc_ratio"):
+        assert all(row[name] is not None for row in kept["layers"]), name
+    ours = [row["mp_soft_rank"] for row in report.rows()]
+    assert report.summary()["mp_soft_rank"] == pytest.approx(np.mean(ours))
+    theirs = [row["mp_softrank"] for row in report.rows("weightwatcher")]
+    assert report.summary("weightwatcher")["mp_softrank"] == pytest.approx(np.mean(theirs))
