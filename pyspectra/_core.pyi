@@ -16,6 +16,7 @@ __all__: list[str] = [
     "draws",
     "eigvals",
     "fit",
+    "grad_squares",
     "gram",
     "isa",
     "load_lapack",
@@ -26,8 +27,10 @@ __all__: list[str] = [
     "rule_names",
     "set_isa",
     "set_num_threads",
+    "statistics_columns",
     "status_names",
     "step",
+    "step_columns",
     "svdvals",
 ]
 
@@ -92,6 +95,9 @@ def fit(
     xmax: typing.SupportsFloat | typing.SupportsIndex,
     k: typing.SupportsInt | typing.SupportsIndex,
 ) -> list[Fit]: ...
+def grad_squares(
+    table: numpy.typing.NDArray[numpy.int64],
+) -> numpy.typing.NDArray[numpy.float64]: ...
 def gram(
     X: collections.abc.Sequence[numpy.ndarray],
     dtype: typing.SupportsInt | typing.SupportsIndex,
@@ -125,10 +131,14 @@ def philox(
 def rule_names() -> dict[str, int]: ...
 def set_isa(name: str) -> None: ...
 def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+def statistics_columns() -> list[str]: ...
 def status_names() -> dict[str, int]: ...
 def step(
-    table: numpy.typing.NDArray[numpy.int64], options: collections.abc.Sequence[StepOptions]
-) -> None: ...
+    table: numpy.typing.NDArray[numpy.int64],
+    options: collections.abc.Sequence[StepOptions],
+    statistics: bool = False,
+) -> numpy.typing.NDArray[numpy.float64]: ...
+def step_columns() -> list[str]: ...
 def svdvals(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
