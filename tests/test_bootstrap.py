@@ -170,6 +170,12 @@ def test_two_points_are_no_trouble() -> None:
     assert isinstance(fit, PowerLawFit)
 
 
+@pytest.mark.parametrize("seed", [0.5, True, "1"])
+def test_seeds_are_integers(seed: object) -> None:
+    with pytest.raises(TypeError, match="^fit_powerlaw: 'seed' must be an integer, got "):
+        ps.fit_powerlaw([1.0, 2.0, 3.0], seed=seed)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -178,7 +184,6 @@ def test_two_points_are_no_trouble() -> None:
         ({"bootstrap": True}, "'bootstrap' must be an integer .* got True"),
         ({"seed": -1}, r"'seed' must be None or an integer from 0 to 2\*\*64 - 1, got -1"),
         ({"seed": 2**64}, "'seed' must be None or an integer"),
-        ({"seed": 0.5}, "'seed' must be None or an integer .* got 0.5"),
         ({"bootstrap": 9, "estimator": "tpl"}, "'bootstrap' does not go with estimator 'tpl'"),
     ],
 )

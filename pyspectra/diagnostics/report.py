@@ -59,7 +59,7 @@ class AnalyzeOptions:
         estimator = parse_estimator(self.estimator, "analyze")
         object.__setattr__(self, "estimator", str(estimator))
         if self.seed is None:
-            raise ValueError("analyze: 'seed' must be an integer, got None.")
+            raise TypeError("analyze: 'seed' must be an integer, got None.")
         check_bootstrap(self.bootstrap, self.seed, "analyze")
         check_bootstrap_goes_with(estimator, self.bootstrap, "analyze")
         check_method(self.method, "analyze")
@@ -82,8 +82,6 @@ class AnalyzeOptions:
                 f"analyze: 'max_evals' must be at least 'min_evals' = {self.min_evals}, got "
                 f"{self.max_evals}."
             )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"analyze: 'seed' must be an integer, got {self.seed!r}.")
         for name in ("randomize", "mp_fit", "detx", "vectors", "pool"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"analyze: {name!r} must be a bool, got {getattr(self, name)!r}.")

@@ -24,7 +24,7 @@ MAX_REPLICATES = 2**24
 
 
 def check_bootstrap(bootstrap: Any, seed: Any, function: str) -> None:
-    """Raise ValueError unless `bootstrap` is a count and `seed` None or a 64-bit integer."""
+    """Raise ValueError or TypeError unless `bootstrap` is a count, `seed` None or 64-bit."""
     if isinstance(bootstrap, bool) or not isinstance(bootstrap, int) or not (
         0 <= bootstrap <= MAX_REPLICATES
     ):  # fmt: skip
@@ -32,9 +32,11 @@ def check_bootstrap(bootstrap: Any, seed: Any, function: str) -> None:
             f"{function}: 'bootstrap' must be an integer from 0 to {MAX_REPLICATES}, "
             f"got {bootstrap!r}."
         )
-    if seed is not None and (
-        isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < MAX_SEED
-    ):
+    if seed is None:
+        return
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"{function}: 'seed' must be an integer, got {seed!r}.")
+    if not 0 <= seed < MAX_SEED:
         raise ValueError(
             f"{function}: 'seed' must be None or an integer from 0 to 2**64 - 1, got {seed!r}."
         )

@@ -166,7 +166,6 @@ def test_exports() -> None:
     ("options", "message"),
     [
         ({"bootstrap": -1}, "'bootstrap' must be an integer from 0"),
-        ({"seed": None}, "'seed' must be an integer, got None"),
         ({"seed": -3}, "'seed' must be None or an integer from 0"),
         ({"bootstrap": 5, "estimator": "farms(8)"}, "'bootstrap' does not go with .* 'farms'"),
         ({"bootstrap": 5, "estimator": "tpl"}, "'bootstrap' does not go with estimator 'tpl'"),
@@ -177,3 +176,8 @@ def test_exports() -> None:
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^analyze: {message}"):
         ps.analyze(state(), **options)
+
+
+def test_a_seed_is_needed() -> None:
+    with pytest.raises(TypeError, match="^analyze: 'seed' must be an integer, got None"):
+        ps.analyze(state(), seed=None)  # type: ignore[arg-type]
