@@ -172,7 +172,7 @@ def test_two_points_are_no_trouble() -> None:
 
 @pytest.mark.parametrize("seed", [0.5, True, "1"])
 def test_seeds_are_integers(seed: object) -> None:
-    with pytest.raises(TypeError, match="^fit_powerlaw: 'seed' must be an integer, got "):
+    with pytest.raises(TypeError, match=r"^fit_powerlaw: 'seed' must be an integer, got "):
         ps.fit_powerlaw([1.0, 2.0, 3.0], seed=seed)  # type: ignore[arg-type]
 
 

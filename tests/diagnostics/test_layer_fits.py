@@ -179,5 +179,5 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_a_seed_is_needed() -> None:
-    with pytest.raises(TypeError, match="^analyze: 'seed' must be an integer, got None"):
+    with pytest.raises(TypeError, match=r"^analyze: 'seed' must be an integer, got None"):
         ps.analyze(state(), seed=None)  # type: ignore[arg-type]
