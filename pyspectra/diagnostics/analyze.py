@@ -65,8 +65,9 @@ def analyze(
         Also permute the entries of each matrix at random: what of the spectrum is left, and which
         directions survive (correlation traps; `pyspectra.find_traps` tells the entries).
     mp_fit : bool
-        Also fit the Marchenko-Pastur law to the bulk, count spikes, and test whether the layer is
-        a random matrix (`pyspectra.marchenko_pastur`).
+        Also fit the Marchenko-Pastur law to the bulk and count spikes
+        (`pyspectra.marchenko_pastur`). Whether a layer is a random matrix is always tested:
+        ``random_p_value``.
     detx : bool
         Also evaluate the trace-log (ERG) condition.
     fix_fingers : {None, "clip_xmax"}
@@ -241,7 +242,8 @@ def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) 
             mp = marchenko_pastur.fit(esd.evals, esd.N, esd.M, mp="robust", kurtosis=kurtosis)
         if options.randomize:
             random = randomized(row.replicas, esd.N, esd.M)
-        metrics = evaluate(Spectrum(esd, fit, esd.N, mp, random, row.vectors), options.groups)
+        spectrum = Spectrum(esd, fit, esd.N, mp, random, row.vectors, row.kurtosis)
+        metrics = evaluate(spectrum, options.groups)
     n_tail = fit.n_tail  # of all sub-matrices, where those were fitted
     if row.windows is None and fit.status is Status.OK:
         n_tail = int(np.count_nonzero(esd.evals >= fit.xmin))
@@ -260,7 +262,7 @@ def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) 
         raw_fit=found.raw_fit,
         n_fingers=found.n_fingers,
         metrics=metrics,
-        warning=layer_warning(fit),
+        warning=layer_warning(fit, metrics.get("random_p_value", math.nan)),
         mp=mp,
         randomized=random,
         vectors=row.vectors,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyspectra.diagnostics import columns_random
-from pyspectra.diagnostics.verdicts import OVER_TRAINED
+from pyspectra.diagnostics.verdicts import OVER_TRAINED, alpha_warning
 from pyspectra.metrics import METRICS, Spectrum
 from pyspectra.metrics import rank as rank_metrics
 from pyspectra.metrics.tail import log_power_sum
@@ -174,7 +174,7 @@ def _ww_row(layer: LayerReport, report: Report) -> dict[str, Any]:
         "num_pl_spikes": -1 if failed else layer.n_tail,
         "Lambda": -1.0 if failed else fit.Lambda,
         "status": "failed" if failed else "success",
-        "warning": OVER_TRAINED if failed else layer.warning,
+        "warning": OVER_TRAINED if failed else alpha_warning(fit.alpha),
         "num_fingers": layer.n_fingers or 0,
         "raw_alpha": layer.raw_fit.alpha if layer.raw_fit and not failed else -1.0,
     }

@@ -179,7 +179,7 @@ def _extras(
     options: AnalyzeOptions,
     floors: Mapping[str, float] | None,
 ) -> _Extras:
-    kurtosis = random_null.excess_kurtosis(slices) if options.mp_fit else 0.0
+    kurtosis = random_null.excess_kurtosis(slices)
     vectors: list[EigenvectorStatistics | None] = []
     if options.vectors:
         rf = len(slices)

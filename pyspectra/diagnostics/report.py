@@ -132,7 +132,8 @@ class LayerReport:
     metrics : mapping of str to number
         Every registered metric that was asked for; empty if the spectrum failed.
     warning : str
-        ``"over-trained"``, ``"under-trained"`` or ``""``.
+        ``"random"``, ``"no power law"``, ``"over-trained"``, ``"under-trained"`` or ``""``; see
+        `pyspectra.diagnostics.verdicts.layer_warning`.
     mp : MPFit or None
         Marchenko-Pastur fit and test for randomness, with ``mp_fit=True``.
     randomized : Randomized or None

@@ -12,8 +12,12 @@ from pyspectra.diagnostics.text import printable, shorten
 from pyspectra.diagnostics.verdicts import (
     ALPHA_OVER_TRAINED,
     ALPHA_UNDER_TRAINED,
+    NO_POWER_LAW,
     OVER_TRAINED,
+    RANDOM,
     UNDER_TRAINED,
+    UNTRAINED,
+    WELL_TRAINED,
 )
 from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
 from pyspectra.types import Status
@@ -32,10 +36,17 @@ LONGEST_BAR = 50
 NAMES_SHOWN = 3
 NOTABLE_LOSS = 0.1  # share of a layer's eigenvalues that the fit leaves out
 
-STYLES = {OVER_TRAINED: "magenta", UNDER_TRAINED: "yellow", "well trained": "green"}
+STYLES = {
+    OVER_TRAINED: "magenta",
+    UNDER_TRAINED: "yellow",
+    RANDOM: "cyan",
+    NO_POWER_LAW: "blue",
+    UNTRAINED: "cyan",
+    WELL_TRAINED: "green",
+}
 FAILED_STYLE = "bold red"
 
-_SHORT_WARNING = {OVER_TRAINED: "over", UNDER_TRAINED: "under"}
+_SHORT_WARNING = {OVER_TRAINED: "over", UNDER_TRAINED: "under", NO_POWER_LAW: "no law"}
 _SHORT_STATUS = {Status.TOO_FEW_POINTS: "too few", Status.NO_CONVERGENCE: "no conv."}
 
 # Reasons that differ from tensor to tensor in a number or a name make one group.
@@ -205,7 +216,7 @@ def _columns(report: Report, short: bool, glyphs: _Glyphs) -> list[_Column]:
         space = "" if short else " "
         error = number(layer.fit.alpha_stderr, 2)
         text = f"{layer.alpha:.2f}{space}{glyphs.plus_minus}{space}{error}"
-        return text, STYLES.get(layer.warning, STYLES["well trained"])
+        return text, STYLES.get(layer.warning, STYLES[WELL_TRAINED])
 
     def size(layer: LayerReport) -> Cell:
         factor = f"{layer.rf}x " if layer.rf > 1 and layer.slice_id is None else ""
@@ -219,7 +230,7 @@ def _columns(report: Report, short: bool, glyphs: _Glyphs) -> list[_Column]:
         if not _fitted(layer):
             words = str(layer.status).replace("_", " ")
             return (_SHORT_STATUS.get(layer.status, words) if short else words), FAILED_STYLE
-        word = _SHORT_WARNING.get(layer.warning, "") if short else layer.warning
+        word = _SHORT_WARNING.get(layer.warning, layer.warning) if short else layer.warning
         return word, STYLES.get(layer.warning, "")
 
     def raw(layer: LayerReport) -> Cell:
@@ -256,6 +267,10 @@ def _columns(report: Report, short: bool, glyphs: _Glyphs) -> list[_Column]:
         _Column("lognorm" if short else "log10 norm", metric("log_norm", 2)),
         _Column("srank" if short else "stable rank", metric("stable_rank", 1)),
     ]
+    if options.mp_fit:
+        columns.append(_Column("spikes", metric("n_spikes", 0)))
+    if options.randomize:
+        columns.append(_Column("traps", metric("n_traps", 0)))
     if options.detx:
         columns.append(_Column("detX", lambda r: (str(r.metrics.get("detX_num", glyphs.dash)), "")))
     columns.append(_Column("warn" if short else "warning", warning, right=False))
@@ -287,7 +302,7 @@ def _histogram(report: Report, width: int, glyphs: _Glyphs) -> Iterator[Text]:
             note = f"{UNDER_TRAINED} from here" if i == under else f"{OVER_TRAINED} up to here"
             label = f"{mark:g}".rjust(label_width)
             yield _line((label, "bold"), (f" {glyphs.rule * 6} {note}", "dim"))
-        zone = OVER_TRAINED if i < over else UNDER_TRAINED if i >= under else "well trained"
+        zone = OVER_TRAINED if i < over else UNDER_TRAINED if i >= under else WELL_TRAINED
         label = _bin_label(i, glyphs).rjust(label_width)
         count = counts[i]
         bar = glyphs.bar(count * per_layer) + " " if count else ""

@@ -5,7 +5,10 @@ Sources: `pyspectra.spectra.marchenko_pastur` and `pyspectra.spectra.randomize`.
 
 from __future__ import annotations
 
+import math
+
 from pyspectra.metrics.registry import Spectrum, metric
+from pyspectra.spectra import random_null
 from pyspectra.spectra.distance import jensen_shannon
 from pyspectra.spectra.randomize import Randomized
 from pyspectra.types import MPFit
@@ -23,10 +26,11 @@ def _rand(s: Spectrum) -> Randomized:
     return s.randomized
 
 
-@metric("random_p_value", group="mp_fit")
+@metric("random_p_value")
 def random_p_value(s: Spectrum) -> float:
     """P-value of "a random matrix with iid entries": small means it is not one."""
-    return _mp(s).p_value
+    kurtosis = s.kurtosis if math.isfinite(s.kurtosis) else 0.0
+    return random_null.p_value(s.evals, s.esd.N, s.esd.M, kurtosis)
 
 
 @metric("mp_distance", group="mp_fit")

@@ -31,6 +31,8 @@ class Spectrum:
         For those of group ``"randomize"``.
     vectors : EigenvectorStatistics or None
         For those of group ``"vectors"``.
+    kurtosis : float
+        Excess kurtosis of the entries of the matrices.
     """
 
     esd: ESD
@@ -39,6 +41,7 @@ class Spectrum:
     mp: MPFit | None = None
     randomized: Randomized | None = None
     vectors: EigenvectorStatistics | None = None
+    kurtosis: float = 0.0
 
     @property
     def evals(self) -> FloatArray:

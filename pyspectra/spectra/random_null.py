@@ -39,9 +39,9 @@ from pyspectra._arrays import HostArray
 from pyspectra.spectra import tracy_widom
 from pyspectra.types import FloatArray
 
-# Rows that the kurtosis is estimated from hold about this many entries: good to 0.014, a
+# Rows that the kurtosis is estimated from hold about this many entries: good to 0.027, a two
 # hundredth of the standard deviation of T.
-KURTOSIS_SAMPLE = 2**17
+KURTOSIS_SAMPLE = 2**15
 
 
 def p_value(evals: FloatArray, N: int, M: int, kurtosis: float = 0.0) -> float:

@@ -28,6 +28,8 @@ VARIANCE = 1.607781034581
 # the law has less than 2e-12 of its mass.
 NODES = 40
 LOWEST = -8.0
+# Above it the tail, exp(-2/3 s^1.5), is below the smallest float64.
+HIGHEST = 110.0
 # Ai(16) is 4e-20: the kernel has ended where its argument exceeds this.
 AIRY_END = 16.0
 
@@ -44,6 +46,8 @@ def survival(s: float) -> float:
 
     if s <= LOWEST:
         return 1.0
+    if s >= HIGHEST:
+        return 0.0
     length = max(AIRY_END - s, 4.0)
     x, root = _nodes()
     kernel = airy(length * np.add.outer(x, x) + s)[0] * np.outer(root, root) * length

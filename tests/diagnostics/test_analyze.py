@@ -754,17 +754,53 @@ def test_the_other_dialect_knows_the_embeddings_of_a_module() -> None:
 
 
 def test_the_verdict_counts_what_it_says() -> None:
-    report = ps.analyze({f"l{i}.weight": random(60, 50, i) for i in range(6)})
+    # Heavy-tailed noise is random too, but columns that share a factor are not.
+    factor = np.random.default_rng(9).standard_t(2.0, (50, 1))
+    trained = {f"fc{i}.weight": random(60, 50, i) * np.abs(factor.T) ** 0.7 for i in range(6)}
+    noise = {f"noise{i}.weight": random(60, 50, 20 + i) for i in range(2)}
+    report = ps.analyze(trained | noise)
     verdict = report.verdict
-    under = sum(x.alpha > 6.0 for x in report.layers)
-    over = sum(x.alpha < 2.0 for x in report.layers)
+    rows = [layer for layer in report.layers if layer.name.startswith("fc")]
+    under, over = sum(x.alpha > 6.0 for x in rows), sum(x.alpha < 2.0 for x in rows)
     assert (verdict.n_under_trained, verdict.n_over_trained) == (under, over)
+    assert (verdict.n_random, verdict.n_failed, verdict.n_no_power_law) == (2, 0, 0)
     assert verdict.n_well_trained == 6 - under - over
-    assert verdict.n_failed == 0
-    assert verdict.mean_alpha == pytest.approx(sum(x.alpha for x in report.layers) / 6.0)
+    assert verdict.mean_alpha == pytest.approx(sum(x.alpha for x in report.layers) / 8.0)
+    assert "2 layers cannot be told from random matrices" in verdict.text
     for layer in report.layers:
-        want = "under-trained" if layer.alpha > 6.0 else "over-trained" if layer.alpha < 2.0 else ""
-        assert layer.warning == want
+        alpha = (
+            "under-trained" if layer.alpha > 6.0 else "over-trained" if layer.alpha < 2.0 else ""
+        )
+        assert layer.warning == ("random" if layer.name.startswith("noise") else alpha)
+        # WeightWatcher's dialect knows alpha alone.
+        row = next(r for r in report.rows("weightwatcher") if r["name"] == layer.name)
+        assert row["warning"] == alpha
+
+
+def test_a_random_model_is_untrained_whatever_its_alphas() -> None:
+    model = {f"l{i}.weight": random(200, 100, i) for i in range(12)}
+    report = ps.analyze(model)
+    verdict = report.verdict
+    assert verdict.label == "untrained"
+    assert verdict.n_random >= 10
+    assert f"{verdict.n_random} of 12 layers cannot be told from random matrices" in verdict.text
+    # Some of them look well trained by alpha alone.
+    assert any(2.0 <= layer.alpha <= 6.0 for layer in report.layers)
+
+
+def test_a_law_that_its_p_value_rules_out_is_no_power_law() -> None:
+    two = np.concatenate([np.full(60, 1.0), np.linspace(30.0, 31.0, 60)])
+    rng = np.random.default_rng(5)
+    q1, q2 = (
+        np.linalg.qr(rng.standard_normal((150, 120)))[0],
+        np.linalg.qr(rng.standard_normal((120, 120)))[0],
+    )
+    W = (q1 * np.sqrt(two * (1 + 0.01 * rng.random(120)))) @ q2
+    report = ps.analyze({"fc.weight": W}, bootstrap=200)
+    layer = report.layers[0]
+    assert layer.fit.p_value <= 0.1
+    assert layer.warning == "no power law"
+    assert report.verdict.n_no_power_law == 1
 
 
 def test_values_are_frozen() -> None:
@@ -912,7 +948,7 @@ def test_parts_have_rows_but_do_not_count_twice() -> None:
     assert report.summary()["n_layers"] == 2
     verdict = report.verdict
     counts = (verdict.n_well_trained, verdict.n_under_trained, verdict.n_over_trained)
-    assert sum(counts) + verdict.n_failed == 2
+    assert sum(counts) + verdict.n_random + verdict.n_failed == 2
     assert [row["name"] for row in report.rows("weightwatcher")] == [whole, "fc"]
     q = by_name(report)[f"{whole}[q]"]
     assert np.allclose(q.esd.evals, ps.esd(random(90, 30, 3)[:30]).evals, rtol=1e-9)
