@@ -211,29 +211,54 @@ def fit_powerlaw(
 
 StepOptions = _core.StepOptions
 optim_rule_names = _core.rule_names
+STEP_COLUMNS: tuple[str, ...] = tuple(_core.STEP_COLUMNS)
+STATISTICS_COLUMNS: tuple[str, ...] = tuple(_core.STATISTICS_COLUMNS)
 
 
-def optim_step(rows: Sequence[Sequence[int]], options: Sequence[_core.StepOptions]) -> None:
+def optim_table(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Make the kernel's table, int64 of shape (n, 15), of rows of Python integers below 2^64.
+
+    Columns are `STEP_COLUMNS`: addresses (0 for none) of ``param, grad, exp_avg, exp_avg_sq, ema,
+    mask, master``, then ``size, children, offset, run, pitch, key, dtype, options``: elements;
+    elements of compact moments, or -1; where element i stands in the whole tensor, ``offset + i //
+    run * pitch + i % run``; 64-bit key of the random numbers; code of `DTYPE_CODES`; index into
+    the options.
+    """
+    signed = [[x - 2**64 if x >= 2**63 else x for x in row] for row in rows]
+    return np.array(signed, dtype=np.int64).reshape(len(signed), len(STEP_COLUMNS))
+
+
+def optim_step(
+    table: np.ndarray, options: Sequence[_core.StepOptions], *, statistics: bool = False
+) -> FloatArray:
     """Move parameters, moments and averages in place; formulas in ``csrc/optim/step.hpp``.
 
     Parameters
     ----------
-    rows : sequence of 11 integers each
-        A tensor: addresses (0 for none) of ``param, grad, exp_avg, exp_avg_sq, ema, mask``, then
-        ``size, offset, key, dtype, options``: elements, index of the first one within the whole
-        tensor, 64-bit key of the random numbers, code of `DTYPE_CODES`, index into `options`.
-        The caller has made sure that each address holds contiguous, writable memory of that size
-        and type, and keeps it alive.
+    table : ndarray
+        A row for each tensor, see `optim_table`. The caller has made sure that each address holds
+        contiguous, writable memory of that size and type, and keeps it alive.
     options : sequence of StepOptions
         Hyper-parameters, shared by the rows that name them.
+    statistics : bool
+        Take the statistics of the step as well.
+
+    Returns
+    -------
+    ndarray
+        float64, a row for each tensor and `STATISTICS_COLUMNS`; without `statistics` no rows.
 
     Raises
     ------
     ValueError
         If arrays overlap that must not, are misaligned or missing. Nothing has moved then.
     """
-    if rows:
-        _core.step(np.array(rows, dtype=np.uint64).view(np.int64), list(options))
+    return _core.step(table, list(options), statistics)
+
+
+def optim_grad_squares(table: np.ndarray) -> FloatArray:
+    """Sum of squares of the gradient of each row, float64; the same for any number of threads."""
+    return _core.grad_squares(table)
 
 
 def optim_draws(key: int, step: int, stream: int, offset: int, size: int) -> np.ndarray:

@@ -96,3 +96,40 @@ class PowerLawFit:
     index: int
     estimator: str
     status: Status
+
+
+@dataclass(frozen=True)
+class StepStatistics:
+    """What one optimizer step did to one parameter; formulas in ``csrc/optim/step.hpp``.
+
+    The gradient g is the one given, divided by the loss scale, before clipping and masks: what a
+    monitor of the training needs. w is the parameter as stored (its float32 master where it has
+    one) before the step and dw its change, rounding included. A non-finite gradient makes the
+    sums that it enters non-finite.
+
+    Attributes
+    ----------
+    n : int
+        Elements.
+    grad_norm, param_norm, update_norm : float
+        2-norms of g, w and dw.
+    grad_max : float
+        Largest magnitude of g, NaN left out.
+    grad_dot_update : float
+        Sum of g dw: the change of the loss to first order.
+    n_non_finite, n_zero : int
+        Elements of g that are Inf or NaN, and that are 0.
+    n_rounded_away : int
+        Elements that stayed as they were although the learning rate is not 0 and their first
+        moment is not (or weight decay applies to them): the update was lost to rounding.
+    """
+
+    n: int
+    grad_norm: float
+    grad_max: float
+    param_norm: float
+    update_norm: float
+    grad_dot_update: float
+    n_non_finite: int
+    n_zero: int
+    n_rounded_away: int

@@ -10,9 +10,11 @@ using optim::StepOptions;
 using optim::StepTensor;
 using Table = py::array_t<Index, py::array::c_style>;
 
-// Columns of a row: addresses (0 for none) of param, grad, exp_avg, exp_avg_sq, ema and mask, then
-// size, offset, key, dtype code, index of its options.
-constexpr py::ssize_t kColumns = 11;
+// Columns of a row, in this order. First addresses (0 for none); the rest as in StepTensor.
+constexpr std::array kColumns{"param", "grad",   "exp_avg", "exp_avg_sq", "ema",
+                              "mask",  "master", "size",    "children",   "offset",
+                              "run",   "pitch",  "key",     "dtype",      "options"};
+constexpr auto kWidth = static_cast<py::ssize_t>(kColumns.size());
 
 template <typename T>
 T* pointer(Index address) {
@@ -20,19 +22,36 @@ T* pointer(Index address) {
 }
 
 std::vector<StepTensor> step_tensors(const Table& table) {
-  PS_REQUIRE(table.ndim() == 2 && table.shape(1) == kColumns, "step: a row has 11 columns");
+  PS_REQUIRE(table.ndim() == 2 && table.shape(1) == kWidth,
+             "step: a row has " + std::to_string(kWidth) + " columns");
   std::vector<StepTensor> out;
   out.reserve(static_cast<std::size_t>(table.shape(0)));
   for (py::ssize_t k = 0; k < table.shape(0); ++k) {
     const Index* row = table.data(k, 0);
-    PS_REQUIRE(row[9] >= 0 && row[9] <= 3, "step: unknown dtype code");
-    out.push_back({pointer<void>(row[0]), pointer<const void>(row[1]), pointer<void>(row[2]),
-                   pointer<void>(row[3]), pointer<void>(row[4]),
-                   pointer<const std::uint8_t>(row[5]), row[6], row[7],
-                   static_cast<std::uint64_t>(row[8]), static_cast<DType>(row[9]), row[10]});
+    PS_REQUIRE(row[13] >= 0 && row[13] <= 3, "step: unknown dtype code");
+    out.push_back({.param = pointer<void>(row[0]),
+                   .grad = pointer<const void>(row[1]),
+                   .exp_avg = pointer<void>(row[2]),
+                   .exp_avg_sq = pointer<void>(row[3]),
+                   .ema = pointer<void>(row[4]),
+                   .mask = pointer<const std::uint8_t>(row[5]),
+                   .master = pointer<void>(row[6]),
+                   .size = row[7],
+                   .children = row[8],
+                   .offset = row[9],
+                   .run = row[10],
+                   .pitch = row[11],
+                   .key = static_cast<std::uint64_t>(row[12]),
+                   .dtype = static_cast<DType>(row[13]),
+                   .options = row[14]});
   }
   return out;
 }
+
+// Columns of the statistics, in the order of StepStatistics.
+constexpr std::array kStatistics{"grad_squares",    "grad_max",   "param_squares", "update_squares",
+                                 "grad_dot_update", "non_finite", "zero",          "rounded_away"};
+static_assert(sizeof(optim::StepStatistics) == kStatistics.size() * sizeof(double));
 
 StepOptions step_options(int rule, double lr, double beta1, double beta2, double eps,
                          double momentum, double dampening, bool nesterov, double weight_decay,
@@ -73,14 +92,31 @@ void bind_optim(py::module_& m) {
                                       {"adam", static_cast<int>(Rule::adam)},
                                       {"sgd", static_cast<int>(Rule::sgd)}};
   });
+  m.attr("STEP_COLUMNS") = py::cast(kColumns);
+  m.attr("STATISTICS_COLUMNS") = py::cast(kStatistics);
   m.def(
       "step",
-      [](const Table& table, const std::vector<StepOptions>& options) {
+      [](const Table& table, const std::vector<StepOptions>& options, bool statistics) {
         const auto tensors = step_tensors(table);
+        const auto rows = static_cast<py::ssize_t>(statistics ? tensors.size() : 0);
+        py::array_t<double> out({rows, static_cast<py::ssize_t>(kStatistics.size())});
+        auto* const to = reinterpret_cast<optim::StepStatistics*>(out.mutable_data());
         py::gil_scoped_release unlocked;
-        optim::step(tensors, options);
+        optim::step(tensors, options, statistics ? to : nullptr);
+        return out;
       },
-      py::arg("table").noconvert(), py::arg("options"));
+      py::arg("table").noconvert(), py::arg("options"), py::arg("statistics") = false);
+  m.def(
+      "grad_squares",
+      [](const Table& table) {
+        const auto tensors = step_tensors(table);
+        py::array_t<double> out(static_cast<py::ssize_t>(tensors.size()));
+        double* const to = out.mutable_data();
+        py::gil_scoped_release unlocked;
+        optim::grad_squares(tensors, to);
+        return out;
+      },
+      py::arg("table").noconvert());
   m.def(
       "draws",
       [](std::uint64_t key, std::uint32_t step, std::uint32_t stream, Index offset, Index size) {

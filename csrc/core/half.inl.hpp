@@ -1,5 +1,5 @@
-// 16-bit floats to float, exactly, without branches (so that loops over them vectorise). Included
-// inside the anonymous namespace of a unit; includes nothing itself.
+// 16-bit floats to float, exactly, and back, rounded; without branches, so that loops over them
+// vectorise. Included inside the anonymous namespace of a unit; includes nothing itself.
 
 static inline float bits_to_float(unsigned int bits) {
   float f;
@@ -20,4 +20,36 @@ static inline float float16_to_float(unsigned short h) {
   __builtin_memcpy(&bits, &scaled, sizeof bits);
   bits = magnitude >= 0x0f800000u ? (magnitude | 0x7f800000u) : bits;
   return bits_to_float(bits | ((unsigned int)(h & 0x8000u) << 16));
+}
+
+static inline unsigned int float_bits(float x) {
+  unsigned int bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+// To nearest even; NaN stays NaN.
+static inline unsigned short float_to_bfloat16(float x) {
+  const unsigned int u = float_bits(x);
+  const unsigned int rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  return (unsigned short)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded);
+}
+
+// Up with the probability of the discarded fraction: 16 random bits carry into the upper half.
+static inline unsigned short float_to_bfloat16(float x, unsigned short draw) {
+  const unsigned int u = float_bits(x), magnitude = u & 0x7fffffffu;
+  const unsigned int rounded = (u + draw) >> 16;
+  const unsigned int special = (u >> 16) | (magnitude > 0x7f800000u ? 0x40u : 0u);
+  return (unsigned short)(magnitude >= 0x7f800000u ? special : rounded);
+}
+
+// To nearest even. Three cases by magnitude: subnormal results are rounded by adding a float whose
+// last bit is worth 2^-24; normal ones by adding half a unit; the rest is infinity or NaN.
+static inline unsigned short float_to_float16(float x) {
+  const unsigned int u = float_bits(x), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
+  const unsigned int subnormal = float_bits(bits_to_float(a) + 0.5f) - 0x3f000000u;
+  const unsigned int normal = (a + 0xc8000fffu + ((a >> 13) & 1u)) >> 13;
+  const unsigned int special = a > 0x7f800000u ? 0x7e00u : 0x7c00u;
+  const unsigned int bits = a < 0x38800000u ? subnormal : a < 0x47800000u ? normal : special;
+  return (unsigned short)(bits | sign);
 }

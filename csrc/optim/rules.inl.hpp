@@ -1,6 +1,8 @@
 // Update rules: one struct each. S is the type of the arithmetic and of the moments. A rule sees
 // one element: parameter p, gradient g (scaled and masked), moments m and v, and whether weight
-// decay applies to it. Included inside the anonymous namespace of a unit; includes nothing itself.
+// decay applies to it. `rest` is where p goes that decays while gradient and moments are zero (for
+// eps > 0), for the rules that can have compact moments. Included inside the anonymous namespace of
+// a unit; includes nothing itself.
 
 static inline float root(float x) { return __builtin_sqrtf(x); }
 static inline double root(double x) { return __builtin_sqrt(x); }
@@ -26,6 +28,7 @@ struct AdamW {
     v = v * beta2 + gain2 * g * g;
     p = start - step_size * (m / (root(v) * root_scale + eps));
   }
+  S rest(S p) const { return p * keep_weight; }
 };
 
 // The order of AliceMind's Child-Tuning and of Hugging Face's former AdamW: eps is not scaled by
@@ -50,6 +53,7 @@ struct AdamWAliceMind {
     const S moved = p - step_size * (m / (root(v) + eps));
     p = decays ? moved - decay * moved : moved;
   }
+  S rest(S p) const { return p - decay * p; }
 };
 
 // Kingma and Ba, arXiv 1412.6980, with L2 regularisation, in the order of torch.optim.Adam:

@@ -7,10 +7,12 @@ namespace {
 constexpr int kLanes = 4;
 #include "core/half.inl.hpp"
 #include "core/random.inl.hpp"
+#include "optim/masks.inl.hpp"
 #include "optim/rules.inl.hpp"
+#include "optim/statistics.inl.hpp"
 #include "optim/step.inl.hpp"
 }  // namespace
 
-Kernels kernels_avx2() { return {step, draws, philox}; }
+Kernels kernels_avx2() { return {step, squares, count_bits, draws, philox}; }
 
 }  // namespace pyspectra::optim::detail

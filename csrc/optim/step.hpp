@@ -5,17 +5,24 @@
 //                                       F: (draw < keep) / p, p = keep / 65536   (b ~ Bernoulli)
 //                                       D: the element's bit of `mask`
 //   rule: rules.inl.hpp turns (param, g, moments) into the new ones
-//   param is rounded to its type (to nearest even, or stochastically for bfloat16)
-//   ema <- ema - (1 - decay) (ema - param), with the parameter as stored
+//   param is rounded to its type (to nearest even, or stochastically for bfloat16); where there is
+//   a `master`, the rule moves that, and param is its rounding
+//   ema <- ema - (1 - decay) (ema - param), with the parameter as stored, or the master
 // Child-Tuning's two masks: Xu et al., EMNLP 2021, arXiv 2109.05687. A non-finite gradient stays
 // non-finite under a mask (0 * NaN), so that a mask never hides one.
 //
+// Compact moments hold the child's elements alone, in order; the rest of the mask's zeros has zero
+// moments for ever, so that for eps > 0 and finite gradients the bits are those of whole ones. The
+// gradients outside the child are not read.
+//
 // Bytes moved per float32 element: 28 for a rule with two moments, 36 with a moving average; F's
-// mask is drawn in cache. One parallel region over chunks of all tensors together.
+// mask is drawn in cache; about 12 + 16 p with compact moments for a child of share p, 8 + 20 p at
+// most where nothing decays outside it. One parallel region over chunks of all tensors together.
 //
 // Determinism: every element is computed alone by correctly rounded operations (the target is
 // compiled with -ffp-contract=off), so the bits depend on no instruction set, thread count or
-// chunking; draws depend on key, step and `offset` + index alone.
+// chunking; draws depend on key, step and global index alone; sums are taken in float64, in eight
+// interleaved lanes over blocks of fixed length, then over blocks, always in the same order.
 //
 // Aliasing: written arrays must not overlap anything; `step` sorts all ranges and refuses overlaps.
 #pragma once
@@ -45,9 +52,10 @@ struct StepOptions {
   bool stochastic_rounding = false;  // bfloat16 parameters only
 };
 
-// `param` and `grad` are of type `dtype`; moments and `ema` are float32, or float64 with float64
-// parameters. Optional ones are null: `exp_avg_sq` where the rule has one moment (SGD), `exp_avg`
-// for SGD without momentum, `ema`, `mask` (bit i % 8 of byte i / 8; 1 = trainable).
+// `param` and `grad` are of type `dtype`; moments, `ema` and `master` are float32, or float64 with
+// float64 parameters. Optional ones are null: `exp_avg_sq` where the rule has one moment (SGD),
+// `exp_avg` for SGD without momentum, `ema`, `mask` (bit i % 8 of byte i / 8; 1 = trainable),
+// `master` (16-bit parameters only).
 struct StepTensor {
   void* param;
   const void* grad;
@@ -55,15 +63,37 @@ struct StepTensor {
   void* exp_avg_sq;
   void* ema;
   const std::uint8_t* mask;
+  void* master;
   Index size;
-  Index offset;       // index of the first element within the whole tensor, for shards
+  Index children;  // compact moments: how many elements they hold, the ones in `mask`; else -1
+  // Where element i stands in the whole tensor: offset + (i / run) * pitch + i % run. A whole
+  // tensor, or a stretch of it, has run = pitch = size; a slice of columns has run = its columns
+  // and pitch = all columns.
+  Index offset, run, pitch;
   std::uint64_t key;  // of the random numbers: from seed and parameter name
   DType dtype;
   Index options;  // index into the list of options
 };
 
-// Throws std::invalid_argument before anything is written.
-void step(std::span<const StepTensor> tensors, std::span<const StepOptions> options);
+// What a step did to one tensor; w is the parameter (the master where there is one) before it, dw
+// the change, g the gradient as given: before scale and mask. Without gradients: all zero.
+struct StepStatistics {
+  double grad_squares = 0, grad_max = 0;  // sum g^2; max |g|, NaN left out
+  double param_squares = 0;               // sum w^2
+  double update_squares = 0;              // sum dw^2
+  double grad_dot_update = 0;             // sum g dw: the change of the loss to first order
+  double non_finite = 0, zero = 0;        // gradients that are Inf or NaN, and 0
+  // Updates rounded away: w stayed as it was although the learning rate is not zero and either the
+  // first moment (without one: g, masked) is not, or weight decay applies to w != 0.
+  double rounded_away = 0;
+};
+
+// Throws std::invalid_argument before anything is written. `statistics`: one a tensor, or null.
+void step(std::span<const StepTensor> tensors, std::span<const StepOptions> options,
+          StepStatistics* statistics = nullptr);
+
+// Sum of squares of each gradient (reads grad, size and dtype alone), in float64.
+void grad_squares(std::span<const StepTensor> tensors, double* out);
 
 // The draws that the mask of `size` elements from `offset` is made of (stream 0), or its stochastic
 // rounding (stream 1).
@@ -84,8 +114,20 @@ struct Scalars {
   double grad_scale, inverse_p, ema_weight;  // ema_weight = 1 - ema_decay
 };
 
+// Statistics are taken over blocks of this length, counted from the start of a tensor.
+constexpr Index kBlock = 4096;
+
+// A stretch of a tensor for one call: whole blocks where `blocks`, one a block, is not null.
+// `rank`: elements of the child before `begin`.
+struct Piece {
+  Index tensor, begin, end, rank;
+};
+
 struct Kernels {
-  void (*step)(const StepTensor&, const StepOptions&, const Scalars&, Index begin, Index end);
+  void (*step)(const StepTensor&, const StepOptions&, const Scalars&, const Piece&,
+               StepStatistics* blocks);
+  double (*squares)(const StepTensor&, Index begin, Index end);           // within one block
+  Index (*count_bits)(const std::uint8_t* bits, Index begin, Index end);  // begin a multiple of 8
   void (*draws)(std::uint64_t key, std::uint32_t step, std::uint32_t stream, Index offset,
                 Index size, std::uint16_t* out);
   void (*philox)(const std::uint32_t* counter, const std::uint32_t* key, std::uint32_t* out);

@@ -7,6 +7,7 @@ from pyspectra._arrays import require_torch
 
 require_torch("pyspectra.optim")
 
+from pyspectra.optim.adam_sgd import SGD, Adam  # noqa: E402
 from pyspectra.optim.adamw import AdamW  # noqa: E402
 from pyspectra.optim.child_adamw import ChildAdamW  # noqa: E402
 from pyspectra.optim.schedules import (  # noqa: E402
@@ -24,6 +25,8 @@ from pyspectra.optim.schedules import (  # noqa: E402
 )
 
 __all__ = [
+    "SGD",
+    "Adam",
     "AdamW",
     "ChildAdamW",
     "CosineWarmupLR",

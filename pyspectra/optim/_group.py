@@ -5,71 +5,122 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyspectra import ops
 
 RULES = {"torch": "adamw", "alicemind": "adamw_alicemind"}
 _CODES = ops.optim_rule_names()
+MAX_SEED = 2**64
 
 
-def _number(name: str, value: Any) -> float:
+def number(owner: str, name: str, value: Any) -> float:
+    """Return `value`, a number or a one-element tensor (as torch allows for lr), as a float."""
     try:
-        number = float(value)  # also a one-element tensor, as torch allows for lr
+        out = float(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"ChildAdamW: {name!r} must be a number, got {value!r}.") from error
+        raise TypeError(f"{owner}: {name!r} must be a number, got {value!r}.") from error
     if isinstance(value, bool):
-        raise TypeError(f"ChildAdamW: {name!r} must be a number, got {value!r}.")
-    return number
+        raise TypeError(f"{owner}: {name!r} must be a number, got {value!r}.")
+    return out
 
 
-def _require(condition: bool, name: str, requirement: str, value: object) -> None:
+def require(owner: str, condition: bool, name: str, requirement: str, value: object) -> None:
+    """Raise ValueError unless `condition`."""
     if not condition:
-        raise ValueError(f"ChildAdamW: {name!r} must be {requirement}, got {value!r}.")
+        raise ValueError(f"{owner}: {name!r} must be {requirement}, got {value!r}.")
 
 
-def _whole(name: str, value: object, low: int, high: int, requirement: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"ChildAdamW: {name!r} must be {requirement}, got {value!r}.")
-    _require(low <= value < high, name, requirement, value)
+def _not_negative(owner: str, name: str, value: Any) -> None:
+    inside = 0.0 <= number(owner, name, value) < math.inf
+    require(owner, inside, name, "finite and at least 0", value)
 
 
-def check_group(group: Mapping[str, Any]) -> None:
-    """Check the hyper-parameters of one group.
+def _betas(owner: str, name: str, value: Any) -> None:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{owner}: {name!r} must be a pair of numbers, got {value!r}.")
+    for beta in value:
+        require(owner, 0.0 <= number(owner, name, beta) < 1.0, name, "in [0, 1)", value)
+
+
+def _mode(owner: str, name: str, value: Any) -> None:
+    require(owner, value in (None, "F", "D"), name, "None, 'F' or 'D'", value)
+
+
+def _order(owner: str, name: str, value: Any) -> None:
+    require(owner, value in RULES, name, "'torch' or 'alicemind'", value)
+
+
+def _reserve_p(owner: str, name: str, value: Any) -> None:
+    # Below 2^-17 the quantised probability would be zero, and 1/p infinite.
+    inside = 2.0**-17 < number(owner, name, value) <= 1.0
+    require(owner, inside, name, "in (2^-17, 1]", value)
+
+
+def _ema_decay(owner: str, name: str, value: Any) -> None:
+    if value is not None:
+        inside = 0.0 <= number(owner, name, value) <= 1.0
+        require(owner, inside, name, "None or in [0, 1]", value)
+
+
+def _ema_warmup(owner: str, name: str, value: Any) -> None:
+    require(owner, value in (None, "tf"), name, "None or 'tf'", value)
+
+
+def _whole(low: int, high: int, requirement: str) -> Callable[[str, str, Any], None]:
+    def check(owner: str, name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{owner}: {name!r} must be {requirement}, got {value!r}.")
+        require(owner, low <= value < high, name, requirement, value)
+
+    return check
+
+
+def flag(owner: str, name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{owner}: {name!r} must be a bool, got {value!r}.")
+
+
+_CHECKS: dict[str, Callable[[str, str, Any], None]] = {
+    "lr": _not_negative,
+    "eps": _not_negative,
+    "weight_decay": _not_negative,
+    "momentum": _not_negative,
+    "dampening": number,
+    "betas": _betas,
+    "mode": _mode,
+    "order": _order,
+    "reserve_p": _reserve_p,
+    "ema_decay": _ema_decay,
+    "ema_warmup": _ema_warmup,
+    "ema_every": _whole(1, 2**32, "a positive integer"),
+    "seed": _whole(0, MAX_SEED, "an integer in [0, 2^64)"),
+    "nesterov": flag,
+    "decay_masked": flag,
+    "compact": flag,
+    "stochastic_rounding": flag,
+    "master_weights": flag,
+}
+
+
+def check_group(owner: str, group: Mapping[str, Any]) -> None:
+    """Check the hyper-parameters of one group of the class `owner`.
 
     Raises
     ------
     ValueError, TypeError
         Naming the argument.
     """
-    for name in ("lr", "eps", "weight_decay"):
-        value = _number(name, group[name])
-        _require(0.0 <= value < math.inf, name, "finite and at least 0", group[name])
-    betas = group["betas"]
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise TypeError(f"ChildAdamW: 'betas' must be a pair of numbers, got {betas!r}.")
-    for beta in betas:
-        _require(0.0 <= _number("betas", beta) < 1.0, "betas", "in [0, 1)", betas)
-    _require(group["mode"] in (None, "F", "D"), "mode", "None, 'F' or 'D'", group["mode"])
-    _require(group["order"] in RULES, "order", "'torch' or 'alicemind'", group["order"])
-    p = _number("reserve_p", group["reserve_p"])
-    # Below 2^-17 the quantised probability would be zero, and 1/p infinite.
-    _require(2.0**-17 < p <= 1.0, "reserve_p", "in (2^-17, 1]", group["reserve_p"])
-    if group["ema_decay"] is not None:
-        decay = _number("ema_decay", group["ema_decay"])
-        _require(0.0 <= decay <= 1.0, "ema_decay", "None or in [0, 1]", group["ema_decay"])
-    _require(group["ema_warmup"] in (None, "tf"), "ema_warmup", "None or 'tf'", group["ema_warmup"])
-    _whole("ema_every", group["ema_every"], 1, 2**32, "a positive integer")
-    _whole("seed", group["seed"], 0, 2**64, "an integer in [0, 2^64)")
-    for name in ("decay_masked", "stochastic_rounding"):
-        if not isinstance(group[name], bool):
-            raise TypeError(f"ChildAdamW: {name!r} must be a bool, got {group[name]!r}.")
-
-
-def ema_updates(group: Mapping[str, Any], step: int) -> bool:
-    """Tell whether the moving average takes part in this step (counted from 1)."""
-    return group["ema_decay"] is not None and step % int(group["ema_every"]) == 0
+    for name, check in _CHECKS.items():
+        if name in group:
+            check(owner, name, group[name])
+    if group.get("nesterov") and (float(group["momentum"]) <= 0 or float(group["dampening"]) != 0):
+        raise ValueError(
+            f"{owner}: 'nesterov' must come with a positive momentum and no dampening, got "
+            f"momentum={group['momentum']!r}, dampening={group['dampening']!r}."
+        )
 
 
 def ema_decay_at(decay: float, warmup: str | None, n: int) -> float:
@@ -95,23 +146,34 @@ def parameter_key(seed: int, name: str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def step_options(group: Mapping[str, Any], step: int, grad_scale: float) -> Any:
-    """Hyper-parameters of a group at a step, as the kernel reads them."""
-    decay = 1.0
-    if ema_updates(group, step):
-        n = step // int(group["ema_every"]) - 1
-        decay = ema_decay_at(float(group["ema_decay"]), group["ema_warmup"], n)
+def is_random(group: Mapping[str, Any]) -> bool:
+    """Tell whether a step draws random numbers."""
+    return group.get("mode") == "F" or bool(group["stochastic_rounding"])
+
+
+def step_options(rule: str, group: Mapping[str, Any], step: int, grad_scale: float) -> Any:
+    """Hyper-parameters of a group at a step (counted from 1), as the kernel reads them."""
+    values: dict[str, Any] = {}
+    every = int(group["ema_every"])
+    if group["ema_decay"] is not None and step % every == 0:
+        decay, n = float(group["ema_decay"]), step // every - 1
+        values["ema_decay"] = ema_decay_at(decay, group["ema_warmup"], n)
+    if "betas" in group:
+        values["beta1"], values["beta2"] = map(float, group["betas"])
+        values["eps"] = float(group["eps"])
+    else:
+        values["momentum"] = float(group["momentum"])
+        values["dampening"] = float(group["dampening"])
+        values["nesterov"] = group["nesterov"]
+    if group.get("mode") == "F":
+        values["keep"] = keep_threshold(float(group["reserve_p"]))
     return ops.StepOptions(
-        rule=_CODES[RULES[group["order"]]],
+        rule=_CODES[rule],
         lr=float(group["lr"]),
-        beta1=float(group["betas"][0]),
-        beta2=float(group["betas"][1]),
-        eps=float(group["eps"]),
         weight_decay=float(group["weight_decay"]),
         step=step,
         grad_scale=grad_scale,
-        keep=keep_threshold(float(group["reserve_p"])) if group["mode"] == "F" else 0,
-        decay_masked=group["decay_masked"],
-        ema_decay=decay,
+        decay_masked=group.get("decay_masked", True),
         stochastic_rounding=group["stochastic_rounding"],
+        **values,
     )

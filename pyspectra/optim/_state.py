@@ -1,4 +1,4 @@
-"""Saved state on its way in: from this package or from ``torch.optim.AdamW``."""
+"""Saved state on its way in: from this package or from the optimizers of torch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ _TORCH_ONLY = (*_REFUSED, "foreach", "capturable", "fused", "decoupled_weight_de
 
 
 def merged_group(
-    mine: Mapping[str, Any], theirs: Mapping[str, Any], defaults: Mapping[str, Any]
+    owner: str,
+    mine: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    decoupled: bool,
 ) -> dict[str, Any]:
-    """Return a saved group completed with the hyper-parameters that torch's AdamW does not have.
+    """Return a saved group completed with the hyper-parameters that torch's do not have.
 
     Raises
     ------
@@ -28,17 +32,32 @@ def merged_group(
     """
     for key in _REFUSED:
         if theirs.get(key):
-            raise ValueError(f"ChildAdamW: cannot load a state with {key}=True.")
-    if not theirs.get("decoupled_weight_decay", True):
-        raise ValueError("ChildAdamW: cannot load a state of Adam with L2 decay.")
+            raise ValueError(f"{owner}: cannot load a state with {key}=True.")
+    if theirs.get("decoupled_weight_decay", decoupled) != decoupled:
+        kind = "L2" if decoupled else "decoupled"
+        raise ValueError(f"{owner}: cannot load a state of Adam with {kind} decay.")
     kept = {k: v for k, v in mine.items() if k in defaults}
     group = {**kept, **{k: v for k, v in theirs.items() if k not in _TORCH_ONLY}}
-    _group.check_group(group)
+    _group.check_group(owner, group)
     return group
 
 
-def converted(name: str, p: Tensor, source: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def converted(
+    owner: str,
+    name: str,
+    p: Tensor,
+    source: Mapping[str, Any] | None,
+    *,
+    moments: tuple[str, ...],
+    needed: tuple[str, ...],
+    compact: bool,
+    mask: Tensor | None,
+) -> dict[str, Any] | None:
     """Return a copy of a parameter's saved state in the types of the kernel.
+
+    `needed` are those of the `moments` without which there is no step. With `compact` they are
+    those of the child network, of the `mask` that the state has, else of the one given; whole
+    moments are cut down to it.
 
     Raises
     ------
@@ -47,23 +66,38 @@ def converted(name: str, p: Tensor, source: Mapping[str, Any] | None) -> dict[st
     """
     if source is None:
         return None
-    if not {"step", "exp_avg", "exp_avg_sq"} <= set(source):
+    source = {key: value for key, value in source.items() if value is not None}
+    # torch's SGD does not count its steps: what it has saved has taken one at least.
+    step = source.get("step", 1 if moments == ("momentum_buffer",) else None)
+    if step is None or not set(needed) <= set(source):
+        wanted = " and ".join(("step", *needed))
         raise ValueError(
-            f"ChildAdamW: the state of {name!r} must have step, exp_avg and exp_avg_sq, got "
-            f"{sorted(source)}."
+            f"{owner}: the state of {name!r} must have {wanted}, got {sorted(source)}."
         )
-    shapes = {key: tuple(p.shape) for key in ("exp_avg", "exp_avg_sq", "ema")}
-    shapes["mask"] = (_tensors.mask_bytes(p.numel()),)
-    state: dict[str, Any] = {"step": int(source["step"])}
-    for key, shape in shapes.items():
-        if key not in source:
-            continue
+    whole, dtype = tuple(p.shape), _tensors.state_dtype(p)
+
+    def copied(key: str, kind: torch.dtype, *shapes: tuple[int, ...]) -> Tensor:
         value = source[key]
-        if tuple(value.shape) != shape:
+        if tuple(value.shape) not in shapes:
             raise ValueError(
-                f"ChildAdamW: state {key!r} of {name!r} must have shape {shape}, got "
-                f"{tuple(value.shape)}."
+                f"{owner}: state {key!r} of {name!r} must have shape "
+                f"{' or '.join(map(str, shapes))}, got {tuple(value.shape)}."
             )
-        dtype = torch.uint8 if key == "mask" else _tensors.state_dtype(p)
-        state[key] = value.detach().to(p.device, dtype, copy=True).contiguous()
+        out: Tensor = value.detach().to(p.device, kind, copy=True).contiguous()
+        return out
+
+    state: dict[str, Any] = {"step": int(step), **dict.fromkeys(k for k in moments if k in source)}
+    for key in ("ema", "master"):
+        if key in source:
+            state[key] = copied(key, dtype, whole)
+    if "mask" in source:
+        state["mask"] = copied("mask", torch.uint8, (_tensors.mask_bytes(p.numel()),))
+    mask = state.get("mask", mask) if compact else None
+    for key in (k for k in moments if k in source):
+        if mask is None:
+            state[key] = copied(key, dtype, whole)
+            continue
+        child = (_tensors.count_ones(mask),)
+        x = copied(key, dtype, child, whole)
+        state[key] = x if x.shape == child else x.flatten()[_tensors.mask_bits(mask, p.numel())]
     return state

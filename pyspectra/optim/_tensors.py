@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,13 @@ from pyspectra import ops
 from pyspectra._arrays import array_info
 from pyspectra.errors import DeviceError
 
+NARROW = (torch.float16, torch.bfloat16)
+"""Types of parameters that can have a float32 master."""
+
 _DTYPES = {getattr(torch, name): code for name, code in ops.DTYPE_CODES.items()}
 
 
-def check_param(p: Tensor, name: str) -> None:
+def check_param(owner: str, p: Tensor, name: str) -> None:
     """Refuse what the kernel cannot update in place.
 
     Raises
@@ -31,23 +33,23 @@ def check_param(p: Tensor, name: str) -> None:
     """
     if not p.is_cpu:
         raise DeviceError(
-            f"ChildAdamW: parameter {name!r} must be in host memory, got device {p.device}. "
+            f"{owner}: parameter {name!r} must be in host memory, got device {p.device}. "
             "Hint: move the model with .cpu(); there is no step for other devices."
         )
     info = array_info(p)
     if info is None or info.problem is not None:
         raise TypeError(
-            f"ChildAdamW: parameter {name!r} must be a dense tensor of "
+            f"{owner}: parameter {name!r} must be a dense tensor of "
             f"{', '.join(ops.DTYPE_CODES)}, got {'none' if info is None else info.problem}."
         )
     if not p.is_contiguous():
         raise ValueError(
-            f"ChildAdamW: parameter {name!r} must be contiguous, got strides {tuple(p.stride())} "
+            f"{owner}: parameter {name!r} must be contiguous, got strides {tuple(p.stride())} "
             f"for shape {tuple(p.shape)}. Hint: p.data = p.data.contiguous()."
         )
 
 
-def usable_grad(p: Tensor, name: str) -> Tensor:
+def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
     """Return the gradient of `p`, contiguous (a copy only where it is not).
 
     Raises
@@ -59,12 +61,12 @@ def usable_grad(p: Tensor, name: str) -> Tensor:
     assert grad is not None
     if grad.layout is not torch.strided:
         raise TypeError(
-            f"ChildAdamW: the gradient of {name!r} must be dense, got layout {grad.layout}. "
+            f"{owner}: the gradient of {name!r} must be dense, got layout {grad.layout}. "
             "Hint: build the embedding with sparse=False."
         )
     if grad.dtype is not p.dtype or grad.numel() != p.numel() or not grad.is_cpu:
         raise TypeError(
-            f"ChildAdamW: the gradient of {name!r} must be {p.dtype} of shape {tuple(p.shape)} in "
+            f"{owner}: the gradient of {name!r} must be {p.dtype} of shape {tuple(p.shape)} in "
             f"host memory, got {grad.dtype} of shape {tuple(grad.shape)} on {grad.device}."
         )
     return grad if grad.is_contiguous() and not grad.is_neg() else grad.contiguous().resolve_neg()
@@ -80,7 +82,19 @@ def mask_bytes(size: int) -> int:
     return (size + 7) // 8
 
 
-def _address(state: Mapping[str, Any], key: str, name: str, dtype: torch.dtype, size: int) -> int:
+def count_ones(mask: Tensor) -> int:
+    """Elements of the child network in a packed mask."""
+    return int(np.unpackbits(mask.numpy()).sum(dtype=np.int64))
+
+
+def mask_bits(mask: Tensor, size: int) -> Tensor:
+    """Boolean elements of a packed mask."""
+    return torch.from_numpy(np.unpackbits(mask.numpy(), count=size, bitorder="little").view(bool))
+
+
+def _address(
+    owner: str, state: Mapping[str, Any], key: str, name: str, dtype: torch.dtype, size: int
+) -> int:
     x = state[key]
     if (
         not isinstance(x, Tensor)
@@ -91,7 +105,7 @@ def _address(state: Mapping[str, Any], key: str, name: str, dtype: torch.dtype, 
     ):
         got = f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else repr(x)
         raise TypeError(
-            f"ChildAdamW: state {key!r} of {name!r} must be a contiguous {dtype} tensor of {size} "
+            f"{owner}: state {key!r} of {name!r} must be a contiguous {dtype} tensor of {size} "
             f"elements in host memory, got {got}. Hint: after changing the type or shape of a "
             "parameter, build a new optimizer."
         )
@@ -99,17 +113,22 @@ def _address(state: Mapping[str, Any], key: str, name: str, dtype: torch.dtype, 
 
 
 def row(
+    owner: str,
     p: Tensor,
     grad: Tensor,
     state: Mapping[str, Any],
     name: str,
     *,
-    ema: bool,
-    masked: bool,
+    moments: tuple[str, ...],
+    used: Collection[str],
+    compact: bool,
     key: int,
     option: int,
 ) -> tuple[int, ...]:
-    """Return the row of the kernel's table for one parameter (columns: `ops.optim_step`).
+    """Return the row of the kernel's table for one parameter (columns: `ops.optim_table`).
+
+    `moments` are the keys of the first and second moment, as many as the rule has; `used` names
+    the other entries of the state that take part.
 
     Raises
     ------
@@ -118,25 +137,37 @@ def row(
     """
     code = _DTYPES.get(p.dtype)
     if code is None or not p.is_cpu or p.layout is not torch.strided or not p.is_contiguous():
-        check_param(p, name)
+        check_param(owner, p, name)
     assert code is not None
     size, dtype = p.numel(), state_dtype(p)
+    held = count_ones(state["mask"]) if compact else size
+    first, second = [_address(owner, state, k, name, dtype, held) for k in moments] + [0] * (
+        2 - len(moments)
+    )
+    other = [
+        _address(owner, state, k, name, dtype, size) if k in used else 0 for k in ("ema", "master")
+    ]
+    mask = "mask" in used
     return (
         p.data_ptr(),
         grad.data_ptr(),
-        _address(state, "exp_avg", name, dtype, size),
-        _address(state, "exp_avg_sq", name, dtype, size),
-        _address(state, "ema", name, dtype, size) if ema else 0,
-        _address(state, "mask", name, torch.uint8, mask_bytes(size)) if masked else 0,
+        first,
+        second,
+        other[0],
+        _address(owner, state, "mask", name, torch.uint8, mask_bytes(size)) if mask else 0,
+        other[1],
         size,
+        held if compact else -1,
         0,
+        max(size, 1),
+        max(size, 1),
         key,
         code,
         option,
     )
 
 
-def pack_mask(mask: Any, p: Tensor, name: str) -> Tensor:
+def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
     """Pack a boolean mask of the shape of `p` into bits (True = trainable).
 
     Raises
@@ -148,22 +179,9 @@ def pack_mask(mask: Any, p: Tensor, name: str) -> Tensor:
         mask = mask.detach().cpu().numpy()
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
         got = getattr(mask, "dtype", type(mask).__name__)
-        raise TypeError(f"ChildAdamW: 'mask' of {name!r} must be a boolean array, got {got}.")
+        raise TypeError(f"{owner}: 'mask' of {name!r} must be a boolean array, got {got}.")
     if mask.shape != tuple(p.shape):
         raise ValueError(
-            f"ChildAdamW: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
+            f"{owner}: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
         )
     return torch.from_numpy(np.packbits(mask.reshape(-1), bitorder="little"))
-
-
-def clip_factor(grads: list[Tensor], max_norm: float | None) -> float:
-    """Factor that `torch.nn.utils.clip_grad_norm_` would multiply the gradients with.
-
-    Formed in float64, and nothing is written; 1.0 where `max_norm` is None.
-    """
-    if max_norm is None or not grads:
-        return 1.0
-    wide = [torch.float64 if g.dtype is torch.float64 else torch.float32 for g in grads]
-    norms = [float(torch.linalg.vector_norm(g, dtype=d)) for g, d in zip(grads, wide, strict=True)]
-    total = math.sqrt(sum(norm * norm for norm in norms))
-    return 1.0 if max_norm / (total + 1e-6) >= 1.0 else max_norm / (total + 1e-6)

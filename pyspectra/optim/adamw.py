@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pyspectra.optim.child_adamw import ChildAdamW, Params
+from pyspectra.optim._fused import Params
+from pyspectra.optim.child_adamw import ChildAdamW
 
 __all__ = ["AdamW"]
 
@@ -18,7 +19,9 @@ class AdamW(ChildAdamW):
     ----------
     params, lr, betas, eps, weight_decay
         As in ``torch.optim.AdamW``.
-    order, ema_decay, ema_warmup, ema_every, seed, stochastic_rounding, max_grad_norm
+    order, ema_decay, ema_warmup, ema_every, seed, stochastic_rounding
+        As in `ChildAdamW`.
+    master_weights, max_grad_norm, statistics
         As in `ChildAdamW`.
     """
 
@@ -36,7 +39,9 @@ class AdamW(ChildAdamW):
         ema_every: int = 1,
         seed: int = 0,
         stochastic_rounding: bool = False,
+        master_weights: bool = False,
         max_grad_norm: float | None = None,
+        statistics: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -50,5 +55,7 @@ class AdamW(ChildAdamW):
             ema_every=ema_every,
             seed=seed,
             stochastic_rounding=stochastic_rounding,
+            master_weights=master_weights,
             max_grad_norm=max_grad_norm,
+            statistics=statistics,
         )

@@ -9,61 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optim.kernel_cases import BASE, DTYPES, KEY, arrays, column, options, row, run, widened
 from reference import optim as ref
 
 from pyspectra import ops
 
 SIZES = (0, 1, 7, 64, 127, 128, 129, 511, 513, 1000, 40_001)
 RULES = ("adamw", "adamw_alicemind", "adam", "sgd")
-DTYPES = ("float16", "bfloat16", "float32", "float64")
-KEY = 0xFEDC_BA98_7654_3210
-BASE = {
-    "lr": 0.013,
-    "beta1": 0.87,
-    "beta2": 0.985,
-    "eps": 3e-6,
-    "weight_decay": 0.07,
-    "step": 5,
-    "momentum": 0.8,
-    "dampening": 0.15,
-    "nesterov": True,
-}
-
-
-def arrays(n: int, dtype: str, seed: int = 0) -> dict[str, Any]:
-    rng = np.random.default_rng([seed, n])
-    S = np.float64 if dtype == "float64" else np.float32
-    stored = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
-    a: dict[str, Any] = {}
-    for name, scale in (("param", 1.0), ("grad", 0.3)):
-        x = scale * rng.standard_normal(n)
-        a[name] = (
-            ref.to_bfloat16(x.astype(np.float32))
-            if dtype == "bfloat16"
-            else x.astype(stored[dtype])
-        )
-    a["exp_avg"] = (0.1 * rng.standard_normal(n)).astype(S)
-    a["exp_avg_sq"] = (0.01 * rng.random(n)).astype(S)
-    a["ema"] = rng.standard_normal(n).astype(S)
-    a["mask"] = np.packbits(rng.random(n) < 0.4, bitorder="little")
-    return a
-
-
-def row(
-    a: dict[str, Any], dtype: str, *, roles: str = "param grad exp_avg exp_avg_sq", option: int = 0
-) -> list[int]:
-    names = ("param", "grad", "exp_avg", "exp_avg_sq", "ema", "mask")
-    used = roles.split()
-    address = [a[k].ctypes.data if k in used and a[k].size else 0 for k in names]
-    return [*address, a["param"].size, 0, KEY, ops.DTYPE_CODES[dtype], option]
-
-
-def options(rule: str, **changes: Any) -> Any:
-    return ops.StepOptions(rule=ops.optim_rule_names()[rule], **{**BASE, **changes})
-
-
-def widened(x: Any, dtype: str, S: Any) -> Any:
-    return ref.from_bfloat16(x) if dtype == "bfloat16" else x.astype(S)
 
 
 def expected(
@@ -135,7 +87,7 @@ def test_rules_equal_the_reference_to_the_bit(isa: str, rule: str, dtype: str) -
     for n in SIZES:
         a = arrays(n, dtype)
         want = expected(a, rule, dtype, decay=0.9, scale=0.6)
-        ops.optim_step([row(a, dtype, roles=roles)], [options(rule, ema_decay=0.9, grad_scale=0.6)])
+        run([row(a, dtype, roles=roles)], [options(rule, ema_decay=0.9, grad_scale=0.6)])
         assert_same(a, want)
 
 
@@ -154,16 +106,14 @@ def test_sgd_equals_torch(step: int, nesterov: bool) -> None:
     if step > 1:
         opt.state[p]["momentum_buffer"] = torch.from_numpy(a["exp_avg"].copy())
     opt.step()
-    ops.optim_step(
-        [row(a, "float64", roles="param grad exp_avg")], [options("sgd", step=step, **settings)]
-    )
+    run([row(a, "float64", roles="param grad exp_avg")], [options("sgd", step=step, **settings)])
     np.testing.assert_allclose(a["param"], p.detach().numpy(), rtol=1e-14, atol=1e-15)
 
 
 def test_sgd_without_momentum() -> None:
     a = arrays(1000, "float32")
     want = expected(a, "sgd", "float32", momentum=0)
-    ops.optim_step([row(a, "float32", roles="param grad")], [options("sgd", momentum=0.0)])
+    run([row(a, "float32", roles="param grad")], [options("sgd", momentum=0.0)])
     assert_same(a, want)
 
 
@@ -179,7 +129,7 @@ def test_adam_equals_torch() -> None:
         "exp_avg_sq": torch.from_numpy(a["exp_avg_sq"].copy()),
     }
     opt.step()
-    ops.optim_step([row(a, "float64")], [options("adam")])
+    run([row(a, "float64")], [options("adam")])
     np.testing.assert_allclose(a["param"], p.detach().numpy(), rtol=1e-13, atol=1e-15)
 
 
@@ -190,12 +140,12 @@ def test_masks_equal_the_reference_to_the_bit(isa: str, rule: str, dtype: str) -
     for n in (1, 127, 700, 2049):
         a = arrays(n, dtype)
         want = expected(a, rule, dtype, keep=20_000, decay=0.99)
-        ops.optim_step([row(a, dtype, roles=roles)], [options(rule, keep=20_000, ema_decay=0.99)])
+        run([row(a, dtype, roles=roles)], [options(rule, keep=20_000, ema_decay=0.99)])
         assert_same(a, want)
         for decay_masked in (True, False):
             a = arrays(n, dtype)
             want = expected(a, rule, dtype, child=True, decay_masked=decay_masked)
-            ops.optim_step(
+            run(
                 [row(a, dtype, roles="param grad exp_avg exp_avg_sq mask")],
                 [options(rule, decay_masked=decay_masked)],
             )
@@ -205,7 +155,7 @@ def test_masks_equal_the_reference_to_the_bit(isa: str, rule: str, dtype: str) -
 def test_stochastic_rounding_is_the_reference_and_unbiased(isa: str) -> None:
     a = arrays(3000, "bfloat16")
     want = expected(a, "adamw", "bfloat16", stochastic=True, decay=0.9)
-    ops.optim_step(
+    run(
         [row(a, "bfloat16", roles="param grad exp_avg exp_avg_sq ema")],
         [options("adamw", stochastic_rounding=True, ema_decay=0.9)],
     )
@@ -214,7 +164,7 @@ def test_stochastic_rounding_is_the_reference_and_unbiased(isa: str) -> None:
     n = 80_000
     b = arrays(n, "bfloat16")
     b["param"][:], b["grad"][:] = 0x3F80, 0x3F80
-    ops.optim_step(
+    run(
         [row(b, "bfloat16", roles="param grad")],
         [options("sgd", momentum=0.0, weight_decay=0.0, lr=2.0**-11, stochastic_rounding=True)],
     )
@@ -231,7 +181,7 @@ def test_special_values_survive(isa: str) -> None:
             a = arrays(600, dtype)
             a["grad"] = x.astype(stored)
             a["param"][:] = 0
-            ops.optim_step(
+            run(
                 [row(a, dtype, roles="param grad")],
                 [options("sgd", momentum=0.0, weight_decay=0.0, lr=-1.0)],
             )
@@ -239,7 +189,7 @@ def test_special_values_survive(isa: str) -> None:
     # A mask hides no NaN: 0 * NaN is NaN, wherever the draw falls.
     a = arrays(600, "float32")
     a["grad"][:] = np.nan
-    ops.optim_step([row(a, "float32")], [options("adamw", keep=3)])
+    run([row(a, "float32")], [options("adamw", keep=3)])
     assert np.all(np.isnan(a["param"]))
 
 
@@ -255,7 +205,7 @@ def test_float16_rounding_of_every_interval() -> None:
             a = arrays(x.size, "float16")
             a["param"][:], a["grad"][:] = 0, 0
             a["exp_avg"][:] = x.astype(np.float32)
-            ops.optim_step(
+            run(
                 [row(a, "float16", roles="param grad exp_avg")],
                 [options("sgd", momentum=1.0, nesterov=False, weight_decay=0.0, lr=-1.0)],
             )
@@ -274,7 +224,7 @@ def test_same_bits_for_any_thread_count_and_instruction_set(dtype: str) -> None:
             settings = [options("adamw", keep=30_000, ema_decay=0.9), options("adamw_alicemind")]
             roles = "param grad exp_avg exp_avg_sq ema"
             for _ in range(3):
-                ops.optim_step(
+                run(
                     [row(a, dtype, roles=roles, option=k % 2) for k, a in enumerate(many)], settings
                 )
             results.append([a[k].tobytes() for a in many for k in ("param", "exp_avg", "ema")])
@@ -285,14 +235,14 @@ def test_same_bits_for_any_thread_count_and_instruction_set(dtype: str) -> None:
 def test_one_piece_or_many_give_the_same_mask(isa: str, cuts: tuple[int, ...]) -> None:
     whole, parts = arrays(5000, "float32"), arrays(5000, "float32")
     settings = [options("adamw", keep=20_000)]
-    ops.optim_step([row(whole, "float32")], settings)
+    run([row(whole, "float32")], settings)
     rows = []
     for begin, end in itertools.pairwise(cuts):
         piece = {k: x[begin:end] for k, x in parts.items()}
         r = row(piece, "float32")
-        r[7] = begin
+        r[column("offset")] = begin
         rows.append(r)
-    ops.optim_step(rows, settings)
+    run(rows, settings)
     for name in ("param", "exp_avg", "exp_avg_sq"):
         np.testing.assert_array_equal(whole[name], parts[name])
 
@@ -320,7 +270,7 @@ def test_draws_are_bernoulli_and_independent() -> None:
 
 def refused(message: str, rows: list[list[int]], settings: Any = None) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        ops.optim_step(rows, settings or [options("adamw")])
+        run(rows, settings or [options("adamw")])
 
 
 def test_overlaps_and_missing_arrays_are_refused_before_anything_moves() -> None:
@@ -335,9 +285,10 @@ def test_overlaps_and_missing_arrays_are_refused_before_anything_moves() -> None
     refused("'exp_avg_sq' is needed", [[*good[:3], 0, *good[4:]]])
     refused("'param' and 'grad' are needed", [[good[0], 0, *good[2:]]])
     refused("not aligned", [[*good[:2], good[2] + 2, *good[3:]]])
-    refused("'options' is out of range", [[*good[:10], 1]])
-    refused("unknown dtype", [[*good[:9], 4, 0]])
-    refused("11 columns", [good[:10]])
+    refused("'options' is out of range", [[*good[:-1], 1]])
+    refused("unknown dtype", [[*good[:-2], 4, 0]])
+    with pytest.raises(ValueError, match="15 columns"):
+        ops.optim_step(ops.optim_table([good])[:, :10].copy(), [options("adamw")])
     refused("'step'", [good], [options("adamw", step=0)])
     refused("'step'", [good], [options("adamw", step=2**32)])
     refused("'keep'", [good], [options("adamw", keep=65537)])
@@ -347,7 +298,7 @@ def test_overlaps_and_missing_arrays_are_refused_before_anything_moves() -> None
         np.testing.assert_array_equal(a[name], x)
     shared = row(b, "float32")
     shared[1] = good[1]  # reading one gradient twice is no harm
-    ops.optim_step([good, shared], [options("adamw")])
+    run([good, shared], [options("adamw")])
 
 
 def test_rule_names_are_those_of_the_core() -> None:

@@ -83,3 +83,39 @@ def ema(old: Array, p: Array, decay: float, S: Any) -> Array:
 
 def tf_decay(decay: float, n: int) -> float:
     return min(decay, (1 + n) / (10 + n))
+
+
+def blocked_sum(x: Array) -> float:
+    """Sum in float64 in the kernel's order: lanes of 8, tiles of 512, blocks of 4096."""
+    total = 0.0
+    for block in (x[b : b + 4096].astype(np.float64) for b in range(0, x.size, 4096)):
+        subtotal = 0.0
+        for tile in (block[t : t + 512] for t in range(0, block.size, 512)):
+            lanes = np.zeros(8)
+            for k in range(0, tile.size, 8):
+                row = tile[k : k + 8]
+                lanes[: row.size] += row
+            subtotal += sum(lanes.tolist())
+        total += subtotal
+    return total
+
+
+def statistics(
+    g: Array, before: Array, after: Array, drive: Array, decays: Array, moves: bool
+) -> dict[str, float]:
+    """What a step did: gradient as given, parameter before and after, what moves it (the first
+    moment), where weight decay applies, and whether the learning rate is not zero."""
+    g, w, new = (x.astype(np.float64) for x in (g, before, after))
+    u = new - w
+    known = np.abs(g[~np.isnan(g)])
+    lost = (new == w) & ((drive != 0) | decays & (w != 0))
+    return {
+        "grad_squares": blocked_sum(g * g),
+        "grad_max": float(known.max(initial=0.0)),
+        "param_squares": blocked_sum(w * w),
+        "update_squares": blocked_sum(u * u),
+        "grad_dot_update": blocked_sum(g * u),
+        "non_finite": float(np.sum(~np.isfinite(g))),
+        "zero": float(np.sum(g == 0)),
+        "rounded_away": float(np.sum(lost)) if moves else 0.0,
+    }

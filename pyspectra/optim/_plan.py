@@ -1,0 +1,213 @@
+"""The kernel's table, kept from one step to the next.
+
+Building a row checks everything that the kernel relies on. A step finds out whether all of it still
+holds by comparing lists that C functions fill: identities, addresses, sizes, types, layouts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from operator import is_
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyspectra import ops
+from pyspectra.optim import _group, _tensors
+from pyspectra.types import FloatArray, StepStatistics
+
+_GRAD = ops.STEP_COLUMNS.index("grad")
+# Hyper-parameters that decide what is in a row; the others are read at each step.
+_SHAPING = ("mode", "seed", "stochastic_rounding", "compact", "master_weights", "order")
+
+_dtype_of = Tensor.dtype.__get__  # type: ignore[attr-defined]
+_layout_of = Tensor.layout.__get__  # type: ignore[attr-defined]
+_is_cpu = Tensor.is_cpu.__get__  # type: ignore[attr-defined]
+
+
+class Entry(NamedTuple):
+    """One parameter of a step."""
+
+    name: str
+    p: Tensor
+    group: Mapping[str, Any]
+    state: dict[str, Any]
+    rule: str
+    moments: tuple[str, ...]  # keys of the first and second moment
+    compact: bool
+
+
+def _signature(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            *(group.get(key) for key in _SHAPING),
+            group["ema_decay"] is None,
+            group.get("momentum", 1) == 0,
+            *group.get("param_names", ()),
+        )
+        for group in groups
+    ]
+
+
+def _fingerprint(tensors: list[Tensor]) -> tuple[list[Any], ...]:
+    return (
+        [*map(Tensor.data_ptr, tensors)],
+        [*map(Tensor.numel, tensors)],
+        [*map(Tensor.is_contiguous, tensors)],
+        [*map(_dtype_of, tensors)],
+    )
+
+
+def _same(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b) and all(map(is_, a, b))
+
+
+def with_grads(groups: Iterable[Mapping[str, Any]]) -> list[Tensor]:
+    """Return the parameters that take part in a step, in order."""
+    return [p for group in groups for p in group["params"] if p.grad is not None]
+
+
+class Plan:
+    """Rows and options of a step over these parameters.
+
+    Parameters
+    ----------
+    owner : str
+        Class that error messages name.
+    groups : list
+        The optimizer's groups.
+    entries : list of Entry
+        The parameters with a gradient, in the order of the groups.
+    """
+
+    def __init__(self, owner: str, groups: list[dict[str, Any]], entries: list[Entry]) -> None:
+        self._owner = owner
+        self._entries = entries
+        self._params = [e.p for e in entries]
+        self._states = [e.state for e in entries]
+        self._lengths = [*map(len, self._states)]
+        self._steps = [e.state["step"] for e in entries]
+        self._signature = _signature(groups)
+        self._options: dict[tuple[int, int], tuple[int, Entry]] = {}  # index, and one that has it
+        self._keyed: list[tuple[str, list[dict[str, Any]]]] = []
+        rows, users = [], {}
+        for e, grad in zip(entries, self._usable_grads(), strict=True):
+            found = self._options.setdefault(
+                (id(e.group), e.state["step"]), (len(self._options), e)
+            )
+            used = [k for k in ("mask", "master") if k in e.state]
+            if e.group.get("mode") != "D" and "mask" in used:
+                used.remove("mask")
+            if e.group["ema_decay"] is not None:
+                used.append("ema")
+            for key in (*e.moments, *used):
+                users.setdefault(key, []).append(e.state)
+            random = _group.is_random(e.group)
+            rows.append(
+                _tensors.row(
+                    owner,
+                    e.p,
+                    grad,
+                    e.state,
+                    e.name,
+                    moments=e.moments,
+                    used=used,
+                    compact=e.compact,
+                    key=_group.parameter_key(e.group["seed"], e.name) if random else 0,
+                    option=found[0],
+                )
+            )
+        self._users: dict[str, list[dict[str, Any]]] = users
+        self._table = ops.optim_table(rows)
+        self._tensors = self._current_tensors()
+        self._fingerprint = _fingerprint(self._tensors)
+
+    def _current_tensors(self) -> list[Any]:
+        out: list[Any] = [*self._params]
+        for key, states in self._users.items():
+            out += [state.get(key) for state in states]
+        return out
+
+    def holds(
+        self,
+        groups: list[dict[str, Any]],
+        params: list[Tensor],
+        state_of: Mapping[Tensor, dict[str, Any]],
+    ) -> bool:
+        """Tell whether the rows are right for a step over `params`, gradients aside."""
+        if not _same(params, self._params) or _signature(groups) != self._signature:
+            return False
+        states = [state_of[p] for p in params]
+        if not _same(states, self._states) or [*map(len, states)] != self._lengths:
+            return False
+        if [state["step"] for state in states] != self._steps:
+            return False
+        tensors = self._current_tensors()
+        return _same(tensors, self._tensors) and _fingerprint(tensors) == self._fingerprint
+
+    def _usable_grads(self) -> list[Tensor]:
+        grads: list[Tensor] = [p.grad for p in self._params]  # type: ignore[misc]
+        strided = torch.strided
+        if (
+            all(layout is strided for layout in map(_layout_of, grads))
+            and all(map(Tensor.is_contiguous, grads))
+            and all(map(_is_cpu, grads))
+            and not any(map(Tensor.is_neg, grads))
+            and [*map(_dtype_of, grads)] == [*map(_dtype_of, self._params)]
+            and [*map(Tensor.numel, grads)] == [*map(Tensor.numel, self._params)]
+        ):
+            return grads
+        return [_tensors.usable_grad(self._owner, e.p, e.name) for e in self._entries]
+
+    def run(
+        self, *, unscale: float, max_grad_norm: float | None, statistics: bool
+    ) -> dict[str, StepStatistics]:
+        """Take the step; statistics by name, where asked for."""
+        grads = self._usable_grads()  # alive until the kernel has read them
+        self._table[:, _GRAD] = [*map(Tensor.data_ptr, grads)]
+        scale = unscale
+        if max_grad_norm is not None:
+            squares = ops.optim_grad_squares(self._table)
+            scale *= clip_factor(squares, unscale, max_grad_norm)
+        options = [
+            _group.step_options(e.rule, e.group, e.state["step"] + 1, scale)
+            for _, e in self._options.values()
+        ]
+        table = ops.optim_step(self._table, options, statistics=statistics)
+        # Autograd must know: a backward pass through the old weights is an error.
+        torch.autograd.graph.increment_version(self._params)
+        self._steps = [step + 1 for step in self._steps]
+        for state, step in zip(self._states, self._steps, strict=True):
+            state["step"] = step
+        return {
+            e.name: _statistics(e.p.numel(), row, unscale)
+            for e, row in zip(self._entries, table, strict=statistics)
+        }
+
+
+def clip_factor(squares: FloatArray, unscale: float, max_norm: float) -> float:
+    """Factor that `torch.nn.utils.clip_grad_norm_` would multiply the gradients with.
+
+    Formed in float64 from the sums of squares of gradients still to be multiplied by `unscale`. As
+    there, a norm that is Inf gives 0 and one that is NaN gives NaN.
+    """
+    total = math.sqrt(math.fsum(squares)) * unscale
+    factor = max_norm / (total + 1e-6)
+    return 1.0 if factor >= 1.0 else factor
+
+
+def _statistics(n: int, row: FloatArray, unscale: float) -> StepStatistics:
+    x = dict(zip(ops.STATISTICS_COLUMNS, map(float, row), strict=True))
+    return StepStatistics(
+        n=n,
+        grad_norm=math.sqrt(x["grad_squares"]) * unscale,
+        grad_max=x["grad_max"] * unscale,
+        param_norm=math.sqrt(x["param_squares"]),
+        update_norm=math.sqrt(x["update_squares"]),
+        grad_dot_update=x["grad_dot_update"] * unscale,
+        n_non_finite=int(x["non_finite"]),
+        n_zero=int(x["zero"]),
+        n_rounded_away=int(x["rounded_away"]),
+    )
