@@ -56,7 +56,8 @@ static_assert(sizeof(optim::StepStatistics) == kStatistics.size() * sizeof(doubl
 StepOptions step_options(int rule, double lr, double beta1, double beta2, double eps,
                          double momentum, double dampening, bool nesterov, double weight_decay,
                          Index step, double grad_scale, int keep, bool decay_masked,
-                         double ema_decay, bool stochastic_rounding) {
+                         double ema_decay, bool ema_warmup, Index ema_every,
+                         bool stochastic_rounding) {
   PS_REQUIRE(rule >= 0 && rule <= 3, "step: unknown rule");
   return {static_cast<optim::Rule>(rule),
           lr,
@@ -72,6 +73,8 @@ StepOptions step_options(int rule, double lr, double beta1, double beta2, double
           keep,
           decay_masked,
           ema_decay,
+          ema_warmup,
+          ema_every,
           stochastic_rounding};
 }
 
@@ -84,6 +87,7 @@ void bind_optim(py::module_& m) {
            py::arg("momentum") = 0.0, py::arg("dampening") = 0.0, py::arg("nesterov") = false,
            py::arg("weight_decay") = 0.0, py::arg("step") = 1, py::arg("grad_scale") = 1.0,
            py::arg("keep") = 0, py::arg("decay_masked") = true, py::arg("ema_decay") = 1.0,
+           py::arg("ema_warmup") = false, py::arg("ema_every") = 1,
            py::arg("stochastic_rounding") = false);
   m.def("rule_names", [] {
     using optim::Rule;

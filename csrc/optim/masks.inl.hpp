@@ -45,10 +45,10 @@ static void draws(std::uint64_t key, std::uint32_t step, std::uint32_t stream, I
 }
 
 static void philox(const std::uint32_t* counter, const std::uint32_t* key, std::uint32_t* out) {
-  const Philox x =
-      philox4x32({vu{} + (unsigned long long)counter[0], vu{} + (unsigned long long)counter[1],
-                  vu{} + (unsigned long long)counter[2], vu{} + (unsigned long long)counter[3]},
-                 key[0], key[1]);
+  const Philox<vu> x =
+      philox4x32<vu>({vu{} + (unsigned long long)counter[0], vu{} + (unsigned long long)counter[1],
+                      vu{} + (unsigned long long)counter[2], vu{} + (unsigned long long)counter[3]},
+                     key[0], key[1]);
   out[0] = (std::uint32_t)x.c0[0];
   out[1] = (std::uint32_t)x.c1[0];
   out[2] = (std::uint32_t)x.c2[0];

@@ -47,13 +47,6 @@ static double squares_of(const S* x, Index n) {
   return in_order(sum);
 }
 
-static inline unsigned int magnitude_bits(float x) { return float_bits(x) & 0x7fffffffu; }
-static inline unsigned long long magnitude_bits(double x) {
-  unsigned long long bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  return bits & 0x7fffffffffffffffull;
-}
-
 // Adds a tile to `out`. `drive`: what moves the parameter, see StepStatistics::rounded_away;
 // `child` null where weight decay applies to all.
 template <typename S>
@@ -76,7 +69,6 @@ static void add_tile(const S* g, const S* before, const S* now, const S* drive, 
   out.update_squares += in_order(uu);
   out.grad_dot_update += in_order(gu);
 
-  // Magnitudes are ordered as their bits are; NaN are the ones above infinity's.
   using Bits = decltype(magnitude_bits(S{}));
   const Bits infinity = magnitude_bits((S)__builtin_inf());
   Bits largest = 0;
@@ -89,7 +81,7 @@ static void add_tile(const S* g, const S* before, const S* now, const S* drive, 
   }
   for (Index k = 0; k < n; ++k) {
     const bool decaying = decays & (child == nullptr || child[k] != 0) & (before[k] != 0);
-    lost += (now[k] == before[k]) & ((drive[k] != 0) | decaying);
+    lost += is_lost(before[k], now[k], drive[k], decaying);
   }
   S value;
   __builtin_memcpy(&value, &largest, sizeof value);

@@ -18,6 +18,9 @@ constexpr Index kLargeChunk = 65536, kSmallChunk = 8192;
 constexpr Index kAlign = 128;  // chunks of a tensor begin at multiples of it
 using detail::kBlock;
 using detail::Piece;
+using detail::Scalars;
+
+#include "optim/scalars.inl.hpp"
 
 struct Range {
   std::uintptr_t begin, end;
@@ -57,10 +60,13 @@ void check_overlaps(std::vector<Range>& ranges) {
   }
 }
 
+}  // namespace
+
 void check(std::span<const StepTensor> tensors, std::span<const StepOptions> options) {
   for (const StepOptions& o : options) {
     PS_REQUIRE(o.step >= 1 && o.step < (std::int64_t{1} << 32),
                "step: 'step' must be in [1, 2^32)");
+    PS_REQUIRE(o.ema_every >= 1, "step: 'ema_every' must be positive");
     PS_REQUIRE(o.keep >= 0 && o.keep <= 65536, "step: 'keep' must be in [0, 65536]");
   }
   std::vector<Range> ranges;
@@ -97,31 +103,7 @@ void check(std::span<const StepTensor> tensors, std::span<const StepOptions> opt
   check_overlaps(ranges);
 }
 
-detail::Scalars scalars(const StepOptions& o) {
-  const auto count = static_cast<double>(o.step);
-  const double correction1 = 1.0 - std::pow(o.beta1, count);
-  const double root2 = std::sqrt(1.0 - std::pow(o.beta2, count));
-  const bool alicemind = o.rule == Rule::adamw_alicemind;
-  detail::Scalars s{};
-  s.lr = o.lr;
-  s.decay = o.lr * o.weight_decay;
-  s.keep_weight = 1.0 - s.decay;
-  s.weight_decay = o.weight_decay;
-  s.beta1 = o.beta1;
-  s.one_minus_beta1 = 1.0 - o.beta1;
-  s.beta2 = o.beta2;
-  s.one_minus_beta2 = 1.0 - o.beta2;
-  s.eps = o.eps;
-  s.step_size = alicemind ? o.lr * root2 / correction1 : o.lr / correction1;
-  s.root_scale = 1.0 / root2;
-  s.momentum = o.momentum;
-  s.gain = o.step == 1 ? 1.0 : 1.0 - o.dampening;
-  s.nesterov = o.nesterov ? o.momentum : 0.0;
-  s.grad_scale = o.grad_scale;
-  s.inverse_p = o.keep == 0 ? 1.0 : 65536.0 / o.keep;
-  s.ema_weight = 1.0 - o.ema_decay;
-  return s;
-}
+namespace {
 
 // The tensors laid end to end, each rounded up to a multiple of `align`; a task is a stretch of
 // that line, so that many small tensors share one and a large one has many.
@@ -217,7 +199,7 @@ void step(std::span<const StepTensor> tensors, std::span<const StepOptions> opti
           StepStatistics* statistics) {
   check(tensors, options);
   const detail::Kernels kernels = PS_SELECT_ISA(detail::kernels);
-  std::vector<detail::Scalars> values;
+  std::vector<Scalars> values;
   for (const StepOptions& o : options) values.push_back(scalars(o));
   Work work(tensors, statistics == nullptr ? kAlign : kBlock);
   rank_pieces(work, tensors, kernels);

@@ -46,9 +46,11 @@ struct StepOptions {
   double weight_decay = 0.0;                      // decoupled in AdamW, L2 in the others
   std::int64_t step = 1;                          // counts from 1, below 2^32
   double grad_scale = 1.0;                        // a clip factor, or 1 / loss scale
-  int keep = 0;              // F: keep probability in units of 2^-16, 1..65536; 0 for no mask
-  bool decay_masked = true;  // D: decay the weights outside the child network too?
-  double ema_decay = 1.0;    // of this step, after any warm-up; used where a tensor has `ema`
+  int keep = 0;                // F: keep probability in units of 2^-16, 1..65536; 0 for no mask
+  bool decay_masked = true;    // D: decay the weights outside the child network too?
+  double ema_decay = 1.0;      // used where a tensor has `ema`
+  bool ema_warmup = false;     // TensorFlow's, see scalars.inl.hpp
+  std::int64_t ema_every = 1;  // average at steps that this divides
   bool stochastic_rounding = false;  // bfloat16 parameters only
 };
 
@@ -91,6 +93,9 @@ struct StepStatistics {
 // Throws std::invalid_argument before anything is written. `statistics`: one a tensor, or null.
 void step(std::span<const StepTensor> tensors, std::span<const StepOptions> options,
           StepStatistics* statistics = nullptr);
+
+// The checks of `step`, by which it refuses.
+void check(std::span<const StepTensor> tensors, std::span<const StepOptions> options);
 
 // Sum of squares of each gradient (reads grad, size and dtype alone), in float64.
 void grad_squares(std::span<const StepTensor> tensors, double* out);

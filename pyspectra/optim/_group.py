@@ -123,17 +123,6 @@ def check_group(owner: str, group: Mapping[str, Any]) -> None:
         )
 
 
-def ema_decay_at(decay: float, warmup: str | None, n: int) -> float:
-    """Decay of the moving average at its update number `n`, counted from 0.
-
-    Notes
-    -----
-    ``"tf"``: d(n) = min(decay, (1 + n) / (10 + n)), TensorFlow's
-    ``ExponentialMovingAverage(num_updates=n)``. None: d(n) = decay.
-    """
-    return decay if warmup is None else min(decay, (1.0 + n) / (10.0 + n))
-
-
 def keep_threshold(reserve_p: float) -> int:
     """Quantise a probability to units of 2^-16, at least one of them."""
     return max(1, round(reserve_p * 65536.0))
@@ -154,10 +143,10 @@ def is_random(group: Mapping[str, Any]) -> bool:
 def step_options(rule: str, group: Mapping[str, Any], step: int, grad_scale: float) -> Any:
     """Hyper-parameters of a group at a step (counted from 1), as the kernel reads them."""
     values: dict[str, Any] = {}
-    every = int(group["ema_every"])
-    if group["ema_decay"] is not None and step % every == 0:
-        decay, n = float(group["ema_decay"]), step // every - 1
-        values["ema_decay"] = ema_decay_at(decay, group["ema_warmup"], n)
+    if group["ema_decay"] is not None:
+        values["ema_decay"] = float(group["ema_decay"])
+        values["ema_warmup"] = group["ema_warmup"] == "tf"
+        values["ema_every"] = group["ema_every"]
     if "betas" in group:
         values["beta1"], values["beta2"] = map(float, group["betas"])
         values["eps"] = float(group["eps"])
