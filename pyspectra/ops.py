@@ -261,6 +261,43 @@ def optim_grad_squares(table: np.ndarray) -> FloatArray:
     return _core.grad_squares(table)
 
 
+def optim_device_plan(
+    table: np.ndarray, options: Sequence[_core.StepOptions]
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Pack a table of device addresses for `optim_device_step`.
+
+    Returns
+    -------
+    plan : ndarray of uint8
+        To be copied to the device, aligned to 16 bytes.
+    count : tuple of four int
+        Pieces of 4096 elements of each dtype.
+
+    Raises
+    ------
+    ValueError
+        As `optim_step`.
+    CudaError
+        If the package was built without CUDA.
+    """
+    plan, count = _core.device_plan(table, list(options))
+    return plan, tuple(count)
+
+
+optim_device_prepared_bytes = _core.device_prepared_bytes
+
+
+def optim_device_step(**arguments: Any) -> None:
+    """Launch the step on a device; arguments and memory: ``csrc/optim/device_step.hpp``.
+
+    Raises
+    ------
+    CudaError
+        If a launch fails.
+    """
+    _core.device_step(**arguments)
+
+
 def optim_draws(key: int, step: int, stream: int, offset: int, size: int) -> np.ndarray:
     """16-bit draws of the elements from `offset` on: stream 0 is the mask, 1 the rounding."""
     return np.asarray(_core.draws(key, step, stream, offset, size))

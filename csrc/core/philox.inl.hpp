@@ -56,7 +56,10 @@ static inline PS_HD void philox_block(unsigned long long block, unsigned int ste
 static inline PS_HD unsigned short philox_draw(unsigned long long element, unsigned int step,
                                                unsigned int stream, unsigned long long key) {
   const unsigned int r = (unsigned int)(element % kDrawGroup);
-  unsigned short draws[8];
-  philox_block(16 * (element / kDrawGroup) + r % 64 / 4, step, stream, key, draws);
-  return draws[4 * (r / 64) + r % 4];
+  const unsigned long long block = 16 * (element / kDrawGroup) + r % 64 / 4;
+  const Philox<unsigned long long> x = philox4x32<unsigned long long>(
+      {block, block >> 32, step, stream}, (unsigned int)key, (unsigned int)(key >> 32));
+  const unsigned int half = 4 * (r / 64) + r % 4;
+  const unsigned long long word = half < 2 ? x.c0 : half < 4 ? x.c1 : half < 6 ? x.c2 : x.c3;
+  return (unsigned short)(word >> (16 * (half % 2)));
 }

@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <cstring>
-#include <numeric>
 
 #include "core/cuda/launch.hpp"
 #include "optim/device_step.hpp"
@@ -27,11 +25,12 @@ struct Planned {
 struct Plan {
   const Planned* tensors;
   const Piece* pieces;
+  const void* const* grads;  // in the place of StepTensor::grad
 };
 
-__host__ __device__ Plan plan_at(const void* bytes, Index tensors) {
-  const Planned* const from = static_cast<const Planned*>(bytes);
-  return {from, reinterpret_cast<const Piece*>(from + tensors)};
+Plan plan_of(const DeviceBuffers& buffers, Index tensors) {
+  const auto* const from = static_cast<const Planned*>(buffers.plan);
+  return {from, reinterpret_cast<const Piece*>(from + tensors), buffers.grads};
 }
 
 // --- eight elements a thread
@@ -102,11 +101,19 @@ __device__ void load_draws(const StepTensor& t, std::uint32_t step, std::uint32_
     philox_block(16 * (element / kDrawGroup) + element % 64 / 4, step, stream, t.key, out);
     return;
   }
+  unsigned long long packed[2] =
+      {};  // an array indexed in a loop that stays one would leave registers
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
 #pragma unroll 1
-  for (int k = 0; k < kEach; ++k) {
-    const Index i = place.at(k);
-    out[k] = philox_draw(t.offset + i / t.run * t.pitch + i % t.run, step, stream, t.key);
+    for (int k = 0; k < 4; ++k) {
+      const Index i = place.at(4 * half) + k;
+      const Index whole = t.offset + i / t.run * t.pitch + i % t.run;
+      packed[half] |= (unsigned long long)philox_draw(whole, step, stream, t.key) << (16 * k);
+    }
   }
+#pragma unroll
+  for (int k = 0; k < kEach; ++k) out[k] = (unsigned short)(packed[k / 4] >> (16 * (k % 4)));
 }
 
 // Bit k: element k is in the child network.
@@ -247,7 +254,7 @@ __global__ void __launch_bounds__(kThreads)
   T narrow[kEach], grad[kEach];
   S p[kEach], m[kEach] = {}, v[kEach] = {}, ema[kEach];
   load((const T*)t.param, place, narrow);
-  load((const T*)t.grad, place, grad);
+  load((const T*)plan.grads[piece.tensor], place, grad);
   if (t.exp_avg != nullptr) load((const S*)t.exp_avg, place, m);
   if (t.exp_avg_sq != nullptr) load((const S*)t.exp_avg_sq, place, v);
   const bool averages = t.ema != nullptr && s.ema_weight != 0;
@@ -321,7 +328,7 @@ __global__ void __launch_bounds__(kThreads) squares_kernel(Plan plan, Index firs
   const Piece piece = plan.pieces[index];
   const Place place = place_in(piece);
   T grad[kEach];
-  load((const T*)plan.tensors[piece.tensor].t.grad, place, grad);
+  load((const T*)plan.grads[piece.tensor], place, grad);
   double value[kEach];
 #pragma unroll
   for (int k = 0; k < kEach; ++k) value[k] = (double)widen(grad[k]) * (double)widen(grad[k]);
@@ -374,6 +381,15 @@ __device__ double careful_sum(const double* x, Index n) {
   }
   const double careful = sum + error;
   return careful - careful == 0.0 ? careful : sum;  // an infinity has no error term
+}
+
+constexpr Index kAddresses = 448;  // in the 4 KiB that arguments may have
+struct AddressList {
+  const void* of[kAddresses];
+};
+
+__global__ void write_kernel(AddressList addresses, Index count, const void** out) {
+  for (Index k = threadIdx.x; k < count; k += blockDim.x) out[k] = addresses.of[k];
 }
 
 constexpr int kOptions = 16;  // those of one launch travel as its argument
@@ -460,10 +476,18 @@ DevicePlan device_plan(std::span<const StepTensor> tensors, std::span<const Step
 }
 
 void device_step(const Index count[4], Index tensors, std::span<const DeviceOptions> options,
-                 const DeviceBuffers& buffers, const cuda::Stream& stream) {
+                 std::span<const void* const> grads, const DeviceBuffers& buffers,
+                 const cuda::Stream& stream) {
   using namespace detail;
   if (tensors == 0) return;
-  const Plan plan = plan_at(buffers.plan, tensors);
+  const Plan plan = plan_of(buffers, tensors);
+  const auto total = static_cast<Index>(grads.size());
+  for (Index first = 0; first < total; first += kAddresses) {
+    AddressList list{};
+    const Index n = std::min(kAddresses, total - first);
+    std::copy_n(grads.begin() + first, n, list.of);
+    cuda::launch(stream, write_kernel, 1, 128, 0, list, n, buffers.grads + first);
+  }
   const Index starts[4] = {0, count[0], count[0] + count[1], count[0] + count[1] + count[2]};
   if (buffers.max_grad_norm < __builtin_inf()) {
     double* const blocks = buffers.blocks;

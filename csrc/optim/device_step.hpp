@@ -37,6 +37,7 @@ struct DevicePlan {
 
 // What a step needs on the device besides the plan.
 struct DeviceBuffers {
+  const void** grads;       // one a tensor: gradients move while the plan holds
   const void* plan;         // aligned to 16 bytes
   void* prepared;           // device_prepared_bytes(number of options)
   double* blocks;           // 8 doubles a piece where statistics are taken or gradients clipped
@@ -52,8 +53,11 @@ DevicePlan device_plan(std::span<const StepTensor> tensors, std::span<const Step
 
 Index device_prepared_bytes(Index options);
 
+// `grads`: addresses to write to buffers.grads first, or none where they are there already. They
+// travel as arguments of a kernel, so that a graph replays them.
 void device_step(const Index count[4], Index tensors, std::span<const DeviceOptions> options,
-                 const DeviceBuffers& buffers, const cuda::Stream& stream);
+                 std::span<const void* const> grads, const DeviceBuffers& buffers,
+                 const cuda::Stream& stream);
 
 namespace detail {
 

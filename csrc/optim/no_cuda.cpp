@@ -7,8 +7,8 @@ DevicePlan device_plan(std::span<const StepTensor>, std::span<const StepOptions>
   throw CudaFailure("step: this package was built without CUDA");
 }
 Index device_prepared_bytes(Index) { return 0; }
-void device_step(const Index*, Index, std::span<const DeviceOptions>, const DeviceBuffers&,
-                 const cuda::Stream&) {
+void device_step(const Index*, Index, std::span<const DeviceOptions>, std::span<const void* const>,
+                 const DeviceBuffers&, const cuda::Stream&) {
   throw CudaFailure("step: this package was built without CUDA");
 }
 

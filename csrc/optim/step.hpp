@@ -29,6 +29,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "core/types.hpp"
 
@@ -108,6 +109,8 @@ void draws(std::uint64_t key, std::uint32_t step, std::uint32_t stream, Index of
 void philox(const std::uint32_t counter[4], const std::uint32_t key[2], std::uint32_t out[4]);
 
 namespace detail {
+
+[[noreturn]] void refuse(Index tensor, const std::string& what);
 
 // What the rules read: functions of StepOptions, computed in double once a call.
 struct Scalars {

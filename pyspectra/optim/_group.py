@@ -140,6 +140,11 @@ def is_random(group: Mapping[str, Any]) -> bool:
     return group.get("mode") == "F" or bool(group["stochastic_rounding"])
 
 
+def _host_lr(lr: Any) -> float:
+    # One on a device is read there: to read it here would wait for the device.
+    return 0.0 if getattr(lr, "is_cuda", False) else float(lr)
+
+
 def step_options(rule: str, group: Mapping[str, Any], step: int, grad_scale: float) -> Any:
     """Hyper-parameters of a group at a step (counted from 1), as the kernel reads them."""
     values: dict[str, Any] = {}
@@ -158,7 +163,7 @@ def step_options(rule: str, group: Mapping[str, Any], step: int, grad_scale: flo
         values["keep"] = keep_threshold(float(group["reserve_p"]))
     return ops.StepOptions(
         rule=_CODES[rule],
-        lr=float(group["lr"]),
+        lr=_host_lr(group["lr"]),
         weight_decay=float(group["weight_decay"]),
         step=step,
         grad_scale=grad_scale,

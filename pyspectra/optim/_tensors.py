@@ -25,16 +25,22 @@ def check_param(owner: str, p: Tensor, name: str) -> None:
     Raises
     ------
     DeviceError
-        If the parameter is not in host memory.
+        If the parameter is neither in host memory nor on a CUDA device.
     TypeError
         If it is not a dense floating-point tensor.
     ValueError
         If it is not contiguous.
     """
-    if not p.is_cpu:
+    if not (p.is_cpu or p.is_cuda):
         raise DeviceError(
-            f"{owner}: parameter {name!r} must be in host memory, got device {p.device}. "
-            "Hint: move the model with .cpu(); there is no step for other devices."
+            f"{owner}: parameter {name!r} must be in host memory or on a CUDA device, got device "
+            f"{p.device}. Hint: move the model with .cpu(); there is no step for other devices."
+        )
+    if p.is_cuda and not ops.build_info()["cuda_built"]:
+        raise DeviceError(
+            f"{owner}: parameter {name!r} must be in host memory, got device {p.device}: this "
+            "package was built without CUDA. Hint: move the model with .cpu(), or build where nvcc "
+            "is found."
         )
     info = array_info(p)
     if info is None or info.problem is not None:
@@ -64,10 +70,10 @@ def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
             f"{owner}: the gradient of {name!r} must be dense, got layout {grad.layout}. "
             "Hint: build the embedding with sparse=False."
         )
-    if grad.dtype is not p.dtype or grad.numel() != p.numel() or not grad.is_cpu:
+    if grad.dtype is not p.dtype or grad.numel() != p.numel() or grad.device != p.device:
         raise TypeError(
-            f"{owner}: the gradient of {name!r} must be {p.dtype} of shape {tuple(p.shape)} in "
-            f"host memory, got {grad.dtype} of shape {tuple(grad.shape)} on {grad.device}."
+            f"{owner}: the gradient of {name!r} must be {p.dtype} of shape {tuple(p.shape)} on "
+            f"{p.device}, got {grad.dtype} of shape {tuple(grad.shape)} on {grad.device}."
         )
     return grad if grad.is_contiguous() and not grad.is_neg() else grad.contiguous().resolve_neg()
 
@@ -93,20 +99,26 @@ def mask_bits(mask: Tensor, size: int) -> Tensor:
 
 
 def _address(
-    owner: str, state: Mapping[str, Any], key: str, name: str, dtype: torch.dtype, size: int
+    owner: str,
+    p: Tensor,
+    state: Mapping[str, Any],
+    key: str,
+    name: str,
+    dtype: torch.dtype,
+    size: int,
 ) -> int:
     x = state[key]
     if (
         not isinstance(x, Tensor)
         or x.dtype is not dtype
         or x.numel() != size
-        or not x.is_cpu
+        or x.device != p.device
         or not x.is_contiguous()
     ):
         got = f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else repr(x)
         raise TypeError(
             f"{owner}: state {key!r} of {name!r} must be a contiguous {dtype} tensor of {size} "
-            f"elements in host memory, got {got}. Hint: after changing the type or shape of a "
+            f"elements on {p.device}, got {got}. Hint: after changing the type, shape or device of a "
             "parameter, build a new optimizer."
         )
     return x.data_ptr()
@@ -141,11 +153,12 @@ def row(
     assert code is not None
     size, dtype = p.numel(), state_dtype(p)
     held = count_ones(state["mask"]) if compact else size
-    first, second = [_address(owner, state, k, name, dtype, held) for k in moments] + [0] * (
+    first, second = [_address(owner, p, state, k, name, dtype, held) for k in moments] + [0] * (
         2 - len(moments)
     )
     other = [
-        _address(owner, state, k, name, dtype, size) if k in used else 0 for k in ("ema", "master")
+        _address(owner, p, state, k, name, dtype, size) if k in used else 0
+        for k in ("ema", "master")
     ]
     mask = "mask" in used
     return (
@@ -154,7 +167,7 @@ def row(
         first,
         second,
         other[0],
-        _address(owner, state, "mask", name, torch.uint8, mask_bytes(size)) if mask else 0,
+        _address(owner, p, state, "mask", name, torch.uint8, mask_bytes(size)) if mask else 0,
         other[1],
         size,
         held if compact else -1,
@@ -184,4 +197,4 @@ def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"{owner}: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
         )
-    return torch.from_numpy(np.packbits(mask.reshape(-1), bitorder="little"))
+    return torch.from_numpy(np.packbits(mask.reshape(-1), bitorder="little")).to(p.device)

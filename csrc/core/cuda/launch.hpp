@@ -48,6 +48,15 @@ void launch(const Stream& stream, void (*kernel)(P...), long long blocks, int th
   check(cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...), "kernel launch");
 }
 
+#if defined(__CUDACC__)
+// The block's dynamic shared memory.
+template <typename T>
+__device__ T* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char bytes[];
+  return reinterpret_cast<T*>(bytes);
+}
+#endif
+
 // The most dynamic shared memory that a block may have on this device.
 inline std::size_t shared_limit(const Stream& stream) {
   int bytes = 0;
