@@ -9,13 +9,26 @@ import numpy.typing
 import typing
 
 __all__: list[str] = [
+    "DEVICE_ORDER",
+    "FIT_BYTES",
     "Fit",
+    "STATISTICS_COLUMNS",
+    "STEP_COLUMNS",
     "StepOptions",
     "available_isas",
     "build_info",
+    "cuda_built",
+    "device_fit",
+    "device_plan",
+    "device_prepared_bytes",
+    "device_step",
+    "device_tridiagonal_eigvals",
+    "device_tridiagonalize",
     "draws",
     "eigvals",
     "fit",
+    "fits_from_bytes",
+    "grad_squares",
     "gram",
     "isa",
     "load_lapack",
@@ -47,6 +60,8 @@ class StepOptions:
         keep: typing.SupportsInt | typing.SupportsIndex = 0,
         decay_masked: bool = True,
         ema_decay: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        ema_warmup: bool = False,
+        ema_every: typing.SupportsInt | typing.SupportsIndex = 1,
         stochastic_rounding: bool = False,
     ) -> None: ...
 
@@ -72,6 +87,69 @@ class Fit:
 
 def available_isas() -> list[str]: ...
 def build_info() -> dict[str, typing.Any]: ...
+def cuda_built() -> bool: ...
+def device_fit(
+    *,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    longest: typing.SupportsInt | typing.SupportsIndex,
+    threshold: typing.SupportsFloat | typing.SupportsIndex,
+    xmax: typing.SupportsFloat | typing.SupportsIndex,
+    x: typing.SupportsInt | typing.SupportsIndex,
+    starts: typing.SupportsInt | typing.SupportsIndex,
+    log_x: typing.SupportsInt | typing.SupportsIndex,
+    tail_sum: typing.SupportsInt | typing.SupportsIndex,
+    D: typing.SupportsInt | typing.SupportsIndex,
+    best: typing.SupportsInt | typing.SupportsIndex,
+    fits: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_plan(
+    table: numpy.typing.NDArray[numpy.int64], options: collections.abc.Sequence[StepOptions]
+) -> tuple[numpy.typing.NDArray[numpy.uint8], typing.Annotated[list[int], "FixedSize(4)"]]: ...
+def device_prepared_bytes(options: typing.SupportsInt | typing.SupportsIndex) -> int: ...
+def device_step(
+    *,
+    count: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"
+    ],
+    tensors: typing.SupportsInt | typing.SupportsIndex,
+    options: collections.abc.Sequence[StepOptions],
+    steps: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    lrs: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    grads: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    grad_table: typing.SupportsInt | typing.SupportsIndex,
+    plan: typing.SupportsInt | typing.SupportsIndex,
+    prepared: typing.SupportsInt | typing.SupportsIndex,
+    blocks: typing.SupportsInt | typing.SupportsIndex,
+    squares: typing.SupportsInt | typing.SupportsIndex,
+    statistics: typing.SupportsInt | typing.SupportsIndex,
+    found_inf: typing.SupportsInt | typing.SupportsIndex,
+    loss_scale: typing.SupportsInt | typing.SupportsIndex,
+    max_grad_norm: typing.SupportsFloat | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_tridiagonal_eigvals(
+    *,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    e: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    evals: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_tridiagonalize(
+    *,
+    A: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    e: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
 def draws(
     key: typing.SupportsInt | typing.SupportsIndex,
     step: typing.SupportsInt | typing.SupportsIndex,
@@ -90,6 +168,10 @@ def fit(
     xmax: typing.SupportsFloat | typing.SupportsIndex,
     k: typing.SupportsInt | typing.SupportsIndex,
 ) -> list[Fit]: ...
+def fits_from_bytes(bytes: numpy.typing.NDArray[numpy.uint8]) -> list[Fit]: ...
+def grad_squares(
+    table: numpy.typing.NDArray[numpy.int64],
+) -> numpy.typing.NDArray[numpy.float64]: ...
 def gram(
     X: collections.abc.Sequence[numpy.ndarray],
     dtype: typing.SupportsInt | typing.SupportsIndex,
@@ -115,8 +197,40 @@ def set_isa(name: str) -> None: ...
 def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 def status_names() -> dict[str, int]: ...
 def step(
-    table: numpy.typing.NDArray[numpy.int64], options: collections.abc.Sequence[StepOptions]
-) -> None: ...
+    table: numpy.typing.NDArray[numpy.int64],
+    options: collections.abc.Sequence[StepOptions],
+    statistics: bool = False,
+) -> numpy.typing.NDArray[numpy.float64]: ...
 def svdvals(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
+
+DEVICE_ORDER: int = 2048
+FIT_BYTES: int = 72
+STATISTICS_COLUMNS: list = [
+    "grad_squares",
+    "grad_max",
+    "param_squares",
+    "update_squares",
+    "grad_dot_update",
+    "non_finite",
+    "zero",
+    "rounded_away",
+]
+STEP_COLUMNS: list = [
+    "param",
+    "grad",
+    "exp_avg",
+    "exp_avg_sq",
+    "ema",
+    "mask",
+    "master",
+    "size",
+    "children",
+    "offset",
+    "run",
+    "pitch",
+    "key",
+    "dtype",
+    "options",
+]

@@ -28,6 +28,7 @@ DTYPE_CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
 # From this order on, one matrix is worth all BLAS threads when it dominates its batch.
 LARGE_ORDER = 1024
 
+cuda_built = _core.cuda_built
 get_num_threads = _core.num_threads
 set_num_threads = _core.set_num_threads
 get_isa = _core.isa
@@ -192,21 +193,64 @@ def fit_powerlaw(
     ``xmin`` NaN scans for it; ``k`` 0 stands for half of the points.
     """
     fits = _core.fit(list(spectra), estimator, threshold, xmin, xmax, k)
-    return [
-        PowerLawFit(
-            alpha=f.alpha,
-            xmin=f.xmin,
-            xmax=f.xmax,
-            D=f.D,
-            alpha_stderr=f.alpha_stderr,
-            n_tail=f.n_tail,
-            n=f.n,
-            index=f.index,
-            estimator=estimator,
-            status=Status(f.status),
-        )
-        for f in fits
-    ]
+    return [_powerlaw_fit(f, estimator) for f in fits]
+
+
+def _powerlaw_fit(f: _core.Fit, estimator: str) -> PowerLawFit:
+    return PowerLawFit(
+        alpha=f.alpha,
+        xmin=f.xmin,
+        xmax=f.xmax,
+        D=f.D,
+        alpha_stderr=f.alpha_stderr,
+        n_tail=f.n_tail,
+        n=f.n,
+        index=f.index,
+        estimator=estimator,
+        status=Status(f.status),
+    )
+
+
+FIT_BYTES: int = _core.FIT_BYTES
+DEVICE_ORDER: int = _core.DEVICE_ORDER
+
+
+def device_fit_powerlaw(**arguments: Any) -> None:
+    """Launch the fits of spectra on a device: ``csrc/powerlaw/device_fit.hpp``.
+
+    Raises
+    ------
+    CudaError
+        If a launch fails.
+    """
+    _core.device_fit(**arguments)
+
+
+def powerlaw_fits(fits: np.ndarray) -> list[PowerLawFit]:
+    """Read what `device_fit_powerlaw` wrote, `FIT_BYTES` bytes (uint8) a spectrum."""
+    return [_powerlaw_fit(f, "ww") for f in _core.fits_from_bytes(fits)]
+
+
+def device_tridiagonalize(**arguments: Any) -> None:
+    """Launch the reduction of small matrices on a device: ``csrc/linalg/device_eigvals.hpp``.
+
+    Raises
+    ------
+    CudaError
+        If a launch fails.
+    """
+    _core.device_tridiagonalize(**arguments)
+
+
+def device_tridiagonal_eigvals(**arguments: Any) -> None:
+    """Launch the bisection on a device: ``csrc/linalg/device_eigvals.hpp``.
+
+    Raises
+    ------
+    CudaError
+        If a launch fails.
+    """
+    _core.device_tridiagonal_eigvals(**arguments)
 
 
 StepOptions = _core.StepOptions

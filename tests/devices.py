@@ -10,7 +10,7 @@ import pytest
 import torch
 from cuda_emulation import COMPILER, build
 
-from pyspectra import _core, ops
+from pyspectra import _core, _cuda, ops
 from pyspectra.optim import _device, _fused
 
 BACKENDS = [
@@ -43,6 +43,6 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
             monkeypatch.setattr(_core, name, getattr(module, name))
     monkeypatch.setattr(ops, "optim_device_prepared_bytes", module.device_prepared_bytes)
     monkeypatch.setattr(_fused, "plan_class", lambda *_: _device.DevicePlan)
-    monkeypatch.setattr(_device, "_stream", lambda _: (0, 0))
+    monkeypatch.setattr(_cuda, "current_stream", lambda _: (0, 0))
     monkeypatch.setattr(_device, "_capturing", lambda: False)
     yield "cpu"

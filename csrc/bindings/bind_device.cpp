@@ -5,7 +5,9 @@
 #include "bindings/step_table.hpp"
 #include "core/cuda/stream.hpp"
 #include "core/error.hpp"
+#include "linalg/device_eigvals.hpp"
 #include "optim/device_step.hpp"
+#include "powerlaw/device_fit.hpp"
 
 namespace pyspectra::bindings {
 namespace {
@@ -66,6 +68,55 @@ void bind_device(py::module_& m) {
       py::arg("lrs"), py::arg("grads"), py::arg("grad_table"), py::arg("plan"), py::arg("prepared"),
       py::arg("blocks"), py::arg("squares"), py::arg("statistics"), py::arg("found_inf"),
       py::arg("loss_scale"), py::arg("max_grad_norm"), py::arg("device"), py::arg("stream"));
+
+  m.attr("FIT_BYTES") = sizeof(powerlaw::Fit);
+  m.def(
+      "device_fit",
+      [](Index count, Index longest, double threshold, double xmax, Index x, Index starts,
+         Index log_x, Index tail_sum, Index D, Index best, Index fits, int device,
+         std::uintptr_t stream) {
+        const powerlaw::DeviceFitBuffers buffers{.x = pointer<const double>(x),
+                                                 .starts = pointer<const Index>(starts),
+                                                 .log_x = pointer<double>(log_x),
+                                                 .tail_sum = pointer<double>(tail_sum),
+                                                 .D = pointer<double>(D),
+                                                 .best = pointer<unsigned long long>(best),
+                                                 .fits = pointer<powerlaw::Fit>(fits)};
+        py::gil_scoped_release unlocked;
+        powerlaw::device_fit(count, longest, threshold, xmax, buffers, stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("count"), py::arg("longest"), py::arg("threshold"), py::arg("xmax"),
+      py::arg("x"), py::arg("starts"), py::arg("log_x"), py::arg("tail_sum"), py::arg("D"),
+      py::arg("best"), py::arg("fits"), py::arg("device"), py::arg("stream"));
+  m.def(
+      "fits_from_bytes",
+      [](const py::array_t<std::uint8_t, py::array::c_style>& bytes) {
+        PS_REQUIRE(bytes.size() % static_cast<py::ssize_t>(sizeof(powerlaw::Fit)) == 0,
+                   "fits_from_bytes: not a whole number of fits");
+        std::vector<powerlaw::Fit> fits(static_cast<std::size_t>(bytes.size()) /
+                                        sizeof(powerlaw::Fit));
+        std::copy_n(bytes.data(), bytes.size(), reinterpret_cast<std::uint8_t*>(fits.data()));
+        return fits;
+      },
+      py::arg("bytes").noconvert());
+  m.attr("DEVICE_ORDER") = linalg::kDeviceOrder;
+  m.def(
+      "device_tridiagonalize",
+      [](Index A, Index count, Index n, Index d, Index e, int device, std::uintptr_t stream) {
+        linalg::device_tridiagonalize(pointer<double>(A), count, n, pointer<double>(d),
+                                      pointer<double>(e), stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("A"), py::arg("count"), py::arg("n"), py::arg("d"), py::arg("e"),
+      py::arg("device"), py::arg("stream"));
+  m.def(
+      "device_tridiagonal_eigvals",
+      [](Index d, Index e, Index count, Index n, Index evals, int device, std::uintptr_t stream) {
+        linalg::device_tridiagonal_eigvals(pointer<const double>(d), pointer<const double>(e),
+                                           count, n, pointer<double>(evals),
+                                           stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("d"), py::arg("e"), py::arg("count"), py::arg("n"), py::arg("evals"),
+      py::arg("device"), py::arg("stream"));
 }
 
 }  // namespace pyspectra::bindings

@@ -11,10 +11,8 @@
 namespace pyspectra::powerlaw {
 namespace {
 
-// Below this many points WeightWatcher (from 0.7.6) corrects the bias and wants a tail of 8.
-constexpr Index kSmall = 20;
-constexpr Index kSmallTail = 8;
-constexpr double kDegenerate = 1e-12;  // smallest T_i that still tells points apart
+#include "core/elementary.inl.hpp"
+#include "powerlaw/candidate.inl.hpp"
 
 struct Workspace {
   std::vector<double> log_x, tail_sum, probe, scratch;
@@ -22,15 +20,8 @@ struct Workspace {
 
 void finish(Fit& out, const detail::Kernels& kernels, const Workspace& w, double xmax, Index start,
             double log_xmin, double T, double correction) {
-  const Index m = out.n - start;
-  if (m < 1 || !(T > kDegenerate) || static_cast<double>(m) - correction <= 0) {
-    out.status = m < 1 ? Status::too_few_points : Status::degenerate;
-    return;
-  }
-  const double beta = (static_cast<double>(m) - correction) / T;
-  out.alpha = 1.0 + beta;
-  out.alpha_stderr = beta / std::sqrt(static_cast<double>(m));
-  out.index = start;
+  const double beta = set_exponent(out, start, T, correction);
+  if (beta == 0.0) return;
   out.xmax = xmax;
   out.D = kernels.distance(w.log_x.data(), start, out.n, log_xmin, beta);
 }
@@ -53,7 +44,7 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
   }
   w.log_x.resize(n);
   w.tail_sum.resize(n);
-  for (Index j = 0; j < n; ++j) w.log_x[j] = std::log(x[j]);
+  for (Index j = 0; j < n; ++j) w.log_x[j] = log_positive(x[j]);
   w.tail_sum[n - 1] = 0.0;
   for (Index i = n - 2; i >= 0; --i)
     w.tail_sum[i] =
@@ -85,7 +76,7 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
       out.status = Status::too_few_points;
       return out;
     }
-    const double log_xmin = std::log(options.xmin);
+    const double log_xmin = log_positive(options.xmin);
     const double T =
         w.tail_sum[start] + static_cast<double>(n - start) * (w.log_x[start] - log_xmin);
     finish(out, kernels, w, x[n - 1], start, log_xmin, T, correction);

@@ -1,5 +1,6 @@
 // The arithmetic of the scan, once for every instruction set. Included inside the anonymous
-// namespace of a unit that has defined kLanes and included simd.inl.hpp; see fit.hpp for formulas.
+// namespace of a unit that has defined kLanes and included simd.inl.hpp, elementary.inl.hpp and
+// candidate.inl.hpp; see fit.hpp for formulas.
 
 using pyspectra::Index;
 using pyspectra::powerlaw::detail::ScanInput;
@@ -8,16 +9,6 @@ using pyspectra::powerlaw::detail::ScanResult;
 // Two probes bound the deviation between them in exact arithmetic; rounding moves each side by a
 // few ulps of one. A stretch is skipped only if its bound is below the best by more than this.
 constexpr double kSlack = 1e-13;
-
-// The candidate under test: where its tail starts, and the constants of its two curves.
-struct Candidate {
-  Index i, n;
-  double log_xmin, beta, inv_m;
-};
-
-static inline vd model_cdf(const Candidate& c, vd log_x) {
-  return splat(1.0) - exp_nonpositive((splat(c.log_xmin) - log_x) * splat(c.beta));
-}
 
 // max |F_j - E_j| over j in [begin, end)
 static inline double deviation(const Candidate& c, const double* log_x, Index begin, Index end) {
@@ -172,11 +163,9 @@ static ScanResult scan(const ScanInput& in) {
   for (int h = 0; h < kHot; ++h) hot.at[h] = (in.n - 1) * (h + 1) / kHot;
 
   const auto consider = [&](Index i) {
-    if (!(in.tail_sum[i] > 1e-12)) return;
-    const double m = (double)(in.n - i);
-    const double beta = (m - in.correction) / in.tail_sum[i];
-    if (!(beta > 0.0)) return;
-    const Candidate c{i, in.n, in.log_x[i], beta, 1.0 / m};
+    double beta;
+    if (!find_exponent(in.n - i, in.tail_sum[i], in.correction, beta)) return;
+    const Candidate c{i, in.n, in.log_x[i], beta, 1.0 / (double)(in.n - i)};
     const double d = bounded_distance(in, c, best, hot);
     if (d < best || result.index < 0 ? d <= best : (d == best && i < result.index)) {
       best = d;

@@ -9,18 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyspectra import ops
+from pyspectra import _cuda, ops
 from pyspectra.optim import _group
 from pyspectra.optim._plan import Entry, Plan, statistics_of
 from pyspectra.types import StepStatistics
 
 _FIELDS = len(ops.STATISTICS_COLUMNS)
-
-
-def _stream(device: torch.device) -> tuple[int, int]:
-    """Index of the device, and torch's current stream there, as the kernels want them."""
-    stream = torch.cuda.current_stream(device)
-    return stream.device_index, stream.cuda_stream
 
 
 def _capturing() -> bool:
@@ -112,7 +106,7 @@ class DevicePlan(Plan):
         self._written = addresses
         scalars = [_on_device(x, device) for x in (found_inf, loss_scale)]
         entries = [e for _, e in self._options.values()]
-        index, stream = _stream(device)
+        index, stream = _cuda.current_stream(device)
         ops.optim_device_step(
             count=self._count,
             tensors=len(self._params),

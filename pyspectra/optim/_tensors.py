@@ -36,7 +36,7 @@ def check_param(owner: str, p: Tensor, name: str) -> None:
             f"{owner}: parameter {name!r} must be in host memory or on a CUDA device, got device "
             f"{p.device}. Hint: move the model with .cpu(); there is no step for other devices."
         )
-    if p.is_cuda and not ops.build_info()["cuda_built"]:
+    if p.is_cuda and not ops.cuda_built():
         raise DeviceError(
             f"{owner}: parameter {name!r} must be in host memory, got device {p.device}: this "
             "package was built without CUDA. Hint: move the model with .cpu(), or build where nvcc "

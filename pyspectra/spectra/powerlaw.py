@@ -8,7 +8,7 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
-from pyspectra import ops
+from pyspectra import _cuda, ops
 from pyspectra._arrays import as_host
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
@@ -114,8 +114,7 @@ def fit_powerlaw_batch(
             f"{name}: 'list_of_evals' must be a sequence of arrays, got "
             f"{type(list_of_evals).__name__}."
         )
-    spectra = [_spectrum(x, name, f"list_of_evals[{i}]") for i, x in enumerate(list_of_evals)]
-    return _fit(spectra, name, estimator, xmin, xmax, k, threshold)
+    return _fit(list(list_of_evals), name, "list_of_evals[{}]", estimator, xmin, xmax, k, threshold)
 
 
 def fit_powerlaw(
@@ -134,19 +133,25 @@ def fit_powerlaw(
     PowerLawFit
         With NaN numbers and a status that says why if the spectrum cannot be fitted.
     """
-    spectrum = _spectrum(evals, "fit_powerlaw", "evals")
-    return _fit([spectrum], "fit_powerlaw", estimator, xmin, xmax, k, threshold)[0]
+    return _fit([evals], "fit_powerlaw", "evals", estimator, xmin, xmax, k, threshold)[0]
 
 
 def _fit(
-    spectra: list[FloatArray],
+    data: list[Any],
     function: str,
+    argument: str,
     estimator: str,
     xmin: float | None,
     xmax: float | None,
     k: int | None,
     threshold: float,
 ) -> list[PowerLawFit]:
+    # Tensors on a CUDA device stay there for what its kernels can do.
+    there = estimator == "ww" and xmin is None and data != [] and all(map(_cuda.on_device, data))
+    there = there and all(x.ndim == 1 for x in data)
+    spectra = [] if there else [
+        _spectrum(x, function, argument.format(i)) for i, x in enumerate(data)
+    ]
     check_estimator(estimator, function)
     if estimator == "hill" and xmin is not None:
         raise ValueError(f"{function}: 'xmin' does not go with estimator 'hill': give 'k'.")
@@ -161,6 +166,8 @@ def _fit(
     high = _bound(xmax, math.inf, function, "xmax")
     if low >= high:
         raise ValueError(f"{function}: 'xmin' must be below 'xmax' = {xmax!r}, got {xmin!r}.")
+    if there:
+        return _cuda.fit_powerlaw(data, threshold=threshold, xmax=high)
     return ops.fit_powerlaw(
         spectra, estimator=estimator, threshold=threshold, xmin=low, xmax=high, k=k or 0
     )

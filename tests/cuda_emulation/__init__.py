@@ -17,7 +17,7 @@ CSRC = HERE.parents[1] / "csrc"
 COMPILER = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
 # What the bindings need of the rest, and no more.
 SOURCES = (HERE / "module.cpp", CSRC / "bindings/bind_device.cpp", CSRC / "optim/check.cpp")
-KERNELS = ("optim/device_step",)
+KERNELS = ("linalg/device_eigvals", "optim/device_step", "powerlaw/device_fit")
 
 
 def build(folder: Path) -> ModuleType:

@@ -1,0 +1,150 @@
+"""Spectral kernels on a CUDA device: tensors that are there in, host arrays out.
+
+Memory comes from torch, kernels run on its current stream, and the only wait is for the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, TypeGuard
+
+import numpy as np
+
+from pyspectra import ops
+from pyspectra._arrays import array_info, is_torch_tensor
+from pyspectra.types import FloatArray, PowerLawFit, Status
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# Up to this order a matrix is reduced by our one-block kernel, above it by the library. To be set by
+# measurement (benchmarks/gpu).
+ONE_BLOCK_ORDER = 256
+
+# Rows of a matrix that are in float64 at a time hold about this many elements.
+GRAM_BLOCK = 1 << 24
+
+
+def on_device(x: object) -> TypeGuard[Tensor]:
+    """Tell whether `x` is a tensor that the kernels of this module take."""
+    if not is_torch_tensor(x) or not x.is_cuda or not ops.cuda_built():
+        return False
+    info = array_info(x)
+    return info is not None and info.problem is None
+
+
+def current_stream(device: torch.device) -> tuple[int, int]:
+    """Index of the device, and torch's current stream there, as the kernels want them."""
+    import torch
+
+    stream = torch.cuda.current_stream(device)
+    return stream.device_index, stream.cuda_stream
+
+
+def fit_powerlaw(
+    spectra: Sequence[Tensor], *, threshold: float, xmax: float
+) -> list[PowerLawFit]:
+    """Fit 1-D spectra (any order) by estimator ``"ww"``; the bits of `ops.fit_powerlaw`."""
+    import torch
+
+    device = spectra[0].device
+    lengths = [len(s) for s in spectra]
+    count, total = len(lengths), sum(lengths)
+    x = torch.cat([s.detach().to(device, torch.float64).sort().values for s in spectra])
+    starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int64, device=device)
+    work = torch.empty((3, max(total, 1)), dtype=torch.float64, device=device)
+    best = torch.empty(count, dtype=torch.int64, device=device)
+    fits = torch.empty(count * ops.FIT_BYTES, dtype=torch.uint8, device=device)
+    index, stream = current_stream(device)
+    ops.device_fit_powerlaw(
+        count=count,
+        longest=max(lengths),
+        threshold=threshold,
+        xmax=xmax,
+        x=x.data_ptr(),
+        starts=starts.data_ptr(),
+        log_x=work[0].data_ptr(),
+        tail_sum=work[1].data_ptr(),
+        D=work[2].data_ptr(),
+        best=best.data_ptr(),
+        fits=fits.data_ptr(),
+        device=index,
+        stream=stream,
+    )
+    return ops.powerlaw_fits(fits.cpu().numpy())
+
+
+def gram(W: Tensor) -> Tensor:
+    """Gram matrix of the shorter side of a matrix, float64; a block of rows at a time."""
+    tall = W.detach() if W.shape[0] >= W.shape[1] else W.detach().mT
+    N, M = tall.shape
+    out = tall.new_zeros((M, M), dtype=_float64())
+    for rows in tall.split(max(1, GRAM_BLOCK // max(M, 1))):
+        block = rows.to(out.dtype)
+        out.addmm_(block.mT, block)
+    return out
+
+
+def _float64() -> torch.dtype:
+    import torch
+
+    return torch.float64
+
+
+def eigvals(A: Tensor, *, library: bool | None = None) -> tuple[list[FloatArray], list[Status]]:
+    """Ascending eigenvalues of symmetric matrices, shape (b, n, n); the lower triangles are read.
+
+    `library`: reduce by torch (True) or by our kernel (False); by order where None.
+    """
+    import torch
+
+    count, n = A.shape[0], A.shape[-1]
+    A = A.detach().to(torch.float64)
+    A = (A.tril() + A.tril(-1).mT).contiguous()
+    if count == 0 or n == 0:
+        return [np.empty(n) for _ in range(count)], [Status.OK] * count
+    largest = A.abs().amax((-2, -1))
+    finite = largest.isfinite()
+    # Powers of two, exactly, by their exponent bits.
+    exponent = torch.frexp(largest.where(finite, 1.0)).exponent.to(torch.int64).clamp(-1000, 1000)
+    shrink, restore = (((1023 + k) << 52).view(torch.float64) for k in (-exponent, exponent))
+    A = torch.where(finite[:, None, None], A * shrink[:, None, None], 0.0)
+    if library is None:
+        library = n > ONE_BLOCK_ORDER
+    values = torch.linalg.eigvalsh(A) if library else _own_eigvals(A)
+    host = (values * restore[:, None]).cpu().numpy()
+    status = [Status.OK if ok else Status.NOT_FINITE for ok in finite.tolist()]
+    return [
+        np.sort(row) if s is Status.OK else np.full(n, np.nan)
+        for row, s in zip(host, status, strict=True)
+    ], status
+
+
+def _own_eigvals(A: Tensor) -> Tensor:
+    """Eigenvalues by our kernels; `A` is destroyed."""
+    import torch
+
+    count, n = A.shape[0], A.shape[-1]
+    d, e, evals = torch.empty((3, count, n), dtype=torch.float64, device=A.device)
+    index, stream = current_stream(A.device)
+    ops.device_tridiagonalize(
+        A=A.data_ptr(),
+        count=count,
+        n=n,
+        d=d.data_ptr(),
+        e=e.data_ptr(),
+        device=index,
+        stream=stream,
+    )
+    ops.device_tridiagonal_eigvals(
+        d=d.data_ptr(),
+        e=e.data_ptr(),
+        count=count,
+        n=n,
+        evals=evals.data_ptr(),
+        device=index,
+        stream=stream,
+    )
+    return evals
