@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Up to this order a matrix is reduced by our one-block kernel, above it by the library. To be set by
-# measurement (benchmarks/gpu).
+# Up to this order a matrix is reduced by our one-block kernel, above it by the library. No GPU has
+# measured it yet; benchmarks/gpu does.
 ONE_BLOCK_ORDER = 256
 
 # Rows of a matrix that are in float64 at a time hold about this many elements.
@@ -29,7 +29,7 @@ GRAM_BLOCK = 1 << 24
 
 def on_device(x: object) -> TypeGuard[Tensor]:
     """Tell whether `x` is a tensor that the kernels of this module take."""
-    if not is_torch_tensor(x) or not x.is_cuda or not ops.cuda_built():
+    if not is_torch_tensor(x) or not ops.cuda_built() or not getattr(x, "is_cuda", False):
         return False
     info = array_info(x)
     return info is not None and info.problem is None
@@ -43,9 +43,7 @@ def current_stream(device: torch.device) -> tuple[int, int]:
     return stream.device_index, stream.cuda_stream
 
 
-def fit_powerlaw(
-    spectra: Sequence[Tensor], *, threshold: float, xmax: float
-) -> list[PowerLawFit]:
+def fit_powerlaw(spectra: Sequence[Tensor], *, threshold: float, xmax: float) -> list[PowerLawFit]:
     """Fit 1-D spectra (any order) by estimator ``"ww"``; the bits of `ops.fit_powerlaw`."""
     import torch
 
@@ -79,10 +77,11 @@ def fit_powerlaw(
 def gram(W: Tensor) -> Tensor:
     """Gram matrix of the shorter side of a matrix, float64; a block of rows at a time."""
     tall = W.detach() if W.shape[0] >= W.shape[1] else W.detach().mT
-    N, M = tall.shape
+    M = tall.shape[1]
     out = tall.new_zeros((M, M), dtype=_float64())
-    for rows in tall.split(max(1, GRAM_BLOCK // max(M, 1))):
-        block = rows.to(out.dtype)
+    step = max(1, GRAM_BLOCK // max(M, 1))
+    for begin in range(0, tall.shape[0], step):
+        block = tall[begin : begin + step].to(out.dtype)
         out.addmm_(block.mT, block)
     return out
 
@@ -127,7 +126,7 @@ def _own_eigvals(A: Tensor) -> Tensor:
     import torch
 
     count, n = A.shape[0], A.shape[-1]
-    d, e, evals = torch.empty((3, count, n), dtype=torch.float64, device=A.device)
+    d, e, evals = (torch.empty((count, n), dtype=torch.float64, device=A.device) for _ in range(3))
     index, stream = current_stream(A.device)
     ops.device_tridiagonalize(
         A=A.data_ptr(),

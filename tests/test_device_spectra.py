@@ -58,9 +58,7 @@ def test_what_has_no_fit(device: str) -> None:
         np.zeros(30),
         np.array([5e-324, 1e-310, 1.0, 2.0]),
     ]
-    assert_same_fits(
-        fits_there(spectra, device, threshold=0.0), fits_here(spectra, threshold=0.0)
-    )
+    assert_same_fits(fits_there(spectra, device, threshold=0.0), fits_here(spectra, threshold=0.0))
 
 
 def symmetric(n: int, seed: int, scale: float = 1.0) -> Any:

@@ -2,13 +2,15 @@
 // instruction set and device (if nothing is contracted). V is double, or a vector of them where
 // simd.inl.hpp came before. Included inside the anonymous namespace of a unit; includes nothing.
 
-// 2^k where t = k + 1.5 * 2^52: the low bits of t are k.
-static inline PS_HD double power_of_two(double t) {
-  unsigned long long bits;
-  __builtin_memcpy(&bits, &t, sizeof bits);
-  bits = (bits << 52) + (1023ull << 52);
-  __builtin_memcpy(&t, &bits, sizeof t);
-  return t;
+static inline PS_HD long long as_bits(double x) {
+  long long bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+static inline PS_HD double as_value(long long bits) {
+  double x;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return x;
 }
 
 constexpr double kLn2High =
@@ -37,32 +39,24 @@ static inline PS_HD V exp_nonpositive(V x) {
   const V q1 = p45 + r2 * p67;
   const V q2 = p89 + r2 * pab;
   const V p = (q0 + r4 * q1) + r8 * (q2 + r4 * pcd);
-  return p * power_of_two(t);
+  return p * as_value((as_bits(t) << 52) + (1023LL << 52));  // 2^k: the low bits of t are k
 }
 
 // log(x) for x > 0, to about one ulp. x = 2^k (1 + f) with 1 + f in (sqrt(1/2), sqrt(2)]; with
 // s = f / (2 + f), log(1 + f) = 2 artanh(s) = f - f^2/2 + s (f^2/2 + R), R = 2/3 s^2 + 2/5 s^4 +
 // ... to s^24 (remainder below 2^-59 of the whole).
-static inline PS_HD double log_positive(double x) {
-  int k = -1023;
-  if (x < 0x1p-1022) {
-    x *= 0x1p54;
-    k -= 54;
-  }
-  unsigned long long bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  k += (int)(bits >> 52);
-  bits = (bits & 0xfffffffffffffull) | (1023ull << 52);
-  double m;
-  __builtin_memcpy(&m, &bits, sizeof m);
-  if (m > 1.4142135623730951) {
-    m *= 0.5;
-    k += 1;
-  }
-  const double f = m - 1.0, s = f / (2.0 + f), z = s * s, z2 = z * z;
-  double odd = 2.0 / 23, even = 2.0 / 25;
-  odd = 2.0 / 19 + z2 * odd;
-  even = 2.0 / 21 + z2 * even;
+template <typename V>
+static inline PS_HD V log_positive(V x) {
+  const auto tiny = x < 0x1p-1022;
+  const auto bits = as_bits(tiny ? x * 0x1p54 : x);
+  // The exponent's field, as the last bits of a number between 2^52 and 2^53.
+  const V field = as_value((bits >> 52) | (1075LL << 52)) - 0x1p52;
+  const V low = field - (tiny ? V{} + 1077.0 : V{} + 1023.0);
+  const V mantissa = as_value((bits & 0xfffffffffffffLL) | (1023LL << 52));
+  const auto large = mantissa > 1.4142135623730951;
+  const V m = large ? mantissa * 0.5 : mantissa, k = large ? low + 1.0 : low;
+  const V f = m - 1.0, s = f / (2.0 + f), z = s * s, z2 = z * z;
+  V odd = 2.0 / 19 + z2 * (2.0 / 23), even = 2.0 / 21 + z2 * (2.0 / 25);
   odd = 2.0 / 15 + z2 * odd;
   even = 2.0 / 17 + z2 * even;
   odd = 2.0 / 11 + z2 * odd;
@@ -71,6 +65,6 @@ static inline PS_HD double log_positive(double x) {
   even = 2.0 / 9 + z2 * even;
   odd = 2.0 / 3 + z2 * odd;
   even = 2.0 / 5 + z2 * even;
-  const double R = z * odd + z2 * even, half = 0.5 * f * f, whole = (double)k;
-  return whole * kLn2High - ((half - (s * (half + R) + whole * kLn2Low)) - f);
+  const V R = z * odd + z2 * even, half = 0.5 * f * f;
+  return k * kLn2High - ((half - (s * (half + R) + k * kLn2Low)) - f);
 }

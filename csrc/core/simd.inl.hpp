@@ -41,4 +41,5 @@ static inline bool any(vi mask) {
 }
 
 // For elementary.inl.hpp.
-static inline vd power_of_two(vd t) { return (vd)(((vi)t << 52) + splat_i(1023LL << 52)); }
+static inline vi as_bits(vd x) { return (vi)x; }
+static inline vd as_value(vi bits) { return (vd)bits; }

@@ -25,18 +25,6 @@ __device__ Index upper_bound(const double* x, Index n, double value) {
   return low;
 }
 
-__device__ unsigned long long bits_of(double x) {
-  unsigned long long bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-__device__ double value_of(unsigned long long bits) {
-  double x;
-  __builtin_memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
 // The part of a spectrum that enters the fit.
 struct Points {
   Index begin, n;  // begin: among all points of the batch
@@ -59,7 +47,7 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) {
     bad = 0;
     carried = 0.0;
-    b.best[k] = bits_of(1.0);  // an invalid candidate counts as D = 1: nothing above is wanted
+    b.best[k] = as_bits(1.0);  // an invalid candidate counts as D = 1: nothing above is wanted
   }
   __syncthreads();
   for (Index j = b.starts[k] + threadIdx.x; j < b.starts[k + 1]; j += kThreads)
@@ -148,14 +136,14 @@ __global__ void __launch_bounds__(kThreads)
         }
         worst = warp_max(worst);
         // One lane looks for all: others could see a later value and part from the shuffles.
-        const double least = value_of(*(const volatile unsigned long long*)&b.best[k]);
+        const double least = as_value((long long)*(const volatile unsigned long long*)&b.best[k]);
         if (worst > __shfl_sync(0xffffffffu, least, 0)) break;
       }
     }
     if (lane == 0) {
       // One that was abandoned is above the best, and so never the answer.
       b.D[points.begin + i] = valid ? worst : __builtin_inf();
-      if (valid) atomicMin(&b.best[k], bits_of(worst));
+      if (valid) atomicMin(&b.best[k], (unsigned long long)as_bits(worst));
     }
   }
 }

@@ -12,6 +12,6 @@ constexpr int kLanes = 4;
 // clang-format on
 }  // namespace
 
-Kernels kernels_avx2() { return {distance, scan}; }
+Kernels kernels_avx2() { return {logarithms, distance, scan}; }
 
 }  // namespace pyspectra::powerlaw::detail

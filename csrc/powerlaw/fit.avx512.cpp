@@ -12,6 +12,6 @@ constexpr int kLanes = 8;
 // clang-format on
 }  // namespace
 
-Kernels kernels_avx512() { return {distance, scan}; }
+Kernels kernels_avx512() { return {logarithms, distance, scan}; }
 
 }  // namespace pyspectra::powerlaw::detail

@@ -12,6 +12,6 @@ constexpr int kLanes = 2;
 // clang-format on
 }  // namespace
 
-Kernels kernels_baseline() { return {distance, scan}; }
+Kernels kernels_baseline() { return {logarithms, distance, scan}; }
 
 }  // namespace pyspectra::powerlaw::detail

@@ -44,7 +44,7 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
   }
   w.log_x.resize(n);
   w.tail_sum.resize(n);
-  for (Index j = 0; j < n; ++j) w.log_x[j] = log_positive(x[j]);
+  kernels.logarithms(x.data(), n, w.log_x.data());
   w.tail_sum[n - 1] = 0.0;
   for (Index i = n - 2; i >= 0; --i)
     w.tail_sum[i] =

@@ -10,6 +10,12 @@ using pyspectra::powerlaw::detail::ScanResult;
 // few ulps of one. A stretch is skipped only if its bound is below the best by more than this.
 constexpr double kSlack = 1e-13;
 
+static void logarithms(const double* x, Index n, double* out) {
+  Index j = 0;
+  for (; j + kLanes <= n; j += kLanes) store(out + j, log_positive(load(x + j)));
+  for (; j < n; ++j) out[j] = log_positive(x[j]);
+}
+
 // max |F_j - E_j| over j in [begin, end)
 static inline double deviation(const Candidate& c, const double* log_x, Index begin, Index end) {
   vd worst = splat(0.0);

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from pyspectra import _cuda, ops
-from pyspectra.optim import _group
 from pyspectra.optim._plan import Entry, Plan, statistics_of
 from pyspectra.types import StepStatistics
 

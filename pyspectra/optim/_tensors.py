@@ -118,7 +118,7 @@ def _address(
         got = f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else repr(x)
         raise TypeError(
             f"{owner}: state {key!r} of {name!r} must be a contiguous {dtype} tensor of {size} "
-            f"elements on {p.device}, got {got}. Hint: after changing the type, shape or device of a "
+            f"elements on {p.device}, got {got}. Hint: after changing type, shape or device of a "
             "parameter, build a new optimizer."
         )
     return x.data_ptr()

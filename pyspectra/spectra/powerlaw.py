@@ -149,9 +149,9 @@ def _fit(
     # Tensors on a CUDA device stay there for what its kernels can do.
     there = estimator == "ww" and xmin is None and data != [] and all(map(_cuda.on_device, data))
     there = there and all(x.ndim == 1 for x in data)
-    spectra = [] if there else [
-        _spectrum(x, function, argument.format(i)) for i, x in enumerate(data)
-    ]
+    spectra = (
+        [] if there else [_spectrum(x, function, argument.format(i)) for i, x in enumerate(data)]
+    )
     check_estimator(estimator, function)
     if estimator == "hill" and xmin is not None:
         raise ValueError(f"{function}: 'xmin' does not go with estimator 'hill': give 'k'.")

@@ -207,7 +207,7 @@ def test_compact_moments_are_refused(device: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("max_grad_norm", [None, 0.3])
 def test_a_captured_step_goes_on(max_grad_norm: float | None) -> None:
-    """A CUDA graph of a step counts on: learning rate, masks and averages are those of each step."""
+    """A graph of a step counts on: learning rate, masks and averages are those of each step."""
     host = parameters(shapes=SHAPES)
     there = moved(host, "cuda")
     lr = torch.tensor(HYPER["lr"], device="cuda")
