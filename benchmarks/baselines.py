@@ -48,13 +48,13 @@ def numpy_pipeline(weights):
     return rows
 
 
-def weightwatcher_analyze(weights):
+def weightwatcher_analyze(weights, **options):
     """WeightWatcher's DataFrame; it logs and prints, which is not timed against it."""
     logging.disable(logging.CRITICAL)
     import weightwatcher
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return weightwatcher.WeightWatcher(model=weights).analyze()
+        return weightwatcher.WeightWatcher(model=weights).analyze(**options)
 
 
 def powerlaw_fit(evals):
@@ -64,3 +64,32 @@ def powerlaw_fit(evals):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         fit = powerlaw.Fit(evals, verbose=False, xmin_distribution="power_law")
         return fit.xmin, fit.alpha, fit.D
+
+
+def numpy_replicate(evals, fit, rng):
+    """One semi-parametric replicate of estimator `ww`, refitted by the numpy scan: (alpha, D)."""
+    x = evals[evals > 1e-5]
+    k = rng.binomial(len(x), fit.n_tail / len(x))
+    tail = fit.xmin * (1.0 - rng.random(k)) ** (-1.0 / (fit.alpha - 1.0))
+    body = rng.choice(x[: fit.index], len(x) - k)
+    return numpy_ww_fit(np.sort(np.concatenate([body, tail])))[1:]
+
+
+def numpy_farms(W, window, starts):
+    """Pooled eigenvalues of square windows of W at `starts` x `starts`."""
+    W = W.astype(np.float64)
+    pieces = (W[r : r + window, c : c + window] for r in starts for c in starts)
+    return np.sort(np.concatenate([np.linalg.eigvalsh(X.T @ X) for X in pieces]))
+
+
+def powerlaw_compare(evals, xmin):
+    """Likelihood-ratio tests of the package powerlaw: {alternative: (R, p)}."""
+    import powerlaw
+
+    names = ("lognormal", "exponential", "stretched_exponential", "truncated_power_law")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        fit = powerlaw.Fit(evals, xmin=xmin, verbose=False)
+        return {
+            name: fit.distribution_compare("power_law", name, normalized_ratio=False)
+            for name in names
+        }

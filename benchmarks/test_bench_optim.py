@@ -2,7 +2,12 @@
 
 Each benchmark times steps on the same gradients and then checks where the weights went: without a
 mask against torch.optim.AdamW in float64, with one by the share of elements and the average.
+extra_info holds the bytes that must move per parameter, and the share of the bandwidth of a copy
+(measured in the same run) that this comes to.
 """
+
+import statistics
+import time
 
 import numpy as np
 import pytest
@@ -30,6 +35,31 @@ def parameters(name):
     for p in params:
         p.grad = torch.randn(p.shape, generator=generator)
     return params
+
+
+@pytest.fixture(scope="module")
+def copy_bandwidth():
+    """Bytes read and written a second by a copy of 22 million float32."""
+    a, b = torch.ones(22_000_000), torch.empty(22_000_000)
+    times = []
+    for _ in range(15):
+        begin = time.perf_counter()
+        b.copy_(a)
+        times.append(time.perf_counter() - begin)
+    return 8 * a.numel() / statistics.median(times[3:])
+
+
+@pytest.fixture
+def record(benchmark, copy_bandwidth):
+    """Call with the parameters and the bytes that a step moves for each."""
+
+    def note(params, bytes_per_param):
+        moved = bytes_per_param * sum(p.numel() for p in params)
+        median = benchmark.stats.stats.median
+        benchmark.extra_info["bytes_per_param"] = round(bytes_per_param, 3)
+        benchmark.extra_info["share_of_copy_bandwidth"] = round(moved / median / copy_bandwidth, 3)
+
+    return note
 
 
 def timed(benchmark, step, params):
@@ -62,13 +92,23 @@ def check_child(benchmark, step, params, moments, average):
 @pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.benchmark(group="AdamW")
 class TestPlain:
-    def test_pyspectra(self, benchmark, shapes):
+    def test_pyspectra(self, benchmark, record, shapes):
         params = parameters(shapes)
         check_plain(benchmark, AdamW(params, **HYPER).step, params)
+        record(params, 28)
 
-    def test_torch_fused(self, benchmark, shapes):
+    def test_pyspectra_with_statistics(self, benchmark, record, shapes):
+        params = parameters(shapes)
+        opt = AdamW(params, statistics=True, **HYPER)
+        check_plain(benchmark, opt.step, params)
+        norm = float(params[0].grad.double().norm())
+        assert opt.statistics()["0.0"].grad_norm == pytest.approx(norm, rel=1e-9)
+        record(params, 28)
+
+    def test_torch_fused(self, benchmark, record, shapes):
         params = parameters(shapes)
         check_plain(benchmark, torch.optim.AdamW(params, fused=True, **HYPER).step, params)
+        record(params, 28)
 
     def test_torch_foreach(self, benchmark, shapes):
         params = parameters(shapes)
@@ -78,7 +118,7 @@ class TestPlain:
 @pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.benchmark(group="Child-Tuning F + average")
 class TestChildTuning:
-    def test_pyspectra(self, benchmark, shapes):
+    def test_pyspectra(self, benchmark, record, shapes):
         params = parameters(shapes)
         opt = ChildAdamW(params, mode="F", reserve_p=P, ema_decay=DECAY, **HYPER)
 
@@ -89,6 +129,7 @@ class TestChildTuning:
             return opt.state[params[0]]["ema"]
 
         check_child(benchmark, opt.step, params, moments, average)
+        record(params, 36)
 
     def test_composed_from_torch(self, benchmark, shapes):
         params = parameters(shapes)
@@ -112,6 +153,30 @@ class TestChildTuning:
             return opt.state[params[0]]["exp_avg"]
 
         check_child(benchmark, step, params, moments, lambda: averages[0])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.benchmark(group="Child-Tuning D")
+class TestFixedMask:
+    def step(self, benchmark, shapes, share, *, compact):
+        params = parameters(shapes)
+        generator = torch.Generator().manual_seed(1)
+        mask = {p: torch.rand(p.shape, generator=generator) < share for p in params}
+        opt = ChildAdamW(params, mode="D", mask=mask, compact=compact, **HYPER)
+        start = timed(benchmark, opt.step, params)
+        outside = (start * (1 - HYPER["lr"] * HYPER["weight_decay"]) ** 18)[~mask[params[0]]]
+        torch.testing.assert_close(params[0][~mask[params[0]]].detach(), outside)
+        size = sum(p.numel() for p in params)
+        benchmark.extra_info["state_bytes_per_param"] = round(opt.state_bytes() / size, 3)
+        return params
+
+    def test_whole(self, benchmark, record, shapes, share):
+        record(self.step(benchmark, shapes, share, compact=False), 28 + 1 / 8)
+
+    def test_compact(self, benchmark, record, shapes, share):
+        # Parameters are read and written, gradients read, mask bits read twice.
+        record(self.step(benchmark, shapes, share, compact=True), 12 + 16 * share + 2 / 8)
 
 
 @pytest.mark.benchmark(group="copy of 22M float32")

@@ -6,6 +6,7 @@
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.diagnostics.analyze import analyze
 from pyspectra.diagnostics.distances import Distances, LayerDistance, distances
+from pyspectra.diagnostics.edits import remove_traps, svd_smoothing
 from pyspectra.diagnostics.report import LayerReport, Report
 from pyspectra.diagnostics.verdicts import Verdict
 from pyspectra.errors import (
@@ -17,9 +18,13 @@ from pyspectra.errors import (
     PyspectraError,
 )
 from pyspectra.ops import build_info as _build_info
+from pyspectra.spectra.comparison import DistributionComparison, compare_distributions
 from pyspectra.spectra.esd import eigvals, esd
+from pyspectra.spectra.farms import farms
+from pyspectra.spectra.marchenko_pastur import marchenko_pastur
 from pyspectra.spectra.powerlaw import fit_powerlaw, fit_powerlaw_batch
-from pyspectra.types import ESD, PowerLawFit, Status
+from pyspectra.spectra.randomize import find_traps
+from pyspectra.types import ESD, MPFit, PowerLawFit, Status
 from pyspectra.weights import WeightSource, open_weights
 
 __version__: str = _build_info()["version"]
@@ -30,9 +35,11 @@ __all__ = [
     "CudaError",
     "DeviceError",
     "Distances",
+    "DistributionComparison",
     "FormatError",
     "LayerDistance",
     "LayerReport",
+    "MPFit",
     "MissingDependencyError",
     "PowerLawFit",
     "PyspectraError",
@@ -41,13 +48,19 @@ __all__ = [
     "Verdict",
     "WeightSource",
     "analyze",
+    "compare_distributions",
     "distances",
     "eigvals",
     "esd",
+    "farms",
+    "find_traps",
     "fit_powerlaw",
     "fit_powerlaw_batch",
     "get_num_threads",
+    "marchenko_pastur",
     "open_weights",
+    "remove_traps",
     "set_num_threads",
     "show_config",
+    "svd_smoothing",
 ]

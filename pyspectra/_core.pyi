@@ -9,13 +9,12 @@ import numpy.typing
 import typing
 
 __all__: list[str] = [
-    "DEVICE_ORDER",
     "FIT_BYTES",
     "Fit",
-    "STATISTICS_COLUMNS",
-    "STEP_COLUMNS",
+    "FitOptions",
     "StepOptions",
     "available_isas",
+    "bootstrap",
     "build_info",
     "cuda_built",
     "device_fit",
@@ -33,12 +32,16 @@ __all__: list[str] = [
     "isa",
     "load_lapack",
     "num_threads",
+    "order_statistic",
+    "permute",
     "philox",
     "rule_names",
     "set_isa",
     "set_num_threads",
+    "statistics_columns",
     "status_names",
     "step",
+    "step_columns",
     "svdvals",
 ]
 
@@ -65,6 +68,19 @@ class StepOptions:
         stochastic_rounding: bool = False,
     ) -> None: ...
 
+class FitOptions:
+    def __init__(
+        self,
+        *,
+        estimator: str,
+        threshold: typing.SupportsFloat | typing.SupportsIndex,
+        xmin: typing.SupportsFloat | typing.SupportsIndex,
+        xmax: typing.SupportsFloat | typing.SupportsIndex,
+        k: typing.SupportsInt | typing.SupportsIndex,
+        min_tail: typing.SupportsInt | typing.SupportsIndex,
+        xmin_max: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+
 class Fit:
     @property
     def D(self) -> float: ...
@@ -86,6 +102,24 @@ class Fit:
     def xmin(self) -> float: ...
 
 def available_isas() -> list[str]: ...
+def bootstrap(
+    spectra: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]],
+    options: FitOptions,
+    fits: collections.abc.Sequence[
+        tuple[
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsInt | typing.SupportsIndex,
+            typing.SupportsInt | typing.SupportsIndex,
+        ]
+    ],
+    count: typing.SupportsInt | typing.SupportsIndex,
+    keys: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+) -> list[numpy.typing.NDArray[numpy.float64]]:
+    """
+    (alpha, D, n_tail) of each replicate of each fit; fits as (alpha, xmin, n, index).
+    """
+
 def build_info() -> dict[str, typing.Any]: ...
 def cuda_built() -> bool: ...
 def device_fit(
@@ -162,11 +196,7 @@ def eigvals(
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
 def fit(
     spectra: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]],
-    estimator: str,
-    threshold: typing.SupportsFloat | typing.SupportsIndex,
-    xmin: typing.SupportsFloat | typing.SupportsIndex,
-    xmax: typing.SupportsFloat | typing.SupportsIndex,
-    k: typing.SupportsInt | typing.SupportsIndex,
+    options: FitOptions,
 ) -> list[Fit]: ...
 def fits_from_bytes(bytes: numpy.typing.NDArray[numpy.uint8]) -> list[Fit]: ...
 def grad_squares(
@@ -184,6 +214,16 @@ def load_lapack(capi: dict[str, typing.Any]) -> None:
     """
 
 def num_threads() -> int: ...
+def order_statistic(
+    arrays: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float32]],
+    index: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[float, int]: ...
+def permute(
+    X: numpy.ndarray,
+    dtype: typing.SupportsInt | typing.SupportsIndex,
+    key: typing.SupportsInt | typing.SupportsIndex,
+    out: numpy.ndarray,
+) -> None: ...
 def philox(
     counter: typing.Annotated[
         collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"
@@ -195,42 +235,16 @@ def philox(
 def rule_names() -> dict[str, int]: ...
 def set_isa(name: str) -> None: ...
 def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+def statistics_columns() -> list[str]: ...
 def status_names() -> dict[str, int]: ...
 def step(
     table: numpy.typing.NDArray[numpy.int64],
     options: collections.abc.Sequence[StepOptions],
     statistics: bool = False,
 ) -> numpy.typing.NDArray[numpy.float64]: ...
+def step_columns() -> list[str]: ...
 def svdvals(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
 
-DEVICE_ORDER: int = 2048
 FIT_BYTES: int = 72
-STATISTICS_COLUMNS: list = [
-    "grad_squares",
-    "grad_max",
-    "param_squares",
-    "update_squares",
-    "grad_dot_update",
-    "non_finite",
-    "zero",
-    "rounded_away",
-]
-STEP_COLUMNS: list = [
-    "param",
-    "grad",
-    "exp_avg",
-    "exp_avg_sq",
-    "ema",
-    "mask",
-    "master",
-    "size",
-    "children",
-    "offset",
-    "run",
-    "pitch",
-    "key",
-    "dtype",
-    "options",
-]

@@ -14,7 +14,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from pyspectra.cli_arguments import UsageError, parser
 
 if TYPE_CHECKING:
     from pyspectra.diagnostics.report import Report
@@ -29,10 +31,6 @@ UNLIMITED_WIDTH = 10_000
 
 _ARGUMENT = re.compile(r"^(?:analyze|open_weights|set_num_threads|average_checkpoints): '(\w+)'")
 _FUNCTION = re.compile(r"^(?:analyze|open_weights|average_checkpoints): ")
-
-
-class UsageError(Exception):
-    """Something the person at the terminal can mend; the message is for them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if sys.stdout is None:
             raise UsageError("standard output is closed")
-        arguments = _parser().parse_args(argv)
+        arguments = parser().parse_args(argv)
         status = {"info": _info, "analyze": _analyze, "average": _average}[arguments.command](
             arguments
         )
@@ -77,85 +75,6 @@ def _drop_output() -> None:
     """Let go of what is still buffered, which would fail again when the process ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-# --- arguments ----------------------------------------------------------------------------------
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}. Hint: {self.prog} --help")
-
-
-def _parser() -> argparse.ArgumentParser:
-    import pyspectra
-    from pyspectra.cli_average import add_average
-    from pyspectra.diagnostics.columns import DIALECTS
-    from pyspectra.diagnostics.report import FIX_FINGERS
-    from pyspectra.spectra.esd import METHODS
-    from pyspectra.spectra.powerlaw import ESTIMATORS
-
-    parser = _Parser(
-        prog="pyspectra",
-        description="Spectral analysis of neural networks: eigenvalue spectra of weight matrices, "
-        "power-law fits, and what they say.",
-    )
-    parser.add_argument("--version", action="version", version=f"pyspectra {pyspectra.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser(
-        "info",
-        help="describe this installation",
-        description="Compiler, instruction sets, threads, BLAS and CUDA of this installation.",
-    )
-    analyze = commands.add_parser(
-        "analyze",
-        help="analyse every weight matrix of a model",
-        description="Analyse every weight matrix of a model: spectrum, power-law tail, verdict.",
-        epilog="Exit status: 0 done; 1 analysed, but layers failed and --strict was given; "
-        "2 unusable arguments or input.",
-    )
-    add = analyze.add_argument
-    add("model", metavar="MODEL",
-        help="a .safetensors, .pt, .pth, .bin, .ckpt or .npz file, or a model folder")  # fmt: skip
-    add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
-    add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
-    add("--dialect", choices=DIALECTS, help="columns of --csv (default: pyspectra)")
-    add("--estimator", metavar="E", choices=ESTIMATORS, default="ww",
-        help=f"of the tail exponent: {' or '.join(ESTIMATORS)} (default: ww)")  # fmt: skip
-    add("--layers", metavar="L", nargs="+", type=_layer,
-        help="only these: ids (digits) or names, in which * and ? stand for any text; quote those. "
-        "A name of digits alone is written [0]")  # fmt: skip
-    add("--detx", action="store_true", help="also evaluate the trace-log (ERG) condition")
-    add("--fix-fingers", choices=[f for f in FIX_FINGERS if f],
-        help="clip the largest eigenvalues while that lowers alpha by more than 1")  # fmt: skip
-    add("--no-pool", dest="pool", action="store_false", help="one row a slice of a convolution")
-    add("--min-evals", metavar="N", type=_positive, default=8,
-        help="skip layers with fewer eigenvalues (default: 8)")  # fmt: skip
-    add("--max-evals", metavar="N", type=_positive, help="skip layers with more eigenvalues")
-    add("--method", metavar="M", choices=METHODS, default="auto",
-        help=f"for the eigenvalues: {', '.join(METHODS)} (default: auto)")  # fmt: skip
-    add("--base-model", metavar="BASE",
-        help="analyse what changed since BASE: the spectra of the differences")  # fmt: skip
-    add("-j", dest="threads", metavar="N", type=_positive,
-        help="threads (default: all cores)")  # fmt: skip
-    add("--strict", action="store_true", help="exit with 1 if a layer failed or was unreadable")
-    add("-q", "--quiet", action="store_true", help="no progress and no messages but errors")
-    add_average(commands, _positive)
-    return parser
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
-    return value
-
-
-def _layer(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() else text
 
 
 # --- commands -----------------------------------------------------------------------------------
@@ -217,6 +136,8 @@ def _run(arguments: argparse.Namespace) -> Report:
             arguments.model,
             layers=arguments.layers,
             estimator=arguments.estimator,
+            randomize=arguments.randomize,
+            mp_fit=arguments.mp_fit,
             detx=arguments.detx,
             fix_fingers=arguments.fix_fingers,
             pool=arguments.pool,
@@ -224,6 +145,8 @@ def _run(arguments: argparse.Namespace) -> Report:
             max_evals=arguments.max_evals,
             method=arguments.method,
             base_model=arguments.base_model,
+            bootstrap=arguments.bootstrap,
+            seed=arguments.seed,
             progress=False if arguments.quiet else "auto",
         )
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import threadpoolctl
 from scipy.linalg import cython_lapack
 
@@ -81,7 +84,7 @@ class _BlasHold:
                 had = [(lib, lib.num_threads) for lib in _blas().lib_controllers]
                 self._lowered = [(lib, n) for lib, n in had if n > threads]
                 for lib, _ in self._lowered:
-                    lib.set_num_threads(threads)
+                    _set_blas_threads(lib, threads)
             self._depth += 1
         try:
             yield
@@ -93,7 +96,7 @@ class _BlasHold:
 
     def _restore(self) -> None:
         for lib, threads in self._lowered:
-            lib.set_num_threads(threads)
+            _set_blas_threads(lib, threads)
         self._lowered = []
 
     def reset_after_fork(self) -> None:
@@ -101,6 +104,15 @@ class _BlasHold:
         if self._depth:
             self._restore()
         self._lock, self._depth = threading.Lock(), 0
+
+
+def _set_blas_threads(lib: Any, threads: int) -> None:
+    # From 3.8 threadpoolctl obeys the thread that set first and ignores all others in silence. The
+    # last out need not be the first in, and a caller's own limits must go on working after ours.
+    release = getattr(type(lib), "clear_controlling_thread", lambda force: None)
+    release(force=True)
+    lib.set_num_threads(threads)
+    release(force=True)
 
 
 _blas_hold = _BlasHold()
@@ -179,21 +191,48 @@ def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
     return values, [Status(c) for c in codes]
 
 
-def fit_powerlaw(
-    spectra: Sequence[FloatArray],
+def permute(X: HostArray, key: int) -> HostArray:
+    """Permute the entries of a 2-D array at random: contiguous, same shape and dtype.
+
+    `key`: 64 bits; with the shape they decide the permutation. ``csrc/spectra/permute.hpp``.
+    """
+    data, code = _matrices([X])
+    out = np.empty(X.shape, X.data.dtype)
+    _core.permute(data[0], code, key, out)
+    return HostArray(out, X.dtype)
+
+
+def fit_options(
     *,
     estimator: str,
     threshold: float,
     xmin: float,
     xmax: float,
-    k: int,
-) -> list[PowerLawFit]:
-    """Fit ascending, contiguous float64 spectra; formulas in ``csrc/powerlaw/fit.hpp``.
+    k: int = 0,
+    min_tail: int = 10,
+    xmin_max: float = math.nan,
+) -> _core.FitOptions:
+    """Options of a compiled fit, by estimator name of ``csrc/powerlaw/fit.hpp``.
 
-    ``xmin`` NaN scans for it; ``k`` 0 stands for half of the points.
+    ``xmin`` NaN scans for it; ``k`` 0 stands for half of the points; ``xmin_max`` NaN for 1.5
+    times the peak.
     """
-    fits = _core.fit(list(spectra), estimator, threshold, xmin, xmax, k)
-    return [_powerlaw_fit(f, estimator) for f in fits]
+    return _core.FitOptions(
+        estimator=estimator,
+        threshold=threshold,
+        xmin=xmin,
+        xmax=xmax,
+        k=k,
+        min_tail=min_tail,
+        xmin_max=xmin_max,
+    )
+
+
+def fit_powerlaw(
+    spectra: Sequence[FloatArray], options: _core.FitOptions, *, estimator: str
+) -> list[PowerLawFit]:
+    """Fit ascending, contiguous float64 spectra; `estimator` is the name that the fits carry."""
+    return [_powerlaw_fit(f, estimator) for f in _core.fit(list(spectra), options)]
 
 
 def _powerlaw_fit(f: _core.Fit, estimator: str) -> PowerLawFit:
@@ -211,8 +250,23 @@ def _powerlaw_fit(f: _core.Fit, estimator: str) -> PowerLawFit:
     )
 
 
+def bootstrap_powerlaw(
+    spectra: Sequence[FloatArray],
+    options: _core.FitOptions,
+    fits: Sequence[PowerLawFit],
+    count: int,
+    keys: Sequence[int],
+) -> list[FloatArray]:
+    """Refit `count` semi-parametric replicates of each (successful) fit of each spectrum.
+
+    Returns one array of shape (count, 3) a fit: alpha, D and n_tail of each replicate, NaN where
+    it could not be fitted. ``csrc/powerlaw/bootstrap.hpp`` says how replicates are made.
+    """
+    laws = [(f.alpha, f.xmin, f.n, f.index) for f in fits]
+    return _core.bootstrap(list(spectra), options, laws, count, list(keys))
+
+
 FIT_BYTES: int = _core.FIT_BYTES
-DEVICE_ORDER: int = _core.DEVICE_ORDER
 
 
 def device_fit_powerlaw(**arguments: Any) -> None:
@@ -255,8 +309,8 @@ def device_tridiagonal_eigvals(**arguments: Any) -> None:
 
 StepOptions = _core.StepOptions
 optim_rule_names = _core.rule_names
-STEP_COLUMNS: tuple[str, ...] = tuple(_core.STEP_COLUMNS)
-STATISTICS_COLUMNS: tuple[str, ...] = tuple(_core.STATISTICS_COLUMNS)
+STEP_COLUMNS: tuple[str, ...] = tuple(_core.step_columns())
+STATISTICS_COLUMNS: tuple[str, ...] = tuple(_core.statistics_columns())
 
 
 def optim_table(rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -347,6 +401,22 @@ def optim_draws(key: int, step: int, stream: int, offset: int, size: int) -> np.
     return np.asarray(_core.draws(key, step, stream, offset, size))
 
 
+@functools.cache
+def random_key(seed: int, name: str) -> int:
+    """64-bit key of the random numbers of one parameter or spectrum: of seed and name alone."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
+    return int.from_bytes(digest, "little")
+
+
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, ...]:
     """Philox4x32-10 of one counter (four 32-bit words) under one key (two)."""
     return tuple(_core.philox(list(counter), list(key)))
+
+
+def order_statistic(arrays: Sequence[npt.NDArray[np.float32]], index: int) -> tuple[float, int]:
+    """Element at ascending position `index` of contiguous float32 arrays taken as one.
+
+    Also the position of the first array with a NaN in it, or -1; with NaN there is no order and the
+    element means nothing. Method: ``csrc/optim/select.hpp``.
+    """
+    return _core.order_statistic(list(arrays), index)

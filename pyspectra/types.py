@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,15 +76,23 @@ class PowerLawFit:
     D : float
         Kolmogorov-Smirnov distance between the tail and the fitted law.
     alpha_stderr : float
-        Asymptotic standard error ``(alpha - 1) / sqrt(n_tail)``.
+        Asymptotic standard error ``(alpha - 1) / sqrt(n_tail)`` (``"tpl"``: from the information
+        matrix). It takes xmin as known; `ci` does not.
     n_tail, n : int
         Points in the tail; points that entered the fit.
     index : int
         Of the tail's first point among the ascending points that entered the fit; -1 for none.
     estimator : str
-        ``"ww"`` or ``"hill"``.
+        Name of the estimator, with its arguments if any: ``"ww"``, ``"hill(50)"``.
     status : Status
-        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (no tail with unequal points).
+        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (no tail with unequal points),
+        ``NO_CONVERGENCE`` (``"tpl"`` only).
+    ci : tuple of two floats
+        95 % bootstrap confidence interval of alpha; NaN unless asked for.
+    p_value : float
+        Bootstrap goodness of fit: small where the tail is unlike a power law; NaN unless asked for.
+    Lambda : float
+        Exponential rate of the cut-off (``"tpl"``); NaN for a pure power law.
     """
 
     alpha: float
@@ -96,6 +105,9 @@ class PowerLawFit:
     index: int
     estimator: str
     status: Status
+    ci: tuple[float, float] = (math.nan, math.nan)
+    p_value: float = math.nan
+    Lambda: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -133,3 +145,52 @@ class StepStatistics:
     n_non_finite: int
     n_zero: int
     n_rounded_away: int
+
+
+@dataclass(frozen=True)
+class MPFit:
+    """A Marchenko-Pastur law fitted to the bulk of a spectrum, and how random the whole looks.
+
+    Attributes
+    ----------
+    mp : str
+        ``"robust"`` or ``"ww"``: how it was fitted.
+    N, M, n : int
+        Sides of each matrix; number of eigenvalues.
+    sigma_mp : float
+        Scale of the law of the eigenvalues divided by their mean: 1 for a random matrix. NaN, like
+        every other number here, unless ``status`` is ``OK``.
+    W_scale : float
+        ``sqrt(n / sum(lambda))``: times W, the eigenvalues have mean one.
+    lambda_minus, lambda_plus : float
+        Edges of the law, in units of the eigenvalues.
+    n_spikes : int
+        Eigenvalues above ``spike_threshold``; -1 unless ``status`` is ``OK``.
+    spike_threshold : float
+        ``lambda_plus`` and what the largest eigenvalue of a random matrix may exceed it by.
+    mp_soft_rank : float
+        ``lambda_plus / lambda_max``.
+    D : float
+        Kolmogorov-Smirnov distance between the spectrum and the law of a random matrix of the
+        same shape and norm.
+    p_value : float
+        Of "a random matrix with independent, identically distributed entries": small means that
+        the layer is not one. NaN for ``mp="ww"``, which has no test.
+    status : Status
+        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (a zero matrix).
+    """
+
+    mp: str
+    N: int
+    M: int
+    n: int
+    sigma_mp: float
+    W_scale: float
+    lambda_minus: float
+    lambda_plus: float
+    n_spikes: int
+    spike_threshold: float
+    mp_soft_rank: float
+    D: float
+    p_value: float
+    status: Status

@@ -21,9 +21,9 @@ def fits_there(spectra: list[Any], device: str, **options: Any) -> Any:
 
 
 def fits_here(spectra: list[Any], **options: Any) -> Any:
-    settings = {"threshold": 1e-5, "xmax": math.inf, **options}
+    settings = {"threshold": 1e-5, "xmax": math.inf, "xmin": math.nan, **options}
     x = [np.sort(s) for s in spectra]
-    return ops.fit_powerlaw(x, estimator="ww", xmin=math.nan, k=0, **settings)
+    return ops.fit_powerlaw(x, ops.fit_options(estimator="ww", **settings), estimator="ww")
 
 
 def assert_same_fits(a: Any, b: Any) -> None:

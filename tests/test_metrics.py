@@ -169,8 +169,11 @@ def test_groups_choose_what_is_evaluated() -> None:
     assert set(evaluate(s, ("detx",))) == {
         "detX_num", "detX_val", "detX_val_unrescaled", "ERG_gap"
     }  # fmt: skip
-    assert set(evaluate(s, GROUPS)) == set(METRICS)
-    assert list(evaluate(s, GROUPS)) == list(METRICS)
+    assert list(evaluate(s, GROUPS)) == [m.name for m in METRICS.values() if m.group in GROUPS]
+    assert {m.group for m in METRICS.values()} == {*GROUPS, "mp_fit", "randomize", "vectors"}
+    for group in ("mp_fit", "randomize", "vectors"):
+        with pytest.raises(ValueError, match=f"group '{group}' needs"):
+            evaluate(s, (group,))
 
 
 def test_the_registry_takes_a_new_metric_and_refuses_a_name_twice(

@@ -92,10 +92,39 @@ def test_detx(case):
     compare(case, "detX", report, reference(case, "full"), columns=DETX)
 
 
+MP = ("num_spikes", "sigma_mp", "mp_softrank", "W_scale", "bulk_max", "bulk_min")
+# 25 eigenvalues on a law that three of the grid's points see: WeightWatcher's own sigma_mp is
+# 0.5597 or 0.5450 as the eigenvalues change by 5e-15 of themselves.
+JAGGED = "_blocks.13._depthwise_conv"
+
+
+@pytest.mark.parametrize("case", ["minilm_l6", "efficientnet_lite0"])
+def test_mp_fit(case):
+    model = {k: W for k, W in MODELS[case]().items() if not k.startswith(JAGGED)}
+    report = ps.analyze(model, mp_fit=True)
+    expected = [row for row in reference(case, "full") if row["name"] != JAGGED]
+    compare(case, "mp_fit", report, expected, columns=MP)
+
+
+@pytest.mark.parametrize("case", ["minilm_l6", "efficientnet_lite0"])
+def test_full_run_has_the_reference_columns(case):
+    """All columns of mp_fit, detX and randomize; the random ones are a draw like ours."""
+    expected = reference(case, "full")
+    names = list(dict.fromkeys(row["name"] for row in expected))[:3]
+    model = {k: W for k, W in MODELS[case]().items() if k.removesuffix(".weight") in names}
+    report = ps.analyze(model, mp_fit=True, detx=True, randomize=True)
+    rows = report.rows("weightwatcher")
+    assert set(expected[0]) == set(rows[0])
+    for ours, theirs in zip(rows, expected[:3], strict=True):
+        assert same_number(ours["rand_W_scale"], theirs["rand_W_scale"])
+        assert ours["max_rand_eval"] == pytest.approx(float(theirs["max_rand_eval"]), rel=0.3)
+
+
 SYNTHETIC = json.loads((DATA / "synthetic.json").read_text())["cases"]
 OPTIONS = {
     "default": {},
     "detX": {"detx": True},
+    "mp_fit": {"mp_fit": True},
     "clip_xmax": {"fix_fingers": "clip_xmax"},
     "pool_False": {"pool": False},
 }
@@ -105,7 +134,8 @@ OPTIONS = {
 @pytest.mark.parametrize("case", SYNTHETIC)
 def test_synthetic(case, run):
     if run not in SYNTHETIC[case]["runs"]:
-        assert run == "pool_False"  # only convolutions have slices
+        # Only convolutions have slices; the table has no mp_fit for out < in.
+        assert run == "pool_False" or (run == "mp_fit" and case.startswith(("conv_16", "conv_20")))
         return
     W = synthetic_cases.cases()[case]
     assert float(W.astype(float).sum()) == pytest.approx(SYNTHETIC[case]["sum"], rel=1e-12)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -229,6 +230,25 @@ def test_the_configuration_describes_itself() -> None:
 
 def blas_threads() -> list[int]:
     return [lib["num_threads"] for lib in ops._blas().info()]
+
+
+def test_whoever_leaves_last_gives_blas_back() -> None:
+    before = blas_threads()
+    entered, left = threading.Event(), threading.Event()
+
+    def first_in() -> None:
+        with ops._blas_threads_for([300, 300]):
+            entered.set()
+            left.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(first_in)
+        entered.wait(10)
+        with ops._blas_threads_for([300, 300]):
+            left.set()
+            first.result()
+            assert set(blas_threads()) == {1}
+        assert blas_threads() == before  # while the thread that came first is still alive
 
 
 def test_overlapping_calls_leave_blas_as_it_was() -> None:

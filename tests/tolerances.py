@@ -61,3 +61,15 @@ SCALE_RTOL = 1e-10
 
 # Permuting rows changes the order of the sums in the Gram matrix.
 PERMUTATION_RTOL = 1e-11
+
+# The package powerlaw searches with a simplex: its parameters have some four digits; one of its
+# likelihoods (a stretched exponential) stays 5e-3 below the maximum.
+PACKAGE_PARAMETER_RTOL = 2e-4
+PACKAGE_RATIO_ATOL = 1e-2
+
+# Log-likelihoods by two ways of integrating, 200 terms of size one.
+QUADRATURE_RTOL = 1e-9
+
+# A replicate's logarithms reach the reference by way of exp and log: an EPS of the value, which is
+# some ten EPS of its logarithm's distance from xmin.
+REPLICATE_RTOL = 1e-10

@@ -17,6 +17,7 @@ void bind_device(py::module_& m);
 void bind_linalg(py::module_& m);
 void bind_optim(py::module_& m);
 void bind_powerlaw(py::module_& m);
+void bind_spectra(py::module_& m);
 
 // Strides in elements; ops.py has made sure that they are whole and that the dtype code fits.
 inline MatrixView matrix_view(const py::array& a, int dtype) {

@@ -99,7 +99,6 @@ void bind_device(py::module_& m) {
         return fits;
       },
       py::arg("bytes").noconvert());
-  m.attr("DEVICE_ORDER") = linalg::kDeviceOrder;
   m.def(
       "device_tridiagonalize",
       [](Index A, Index count, Index n, Index d, Index e, int device, std::uintptr_t stream) {

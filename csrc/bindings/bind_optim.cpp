@@ -1,4 +1,5 @@
 #include "bindings/step_table.hpp"
+#include "optim/select.hpp"
 
 namespace pyspectra::bindings {
 namespace {
@@ -52,8 +53,10 @@ void bind_optim(py::module_& m) {
                                       {"adam", static_cast<int>(Rule::adam)},
                                       {"sgd", static_cast<int>(Rule::sgd)}};
   });
-  m.attr("STEP_COLUMNS") = py::cast(kStepColumns);
-  m.attr("STATISTICS_COLUMNS") = py::cast(kStatistics);
+  m.def("step_columns",
+        [] { return std::vector<std::string>(kStepColumns.begin(), kStepColumns.end()); });
+  m.def("statistics_columns",
+        [] { return std::vector<std::string>(kStatistics.begin(), kStatistics.end()); });
   m.def(
       "step",
       [](const StepTable& table, const std::vector<StepOptions>& options, bool statistics) {
@@ -94,6 +97,17 @@ void bind_optim(py::module_& m) {
         return out;
       },
       py::arg("counter"), py::arg("key"));
+  m.def(
+      "order_statistic",
+      [](const std::vector<py::array_t<float, py::array::c_style>>& arrays, Index index) {
+        std::vector<std::span<const float>> spans;
+        for (const auto& a : arrays)
+          spans.emplace_back(a.data(), static_cast<std::size_t>(a.size()));
+        py::gil_scoped_release unlocked;
+        const optim::OrderStatistic found = optim::order_statistic(spans, index);
+        return std::pair(found.value, found.nan_array);
+      },
+      py::arg("arrays"), py::arg("index"));
 }
 
 }  // namespace pyspectra::bindings

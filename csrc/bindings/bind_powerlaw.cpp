@@ -1,12 +1,49 @@
 #include "bindings/bind.hpp"
+#include "powerlaw/bootstrap.hpp"
 #include "powerlaw/fit.hpp"
 
 namespace pyspectra::bindings {
+namespace {
+
+using Vector = py::array_t<double, py::array::c_style>;
+
+const std::map<std::string, powerlaw::Estimator> kEstimators = {
+    {"ww", powerlaw::Estimator::ww},
+    {"hill", powerlaw::Estimator::hill},
+    {"csn", powerlaw::Estimator::csn},
+    {"median", powerlaw::Estimator::median},
+    {"fix_finger", powerlaw::Estimator::fix_finger},
+};
+
+powerlaw::FitOptions fit_options(const std::string& estimator, double threshold, double xmin,
+                                 double xmax, Index k, Index min_tail, double xmin_max) {
+  const auto found = kEstimators.find(estimator);
+  PS_REQUIRE(found != kEstimators.end(), "FitOptions: unknown estimator " + estimator);
+  PS_REQUIRE(k >= 0, "FitOptions: k must not be negative");
+  PS_REQUIRE(min_tail >= 3, "FitOptions: min_tail must be at least 3");
+  return {found->second, threshold, xmin, xmax, k, min_tail, xmin_max};
+}
+
+std::vector<std::span<const double>> spans(const std::vector<Vector>& spectra) {
+  std::vector<std::span<const double>> views;
+  for (const auto& s : spectra) {
+    PS_REQUIRE(s.ndim() == 1, "spectra must be 1-D");
+    views.emplace_back(s.data(), static_cast<std::size_t>(s.size()));
+  }
+  return views;
+}
+
+}  // namespace
 
 void bind_powerlaw(py::module_& m) {
-  using powerlaw::Estimator;
   using powerlaw::Fit;
   using powerlaw::FitOptions;
+  using powerlaw::Replicate;
+
+  py::class_<FitOptions>(m, "FitOptions")
+      .def(py::init(&fit_options), py::kw_only(), py::arg("estimator"), py::arg("threshold"),
+           py::arg("xmin"), py::arg("xmax"), py::arg("k"), py::arg("min_tail"),
+           py::arg("xmin_max"));
 
   py::class_<Fit>(m, "Fit")
       .def_readonly("alpha", &Fit::alpha)
@@ -19,28 +56,50 @@ void bind_powerlaw(py::module_& m) {
       .def_readonly("index", &Fit::index)
       .def_property_readonly("status", [](const Fit& f) { return static_cast<int>(f.status); });
 
-  using Vector = py::array_t<double, py::array::c_style>;
   m.def(
       "fit",
-      [](const std::vector<Vector>& spectra, const std::string& estimator, double threshold,
-         double xmin, double xmax, Index k) {
-        PS_REQUIRE(estimator == "ww" || estimator == "hill", "fit: unknown estimator " + estimator);
-        FitOptions options;
-        options.estimator = estimator == "ww" ? Estimator::ww : Estimator::hill;
-        options.threshold = threshold;
-        options.xmin = xmin;
-        options.xmax = xmax;
-        options.k = k;
-        std::vector<std::span<const double>> views;
-        for (const auto& s : spectra) {
-          PS_REQUIRE(s.ndim() == 1, "fit: spectra must be 1-D");
-          views.emplace_back(s.data(), static_cast<std::size_t>(s.size()));
-        }
+      [](const std::vector<Vector>& spectra, const FitOptions& options) {
+        const auto views = spans(spectra);
         py::gil_scoped_release unlocked;
         return powerlaw::fit_batch(views, options);
       },
-      py::arg("spectra"), py::arg("estimator"), py::arg("threshold"), py::arg("xmin"),
-      py::arg("xmax"), py::arg("k"));
+      py::arg("spectra"), py::arg("options"));
+
+  m.def(
+      "bootstrap",
+      [](const std::vector<Vector>& spectra, const FitOptions& options,
+         const std::vector<std::tuple<double, double, Index, Index>>& fits, Index count,
+         const std::vector<std::uint64_t>& keys) {
+        std::vector<Fit> found;
+        for (const auto& [alpha, xmin, n, index] : fits) {
+          Fit fit;
+          fit.alpha = alpha;
+          fit.xmin = xmin;
+          fit.n = n;
+          fit.index = index;
+          found.push_back(fit);
+        }
+        const auto views = spans(spectra);
+        std::vector<std::vector<Replicate>> all;
+        {
+          py::gil_scoped_release unlocked;
+          all = powerlaw::bootstrap(views, found, options, count, keys);
+        }
+        std::vector<py::array_t<double>> out;
+        for (const auto& replicates : all) {
+          py::array_t<double> table({static_cast<py::ssize_t>(replicates.size()), py::ssize_t{3}});
+          auto cell = table.mutable_unchecked<2>();
+          for (py::ssize_t b = 0; b < cell.shape(0); ++b) {
+            cell(b, 0) = replicates[b].alpha;
+            cell(b, 1) = replicates[b].D;
+            cell(b, 2) = replicates[b].n_tail;
+          }
+          out.push_back(std::move(table));
+        }
+        return out;
+      },
+      "(alpha, D, n_tail) of each replicate of each fit; fits as (alpha, xmin, n, index).",
+      py::arg("spectra"), py::arg("options"), py::arg("fits"), py::arg("count"), py::arg("keys"));
 }
 
 }  // namespace pyspectra::bindings

@@ -69,34 +69,112 @@ static void unpack(const unsigned char* bits, Index first, Index n, unsigned cha
   }
 }
 
-// The places of a byte's bits, then anything.
-struct BytePlaces {
-  unsigned short of[256][8];
-  constexpr BytePlaces() : of{} {
+// 64 bits from bit `i`, a multiple of 8, on; those from n on are 0.
+static inline unsigned long long word_at(const unsigned char* bits, Index i, Index n) {
+  unsigned long long word = 0;
+  const Index left = n - i;
+  __builtin_memcpy(&word, bits + i / 8, (std::size_t)(left < 64 ? (left + 7) / 8 : 8));
+  return left < 64 ? word & ((1ull << left) - 1) : word;
+}
+
+// Gathers the elements of `x` from `first` on whose bit is set to the front of `out`, and returns
+// how many there are. `put` is the way back: elements whose bit is set are replaced, in order.
+template <typename S>
+static Index pick(const S* x, const unsigned char* bits, Index first, Index n, S* out) {
+  Index count = 0;
+  for (Index i = first; i < n; i += 64)
+    for (unsigned long long word = word_at(bits, i, n); word != 0; word &= word - 1)
+      out[count++] = x[i + __builtin_ctzll(word)];
+  return count;
+}
+
+template <typename S>
+static void put(const S* from, const unsigned char* bits, Index first, Index n, S* x) {
+  for (Index i = first; i < n; i += 64)
+    for (unsigned long long word = word_at(bits, i, n); word != 0; word &= word - 1)
+      x[i + __builtin_ctzll(word)] = *from++;
+}
+
+#if defined(__AVX512F__)
+
+static Index pick(const float* x, const unsigned char* bits, Index n, float* out) {
+  Index count = 0, i = 0;
+  for (; i + 16 <= n; i += 16) {
+    unsigned short chosen;
+    __builtin_memcpy(&chosen, bits + i / 8, sizeof chosen);
+    // Through a register: compressing stores are slow on some machines.
+    _mm512_storeu_ps(out + count, _mm512_maskz_compress_ps(chosen, _mm512_loadu_ps(x + i)));
+    count += __builtin_popcount(chosen);
+  }
+  return count + pick<float>(x, bits, i, n, out + count);
+}
+
+static void put(const float* from, const unsigned char* bits, Index n, float* x) {
+  Index count = 0, i = 0;
+  for (; i + 16 <= n; i += 16) {
+    unsigned short chosen;
+    __builtin_memcpy(&chosen, bits + i / 8, sizeof chosen);
+    const __m512 next = _mm512_maskz_expand_ps(chosen, _mm512_loadu_ps(from + count));
+    _mm512_mask_storeu_ps(x + i, chosen, next);
+    count += __builtin_popcount(chosen);
+  }
+  put<float>(from + count, bits, i, n, x);
+}
+
+#elif defined(__AVX2__)
+
+// For each byte: the places of its ones, and for each place the number of ones before it.
+struct ByteTables {
+  unsigned char place[256][8], rank[256][8];
+  constexpr ByteTables() : place{}, rank{} {
     for (int byte = 0; byte < 256; ++byte)
-      for (int bit = 0, k = 0; bit < 8; ++bit)
-        if (byte >> bit & 1) of[byte][k++] = (unsigned short)bit;
+      for (int bit = 0, k = 0; bit < 8; ++bit) {
+        rank[byte][bit] = (unsigned char)k;
+        if (byte >> bit & 1) place[byte][k++] = (unsigned char)bit;
+      }
   }
 };
-static constexpr BytePlaces kBytePlaces;
+static constexpr ByteTables kByteTables;
 
-// Places of the child's elements in [first, first + n), counted from `first`, a multiple of 8;
-// `place` has room for n + 8. Returns how many. All eight of a byte are written and the next byte
-// overwrites those that were none: no branches.
-static Index find_children(const unsigned char* bits, Index first, Index n, unsigned short* place) {
-  typedef unsigned short Eight __attribute__((vector_size(16)));
-  const unsigned char* const from = bits + first / 8;
-  Index count = 0;
-  for (Index k = 0; 8 * k < n; ++k) {
-    unsigned int byte = from[k];
-    if (n - 8 * k < 8) byte &= (1u << (n - 8 * k)) - 1;
-    Eight places;
-    __builtin_memcpy(&places, kBytePlaces.of[byte], sizeof places);
-    places += (unsigned short)(8 * k);
-    __builtin_memcpy(place + count, &places, sizeof places);
-    count += __builtin_popcount(byte);
+static inline __m256i eight_indices(const unsigned char* table) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)(const void*)table));
+}
+
+static Index pick(const float* x, const unsigned char* bits, Index n, float* out) {
+  Index count = 0, i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const unsigned char chosen = bits[i / 8];
+    const __m256i places = eight_indices(kByteTables.place[chosen]);
+    _mm256_storeu_ps(out + count, _mm256_permutevar8x32_ps(_mm256_loadu_ps(x + i), places));
+    count += __builtin_popcount(chosen);
   }
-  return count;
+  return count + pick<float>(x, bits, i, n, out + count);
+}
+
+static void put(const float* from, const unsigned char* bits, Index n, float* x) {
+  const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  Index count = 0, i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const unsigned char chosen = bits[i / 8];
+    const __m256i ranks = eight_indices(kByteTables.rank[chosen]);
+    const __m256 next = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + count), ranks);
+    const __m256i here = _mm256_and_si256(_mm256_set1_epi32(chosen), bit);
+    _mm256_maskstore_ps(x + i, _mm256_cmpeq_epi32(here, bit), next);
+    count += __builtin_popcount(chosen);
+  }
+  put<float>(from + count, bits, i, n, x);
+}
+
+#endif
+
+template <typename S>
+static Index pick(const S* x, const unsigned char* bits, Index n, S* out) {
+  return pick<S>(x, bits, 0, n, out);
+}
+
+template <typename S>
+static void put(const S* from, const unsigned char* bits, Index n, S* x) {
+  put<S>(from, bits, 0, n, x);
 }
 
 static Index count_bits(const std::uint8_t* bits, Index begin, Index end) {

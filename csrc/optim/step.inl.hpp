@@ -97,6 +97,9 @@ static void average(const S* __restrict__ p, S weight, S* __restrict__ ema, Inde
   for (Index i = 0; i < n; ++i) ema[i] = averaged(ema[i], weight, p[i]);
 }
 
+// `put` reads a vector from each place that it takes an element from.
+constexpr Index kRoom = kTile + 16;
+
 // Buffers of one tile.
 template <typename S>
 struct Tile {
@@ -130,23 +133,22 @@ static const S* step_whole(const StepTensor& t, const StepOptions& o, const Scal
   return g;
 }
 
-// The same with compact moments, `rank` of them before these: the child's elements are gathered,
+// The same with compact moments, `rank` of them before these: the child's elements are picked,
 // moved and put back among the others, which decay at most. Returns the size of the child here.
 template <typename T, typename S>
 static Index step_compact(const StepTensor& t, const StepOptions& o, const Scalars& s, Index i,
-                          Index n, Index rank, S* p, Tile<S>& tile, unsigned short* place) {
-  alignas(64) S moved[kTile];
-  const T* const grad = (const T*)t.grad + i;
-  const Index count = find_children(t.mask, i, n, place);
+                          Index n, Index rank, S* p, Tile<S>& tile) {
+  alignas(64) S moved[kRoom], wide[kTile];
+  const unsigned char* const bits = t.mask + i / 8;
   const S scale = (S)s.grad_scale;
-  for (Index k = 0; k < count; ++k) {
-    tile.grad[k] = scaled(grad[place[k]], scale);
-    moved[k] = p[place[k]];
-  }
+  const Index count = pick(widened((const T*)t.grad + i, wide, n), bits, n, tile.grad);
+  if (scale != 1)
+    for (Index k = 0; k < count; ++k) tile.grad[k] = tile.grad[k] * scale;
+  pick(p, bits, n, moved);
   dispatch_rule<S>(o.rule, s, moved, tile.grad, (S*)t.exp_avg + rank, (S*)t.exp_avg_sq + rank,
                    nullptr, count);
   if (o.decay_masked && s.decay != 0) decay_rest(o.rule, s, p, n);
-  for (Index k = 0; k < count; ++k) p[place[k]] = moved[k];
+  put(moved, bits, n, p);
   return count;
 }
 
@@ -167,8 +169,7 @@ static void step_chunk(const StepTensor& t, const StepOptions& o, const Scalars&
                        const Piece& piece, StepStatistics* blocks) {
   constexpr bool kDirect = sizeof(T) == sizeof(S);
   Tile<S> tile;
-  alignas(64) S before[kTile], drive[kTile];
-  alignas(64) unsigned short place[kTile + 8];
+  alignas(64) S before[kTile], drive[kTile], first[kRoom];
   const bool averages = t.ema != nullptr && s.ema_weight != 0;
   Index rank = piece.rank;
   for (Index i = piece.begin; i < piece.end; i += kTile) {
@@ -187,10 +188,11 @@ static void step_chunk(const StepTensor& t, const StepOptions& o, const Scalars&
       const S* const g = step_whole<T>(t, o, s, i, n, p, tile);
       driving = t.exp_avg == nullptr ? g : (const S*)t.exp_avg + i;
     } else {
-      const Index count = step_compact<T>(t, o, s, i, n, rank, p, tile, place);
+      const Index count = step_compact<T>(t, o, s, i, n, rank, p, tile);
       if (blocks != nullptr) {
         __builtin_memset(drive, 0, sizeof drive);
-        for (Index k = 0; k < count; ++k) drive[place[k]] = ((const S*)t.exp_avg + rank)[k];
+        __builtin_memcpy(first, (const S*)t.exp_avg + rank, (std::size_t)count * sizeof *first);
+        put(first, t.mask + i / 8, n, drive);
         unpack(t.mask, i, n, tile.child);
       }
       rank += count;
@@ -206,8 +208,13 @@ static void step_chunk(const StepTensor& t, const StepOptions& o, const Scalars&
       const unsigned char* const decaying =
           t.mask != nullptr && !o.decay_masked ? tile.child : nullptr;
       alignas(64) S raw[kTile];
-      add_tile(widened((const T*)t.grad + i, raw, n), before, p, driving, s.lr != 0,
-               s.weight_decay != 0, decaying, n, blocks[(i - piece.begin) / kBlock]);
+      const S* const grad = widened((const T*)t.grad + i, raw, n);
+      StepStatistics& out = blocks[(i - piece.begin) / kBlock];
+      add_sums(grad, before, p, n, out);
+      count_gradients(grad, n, out);
+      if (s.lr != 0)
+        out.rounded_away +=
+            (double)count_rounded_away(before, p, driving, s.weight_decay != 0, decaying, n);
     }
   }
 }

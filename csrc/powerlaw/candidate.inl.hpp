@@ -10,7 +10,7 @@ constexpr double kDegenerate = 1e-12;  // smallest T_i that still tells points a
 // Where its tail starts, and the constants of its two curves.
 struct Candidate {
   Index i, n;
-  double log_xmin, beta, inv_m;
+  double log_xmin, beta, inv_m, shift;
 };
 
 // False where T_i has no exponent.
@@ -24,17 +24,9 @@ static inline PS_HD V model_cdf(const Candidate& c, V log_x) {
   return 1.0 - exp_nonpositive((c.log_xmin - log_x) * c.beta);
 }
 
-// What follows from the sum T over the tail that begins at `start`; D is left to the caller.
-// Returns alpha - 1 before rounding, or 0 where there is none.
-static inline PS_HD double set_exponent(Fit& out, Index start, double T, double correction) {
-  const Index m = out.n - start;
-  double beta;
-  if (m < 1 || !find_exponent(m, T, correction, beta)) {
-    out.status = m < 1 ? Status::too_few_points : Status::degenerate;
-    return 0.0;
-  }
+// alpha and its error, for the tail that begins at `start`; beta = alpha - 1.
+static inline PS_HD void set_exponent(Fit& out, Index start, double beta) {
   out.alpha = 1.0 + beta;
-  out.alpha_stderr = beta / __builtin_sqrt((double)m);
+  out.alpha_stderr = beta / __builtin_sqrt((double)(out.n - start));
   out.index = start;
-  return beta;
 }

@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __device__ double deviation(const Candidate& c, const double* log_x, Index j) {
-  const double d = model_cdf(c, log_x[j]) - (double)(j - c.i) * c.inv_m;
+  const double d = model_cdf(c, log_x[j]) - ((double)(j - c.i) + c.shift) * c.inv_m;
   return d < 0.0 ? -d : d;
 }
 
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(kThreads)
     double worst = 0.0, beta;
     const bool valid = find_exponent(n - i, tail_sum[i], correction, beta);
     if (valid) {
-      const Candidate c{i, n, log_x[i], beta, 1.0 / (double)(n - i)};
+      const Candidate c{i, n, log_x[i], beta, 1.0 / (double)(n - i), 0.0};
       for (Index begin = i; begin < n; begin += kStretch) {
         const Index end = begin + kStretch < n ? begin + kStretch : n;
         for (Index j = begin + lane; j < end; j += kWarp) {
@@ -190,11 +190,13 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) {
     Fit fit = b.fits[k];
     exponent = 0.0;
-    if (best < 0)
+    double beta;
+    const double correction = small ? 1.0 : 0.0;
+    if (best < 0 || !find_exponent(n - best, b.tail_sum[points.begin + best], correction, beta)) {
       fit.status = Status::degenerate;
-    else
-      exponent = set_exponent(fit, best, b.tail_sum[points.begin + best], small ? 1.0 : 0.0);
-    if (exponent != 0.0) {
+    } else {
+      exponent = beta;
+      set_exponent(fit, best, beta);
       fit.xmax = x[n - 1];
       fit.xmin = x[best];
       Index low = 0, high = best;  // n_tail counts points equal to xmin before it
@@ -211,7 +213,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   __syncthreads();
   if (exponent == 0.0) return;
-  const Candidate c{best, n, log_x[best], exponent, 1.0 / (double)(n - best)};
+  const Candidate c{best, n, log_x[best], exponent, 1.0 / (double)(n - best), 0.0};
   double worst = 0.0;
   for (Index j = best + threadIdx.x; j < n; j += kThreads) {
     const double d = deviation(c, log_x, j);

@@ -1,6 +1,7 @@
 #include "powerlaw/fit.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -14,20 +15,34 @@ namespace {
 #include "core/elementary.inl.hpp"
 #include "powerlaw/candidate.inl.hpp"
 
-struct Workspace {
-  std::vector<double> log_x, tail_sum, probe, scratch;
+// Candidates of estimator fix_finger: [first, last], empty where first > last.
+struct Window {
+  Index first, last;
 };
 
-void finish(Fit& out, const detail::Kernels& kernels, const Workspace& w, double xmax, Index start,
-            double log_xmin, double T, double correction) {
-  const double beta = set_exponent(out, start, T, correction);
-  if (beta == 0.0) return;
-  out.xmax = xmax;
-  out.D = kernels.distance(w.log_x.data(), start, out.n, log_xmin, beta);
+Window finger_window(const std::vector<double>& log_x, double xmin_max) {
+  constexpr int kBins = 100;
+  constexpr double kLn10 = 2.302585092994045684;
+  const double low = log_x.front() / kLn10, high = log_x.back() / kLn10;
+  if (!(high > low)) return {0, -1};
+  std::array<Index, kBins> count{};
+  for (const double v : log_x) {
+    const double place = (v / kLn10 - low) / (high - low) * kBins;
+    ++count[std::min(static_cast<int>(place), kBins - 1)];
+  }
+  const auto peak = std::max_element(count.begin(), count.end()) - count.begin();
+  const double p = std::pow(10.0, low + (high - low) * static_cast<double>(peak) / kBins);
+  const double above = std::isnan(xmin_max) ? 1.5 * p : xmin_max;
+  const double below = std::log10(0.95 * p);  // where 0.95 p is meant: see fit.hpp
+  const auto first =
+      below > 0.0 ? std::lower_bound(log_x.begin(), log_x.end(), std::log(below)) : log_x.begin();
+  const auto end = std::upper_bound(first, log_x.end(), std::log(above));
+  const Index n = static_cast<Index>(log_x.size());
+  return {first - log_x.begin(), std::min<Index>(end - log_x.begin() - 1, n - 2)};
 }
 
 Fit fit_one(std::span<const double> all, const FitOptions& options, const detail::Kernels& kernels,
-            Workspace& w) {
+            detail::Workspace& w) {
   Fit out;
   if (std::any_of(all.begin(), all.end(), [](double v) { return !std::isfinite(v); })) {
     out.status = Status::not_finite;
@@ -37,86 +52,127 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
   const auto last = std::upper_bound(first, all.end(), options.xmax);
   const std::span<const double> x(first, last);
   out.n = static_cast<Index>(x.size());
-  const Index n = out.n;
-  if (n < 2) {
+  if (out.n < 2) {
     out.status = Status::too_few_points;
     return out;
   }
-  w.log_x.resize(n);
-  w.tail_sum.resize(n);
-  kernels.logarithms(x.data(), n, w.log_x.data());
-  w.tail_sum[n - 1] = 0.0;
-  for (Index i = n - 2; i >= 0; --i)
-    w.tail_sum[i] =
-        w.tail_sum[i + 1] + static_cast<double>(n - i - 1) * (w.log_x[i + 1] - w.log_x[i]);
-
+  w.log_x.resize(x.size());
+  kernels.logarithms(x.data(), out.n, w.log_x.data());
+  const Index fixed_start = std::lower_bound(x.begin(), x.end(), options.xmin) - x.begin();
+  const detail::Tail tail = detail::fit_logs(w, options, kernels, fixed_start);
+  out.status = tail.status;
+  if (tail.status != Status::ok) return out;
+  const Index m = out.n - tail.start;
+  set_exponent(out, tail.start, tail.beta);
+  out.xmax = x.back();
+  out.D = tail.D;
+  out.n_tail = m;
   if (options.estimator == Estimator::hill) {
-    const Index k = options.k > 0 ? options.k : n / 2;
-    if (k > n - 1) {
-      out.status = Status::too_few_points;
-      return out;
-    }
-    // xmin is the largest point outside the tail, so T gains k ln(x_{n-k} / xmin).
-    const Index start = n - k;
-    const double log_xmin = w.log_x[start - 1];
-    const double T = w.tail_sum[start] + static_cast<double>(k) * (w.log_x[start] - log_xmin);
-    finish(out, kernels, w, x[n - 1], start, log_xmin, T, 0.0);
-    if (out.status == Status::ok) {
-      out.xmin = x[start - 1];
-      out.n_tail = k;
-    }
-    return out;
-  }
-
-  const bool small = n < kSmall;
-  const double correction = small ? 1.0 : 0.0;
-  if (!std::isnan(options.xmin)) {
-    const Index start = std::lower_bound(x.begin(), x.end(), options.xmin) - x.begin();
-    if (n - start < 2) {
-      out.status = Status::too_few_points;
-      return out;
-    }
-    const double log_xmin = log_positive(options.xmin);
-    const double T =
-        w.tail_sum[start] + static_cast<double>(n - start) * (w.log_x[start] - log_xmin);
-    finish(out, kernels, w, x[n - 1], start, log_xmin, T, correction);
-    if (out.status == Status::ok) {
-      out.xmin = options.xmin;
-      out.n_tail = n - start;
-    }
-    return out;
-  }
-
-  if (small && n < kSmallTail) {  // no candidate has a long enough tail: all points are the tail
-    finish(out, kernels, w, x[n - 1], 0, w.log_x[0], w.tail_sum[0], correction);
+    out.xmin = x[tail.start - 1];
+  } else if (!std::isnan(options.xmin)) {
+    out.xmin = options.xmin;
   } else {
-    // A power of two near 2 sqrt(n): as many probes as points between two of them.
-    Index stride = 8;
-    while (16 * stride * stride < n) stride *= 2;
-    const Index probes = (n + stride - 1) / stride;
-    w.probe.resize(probes);
-    w.scratch.resize(probes + 16);
-    for (Index k = 0; k < probes; ++k) w.probe[k] = w.log_x[k * stride];
-    const detail::ScanInput in{
-        w.log_x.data(), w.tail_sum.data(),      w.probe.data(), w.scratch.data(), n,
-        stride,         small ? kSmallTail : 2, correction};
-    const detail::ScanResult best = kernels.scan(in);
-    if (best.index < 0) {
-      // All tails are flat. WeightWatcher's small rule would still take i = 0; it is flat too.
-      out.status = Status::degenerate;
-      return out;
-    }
-    finish(out, kernels, w, x[n - 1], best.index, w.log_x[best.index], w.tail_sum[best.index],
-           correction);
-  }
-  if (out.status == Status::ok) {
-    out.xmin = x[out.index];
+    out.xmin = x[tail.start];
     out.n_tail = static_cast<Index>(x.end() - std::lower_bound(x.begin(), x.end(), out.xmin));
   }
   return out;
 }
 
 }  // namespace
+
+namespace detail {
+
+Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, Index fixed_start) {
+  const Index n = static_cast<Index>(w.log_x.size());
+  Tail out;
+  w.tail_sum.resize(n);
+  w.tail_sum[n - 1] = 0.0;
+  for (Index i = n - 2; i >= 0; --i)
+    w.tail_sum[i] =
+        w.tail_sum[i + 1] + static_cast<double>(n - i - 1) * (w.log_x[i + 1] - w.log_x[i]);
+
+  const bool csn = options.estimator == Estimator::csn;
+  const bool small = options.estimator == Estimator::ww && n < kSmall;
+  const double correction = small || csn ? 1.0 : 0.0;
+  const double shift = csn ? 0.5 : 0.0;
+
+  const auto finish = [&](Index start, double log_xmin, double T) {
+    if (!find_exponent(n - start, T, correction, out.beta)) {
+      out.status = Status::degenerate;
+      return out;
+    }
+    out.start = start;
+    out.log_xmin = log_xmin;
+    out.D = kernels.distance(w.log_x.data(), start, n, log_xmin, out.beta, shift);
+    return out;
+  };
+  // The tail of the points from `start` on, when xmin lies at or below the first of them.
+  const auto finish_below = [&](Index start, double log_xmin) {
+    const double T =
+        w.tail_sum[start] + static_cast<double>(n - start) * (w.log_x[start] - log_xmin);
+    return finish(start, log_xmin, T);
+  };
+  const auto fail = [&](Status status) {
+    out.status = status;
+    return out;
+  };
+
+  Index first = 0, last = n - 2;
+  switch (options.estimator) {
+    case Estimator::hill: {
+      const Index k = options.k > 0 ? options.k : n / 2;
+      if (k > n - 1) return fail(Status::too_few_points);
+      return finish_below(n - k, w.log_x[n - k - 1]);
+    }
+    case Estimator::median:
+      return finish(n / 2, w.log_x[n / 2], w.tail_sum[n / 2]);
+    case Estimator::fix_finger: {
+      const Window window = finger_window(w.log_x, options.xmin_max);
+      first = window.first;
+      last = window.last;
+      break;
+    }
+    case Estimator::csn:
+      last = n - options.min_tail;
+      break;
+    case Estimator::ww:
+      if (small) last = n - kSmallTail;
+      break;
+  }
+  if (!std::isnan(options.xmin)) {
+    if (n - fixed_start < (csn ? options.min_tail : 2)) return fail(Status::too_few_points);
+    return finish_below(fixed_start, log_positive(options.xmin));
+  }
+  if (small && last < 0)  // no candidate has a long enough tail: all points are the tail
+    return finish(0, w.log_x[0], w.tail_sum[0]);
+  if (csn && last < 0) return fail(Status::too_few_points);
+  if (first > last) return fail(Status::degenerate);
+
+  // A power of two near 2 sqrt(n): as many probes as points between two of them.
+  Index stride = 8;
+  while (16 * stride * stride < n) stride *= 2;
+  const Index probes = (n + stride - 1) / stride;
+  w.probe.resize(probes);
+  w.scratch.resize(probes + 16);
+  for (Index k = 0; k < probes; ++k) w.probe[k] = w.log_x[k * stride];
+  const ScanInput in{w.log_x.data(),
+                     w.tail_sum.data(),
+                     w.probe.data(),
+                     w.scratch.data(),
+                     n,
+                     stride,
+                     first,
+                     last,
+                     correction,
+                     shift,
+                     csn};
+  const ScanResult best = kernels.scan(in);
+  // All tails are flat. WeightWatcher's small rule would still take i = 0; it is flat too.
+  if (best.index < 0) return fail(Status::degenerate);
+  return finish(best.index, w.log_x[best.index], w.tail_sum[best.index]);
+}
+
+}  // namespace detail
 
 std::vector<Fit> fit_batch(std::span<const std::span<const double>> spectra,
                            const FitOptions& options) {
@@ -128,7 +184,7 @@ std::vector<Fit> fit_batch(std::span<const std::span<const double>> spectra,
   std::stable_sort(order.begin(), order.end(),
                    [&](Index a, Index b) { return spectra[a].size() > spectra[b].size(); });
   parallel_for(static_cast<Index>(order.size()), [&](Index task) {
-    thread_local Workspace workspace;
+    thread_local detail::Workspace workspace;
     out[order[task]] = fit_one(spectra[order[task]], options, kernels, workspace);
   });
   return out;

@@ -14,6 +14,19 @@
 // distribution takes one side of each step only; that is WeightWatcher's choice, kept for parity.
 // A tail of points that rounding cannot tell apart (T_i <= 1e-12) is no candidate.
 //
+// The other estimators change one part each:
+//   csn          candidates are distinct values with m >= min_tail; alpha_i = 1 + (m - 1) / T_i,
+//   the
+//                unbiased one (Clauset et al., 3.1 and appendix B); D_i looks at both sides of each
+//                step, max_j max(|F_j - (j-i)/m|, |F_j - (j-i+1)/m|) = max_j |F_j - (j-i+1/2)/m| +
+//                1/(2m), which among equal points is attained at the first or the last
+//   fix_finger   candidates have x_i in [log10(0.95 p), xmin_max or 1.5 p], p the left edge of the
+//                fullest (first of them) of 100 bins of log10 x. The lower bound is a logarithm
+//                where an eigenvalue is meant: a slip that every implementation copied, so the
+//                definition
+//   median       no scan: i = n / 2 (integer division), alpha_i as above (TempBalance)
+//   hill         no scan: the k largest points, xmin the next one below them
+//
 // Complexity. All alpha_i in O(n) from T_i = T_{i+1} + (n-i-1) ln(x_{i+1}/x_i), a sum of terms >= 0
 // that cannot cancel. D_i over any subset of j bounds D_i from below, so a candidate stops as soon
 // as it exceeds the best D found; and since both curves rise with j, their values at two probes
@@ -32,14 +45,16 @@
 
 namespace pyspectra::powerlaw {
 
-enum class Estimator : int { ww = 0, hill = 1 };
+enum class Estimator : int { ww = 0, hill = 1, csn = 2, median = 3, fix_finger = 4 };
 
 struct FitOptions {
   Estimator estimator = Estimator::ww;
   double threshold = 1e-5;                                 // points must exceed it (absolute)
-  double xmin = std::numeric_limits<double>::quiet_NaN();  // NaN: scan (estimator ww only)
+  double xmin = std::numeric_limits<double>::quiet_NaN();  // NaN: scan (estimators ww, csn only)
   double xmax = std::numeric_limits<double>::infinity();   // points above it are left out
-  Index k = 0;  // estimator hill: number of top points; 0 means n / 2
+  Index k = 0;          // estimator hill: number of top points; 0 means n / 2
+  Index min_tail = 10;  // estimator csn: points a tail must have, at least 3
+  double xmin_max = std::numeric_limits<double>::quiet_NaN();  // estimator fix_finger; NaN: 1.5 p
 };
 
 struct Fit {
@@ -68,8 +83,10 @@ struct ScanInput {
   double* scratch;         // as long as probe, plus 16
   Index n;
   Index stride;
-  Index min_tail;     // candidates need this many points
+  Index first, last;  // candidates, both included; last <= n - 2
   double correction;  // alpha_i = 1 + (m - correction) / T_i
+  double shift;       // D_i = max_j |F_j - (j - i + shift) / m| + shift / m
+  bool distinct;      // of equal points only the first is a candidate
 };
 
 struct ScanResult {
@@ -78,8 +95,9 @@ struct ScanResult {
 };
 
 // D of the tail starting at point i with logarithm of xmin `log_xmin` and alpha - 1 = `beta`, where
-// the tail has m points.
-using DistanceFn = double (*)(const double* log_x, Index i, Index n, double log_xmin, double beta);
+// the tail has m points; `shift` as in ScanInput.
+using DistanceFn = double (*)(const double* log_x, Index i, Index n, double log_xmin, double beta,
+                              double shift);
 using ScanFn = ScanResult (*)(const ScanInput& in);
 
 struct Kernels {
@@ -91,6 +109,21 @@ struct Kernels {
 Kernels kernels_baseline();
 Kernels kernels_avx2();
 Kernels kernels_avx512();
+
+struct Workspace {
+  std::vector<double> log_x, tail_sum, probe, scratch;
+};
+
+// A fitted tail of the n ascending logarithms in w.log_x: points start.. n - 1.
+struct Tail {
+  Index start = -1;
+  double log_xmin = 0.0, beta = 0.0, D = 0.0;  // beta = alpha - 1
+  Status status = Status::ok;
+};
+
+// What every fit is: `fit_batch` calls it for data, the bootstrap for replicates. `fixed_start`:
+// the first point >= options.xmin, where that is not NaN.
+Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, Index fixed_start);
 
 }  // namespace detail
 }  // namespace pyspectra::powerlaw

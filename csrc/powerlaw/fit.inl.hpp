@@ -16,10 +16,10 @@ static void logarithms(const double* x, Index n, double* out) {
   for (; j < n; ++j) out[j] = log_positive(x[j]);
 }
 
-// max |F_j - E_j| over j in [begin, end)
+// max |F_j - E_j| over j in [begin, end), where E_j = (j - i + shift) / m
 static inline double deviation(const Candidate& c, const double* log_x, Index begin, Index end) {
   vd worst = splat(0.0);
-  vd rank = splat((double)(begin - c.i)) + iota();
+  vd rank = splat((double)(begin - c.i) + c.shift) + iota();
   Index j = begin;
   for (; j + kLanes <= end; j += kLanes) {
     worst = max(worst, abs(model_cdf(c, load(log_x + j)) - rank * splat(c.inv_m)));
@@ -31,7 +31,7 @@ static inline double deviation(const Candidate& c, const double* log_x, Index be
     for (int l = 0; l < kLanes; ++l) {
       const Index at = j + l < end ? j + l : end - 1;
       x[l] = log_x[at];
-      r[l] = (double)(at - c.i);
+      r[l] = (double)(at - c.i) + c.shift;
     }
     const double rest = reduce_max(abs(model_cdf(c, x) - r * splat(c.inv_m)));
     result = rest > result ? rest : result;
@@ -39,9 +39,10 @@ static inline double deviation(const Candidate& c, const double* log_x, Index be
   return result;
 }
 
-static double distance(const double* log_x, Index i, Index n, double log_xmin, double beta) {
-  const Candidate c{i, n, log_xmin, beta, 1.0 / (double)(n - i)};
-  return deviation(c, log_x, i, n);
+static double distance(const double* log_x, Index i, Index n, double log_xmin, double beta,
+                       double shift) {
+  const Candidate c{i, n, log_xmin, beta, 1.0 / (double)(n - i), shift};
+  return deviation(c, log_x, i, n) + shift * c.inv_m;
 }
 
 // Points where earlier candidates deviated most: the likeliest places to rule the next one out.
@@ -64,7 +65,7 @@ static inline double hot_deviation(const Candidate& c, const double* log_x, cons
     for (int l = 0; l < kLanes; ++l) {
       const Index at = hot.at[h + l] > c.i ? hot.at[h + l] : c.i;
       x[l] = log_x[at];
-      r[l] = (double)(at - c.i);
+      r[l] = (double)(at - c.i) + c.shift;
     }
     worst = max(worst, abs(model_cdf(c, x) - r * splat(c.inv_m)));
   }
@@ -85,7 +86,7 @@ static Index locate(const Candidate& c, const double* log_x, Index begin, Index 
   return where;
 }
 
-// D of candidate c, or some value above `best` as soon as it is known to exceed it.
+// max |F_j - E_j| of candidate c, or some value above `best` as soon as it is known to exceed it.
 static double bounded_distance(const ScanInput& in, const Candidate& c, double best,
                                HotPoints& hot) {
   {
@@ -97,7 +98,7 @@ static double bounded_distance(const ScanInput& in, const Candidate& c, double b
   const Index first = c.i / in.stride + 1;                // probe[first] is the first probe after i
   const Index count = (c.n - 1) / in.stride - first + 1;  // may be <= 0
   const double step = (double)in.stride * c.inv_m;
-  const double offset = (double)(first * in.stride - c.i) * c.inv_m;
+  const double offset = ((double)(first * in.stride - c.i) + c.shift) * c.inv_m;
   double lower = 0.0;
   for (Index k = 0; k < count; k += kLanes) {
     vd x = splat(in.probe[first + count - 1]);
@@ -138,8 +139,8 @@ static double bounded_distance(const ScanInput& in, const Candidate& c, double b
     const Index end = k < count ? (first + k) * in.stride + 1 : c.n;
     if (begin >= end) break;
     const double F_end = k < count ? in.scratch[k] : 1.0;
-    const double E_begin = (double)(begin - c.i) * c.inv_m;
-    const double E_end = (double)(end - 1 - c.i) * c.inv_m;
+    const double E_begin = ((double)(begin - c.i) + c.shift) * c.inv_m;
+    const double E_end = ((double)(end - 1 - c.i) + c.shift) * c.inv_m;
     const double above = F_end - E_begin, below = E_end - F_begin;
     const double upper = (above > below ? above : below) + kSlack;
     const double known = exact > floor ? exact : floor;
@@ -162,7 +163,6 @@ static double bounded_distance(const ScanInput& in, const Candidate& c, double b
 
 static ScanResult scan(const ScanInput& in) {
   ScanResult result{-1, 0.0};
-  const Index last = in.n - (in.min_tail > 2 ? in.min_tail : 2);  // the last candidate
   double best = 1.0;  // an invalid candidate counts as D = 1, so nothing above 1 is wanted
   HotPoints hot;
   hot.next = 0;
@@ -171,8 +171,14 @@ static ScanResult scan(const ScanInput& in) {
   const auto consider = [&](Index i) {
     double beta;
     if (!find_exponent(in.n - i, in.tail_sum[i], in.correction, beta)) return;
-    const Candidate c{i, in.n, in.log_x[i], beta, 1.0 / (double)(in.n - i)};
-    const double d = bounded_distance(in, c, best, hot);
+    if (in.distinct && i > 0 && in.log_x[i] == in.log_x[i - 1]) return;
+    const double m = (double)(in.n - i);
+    const Candidate c{i, in.n, in.log_x[i], beta, 1.0 / m, in.shift};
+    const double step = in.shift * c.inv_m;
+    const double limit = best - step;
+    const double deviation = bounded_distance(in, c, limit, hot);
+    if (deviation > limit) return;
+    const double d = deviation + step;
     if (d < best || result.index < 0 ? d <= best : (d == best && i < result.index)) {
       best = d;
       result.index = i;
@@ -180,9 +186,9 @@ static ScanResult scan(const ScanInput& in) {
     }
   };
   // A sparse first pass finds a good bound; the second pass is then mostly a glance at hot points.
-  const Index sparse = last / 32 + 1;
-  for (Index i = 0; i <= last; i += sparse) consider(i);
-  for (Index i = 0; i <= last; ++i)
-    if (i % sparse != 0) consider(i);
+  const Index sparse = (in.last - in.first) / 32 + 1;
+  for (Index i = in.first; i <= in.last; i += sparse) consider(i);
+  for (Index i = in.first; i <= in.last; ++i)
+    if ((i - in.first) % sparse != 0) consider(i);
   return result;
 }

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from pyspectra.diagnostics.layer_fits import LayerFit, layer_fits
 from pyspectra.diagnostics.layer_spectra import LayerSpectrum, layer_spectra
 from pyspectra.diagnostics.progress import progress_bar
 from pyspectra.diagnostics.report import AnalyzeOptions, LayerReport, Report
+from pyspectra.diagnostics.selection import layer_filter
 from pyspectra.diagnostics.verdicts import layer_warning
 from pyspectra.metrics import Spectrum, evaluate
-from pyspectra.spectra import powerlaw
-from pyspectra.types import PowerLawFit, Status
+from pyspectra.spectra import marchenko_pastur
+from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
+from pyspectra.spectra.randomize import randomized
+from pyspectra.types import Status
 from pyspectra.weights import Layer, SkippedLayer, WeightSource, open_weights
 from pyspectra.weights.deltas import deltas
 from pyspectra.weights.matricize import matrix_shape
@@ -28,13 +32,18 @@ def analyze(
     *,
     layers: Sequence[int | str] | int | str | None = None,
     estimator: str = "ww",
+    randomize: bool = False,
+    mp_fit: bool = False,
     detx: bool = False,
     fix_fingers: str | None = None,
+    vectors: bool = False,
     pool: bool = True,
     min_evals: int = 8,
     max_evals: int | None = None,
     method: str = "auto",
     base_model: Any = None,
+    bootstrap: int = 0,
+    seed: int = 0,
     progress: bool | str = "auto",
 ) -> Report:
     """Analyse every weight matrix of a model: spectrum, power-law tail, norms, verdict.
@@ -48,12 +57,22 @@ def analyze(
     layers : int, str or sequence of them, optional
         Which layers: ids, or names, where ``*`` and ``?`` stand for any text. All by default. A
         trailing ``.weight`` may be given.
-    estimator : {"ww", "hill"}
-        How the tail is fitted; see `pyspectra.fit_powerlaw`.
+    estimator : str
+        How the tail is fitted, with arguments or without: ``"ww"``, ``"csn"``, ``"hill(50)"`` and
+        all others of `pyspectra.fit_powerlaw_batch`, or ``"farms(window, ops, Q)"``, the fit of
+        `pyspectra.farms` (estimator ``"ww"``) on the pooled sub-matrices of each layer.
+    randomize : bool
+        Also permute the entries of each matrix at random: what of the spectrum is left, and which
+        directions survive (correlation traps; `pyspectra.find_traps` tells the entries).
+    mp_fit : bool
+        Also fit the Marchenko-Pastur law to the bulk, count spikes, and test whether the layer is
+        a random matrix (`pyspectra.marchenko_pastur`).
     detx : bool
         Also evaluate the trace-log (ERG) condition.
     fix_fingers : {None, "clip_xmax"}
         Clip the largest eigenvalues while that lowers alpha by more than 1.
+    vectors : bool
+        Also measure how localised the eigenvectors are, in the bulk and in the tail.
     pool : bool
         Pool the eigenvalues of the slices of a convolution, or report one row a slice.
     min_evals, max_evals : int, optional
@@ -65,6 +84,11 @@ def analyze(
         Anything that `model_or_path` may be: analyse ``W - W_base`` instead, layers matched by
         name. Eigenvalues below the rounding of the stored weights are left out of the fits; see
         `pyspectra.weights.deltas.deltas`.
+    bootstrap : int
+        Replicates of each fit, for its ``ci`` and ``p_value``; 0 for neither. Not with estimators
+        ``"tpl"`` and ``"farms"``.
+    seed : int
+        Of all random numbers. Those of a layer depend on it and the layer's name only.
     progress : bool or "auto"
         A progress bar on standard error; "auto" if that is a terminal and it takes over 2 s.
 
@@ -86,17 +110,23 @@ def analyze(
     Peak memory for a safetensors file: one tensor as stored; its Gram matrices and a workspace for
     their eigenvalues up to the same size (half of it where our own reduction serves); at most 64
     MiB of Gram matrices that wait to be solved together; for a matrix that needs an SVD, a float64
-    copy and LAPACK's workspace instead.
+    copy and LAPACK's workspace instead. `randomize` adds a permuted copy of one matrix and doubles
+    the Gram matrices; `vectors` adds two matrices of the size of a Gram matrix.
     """
     options = AnalyzeOptions(
         layers=layers,
         estimator=estimator,
+        randomize=randomize,
+        mp_fit=mp_fit,
         detx=detx,
         fix_fingers=fix_fingers,
+        vectors=vectors,
         pool=pool,
         min_evals=min_evals,
         max_evals=max_evals,
         method=method,
+        bootstrap=bootstrap,
+        seed=seed,
     )
     if progress not in (True, False, "auto"):
         raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
@@ -138,24 +168,15 @@ def _analyze(source: _Input, options: AnalyzeOptions, progress: bool | str) -> R
     chosen, skipped = _select(source, options)
     rows: list[LayerSpectrum] = []
     with progress_bar(len(chosen), "analysing", progress) as advance:
-        for result in layer_spectra(chosen, options, advance):
+        for result in layer_spectra(chosen, options, advance, source.floors):
             if isinstance(result, SkippedLayer):
                 skipped.append(result)
             else:
                 rows.append(result)
     rows.sort(key=lambda row: (row.position, row.slice_id or 0))
 
-    thresholds = [_threshold(row, source) for row in rows]
-    usable = [
-        row.esd.evals[row.esd.evals > threshold]
-        for row, threshold in zip(rows, thresholds, strict=True)
-        if row.esd.status is Status.OK
-    ]
-    fits = iter(powerlaw.fit_powerlaw_batch(usable, estimator=options.estimator, threshold=0.0))
-    reports = tuple(
-        _layer_report(row, next(fits) if row.esd.status is Status.OK else None, threshold, options)
-        for row, threshold in zip(rows, thresholds, strict=True)
-    )
+    fits = layer_fits(rows, [_threshold(row, source) for row in rows], options)
+    reports = tuple(_layer_report(row, f, options) for row, f in zip(rows, fits, strict=True))
     return Report(
         layers=reports,
         skipped=(*source.skipped, *skipped),
@@ -167,7 +188,7 @@ def _analyze(source: _Input, options: AnalyzeOptions, progress: bool | str) -> R
 
 def _threshold(row: LayerSpectrum, source: _Input) -> float:
     """Eigenvalues must exceed it to enter the fit."""
-    return powerlaw.EVALS_THRESHOLD if source.floors is None else source.floors[row.layer.name]
+    return EVALS_THRESHOLD if source.floors is None else source.floors[row.layer.name]
 
 
 def _nothing_to_analyze(source: _Input) -> str:
@@ -183,7 +204,7 @@ def _nothing_to_analyze(source: _Input) -> str:
 
 
 def _select(source: _Input, options: AnalyzeOptions) -> tuple[list[Layer], list[SkippedLayer]]:
-    wanted = _wanted(source, options.selection)
+    wanted = layer_filter(source.layers, options.layers, "analyze")
     chosen, skipped = [], []
     for layer in source.layers:
         reason = _gate(layer, options) if wanted(layer) else "not selected by 'layers'"
@@ -192,28 +213,6 @@ def _select(source: _Input, options: AnalyzeOptions) -> tuple[list[Layer], list[
         else:
             skipped.append(SkippedLayer(layer.name, layer.shape, reason))
     return chosen, skipped
-
-
-def _wanted(source: _Input, selection: tuple[int | str, ...] | None) -> Callable[[Layer], bool]:
-    if selection is None:
-        return lambda layer: True
-    ids = {s for s in selection if not isinstance(s, str)}
-    patterns = [s for s in selection if isinstance(s, str)]
-
-    def matches(layer: Layer, pattern: str) -> bool:
-        # Also by the key in the file: `pattern` is then a name that ends in .weight.
-        names = (layer.name, f"{layer.name}.weight")
-        return pattern in names or fnmatch.fnmatchcase(layer.name, pattern)
-
-    unknown: list[int | str] = sorted(ids - {layer.layer_id for layer in source.layers})
-    unknown += [p for p in patterns if not any(matches(layer, p) for layer in source.layers)]
-    if unknown:
-        raise ValueError(
-            f"analyze: 'layers' names what the model has not: {unknown}. "
-            f"Hint: it has {len(source.layers)} layers, e.g. {source.layers[0].name!r} "
-            f"(id {source.layers[0].layer_id})."
-        )
-    return lambda layer: layer.layer_id in ids or any(matches(layer, p) for p in patterns)
 
 
 def _gate(layer: Layer, options: AnalyzeOptions) -> str | None:
@@ -229,27 +228,23 @@ def _gate(layer: Layer, options: AnalyzeOptions) -> str | None:
     return None
 
 
-# --- fits and metrics ---------------------------------------------------------------------------
+# --- metrics ------------------------------------------------------------------------------------
 
 
-def _layer_report(
-    row: LayerSpectrum, fit: PowerLawFit | None, threshold: float, options: AnalyzeOptions
-) -> LayerReport:
-    esd, layer = row.esd, row.layer
-    fitted = esd.evals[esd.evals > threshold]
-    if fit is not None and fit.status is Status.OK and powerlaw.is_rounding(fitted, layer.dtype):
-        fit = powerlaw.no_fit(Status.DEGENERATE, fit.n, fit.estimator)
-    raw_fit, n_fingers = None, None
+def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) -> LayerReport:
+    esd, layer, fit = row.esd, row.layer, found.fit
     metrics: dict[str, float | int] = {}
-    if fit is None:
-        fit = powerlaw.no_fit(esd.status, 0, options.estimator)
-    else:
-        if options.fix_fingers == "clip_xmax":
-            raw_fit = fit
-            fit, n_fingers = powerlaw.clip_fingers(fitted, raw_fit)
-        groups = ("default", "detx") if options.detx else ("default",)
-        metrics = evaluate(Spectrum(esd, fit, rank_side=esd.N), groups)
-    n_tail = int(np.count_nonzero(esd.evals >= fit.xmin)) if fit.status is Status.OK else 0
+    mp, random = None, None
+    if esd.status is Status.OK:
+        if options.mp_fit:
+            kurtosis = row.kurtosis if math.isfinite(row.kurtosis) else 0.0
+            mp = marchenko_pastur.fit(esd.evals, esd.N, esd.M, mp="robust", kurtosis=kurtosis)
+        if options.randomize:
+            random = randomized(row.replicas, esd.N, esd.M)
+        metrics = evaluate(Spectrum(esd, fit, esd.N, mp, random, row.vectors), options.groups)
+    n_tail = fit.n_tail  # of all sub-matrices, where those were fitted
+    if row.windows is None and fit.status is Status.OK:
+        n_tail = int(np.count_nonzero(esd.evals >= fit.xmin))
     return LayerReport(
         layer_id=layer.layer_id,
         name=layer.name,
@@ -262,8 +257,11 @@ def _layer_report(
         esd=esd,
         fit=fit,
         n_tail=n_tail,
-        raw_fit=raw_fit,
-        n_fingers=n_fingers,
+        raw_fit=found.raw_fit,
+        n_fingers=found.n_fingers,
         metrics=metrics,
         warning=layer_warning(fit),
+        mp=mp,
+        randomized=random,
+        vectors=row.vectors,
     )

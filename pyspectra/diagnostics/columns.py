@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyspectra.diagnostics import columns_random
 from pyspectra.diagnostics.verdicts import OVER_TRAINED
 from pyspectra.metrics import METRICS, Spectrum
 from pyspectra.metrics import rank as rank_metrics
@@ -49,7 +50,6 @@ def names(report: Report, dialect: str) -> list[str]:
     _check(dialect)
     options = report.options
     if dialect == "pyspectra":
-        groups = {"default", "detx"} if options.detx else {"default"}
         own = [
             "layer_id", "name", "part_of", "kind", "shape", "dtype", "N", "M", "Q", "rf", "n_evals",
             "method", "status", "warning", "alpha", "alpha_stderr", "xmin", "xmax", "D", "n_tail",
@@ -59,10 +59,18 @@ def names(report: Report, dialect: str) -> list[str]:
             own.insert(1, "slice_id")
         if options.fix_fingers:
             own += ["n_fingers", "raw_alpha"]
-        return own + [m.name for m in METRICS.values() if m.group in groups]
+        if options.bootstrap:
+            own += ["ci_low", "ci_high", "p_value"]
+        if options.estimator == "tpl":
+            own.append("Lambda")
+        return own + [m.name for m in METRICS.values() if m.group in options.groups]
     ww = [*_WW_DEFAULT]
     ww += _WW_DETX if options.detx else ()
+    ww += columns_random.MP if options.mp_fit else ()
+    ww += columns_random.RANDOMIZE if options.randomize else ()
+    ww += columns_random.VECTORS if options.vectors else ()
     ww += _WW_FINGERS if options.fix_fingers else ()
+    ww += ("Lambda",) if options.estimator == "tpl" else ()
     ww += () if options.pool else ("slice_id",)
     return ["layer_id", "name", *sorted(ww)]
 
@@ -84,7 +92,10 @@ def summary(report: Report, dialect: str) -> dict[str, float]:
     one = _own_row if dialect == "pyspectra" else _ww_row
     table = [one(layer, report) for layer in report.wholes]
     out: dict[str, float] = {}
-    for column in SUMMARY:
+    averaged = [*SUMMARY]
+    if report.options.mp_fit:
+        averaged.append("mp_soft_rank" if dialect == "pyspectra" else "mp_softrank")
+    for column in averaged:
         values = [float(row.get(column, math.nan)) for row in table]
         # pandas' mean, which is WeightWatcher's, leaves NaN out but neither infinity nor -1.
         counts = math.isfinite if dialect == "pyspectra" else lambda v: not math.isnan(v)
@@ -121,6 +132,10 @@ def _own_row(layer: LayerReport, report: Report) -> dict[str, Any]:
         "D": fit.D,
         "n_tail": layer.n_tail,
         "n_fit": fit.n,
+        "ci_low": fit.ci[0],
+        "ci_high": fit.ci[1],
+        "p_value": fit.p_value,
+        "Lambda": fit.Lambda,
         "n_fingers": layer.n_fingers,
         "raw_alpha": layer.raw_fit.alpha if layer.raw_fit else math.nan,
         **layer.metrics,
@@ -157,6 +172,7 @@ def _ww_row(layer: LayerReport, report: Report) -> dict[str, Any]:
         "xmin": -1.0 if failed else fit.xmin,
         "xmax": None if failed else fit.xmax,
         "num_pl_spikes": -1 if failed else layer.n_tail,
+        "Lambda": -1.0 if failed else fit.Lambda,
         "status": "failed" if failed else "success",
         "warning": OVER_TRAINED if failed else layer.warning,
         "num_fingers": layer.n_fingers or 0,
@@ -183,6 +199,7 @@ def _ww_row(layer: LayerReport, report: Report) -> dict[str, Any]:
             "matrix_rank": rank_metrics.matrix_rank(spectrum),
             "entropy": rank_metrics.entropy(spectrum),
         }
+    row |= columns_random.row(layer, N, M, -1.0 if failed else fit.xmin)
     if report.options.detx:
         row |= {name: m[name] for name in ("detX_num", "detX_val", "detX_val_unrescaled")}
         row["num_ERG_spikes"] = m["detX_num"]

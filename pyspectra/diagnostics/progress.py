@@ -14,14 +14,16 @@ Advance = Callable[[str], None]
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, description: str, progress: bool | str) -> Iterator[Advance]:
-    """Yield a function to call with a label after each of `total` steps.
+def progress_bar(
+    total: int | None, description: str, progress: bool | str, *, function: str = "analyze"
+) -> Iterator[Advance]:
+    """Yield a function to call with a label after each of `total` steps (None: nobody knows).
 
     ``"auto"`` shows the bar on standard error if that is a terminal; True shows it anywhere; False
-    nowhere. The bar appears once the work has lasted two seconds.
+    nowhere. The bar appears once the work has lasted two seconds. `function` is for messages.
     """
     if progress not in (True, False, "auto"):
-        raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
+        raise ValueError(f"{function}: 'progress' must be True, False or 'auto', got {progress!r}.")
     if not (sys.stderr.isatty() if progress == "auto" else progress):
         yield lambda _label: None
         return

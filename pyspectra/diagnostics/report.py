@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from pyspectra.diagnostics import columns
 from pyspectra.diagnostics.files import write_text
+from pyspectra.diagnostics.selection import checked
 from pyspectra.diagnostics.verdicts import Verdict, judge
 from pyspectra.errors import missing_dependency
+from pyspectra.spectra.bootstrap import check_bootstrap, check_bootstrap_goes_with
+from pyspectra.spectra.eigenvectors import EigenvectorStatistics
 from pyspectra.spectra.esd import check_method
-from pyspectra.spectra.powerlaw import check_estimator
-from pyspectra.types import ESD, PowerLawFit, Status
+from pyspectra.spectra.estimators import parse_estimator
+from pyspectra.spectra.randomize import Randomized
+from pyspectra.types import ESD, MPFit, PowerLawFit, Status
 from pyspectra.weights import SkippedLayer
 
 if TYPE_CHECKING:
@@ -28,35 +32,36 @@ if TYPE_CHECKING:
 
 JSON_SCHEMA = "pyspectra.report/1"
 FIX_FINGERS = (None, "clip_xmax")
+METRIC_OPTIONS = ("detx", "mp_fit", "randomize", "vectors")  # also names of groups of metrics
 
 
 @dataclass(frozen=True)
 class AnalyzeOptions:
     """The options of `pyspectra.analyze`, checked."""
 
-    layers: Sequence[int | str] | int | str | None = None
+    layers: Sequence[int | str] | int | str | None = None  # held as a tuple
     estimator: str = "ww"
+    randomize: bool = False
+    mp_fit: bool = False
     detx: bool = False
     fix_fingers: str | None = None
+    vectors: bool = False
     pool: bool = True
     min_evals: int = 8
     max_evals: int | None = None
     method: str = "auto"
     base_model: str | None = None
+    bootstrap: int = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.layers, bytes):
-            raise TypeError(f"analyze: 'layers' must hold ids or names, got {self.layers!r}.")
-        if self.layers is not None and not isinstance(self.layers, int | str):
-            try:
-                object.__setattr__(self, "layers", tuple(self.layers))  # an iterator ends
-            except TypeError:
-                raise TypeError(
-                    f"analyze: 'layers' must hold ids or names, got {self.layers!r}."
-                ) from None
-            if not self.layers:
-                raise ValueError("analyze: 'layers' must not be empty. Hint: None means all.")
-        check_estimator(self.estimator, "analyze")
+        object.__setattr__(self, "layers", checked(self.layers, "analyze"))
+        estimator = parse_estimator(self.estimator, "analyze")
+        object.__setattr__(self, "estimator", str(estimator))
+        if self.seed is None:
+            raise TypeError("analyze: 'seed' must be an integer, got None.")
+        check_bootstrap(self.bootstrap, self.seed, "analyze")
+        check_bootstrap_goes_with(estimator, self.bootstrap, "analyze")
         check_method(self.method, "analyze")
         if self.fix_fingers not in FIX_FINGERS:
             raise ValueError(
@@ -77,29 +82,25 @@ class AnalyzeOptions:
                 f"analyze: 'max_evals' must be at least 'min_evals' = {self.min_evals}, got "
                 f"{self.max_evals}."
             )
-        for name in ("detx", "pool"):
+        for name in ("randomize", "mp_fit", "detx", "vectors", "pool"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"analyze: {name!r} must be a bool, got {getattr(self, name)!r}.")
-        for item in self.selection or ():
-            if isinstance(item, bool) or not isinstance(item, int | str):
-                raise TypeError(f"analyze: 'layers' must hold ids or names, got {item!r}.")
 
     @property
-    def selection(self) -> tuple[int | str, ...] | None:
-        """`layers` as a tuple; None for all."""
-        if self.layers is None:
-            return None
-        return (self.layers,) if isinstance(self.layers, int | str) else tuple(self.layers)
+    def groups(self) -> tuple[str, ...]:
+        """Groups of metrics that were asked for."""
+        return "default", *(name for name in METRIC_OPTIONS if getattr(self, name))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
+        layers = checked(self.layers, "analyze")
         return {
-            "layers": None if self.selection is None else list(self.selection),
+            "layers": None if layers is None else list(layers),
             **{
                 name: getattr(self, name)
                 for name in (
-                    "estimator", "detx", "fix_fingers", "pool", "min_evals", "max_evals", "method",
-                    "base_model",
+                    "estimator", "randomize", "mp_fit", "detx", "fix_fingers", "vectors", "pool",
+                    "min_evals", "max_evals", "method", "base_model", "bootstrap", "seed",
                 )
             },
         }  # fmt: skip
@@ -123,7 +124,7 @@ class LayerReport:
     fit : PowerLawFit
         The fit that counts (after clipping fingers, if asked for).
     n_tail : int
-        Eigenvalues >= xmin among all of the layer.
+        Eigenvalues >= xmin among all of the layer (estimator ``"farms"``: of its sub-matrices).
     raw_fit : PowerLawFit or None
         The fit before fingers were clipped.
     n_fingers : int or None
@@ -132,6 +133,12 @@ class LayerReport:
         Every registered metric that was asked for; empty if the spectrum failed.
     warning : str
         ``"over-trained"``, ``"under-trained"`` or ``""``.
+    mp : MPFit or None
+        Marchenko-Pastur fit and test for randomness, with ``mp_fit=True``.
+    randomized : Randomized or None
+        Spectrum of the permuted entries, with ``randomize=True``.
+    vectors : EigenvectorStatistics or None
+        With ``vectors=True``.
     """
 
     layer_id: int
@@ -149,6 +156,9 @@ class LayerReport:
     n_fingers: int | None
     metrics: Mapping[str, float | int]
     warning: str
+    mp: MPFit | None = None
+    randomized: Randomized | None = None
+    vectors: EigenvectorStatistics | None = None
 
     @property
     def status(self) -> Status:

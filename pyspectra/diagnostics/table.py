@@ -131,7 +131,7 @@ class _Layout(NamedTuple):
     leave_out: frozenset[str] = frozenset()
 
 
-_SPARE = frozenset({"kind", "fingers", "detX"})
+_SPARE = frozenset({"kind", "fingers", "detX", "95 %"})
 _LAYOUTS = (
     _Layout(None),
     _Layout(36),
@@ -225,6 +225,10 @@ def _columns(report: Report, short: bool, glyphs: _Glyphs) -> list[_Column]:
     def raw(layer: LayerReport) -> Cell:
         return number(layer.raw_fit.alpha if layer.raw_fit else None, 2), ""
 
+    def interval(layer: LayerReport) -> Cell:
+        low, high = layer.fit.ci
+        return (f"{low:.2f}{glyphs.to}{high:.2f}" if math.isfinite(low) else glyphs.dash), ""
+
     options = report.options
     columns = [_Column("id", lambda layer: (str(layer.layer_id), "dim"))]
     if not options.pool:
@@ -240,6 +244,11 @@ def _columns(report: Report, short: bool, glyphs: _Glyphs) -> list[_Column]:
         columns += [
             _Column("raw alpha" if not short else "raw", raw),
             _Column("fingers", lambda layer: (str(layer.n_fingers or 0), "")),
+        ]
+    if options.bootstrap:
+        columns += [
+            _Column("95 %", interval),
+            _Column("p", lambda layer: (number(layer.fit.p_value, 2), "")),
         ]
     columns += [
         _Column("D", lambda layer: (number(layer.fit.D, 3), "")),

@@ -8,7 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from pyspectra.types import ESD, FloatArray, PowerLawFit
+from pyspectra.spectra.eigenvectors import EigenvectorStatistics
+from pyspectra.spectra.randomize import Randomized
+from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit, Status
 
 
 @dataclass(frozen=True)
@@ -23,16 +25,30 @@ class Spectrum:
         Its numbers are NaN where the fit failed; a metric of them is NaN then.
     rank_side : int
         The N of the rank tolerance ``sigma_max * N * eps``.
+    mp : MPFit or None
+        For the metrics of group ``"mp_fit"``.
+    randomized : Randomized or None
+        For those of group ``"randomize"``.
+    vectors : EigenvectorStatistics or None
+        For those of group ``"vectors"``.
     """
 
     esd: ESD
     fit: PowerLawFit
     rank_side: int
+    mp: MPFit | None = None
+    randomized: Randomized | None = None
+    vectors: EigenvectorStatistics | None = None
 
     @property
     def evals(self) -> FloatArray:
         """Ascending eigenvalues."""
         return self.esd.evals
+
+    @property
+    def has_tail(self) -> bool:
+        """Whether the fit succeeded."""
+        return self.fit.status is Status.OK
 
     @cached_property
     def lambda_max(self) -> float:

@@ -1,20 +1,56 @@
-"""The moving average in the state of a fused optimizer: swapping it in, and writing it out."""
+"""Moving averages of weights: swapping them in, and writing them out as a state dict."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 
+@contextlib.contextmanager
+def in_place(averages: Mapping[Tensor, Tensor]) -> Iterator[None]:
+    """Put averages in the place of their parameters for the length of a ``with`` block.
+
+    The weights come back bit for bit, after an exception too. Needs memory for one copy of them.
+    """
+    raw = {p: p.detach().clone() for p in averages}
+    try:
+        with torch.no_grad():
+            for p, average in averages.items():
+                p.copy_(average)
+        yield
+    finally:
+        with torch.no_grad():
+            for p, weights in raw.items():
+                p.copy_(weights)
+
+
+def averaged_state_dict(
+    model: torch.nn.Module, averages: Mapping[Tensor, Tensor]
+) -> dict[str, Tensor]:
+    """Return the model's state dict with averages (copies, in the types of the model).
+
+    Buffers and parameters that have no average come as they are.
+    """
+    out: dict[str, Tensor] = {}
+    copies: dict[Tensor, Tensor] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if isinstance(value, Tensor) and value in averages:
+            if value not in copies:  # tied weights stay tied
+                copies[value] = averages[value].to(value.dtype, copy=True)
+            out[name] = copies[value]
+        else:
+            out[name] = value.detach() if isinstance(value, Tensor) else value
+    return out
+
+
 class Averages(Optimizer):
     """Access to the ``ema`` entries of the state."""
 
-    # Weights as they were, while the averaged ones are in their place.
-    _raw: dict[Tensor, Tensor] | None = None
+    _swapped = False
 
     def _averages(self) -> dict[Tensor, Tensor]:
         if all(group["ema_decay"] is None for group in self.param_groups):
@@ -24,7 +60,7 @@ class Averages(Optimizer):
         return {p: s["ema"] for p, s in self.state.items() if "ema" in s}
 
     def _refuse_while_swapped(self, function: str) -> None:
-        if self._raw is not None:
+        if self._swapped:
             raise RuntimeError(
                 f"{type(self).__name__}: {function}() while the averaged weights are in place. "
                 "Hint: leave the swap_ema() block first."
@@ -44,18 +80,12 @@ class Averages(Optimizer):
         """
         self._refuse_while_swapped("swap_ema")
         averages = self._averages()
-        raw = {p: p.detach().clone() for p in averages}
-        self._raw = raw
+        self._swapped = True
         try:
-            with torch.no_grad():
-                for p, ema in averages.items():
-                    p.copy_(ema)
-            yield
+            with in_place(averages):
+                yield
         finally:
-            with torch.no_grad():
-                for p, weights in raw.items():
-                    p.copy_(weights)
-            self._raw = None
+            self._swapped = False
 
     def ema_state_dict(self, model: torch.nn.Module) -> dict[str, Tensor]:
         """Return the model's state dict with averaged weights, in the types of the model.
@@ -71,11 +101,4 @@ class Averages(Optimizer):
         dict of str to Tensor
             Averaged weights are copies; they fit ``model.load_state_dict``.
         """
-        averages = self._averages()
-        out: dict[str, Tensor] = {}
-        for name, value in model.state_dict(keep_vars=True).items():
-            if isinstance(value, Tensor) and value in averages:
-                out[name] = averages[value].to(value.dtype, copy=True)
-            else:
-                out[name] = value.detach() if isinstance(value, Tensor) else value
-        return out
+        return averaged_state_dict(model, self._averages())

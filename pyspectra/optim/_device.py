@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from pyspectra import _cuda, ops
+from pyspectra.errors import DeviceError
+from pyspectra.optim import _sharded
 from pyspectra.optim._plan import Entry, Plan, statistics_of
 from pyspectra.types import StepStatistics
 
@@ -42,7 +44,8 @@ class _Statistics(Mapping[str, StepStatistics]):
     """Statistics that are read back when somebody looks."""
 
     def __init__(self, entries: list[Entry], buffer: Tensor) -> None:
-        self._entries = {e.name: (k, e.p.numel()) for k, e in enumerate(entries)}
+        sizes = [_sharded.local(e.p).numel() for e in entries]
+        self._entries = {e.name: (k, sizes[k]) for k, e in enumerate(entries)}
         self._buffer = buffer
 
     def __getitem__(self, name: str) -> StepStatistics:
@@ -97,6 +100,11 @@ class DevicePlan(Plan):
     ) -> Mapping[str, StepStatistics] | None:
         """Launch the step; statistics by name, where asked for."""
         device = self._params[0].device
+        if self._sharded and max_grad_norm is not None:
+            raise DeviceError(
+                f"{self._owner}: 'max_grad_norm' must be None for sharded parameters on a CUDA "
+                "device. Hint: torch.nn.utils.clip_grad_norm_ before the step."
+            )
         grads = self._usable_grads()
         addresses = [*map(Tensor.data_ptr, grads)]
         # A graph that was captured writes its own addresses at each replay.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyspectra.errors import DeviceError
-from pyspectra.optim import _group, _state, _tensors
+from pyspectra.optim import _compile, _group, _sharded, _state, _tensors
 from pyspectra.optim._averages import Averages
 from pyspectra.optim._device import plan_class
 from pyspectra.optim._plan import Entry, Plan, with_grads
@@ -60,6 +60,7 @@ class FusedOptimizer(Averages):
         self._masks = {}
         self._takes_statistics = statistics
         self._statistics: Mapping[str, StepStatistics] = {}
+        self._handle = _compile.register(self)
         super().__init__(cast(Any, params), defaults)
 
     @property
@@ -117,6 +118,9 @@ class FusedOptimizer(Averages):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.compiler.is_compiling():
+            _compile.step(self)
+            return loss
         with torch.no_grad():
             self._step()
         return loss
@@ -155,7 +159,9 @@ class FusedOptimizer(Averages):
         """
         if any(float(group["lr"]) != 0 for group in self.param_groups):
             return False
-        if any(p.grad is None or bool(p.grad.any()) for p in params):
+        # Of all processes: they must come to the same answer.
+        grads = [p.grad for p in params if p.grad is not None]
+        if _sharded.total((g, float(_sharded.local(g).count_nonzero())) for g in grads) > 0:
             return False
         self._entries()
         return True
@@ -202,7 +208,7 @@ class FusedOptimizer(Averages):
         }
         for key, wanted in copies.items():
             if wanted and (key not in state or state["step"] == 0):
-                # Before the first step it is the weights of now that count, whatever made the state.
+                # Before the first step the weights of now count, whatever made the state.
                 state[key] = p.detach().to(dtype, copy=True)
         if mask is not None:
             state["mask"] = mask
@@ -237,6 +243,9 @@ class FusedOptimizer(Averages):
     def state_dict(self) -> dict[str, Any]:
         """Return the state: torch's keys, plus ``ema``, ``mask`` and ``master``.
 
+        Of a DTensor all of it is DTensors of its shape and layout, the mask a boolean one, so that
+        ``torch.distributed.checkpoint`` shards it.
+
         Raises
         ------
         RuntimeError
@@ -245,11 +254,10 @@ class FusedOptimizer(Averages):
         """
         self._refuse_while_swapped("state_dict")
         out = super().state_dict()
-        # A tensor, as torch has it; inside it is an int, which costs nothing to count up.
-        out["state"] = {
-            key: {**s, "step": torch.tensor(float(s["step"]))} if "step" in s else s
-            for key, s in out["state"].items()
-        }
+        ids = [k for group in out["param_groups"] for k in group["params"]]
+        for k, (_, p, _) in zip(ids, self._named(), strict=True):
+            if k in out["state"]:
+                out["state"][k] = _state.saved(p, out["state"][k], self._moments)
         return out
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -306,6 +314,11 @@ class FusedOptimizer(Averages):
         for (_, p, _), state in zip(self._named(), loaded, strict=True):
             if state is not None:
                 self.state[p] = state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_handle" not in self.__dict__:  # a copy
+            self._handle = _compile.register(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {

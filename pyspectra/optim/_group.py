@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +10,7 @@ from pyspectra import ops
 
 RULES = {"torch": "adamw", "alicemind": "adamw_alicemind"}
 _CODES = ops.optim_rule_names()
+EMA_WARMUPS = (None, "tf", "power")
 MAX_SEED = 2**64
 
 
@@ -65,7 +64,7 @@ def _ema_decay(owner: str, name: str, value: Any) -> None:
 
 
 def _ema_warmup(owner: str, name: str, value: Any) -> None:
-    require(owner, value in (None, "tf"), name, "None or 'tf'", value)
+    require(owner, value in EMA_WARMUPS, name, "None, 'tf' or 'power'", value)
 
 
 def _whole(low: int, high: int, requirement: str) -> Callable[[str, str, Any], None]:
@@ -83,7 +82,7 @@ def flag(owner: str, name: str, value: Any) -> None:
         raise TypeError(f"{owner}: {name!r} must be a bool, got {value!r}.")
 
 
-_CHECKS: dict[str, Callable[[str, str, Any], None]] = {
+_CHECKS: dict[str, Callable[[str, str, Any], object]] = {
     "lr": _not_negative,
     "eps": _not_negative,
     "weight_decay": _not_negative,
@@ -123,16 +122,30 @@ def check_group(owner: str, group: Mapping[str, Any]) -> None:
         )
 
 
+def ema_decay_at(
+    decay: float, warmup: str | None, n: int, *, power: float = 2.0 / 3.0, inv_gamma: float = 1.0
+) -> float:
+    """Decay of the moving average at its update number `n`, counted from 0.
+
+    Notes
+    -----
+    ``"tf"``: d(n) = min(decay, (1 + n) / (10 + n)), TensorFlow's
+    ``ExponentialMovingAverage(num_updates=n)``. ``"power"``: d(n) = min(decay,
+    1 - (1 + n / inv_gamma)^-power), ``EMAWarmup`` of k-diffusion. None: d(n) = decay.
+    """
+    if warmup == "tf":
+        return min(decay, (1.0 + n) / (10.0 + n))
+    if warmup == "power":
+        return min(decay, 1.0 - math.pow(1.0 + n / inv_gamma, -power))
+    return decay
+
+
 def keep_threshold(reserve_p: float) -> int:
     """Quantise a probability to units of 2^-16, at least one of them."""
     return max(1, round(reserve_p * 65536.0))
 
 
-@functools.cache
-def parameter_key(seed: int, name: str) -> int:
-    """64-bit key of a parameter's random numbers, from the seed and its name alone."""
-    digest = hashlib.blake2b(name.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
-    return int.from_bytes(digest, "little")
+parameter_key = ops.random_key
 
 
 def is_random(group: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyspectra import ops
 from pyspectra.errors import DeviceError
-from pyspectra.optim import _group, _tensors
+from pyspectra.optim import _group, _sharded, _tensors
 from pyspectra.types import FloatArray, StepStatistics
 
 _GRAD = ops.STEP_COLUMNS.index("grad")
@@ -55,6 +55,15 @@ def _signature(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     ]
 
 
+def _wanted(group: Mapping[str, Any]) -> dict[str, bool]:
+    """Optional entries of the state, and whether they take part in a step."""
+    return {
+        "ema": group["ema_decay"] is not None,
+        "mask": group.get("mode") == "D",
+        "master": group["master_weights"],
+    }
+
+
 def _fingerprint(tensors: list[Tensor]) -> tuple[list[Any], ...]:
     return (
         [*map(Tensor.data_ptr, tensors)],
@@ -90,25 +99,22 @@ class Plan:
         self._owner = owner
         self._entries = entries
         self._params = [e.p for e in entries]
+        self._sharded = any(map(_sharded.is_sharded, self._params))
         self._states = [e.state for e in entries]
         self._lengths = [*map(len, self._states)]
         self._steps = [e.state["step"] for e in entries]
         self._signature = _signature(groups)
         self._check_devices()
         self._options: dict[tuple[int, int], tuple[int, Entry]] = {}  # index, and one that has it
-        self._keyed: list[tuple[str, list[dict[str, Any]]]] = []
-        rows, users = [], {}
+        rows: list[tuple[int, ...]] = []
+        # States by the key of an entry that the kernel reads or writes.
+        self._users: dict[str, list[dict[str, Any]]] = {}
         for e, grad in zip(entries, self._usable_grads(), strict=True):
-            found = self._options.setdefault(
-                (id(e.group), _key(e.state["step"])), (len(self._options), e)
-            )
-            used = [k for k in ("mask", "master") if k in e.state]
-            if e.group.get("mode") != "D" and "mask" in used:
-                used.remove("mask")
-            if e.group["ema_decay"] is not None:
-                used.append("ema")
+            same_options = (id(e.group), _key(e.state["step"]))
+            found = self._options.setdefault(same_options, (len(self._options), e))
+            used = [key for key, wanted in _wanted(e.group).items() if wanted and key in e.state]
             for key in (*e.moments, *used):
-                users.setdefault(key, []).append(e.state)
+                self._users.setdefault(key, []).append(e.state)
             random = _group.is_random(e.group)
             rows.append(
                 _tensors.row(
@@ -124,7 +130,6 @@ class Plan:
                     option=found[0],
                 )
             )
-        self._users: dict[str, list[dict[str, Any]]] = users
         self._table = ops.optim_table(rows)
         self._tensors = self._current_tensors()
         self._fingerprint = _fingerprint(self._tensors)
@@ -142,7 +147,7 @@ class Plan:
         out: list[Any] = [*self._params]
         for key, states in self._users.items():
             out += [state.get(key) for state in states]
-        return out
+        return [*map(_sharded.local, out)] if self._sharded else out
 
     def holds(
         self,
@@ -171,6 +176,7 @@ class Plan:
             and not any(map(Tensor.is_neg, grads))
             and [*map(_dtype_of, grads)] == [*map(_dtype_of, self._params)]
             and [*map(Tensor.numel, grads)] == [*map(Tensor.numel, self._params)]
+            and not self._sharded
         ):
             return grads
         return [_tensors.usable_grad(self._owner, e.p, e.name) for e in self._entries]
@@ -197,7 +203,8 @@ class Plan:
         scale = unscale
         if max_grad_norm is not None:
             squares = ops.optim_grad_squares(self._table)
-            scale *= clip_factor(squares, unscale, max_grad_norm)
+            total = _sharded.total(zip(self._params, map(float, squares), strict=True))
+            scale *= clip_factor(total, unscale, max_grad_norm)
         options = self._step_options(lambda e: e.state["step"] + 1, scale)
         table = ops.optim_step(self._table, options, statistics=statistics)
         # Autograd must know: a backward pass through the old weights is an error.
@@ -205,19 +212,20 @@ class Plan:
         self._steps = [step + 1 for step in self._steps]
         for state, step in zip(self._states, self._steps, strict=True):
             state["step"] = step
+        parts = self._tensors[: len(self._entries)]
         return {
-            e.name: statistics_of(e.p.numel(), row, unscale)
-            for e, row in zip(self._entries, table, strict=statistics)
+            e.name: statistics_of(part.numel(), row, unscale)
+            for e, part, row in zip(self._entries, parts, table, strict=statistics)
         }
 
 
-def clip_factor(squares: FloatArray, unscale: float, max_norm: float) -> float:
+def clip_factor(squares: float, unscale: float, max_norm: float) -> float:
     """Factor that `torch.nn.utils.clip_grad_norm_` would multiply the gradients with.
 
-    Formed in float64 from the sums of squares of gradients still to be multiplied by `unscale`. As
+    Formed in float64 from the sum of squares of gradients still to be multiplied by `unscale`. As
     there, a norm that is Inf gives 0 and one that is NaN gives NaN.
     """
-    total = math.sqrt(math.fsum(squares)) * unscale
+    total = math.sqrt(squares) * unscale
     factor = max_norm / (total + 1e-6)
     return 1.0 if factor >= 1.0 else factor
 

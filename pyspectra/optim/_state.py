@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyspectra.optim import _group, _tensors
+from pyspectra.optim import _group, _sharded, _tensors
 
 # What torch's own optimizers keep in their groups; True in one of the first means an update rule
 # that there is no kernel for.
@@ -40,6 +40,24 @@ def merged_group(
     group = {**kept, **{k: v for k, v in theirs.items() if k not in _TORCH_ONLY}}
     _group.check_group(owner, group)
     return group
+
+
+def saved(p: Tensor, state: Mapping[str, Any], moments: tuple[str, ...]) -> dict[str, Any]:
+    """Return a parameter's state as it is saved."""
+    out = dict(state)
+    if "step" in out:
+        # A tensor, as torch has it; inside it is an int, which costs nothing to count up.
+        out["step"] = torch.tensor(float(out["step"]))
+    if "mask" in out and _sharded.is_sharded(p):
+        # Bits, and moments of the child alone, have no layout over processes: the whole has.
+        part = _sharded.local(p)
+        bits = _tensors.mask_bits(out["mask"], part.numel()).reshape(part.shape)
+        out["mask"] = _sharded.like(bits, p)
+        for key in (k for k in moments if k in out and not _sharded.is_sharded(out[k])):
+            whole = torch.zeros(part.shape, dtype=out[key].dtype)
+            whole[bits] = out[key]
+            out[key] = _sharded.like(whole, p)
+    return out
 
 
 def converted(
@@ -89,15 +107,26 @@ def converted(
     state: dict[str, Any] = {"step": int(step), **dict.fromkeys(k for k in moments if k in source)}
     for key in ("ema", "master"):
         if key in source:
-            state[key] = copied(key, dtype, whole)
-    if "mask" in source:
+            state[key] = _sharded.laid_out(copied(key, dtype, whole), p)
+    sharded, part = _sharded.is_sharded(p), _sharded.local(p)
+    if "mask" in source and source["mask"].dtype is torch.bool:  # of a DTensor, see `saved`
+        bits = _sharded.laid_out(copied("mask", torch.bool, whole), p)
+        state["mask"] = _tensors.packed(_sharded.local(bits))
+    elif "mask" in source:
         state["mask"] = copied("mask", torch.uint8, (_tensors.mask_bytes(p.numel()),))
+        if sharded:
+            bits = _tensors.mask_bits(state["mask"], p.numel()).reshape(whole)
+            state["mask"] = _tensors.packed(_sharded.part(bits, p))
     mask = state.get("mask", mask) if compact else None
     for key in (k for k in moments if k in source):
         if mask is None:
-            state[key] = copied(key, dtype, whole)
+            state[key] = _sharded.laid_out(copied(key, dtype, whole), p)
             continue
+        # Of a DTensor, compact moments are saved whole.
         child = (_tensors.count_ones(mask),)
-        x = copied(key, dtype, child, whole)
-        state[key] = x if x.shape == child else x.flatten()[_tensors.mask_bits(mask, p.numel())]
+        x = copied(key, dtype, *(() if sharded else (child,)), whole)
+        if sharded or tuple(x.shape) != child:
+            x = _sharded.local(_sharded.laid_out(x, p))
+            x = x.flatten()[_tensors.mask_bits(mask, part.numel())]
+        state[key] = x
     return state

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyspectra import ops
 from pyspectra._arrays import array_info
 from pyspectra.errors import DeviceError
+from pyspectra.optim import _sharded
 
 NARROW = (torch.float16, torch.bfloat16)
 """Types of parameters that can have a float32 master."""
@@ -20,7 +21,7 @@ _DTYPES = {getattr(torch, name): code for name, code in ops.DTYPE_CODES.items()}
 
 
 def check_param(owner: str, p: Tensor, name: str) -> None:
-    """Refuse what the kernel cannot update in place.
+    """Refuse what the kernel cannot update in place; of a DTensor the local part counts.
 
     Raises
     ------
@@ -31,6 +32,7 @@ def check_param(owner: str, p: Tensor, name: str) -> None:
     ValueError
         If it is not contiguous.
     """
+    p = _sharded.local(p)
     if not (p.is_cpu or p.is_cuda):
         raise DeviceError(
             f"{owner}: parameter {name!r} must be in host memory or on a CUDA device, got device "
@@ -56,15 +58,16 @@ def check_param(owner: str, p: Tensor, name: str) -> None:
 
 
 def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
-    """Return the gradient of `p`, contiguous (a copy only where it is not).
+    """Return the gradient of `p` (the local part), contiguous (a copy only where it is not).
 
     Raises
     ------
     TypeError
         If it is sparse, or of another type or size than the parameter.
     """
-    grad = p.grad
-    assert grad is not None
+    assert p.grad is not None
+    grad = _sharded.local(_sharded.laid_out(p.grad, p))
+    p = _sharded.local(p)
     if grad.layout is not torch.strided:
         raise TypeError(
             f"{owner}: the gradient of {name!r} must be dense, got layout {grad.layout}. "
@@ -88,37 +91,43 @@ def mask_bytes(size: int) -> int:
     return (size + 7) // 8
 
 
+def packed(bits: Tensor) -> Tensor:
+    """Pack a boolean tensor, eight elements a byte."""
+    return torch.from_numpy(np.packbits(bits.cpu().numpy().reshape(-1), bitorder="little"))
+
+
 def count_ones(mask: Tensor) -> int:
     """Elements of the child network in a packed mask."""
-    return int(np.unpackbits(mask.numpy()).sum(dtype=np.int64))
+    return int(np.unpackbits(mask.cpu().numpy()).sum(dtype=np.int64))
 
 
 def mask_bits(mask: Tensor, size: int) -> Tensor:
     """Boolean elements of a packed mask."""
-    return torch.from_numpy(np.unpackbits(mask.numpy(), count=size, bitorder="little").view(bool))
+    bits = np.unpackbits(mask.cpu().numpy(), count=size, bitorder="little")
+    return torch.from_numpy(bits.view(bool))
 
 
 def _address(
     owner: str,
-    p: Tensor,
+    device: torch.device,
     state: Mapping[str, Any],
     key: str,
     name: str,
     dtype: torch.dtype,
     size: int,
 ) -> int:
-    x = state[key]
+    x = _sharded.local(state[key])
     if (
         not isinstance(x, Tensor)
         or x.dtype is not dtype
         or x.numel() != size
-        or x.device != p.device
+        or x.device != device
         or not x.is_contiguous()
     ):
         got = f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else repr(x)
         raise TypeError(
             f"{owner}: state {key!r} of {name!r} must be a contiguous {dtype} tensor of {size} "
-            f"elements on {p.device}, got {got}. Hint: after changing type, shape or device of a "
+            f"elements on {device}, got {got}. Hint: after changing type, shape or device of a "
             "parameter, build a new optimizer."
         )
     return x.data_ptr()
@@ -147,17 +156,19 @@ def row(
     DeviceError, TypeError, ValueError
         If any of the tensors breaks the memory contract.
     """
+    place = _sharded.place(owner, p, name)
+    p = _sharded.local(p)
     code = _DTYPES.get(p.dtype)
     if code is None or not p.is_cpu or p.layout is not torch.strided or not p.is_contiguous():
         check_param(owner, p, name)
     assert code is not None
     size, dtype = p.numel(), state_dtype(p)
     held = count_ones(state["mask"]) if compact else size
-    first, second = [_address(owner, p, state, k, name, dtype, held) for k in moments] + [0] * (
-        2 - len(moments)
-    )
+    first, second = [_address(owner, p.device, state, k, name, dtype, held) for k in moments] + [
+        0
+    ] * (2 - len(moments))
     other = [
-        _address(owner, p, state, k, name, dtype, size) if k in used else 0
+        _address(owner, p.device, state, k, name, dtype, size) if k in used else 0
         for k in ("ema", "master")
     ]
     mask = "mask" in used
@@ -167,13 +178,13 @@ def row(
         first,
         second,
         other[0],
-        _address(owner, p, state, "mask", name, torch.uint8, mask_bytes(size)) if mask else 0,
+        _address(owner, p.device, state, "mask", name, torch.uint8, mask_bytes(size))
+        if mask
+        else 0,
         other[1],
         size,
         held if compact else -1,
-        0,
-        max(size, 1),
-        max(size, 1),
+        *place,
         key,
         code,
         option,
@@ -181,7 +192,7 @@ def row(
 
 
 def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
-    """Pack a boolean mask of the shape of `p` into bits (True = trainable).
+    """Pack a boolean mask of the shape of `p` into bits (True = trainable), the local part.
 
     Raises
     ------
@@ -197,4 +208,4 @@ def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"{owner}: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
         )
-    return torch.from_numpy(np.packbits(mask.reshape(-1), bitorder="little")).to(p.device)
+    return packed(torch.from_numpy(_sharded.part(mask, p))).to(_sharded.local(p).device)

@@ -87,6 +87,11 @@ class ChildAdamW(FusedOptimizer):
     threads, instruction set or how often a run was resumed. ``p.grad`` is never written.
     State dicts exchange with ``torch.optim.AdamW`` both ways.
 
+    DTensor parameters (FSDP2, tensor parallelism; sharded along the first axis and one other at
+    most, or replicated) step to the bits of whole ones: masks and rounding go by the element's
+    index in the whole. Give ``mask`` whole, in each process. Only the clip norm communicates, and
+    agrees with that of one process within rounding; statistics are of the part in this process.
+
     References
     ----------
     Xu et al., "Raise a Child in Large Language Model: Towards Effective and Generalizable
@@ -150,8 +155,8 @@ class ChildAdamW(FusedOptimizer):
             if key not in by_key:
                 what = f"parameter of shape {tuple(key.shape)}" if isinstance(key, Tensor) else key
                 raise ValueError(
-                    f"{type(self).__name__}: 'mask' must name parameters of a group with mode='D', got "
-                    f"{what!r}. Hint: pass model.named_parameters() to mask by name."
+                    f"{type(self).__name__}: 'mask' must name parameters of a group with mode='D', "
+                    f"got {what!r}. Hint: pass model.named_parameters() to mask by name."
                 )
             name, p = by_key[key]
             self._masks[p] = _tensors.pack_mask(type(self).__name__, value, p, name)

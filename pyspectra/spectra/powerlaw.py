@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, SupportsFloat
 
 import numpy as np
 
 from pyspectra import _cuda, ops
 from pyspectra._arrays import as_host
+from pyspectra.spectra.alternatives import fit_truncated
+from pyspectra.spectra.bootstrap import (
+    check_bootstrap,
+    check_bootstrap_goes_with,
+    with_uncertainty,
+)
+from pyspectra.spectra.estimators import Estimator, parse_estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
-
-ESTIMATORS = ("ww", "hill")
 
 # WeightWatcher fits only eigenvalues above this absolute value (EVALS_THRESH, 0.7.7).
 EVALS_THRESHOLD = 1e-5
@@ -33,13 +39,8 @@ FINGER_THRESHOLD = 1.0
 MIN_CLIPPED_ALPHA = 2.0
 
 
-def check_estimator(estimator: str, function: str) -> None:
-    """Raise ValueError unless `estimator` is one of `ESTIMATORS`."""
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"{function}: 'estimator' must be one of {ESTIMATORS}, got {estimator!r}.")
-
-
-def _spectrum(x: Any, function: str, argument: str) -> FloatArray:
+def as_spectrum(x: Any, function: str, argument: str) -> FloatArray:
+    """Ascending, contiguous float64 of a 1-D array."""
     host = as_host(x, function=function, argument=argument)
     if host.ndim != 1:
         raise ValueError(f"{function}: {argument!r} must be 1-D, got shape {host.shape}.")
@@ -73,6 +74,8 @@ def fit_powerlaw_batch(
     xmax: float | None = None,
     k: int | None = None,
     threshold: float = EVALS_THRESHOLD,
+    bootstrap: int = 0,
+    seed: int | None = None,
 ) -> list[PowerLawFit]:
     """Fit a power-law tail to each of many spectra, in parallel.
 
@@ -80,18 +83,23 @@ def fit_powerlaw_batch(
     ----------
     list_of_evals : sequence of 1-D arrays
         Eigenvalues (or any positive data), in any order.
-    estimator : {"ww", "hill"}
-        ``"ww"``: maximum likelihood, `xmin` chosen by the smallest Kolmogorov-Smirnov distance, as
-        WeightWatcher 0.7.7 does (also its rule below 20 points). ``"hill"``: the Hill estimator on
-        the `k` largest points.
+    estimator : str
+        A name, with or without arguments (see Notes): ``"ww"``, ``"csn"``, ``"hill"``,
+        ``"tempbalance_median"``, ``"fix_finger"`` or ``"tpl"``.
     xmin : float, optional
-        Take the tail ``x >= xmin`` instead of scanning. Estimator ``"ww"`` only.
+        Take the tail ``x >= xmin`` instead of scanning. Estimators ``"ww"``, ``"csn"``, ``"tpl"``.
     xmax : float, optional
         Leave out points above it.
     k : int, optional
         Estimator ``"hill"``: points in the tail; half of them by default.
     threshold : float
         Points must exceed it (absolute); WeightWatcher's 1e-5 by default.
+    bootstrap : int
+        Replicates for ``ci`` and ``p_value``; 0 for neither. 1000 give the ends of the interval and
+        a p-value near 0.1 to about 0.01.
+    seed : int, optional
+        Of the bootstrap; None draws a fresh one. Each spectrum has random numbers of its own, which
+        depend on the seed and its place in the list only.
 
     Returns
     -------
@@ -103,10 +111,42 @@ def fit_powerlaw_batch(
     TypeError, ValueError
         For arguments of the wrong kind, shape or range, naming the argument.
 
+    Notes
+    -----
+    The estimators, on points x of which the m with x >= xmin are the tail:
+
+    ``ww``
+        ``alpha = 1 + m / sum ln(x / xmin)``, xmin the point with the smallest Kolmogorov-Smirnov
+        distance D, as WeightWatcher 0.7.7 does (also its rule below 20 points).
+    ``csn``, ``csn(min_tail)``
+        By the book: distinct xmin only, D from both sides of each step of the empirical
+        distribution, at least `min_tail` (10) points in the tail, and the unbiased ``alpha = 1 +
+        (m - 1) / sum ln(x / xmin)``.
+    ``hill``, ``hill(k)``
+        The `k` largest points; xmin is the next one below them.
+    ``tempbalance_median``
+        The upper half of the points.
+    ``fix_finger``, ``fix_finger(xmin_max)``
+        `ww` with xmin near the fullest of 100 bins of log10 x, no further up than `xmin_max`.
+    ``tpl``
+        ``p(x) ~ x^-alpha e^(-Lambda x)`` by maximum likelihood on the tail that `ww` finds. No
+        bootstrap.
+
+    The bootstrap is semi-parametric, after Clauset et al.: points below xmin are drawn from the
+    data, those above from the fitted law, and xmin is chosen anew in every replicate. ``ci`` and
+    ``p_value`` are defined in ``pyspectra/spectra/bootstrap.py``; ``benchmarks/README.md`` says how
+    often the interval covers a known alpha and how uniform p-values are. Both assume independent
+    points, which eigenvalues of one matrix are not: they repel each other. Far out in a heavy tail
+    that matters little. In a bulk they are spaced so evenly that alpha at a fixed share of the
+    points (``tempbalance_median``) varies, from one Gaussian matrix to the next, by a sixth of what
+    ``ci`` says, while the xmin that a scan chooses there jumps by more.
+
     References
     ----------
     Clauset, Shalizi, Newman, "Power-law distributions in empirical data", SIAM Review 51 (2009).
     Hill, "A simple general approach to inference about the tail of a distribution" (1975).
+    Zhou et al., "Temperature balancing, layer-wise weight analysis, and neural network training",
+    NeurIPS 2023 (``tempbalance_median``).
     """
     name = "fit_powerlaw_batch"
     if isinstance(list_of_evals, str | bytes) or not isinstance(list_of_evals, Iterable):
@@ -114,7 +154,12 @@ def fit_powerlaw_batch(
             f"{name}: 'list_of_evals' must be a sequence of arrays, got "
             f"{type(list_of_evals).__name__}."
         )
-    return _fit(list(list_of_evals), name, "list_of_evals[{}]", estimator, xmin, xmax, k, threshold)
+    data = list(list_of_evals)
+    options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap, seed)
+    if _stays_on_device(data, options, bootstrap):
+        return _cuda.fit_powerlaw(data, threshold=options.threshold, xmax=options.xmax)
+    spectra = [as_spectrum(x, name, f"list_of_evals[{i}]") for i, x in enumerate(data)]
+    return _fit(spectra, options, bootstrap, seed)
 
 
 def fit_powerlaw(
@@ -125,6 +170,8 @@ def fit_powerlaw(
     xmax: float | None = None,
     k: int | None = None,
     threshold: float = EVALS_THRESHOLD,
+    bootstrap: int = 0,
+    seed: int | None = None,
 ) -> PowerLawFit:
     """Fit a power-law tail to one spectrum; see `fit_powerlaw_batch` for the arguments.
 
@@ -133,43 +180,122 @@ def fit_powerlaw(
     PowerLawFit
         With NaN numbers and a status that says why if the spectrum cannot be fitted.
     """
-    return _fit([evals], "fit_powerlaw", "evals", estimator, xmin, xmax, k, threshold)[0]
+    name = "fit_powerlaw"
+    options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap, seed)
+    if _stays_on_device([evals], options, bootstrap):
+        return _cuda.fit_powerlaw([evals], threshold=options.threshold, xmax=options.xmax)[0]
+    spectrum = as_spectrum(evals, name, "evals")
+    return _fit([spectrum], options, bootstrap, seed)[0]
 
 
-def _fit(
-    data: list[Any],
+def _stays_on_device(data: list[Any], options: FitOptions, bootstrap: int) -> bool:
+    """Tell whether the spectra are tensors on a CUDA device, and the fit one of its kernels'."""
+    fits = options.estimator.name == "ww" and math.isnan(options.xmin) and not bootstrap
+    return fits and data != [] and all(_cuda.on_device(x) and x.ndim == 1 for x in data)
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """An estimator (not farms) and its bounds, checked."""
+
+    estimator: Estimator
+    xmin: float = math.nan
+    xmax: float = math.inf
+    threshold: float = EVALS_THRESHOLD
+
+    @property
+    def compiled(self) -> Any:
+        """The options as the kernel reads them."""
+        arguments: dict[str, Any] = dict(self.estimator.arguments)
+        return ops.fit_options(
+            estimator=_KERNELS[self.estimator.name],
+            threshold=self.threshold,
+            xmin=self.xmin,
+            xmax=self.xmax,
+            **arguments,
+        )
+
+
+# What the kernel runs for each estimator.
+_KERNELS = {
+    "ww": "ww", "csn": "csn", "hill": "hill", "tempbalance_median": "median",
+    "fix_finger": "fix_finger", "tpl": "ww",
+}  # fmt: skip
+
+
+def _options(
     function: str,
-    argument: str,
-    estimator: str,
+    name: str,
     xmin: float | None,
     xmax: float | None,
     k: int | None,
     threshold: float,
-) -> list[PowerLawFit]:
-    # Tensors on a CUDA device stay there for what its kernels can do.
-    there = estimator == "ww" and xmin is None and data != [] and all(map(_cuda.on_device, data))
-    there = there and all(x.ndim == 1 for x in data)
-    spectra = (
-        [] if there else [_spectrum(x, function, argument.format(i)) for i, x in enumerate(data)]
-    )
-    check_estimator(estimator, function)
-    if estimator == "hill" and xmin is not None:
-        raise ValueError(f"{function}: 'xmin' does not go with estimator 'hill': give 'k'.")
-    if estimator != "hill" and k is not None:
-        raise ValueError(f"{function}: 'k' goes with estimator 'hill' only, got {estimator!r}.")
-    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
-        raise ValueError(f"{function}: 'k' must be a positive integer, got {k!r}.")
+    bootstrap: int,
+    seed: int | None,
+) -> FitOptions:
+    estimator = parse_estimator(name, function)
+    if estimator.name == "farms":
+        raise ValueError(
+            f"{function}: estimator 'farms' needs the weight matrix, not its eigenvalues. "
+            "Hint: farms(W) or analyze(model, estimator='farms(...)')."
+        )
+    if xmin is not None and estimator.name not in ("ww", "csn", "tpl"):
+        hint = ": give 'k'" if estimator.name == "hill" else ""
+        raise ValueError(f"{function}: 'xmin' does not go with estimator {estimator.name!r}{hint}.")
+    if k is not None:
+        if estimator.name != "hill" or estimator.arguments:
+            raise ValueError(
+                f"{function}: 'k' goes with estimator 'hill' only, got {str(estimator)!r}."
+            )
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"{function}: 'k' must be a positive integer, got {k!r}.")
+        estimator = Estimator("hill", {"k": k})
     threshold = _number(threshold, function, "threshold")
     if not (threshold >= 0.0 and math.isfinite(threshold)):
         raise ValueError(f"{function}: 'threshold' must be >= 0 and finite, got {threshold!r}.")
+    check_bootstrap(bootstrap, seed, function)
+    check_bootstrap_goes_with(estimator, bootstrap, function)
     low = _bound(xmin, math.nan, function, "xmin")
     high = _bound(xmax, math.inf, function, "xmax")
     if low >= high:
         raise ValueError(f"{function}: 'xmin' must be below 'xmax' = {xmax!r}, got {xmin!r}.")
-    if there:
-        return _cuda.fit_powerlaw(data, threshold=threshold, xmax=high)
-    return ops.fit_powerlaw(
-        spectra, estimator=estimator, threshold=threshold, xmin=low, xmax=high, k=k or 0
+    return FitOptions(estimator, low, high, threshold)
+
+
+def fit_spectra(spectra: Sequence[FloatArray], options: FitOptions) -> list[PowerLawFit]:
+    """Fit ascending, contiguous float64 spectra."""
+    fits = ops.fit_powerlaw(spectra, options.compiled, estimator=str(options.estimator))
+    if options.estimator.name == "tpl":
+        return [_cut_off(x, fit) for x, fit in zip(spectra, fits, strict=True)]
+    return fits
+
+
+def _fit(
+    spectra: Sequence[FloatArray], options: FitOptions, bootstrap: int, seed: int | None
+) -> list[PowerLawFit]:
+    fits = fit_spectra(spectra, options)
+    if not bootstrap:
+        return fits
+    names = [str(i) for i in range(len(spectra))]
+    return with_uncertainty(spectra, fits, options.compiled, bootstrap, seed, names)
+
+
+def _cut_off(x: FloatArray, fit: PowerLawFit) -> PowerLawFit:
+    """The truncated power law on the tail of `fit`."""
+    if fit.status is not Status.OK:
+        return fit
+    tail = x[(x >= fit.xmin) & (x <= fit.xmax)]
+    u = np.maximum(np.log(tail) - math.log(fit.xmin), 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        law = fit_truncated(u)
+    if law is None:
+        return no_fit(Status.NO_CONVERGENCE, fit.n, fit.estimator)
+    return replace(
+        fit,
+        alpha=law.alpha,
+        Lambda=float(law.theta[1]) / fit.xmin,
+        alpha_stderr=law.alpha_stderr,
+        D=float(np.max(np.abs(law.cdf(u) - np.arange(len(u)) / len(u)))),
     )
 
 
@@ -209,9 +335,7 @@ def clip_fingers(x: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, int]:
     if raw.status is not Status.OK:
         return raw, 0
     clipped = [np.ascontiguousarray(x[:-k]) for k in range(2, MAX_FINGERS) if len(x) - k >= 2]
-    fits = ops.fit_powerlaw(
-        clipped, estimator="ww", threshold=0.0, xmin=math.nan, xmax=math.inf, k=0
-    )
+    fits = fit_spectra(clipped, FitOptions(Estimator("ww"), threshold=0.0))
     for k, fit in enumerate(fits, start=2):
         if fit.status is not Status.OK:
             break

@@ -245,6 +245,11 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_evals": True}, ValueError, "max_evals"),
     ({"progress": "yes"}, ValueError, "progress"),
     ({"detx": 1}, TypeError, "detx"),
+    ({"mp_fit": "ww"}, TypeError, "mp_fit"),
+    ({"randomize": 1}, TypeError, "randomize"),
+    ({"vectors": None}, TypeError, "vectors"),
+    ({"seed": 1.0}, TypeError, "seed"),
+    ({"seed": True}, TypeError, "seed"),
     ({"pool": "no"}, TypeError, "pool"),
     ({"layers": [1.5]}, TypeError, "layers"),
     ({"layers": True}, TypeError, "layers"),
@@ -570,7 +575,15 @@ def plain(value: Any) -> Any:
 
 @pytest.mark.parametrize("dialect", ["pyspectra", "weightwatcher"])
 @pytest.mark.parametrize(
-    "options", [{}, {"pool": False}, {"fix_fingers": "clip_xmax"}, {"layers": "fc", "detx": True}]
+    "options",
+    [
+        {},
+        {"pool": False},
+        {"fix_fingers": "clip_xmax"},
+        {"layers": "fc", "detx": True},
+        {"bootstrap": 20},
+        {"estimator": "tpl"},
+    ],
 )
 def test_csv_round_trip(dialect: str, options: dict[str, Any], tmp_path: Path) -> None:
     report = mixed_report(**options)
@@ -593,7 +606,13 @@ def refuse(constant: str) -> float:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"pool": False, "layers": ["conv", "zero"]}, {"layers": [1, 2], "detx": True}]
+    "options",
+    [
+        {},
+        {"pool": False, "layers": ["conv", "zero"]},
+        {"layers": [1, 2], "detx": True},
+        {"bootstrap": 20, "estimator": "csn(8)"},
+    ],
 )
 def test_json_round_trip(options: dict[str, Any], tmp_path: Path) -> None:
     report = mixed_report(**options)
@@ -769,12 +788,12 @@ def long_calls() -> dict[str, Callable[[], object]]:
     X = HostArray(rng.standard_normal((1500, 700)), "float64")
     A = [(B := rng.standard_normal((600, 600))) + B.T for _ in range(16)]
     tail = np.sort(rng.pareto(2.0, 450_000) + 1.0)
-    options: dict[str, Any] = {"threshold": 1e-5, "xmin": math.nan, "xmax": math.inf, "k": 0}
+    options = ops.fit_options(estimator="ww", threshold=1e-5, xmin=math.nan, xmax=math.inf)
     return {
         "gram": lambda: ops.gram([X] * 4),
         "eigvals": lambda: ops.eigvals(A),
         "svdvals": lambda: ops.svdvals([HostArray(a, "float64") for a in A[:4]]),
-        "fit": lambda: ops.fit_powerlaw([tail] * 8, estimator="ww", **options),
+        "fit": lambda: ops.fit_powerlaw([tail] * 8, options, estimator="ww"),
     }
 
 
@@ -1029,3 +1048,18 @@ def test_axes_are_checked() -> None:
 
 def test_the_repr_of_a_row_is_short() -> None:
     assert len(repr(ps.analyze({"fc.weight": heavy(600, 500)}).layers[0])) < 2500
+
+
+def test_options_of_randomness_reach_json_and_csv() -> None:
+    options = {"mp_fit": True, "randomize": True, "vectors": True, "seed": 4}
+    report = ps.analyze(weights(), **options)
+    kept = json.loads(report.to_json())
+    assert {k: kept["options"][k] for k in options} == options
+    header = report.to_csv().splitlines()[0].split(",")
+    assert list(kept["layers"][0]) == header
+    for name in ("random_p_value", "n_spikes", "n_traps", "rand_distance", "tail_mean_loc_ratio"):
+        assert all(row[name] is not None for row in kept["layers"]), name
+    ours = [row["mp_soft_rank"] for row in report.rows()]
+    assert report.summary()["mp_soft_rank"] == pytest.approx(np.mean(ours))
+    theirs = [row["mp_softrank"] for row in report.rows("weightwatcher")]
+    assert report.summary("weightwatcher")["mp_softrank"] == pytest.approx(np.mean(theirs))

@@ -21,3 +21,18 @@ def test_without_torch_the_error_names_the_extra() -> None:
     pytest.importorskip("torch")
     code = "import sys; sys.modules['torch'] = None; import pyspectra.optim"
     assert "pyspectra-nn[" in run(code).stderr
+
+
+@pytest.mark.parametrize(
+    ("framework", "module", "extra"),
+    [("transformers", "hf", "hf"), ("lightning pytorch_lightning", "lightning", "lightning")],
+)
+def test_callbacks_without_their_framework_name_the_extra(
+    framework: str, module: str, extra: str
+) -> None:
+    pytest.importorskip("torch")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({framework.split()!r}));"
+        f"import pyspectra.training.callbacks.{module}"
+    )
+    assert f'"pyspectra-nn[{extra}]"' in run(code).stderr

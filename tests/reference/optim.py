@@ -85,6 +85,11 @@ def tf_decay(decay: float, n: int) -> float:
     return min(decay, (1 + n) / (10 + n))
 
 
+def power_decay(decay: float, n: int, power: float, inv_gamma: float) -> float:
+    """EMAWarmup of k-diffusion: 1 - (1 + n / inv_gamma) ** -power, bounded."""
+    return min(decay, 1 - (1 + n / inv_gamma) ** -power)
+
+
 def blocked_sum(x: Array) -> float:
     """Sum in float64 in the kernel's order: lanes of 8, tiles of 512, blocks of 4096."""
     total = 0.0

@@ -8,11 +8,14 @@ distance.
 WeightWatcher 0.7.7 for the one-sided empirical distribution and the rule below 20 points.
 Hill, "A simple general approach to inference about the tail of a distribution", Annals of
 Statistics 3 (1975).
+Zhou et al., "Temperature balancing, layer-wise weight analysis, and neural network training",
+NeurIPS 2023, for ``tempbalance_median``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,6 +174,127 @@ def fit_hill(
         n_tail=k,
         index=n - k,
     )
+
+
+def fit_csn(
+    x: Array,
+    min_tail: int = 10,
+    threshold: float = THRESHOLD,
+    xmax: float = math.inf,
+    xmin: float | None = None,
+) -> RefFit:
+    """Estimator ``csn``: xmin among the distinct values whose tail has min_tail points.
+
+    alpha = 1 + (m - 1) / T, unbiased. D = sup over x of |F - S|, S the empirical distribution with
+    its steps: at each distinct value, its height before the step and after it.
+    """
+    x = usable(x, threshold, xmax)
+    n = len(x)
+    if n < 2:
+        return RefFit("too_few_points", n=n)
+    if n < min_tail:
+        return RefFit("too_few_points", n=n)
+    best: RefFit | None = None
+    distances = np.full(n, np.inf)
+    values = np.unique(x) if xmin is None else [xmin]
+    for value in values:
+        tail = x[x >= value]
+        m = len(tail)
+        if m < min_tail:
+            continue
+        T = log_sum(tail, value)
+        if not T > FLAT:
+            continue
+        beta = (m - 1) / T
+        steps, counts = np.unique(tail, return_counts=True)
+        model = 1.0 - np.exp(-beta * (np.log(steps) - math.log(value)))
+        after = np.cumsum(counts) / m
+        before = after - counts / m
+        D = float(np.max(np.maximum(np.abs(model - before), np.abs(model - after))))
+        distances[n - m] = D
+        if best is None or best.D > D:
+            stderr = beta / math.sqrt(m)
+            best = RefFit("ok", 1.0 + beta, value, float(x[-1]), D, stderr, n, m, n - m, distances)
+    if best is None:
+        short = xmin is not None and np.sum(x >= xmin) < min_tail
+        return RefFit("too_few_points" if short else "degenerate", n=n)
+    return best
+
+
+def fit_at(x: Array, i: int) -> RefFit:
+    """The tail of the (usable, ascending) points from index i on, alpha = 1 + m / T."""
+    n, m = len(x), len(x) - i
+    T = log_sum(x[i:], float(x[i]))
+    if not T > FLAT:
+        return RefFit("degenerate", n=n)
+    beta = m / T
+    D = distance(x[i:], float(x[i]), 1.0 + beta)
+    stderr = beta / math.sqrt(m)
+    n_tail = int(np.sum(x >= x[i]))
+    return RefFit("ok", 1.0 + beta, float(x[i]), float(x[-1]), D, stderr, n, n_tail, i)
+
+
+def fit_tempbalance_median(
+    x: Array, threshold: float = THRESHOLD, xmax: float = math.inf
+) -> RefFit:
+    """Estimator ``tempbalance_median``: i = n // 2."""
+    x = usable(x, threshold, xmax)
+    if len(x) < 2:
+        return RefFit("too_few_points", n=len(x))
+    return fit_at(x, len(x) // 2)
+
+
+def fit_fix_finger(
+    x: Array, xmin_max: float | None = None, threshold: float = THRESHOLD, xmax: float = math.inf
+) -> RefFit:
+    """Estimator ``fix_finger``: `fit_ww`'s scan (for n >= 20) over a window of xmin.
+
+    p = 10^(left edge of the fullest of 100 bins of log10 x); xmin from log10(0.95 p), a slip that
+    became the definition, to xmin_max or 1.5 p.
+    """
+    x = usable(x, threshold, xmax)
+    n = len(x)
+    if n < 2:
+        return RefFit("too_few_points", n=n)
+    counts, edges = np.histogram(np.log10(x), bins=100)
+    peak = 10.0 ** edges[np.argmax(counts)]
+    high = 1.5 * peak if xmin_max is None else xmin_max
+    distances = np.full(n, np.inf)
+    best: RefFit | None = None
+    for i in range(n - 1):
+        if not math.log10(0.95 * peak) <= x[i] <= high:
+            continue
+        fit = fit_at(x, i)
+        if fit.status == "ok":
+            distances[i] = fit.D
+            if best is None or fit.D < best.D:
+                best = fit
+    if best is None:
+        return RefFit("degenerate", n=n)
+    return RefFit(**{**vars(best), "distances": distances})
+
+
+def replicate(
+    body: Array, n: int, log_xmin: float, beta: float, words: Callable[[int], Iterator[int]]
+) -> Array:
+    """Ascending logarithms of one bootstrap replicate, as ``csrc/powerlaw/bootstrap.hpp`` says.
+
+    words(stream) yields the 32-bit words of a stream of random numbers.
+    """
+    drawn: list[float] = []
+    if len(body):
+        choice = words(0)
+        places = [(next(choice) * n) >> 32 for _ in range(n)]
+        drawn = [float(np.log(body[r])) for r in sorted(places) if r < len(body)]
+    k = n - len(drawn)
+    noise = words(1)
+    u = 0.0
+    tail = []
+    for j in range(k):
+        bits = ((next(noise) << 32) | next(noise)) >> 11
+        u += -math.log((bits + 1) * 2.0**-53) / (k - j)
+        tail.append(log_xmin + u / beta)
+    return np.array(drawn + tail)
 
 
 def clip_xmax(x: Array) -> tuple[RefFit, int]:

@@ -11,7 +11,7 @@ from pyspectra._arrays import HostArray, array_info, as_host
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry
 
-__all__ = ["read"]
+__all__ = ["flat", "read"]
 
 WRAPPERS: Final = (
     "state_dict",
@@ -67,6 +67,11 @@ def _flatten(mapping: Mapping[Any, Any], prefix: str, depth: int) -> dict[str, A
     return flat
 
 
+def flat(mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the values that `read` lists, by the names it gives them; nothing is copied."""
+    return _flatten(_unwrap(mapping), "", _MAX_DEPTH)
+
+
 def _load(held: dict[str, Any], key: str) -> HostArray:
     if key not in held:
         raise FormatError(f"layer {key!r} cannot be read: its source has been closed.")
@@ -89,7 +94,7 @@ def read(mapping: Mapping[Any, Any], *, format: str = "state_dict") -> Contents:
     Contents
         Tensors in the order of the mapping, read at load time.
     """
-    held = _flatten(_unwrap(mapping), "", _MAX_DEPTH)
+    held = flat(mapping)
     entries = []
     for key, value in held.items():
         info = array_info(value)

@@ -1,0 +1,21 @@
+#include "bindings/bind.hpp"
+#include "spectra/permute.hpp"
+
+namespace pyspectra::bindings {
+
+void bind_spectra(py::module_& m) {
+  m.def(
+      "permute",
+      [](const py::array& X, int dtype, std::uint64_t key, py::array out) {
+        const MatrixView view = matrix_view(X, dtype);
+        PS_REQUIRE(out.itemsize() == X.itemsize() && out.size() == X.size() &&
+                       (out.flags() & py::array::c_style) != 0,
+                   "permute: 'out' must be contiguous, of the size of 'X'");
+        void* data = out.mutable_data();
+        py::gil_scoped_release unlocked;
+        spectra::permute(view, key, data);
+      },
+      py::arg("X"), py::arg("dtype"), py::arg("key"), py::arg("out"));
+}
+
+}  // namespace pyspectra::bindings

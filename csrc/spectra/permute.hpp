@@ -1,0 +1,22 @@
+// A uniformly random permutation of the entries of a matrix, from a 64-bit key.
+//
+// Rao (1961) and Sandelius (1962): throw every entry into a bucket drawn at random, then shuffle
+// each bucket (Fisher-Yates). The first pass reads and writes in order, the second stays in cache;
+// a plain Fisher-Yates shuffle of a large matrix misses the cache at every entry.
+//
+// Random numbers: SplitMix64 (Steele, Lea, Flood 2014), output i of a stream computed from i alone.
+// The result depends on the key and the shape only: not on the element type, the strides or the
+// number of threads. So a permuted array of indices tells where the entries came from.
+#pragma once
+
+#include <cstdint>
+
+#include "core/types.hpp"
+
+namespace pyspectra::spectra {
+
+// Writes rows x cols elements of the type of `in` to `out`, contiguous, which must not overlap
+// `in`.
+void permute(const MatrixView& in, std::uint64_t key, void* out);
+
+}  // namespace pyspectra::spectra

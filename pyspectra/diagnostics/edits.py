@@ -1,0 +1,245 @@
+"""Edits of weights that their spectra suggest: keep the leading directions, or remove traps.
+
+Both return new weights, same names, shapes, dtypes and devices; with ``inplace=True`` they write
+into the model that was given.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pyspectra import ops
+from pyspectra._arrays import HostArray, is_torch_module, is_torch_tensor, require_torch
+from pyspectra.diagnostics.selection import chosen_layers
+from pyspectra.metrics import Spectrum
+from pyspectra.metrics.detx import detx_index
+from pyspectra.spectra import esd as esd_module
+from pyspectra.spectra import marchenko_pastur, powerlaw, randomize
+from pyspectra.types import FloatArray, Status
+from pyspectra.weights import Layer, open_weights
+from pyspectra.weights.formats import state_dict
+from pyspectra.weights.layer import LORA
+from pyspectra.weights.matricize import matricize
+
+KEEP = ("detX", "powerlaw", "mp")
+
+# Each round removes part of the entries that make the traps; what is left may be a smaller trap.
+MAX_ROUNDS = 20
+
+Edit = Callable[[Layer, Sequence[FloatArray]], Sequence[FloatArray] | None]
+
+
+def svd_smoothing(
+    model: Any,
+    keep: str | float = "detX",
+    *,
+    layers: Sequence[int | str] | int | str | None = None,
+    inplace: bool = False,
+) -> Any:
+    """Keep the leading singular directions of every weight matrix, and drop the others.
+
+    Parameters
+    ----------
+    model : nn.Module or mapping
+        A model or a state dict (torch or numpy values).
+    keep : {"detX", "powerlaw", "mp"} or float in (0, 1]
+        Which directions: those of the trace-log (ERG) tail; of the power-law tail
+        (``lambda >= xmin``); the spikes above the Marchenko-Pastur bulk; or this fraction of each
+        matrix's directions, at least one.
+    layers : int, str or sequence of them, optional
+        Which layers, as in `pyspectra.analyze`; all by default.
+    inplace : bool
+        Write into `model` instead.
+
+    Returns
+    -------
+    dict or nn.Module
+        A new state dict that shares no memory with `model`; `model` itself with ``inplace=True``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or range.
+
+    Notes
+    -----
+    Convolutions are truncated slice by slice, with one threshold for all slices of a layer. A
+    layer in which nothing is to be kept (no fit, no spikes) or that is not finite stays as it is,
+    as do biases, vectors and LoRA pairs. Computed in float64 and rounded to the stored dtype.
+    """
+    fraction = None
+    if not isinstance(keep, str):
+        if isinstance(keep, bool) or not 0.0 < keep <= 1.0:
+            raise ValueError(f"svd_smoothing: 'keep' must be in (0, 1], got {keep!r}.")
+        fraction = float(keep)
+    elif keep not in KEEP:
+        raise ValueError(
+            f"svd_smoothing: 'keep' must be one of {KEEP} or a fraction, got {keep!r}."
+        )
+
+    def edit(_layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
+        spectra = [_eigen(W) for W in matrices]
+        n_kept = [max(1, math.ceil(fraction * len(e))) if fraction else 0 for e, _ in spectra]
+        if fraction is None:
+            threshold = _threshold([e for e, _ in spectra], matrices[0].shape, str(keep))
+            n_kept = [int(np.count_nonzero(e >= threshold)) for e, _ in spectra]
+            if not any(n_kept):
+                return None
+        return [
+            _project(W, vectors[:, len(e) - k :])
+            for W, (e, vectors), k in zip(matrices, spectra, n_kept, strict=True)
+        ]
+
+    return _apply("svd_smoothing", model, layers, inplace, edit)
+
+
+def remove_traps(
+    model: Any,
+    *,
+    layers: Sequence[int | str] | int | str | None = None,
+    seed: int = 0,
+    inplace: bool = False,
+) -> Any:
+    """Remove correlation traps: take from the entries that carry them what makes the trap.
+
+    Parameters
+    ----------
+    model : nn.Module or mapping
+        A model or a state dict (torch or numpy values).
+    layers : int, str or sequence of them, optional
+        Which layers, as in `pyspectra.analyze`; all by default.
+    seed : int
+        Of the random permutations that show the traps.
+    inplace : bool
+        Write into `model` instead.
+
+    Returns
+    -------
+    dict or nn.Module
+        A new state dict that shares no memory with `model`; `model` itself with ``inplace=True``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or range.
+
+    Notes
+    -----
+    A trap is a spike of the spectrum after the entries have been permuted at random
+    (`pyspectra.find_traps`). The fewest entries that carry half of it lose ``s u_i v_j``, their
+    part of the spike; that is repeated, with a new permutation each time, until no trap is found
+    (at most 20 times). All other entries stay as they are, and so does the genuine structure of
+    the matrix: in random order it is no spike.
+    """
+
+    def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
+        edited = [_without_traps(W, layer.name, i, seed) for i, W in enumerate(matrices)]
+        if all(new is old for new, old in zip(edited, matrices, strict=True)):
+            return None
+        return edited
+
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"remove_traps: 'seed' must be an integer, got {seed!r}.")
+    return _apply("remove_traps", model, layers, inplace, edit)
+
+
+def _without_traps(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArray:
+    for round_ in range(MAX_ROUNDS):
+        key = randomize.permutation_key(seed, name, matrix, round_)
+        traps = randomize.locate_traps(W, key)
+        if not traps:
+            break
+        W = W.copy()
+        for trap in traps:
+            W[list(trap.rows), list(trap.cols)] -= trap.removable
+    return W
+
+
+# --- truncation ---------------------------------------------------------------------------------
+
+
+def _eigen(W: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Ascending eigenvalues and eigenvectors of the Gram matrix of the shorter side."""
+    evals, vectors = np.linalg.eigh(ops.gram([HostArray(W, "float64")])[0], UPLO="L")
+    return np.maximum(evals, 0.0), vectors
+
+
+def _project(W: FloatArray, V: FloatArray) -> FloatArray:
+    """Return W restricted to the span of the columns of V, which live on its shorter side."""
+    if W.shape[0] >= W.shape[1]:
+        return np.asarray((W @ V) @ V.T)
+    return np.asarray(V @ (V.T @ W))
+
+
+def _threshold(evals: Sequence[FloatArray], shape: tuple[int, ...], keep: str) -> float:
+    """Eigenvalues from here on are kept; infinity for none."""
+    N, M = max(shape), min(shape)
+    esd = esd_module.pool(evals, [Status.OK] * len(evals), N=N, M=M, method="gram")
+    if keep == "mp":
+        fit = marchenko_pastur.fit(esd.evals, N, M, mp="robust", test=False)
+        return fit.spike_threshold if fit.n_spikes > 0 else math.inf
+    tail = powerlaw.fit_powerlaw(esd.evals)
+    if keep == "powerlaw":
+        return tail.xmin if tail.status is Status.OK else math.inf
+    count, index = detx_index(Spectrum(esd, tail, N))
+    return float(esd.evals[index]) if count else math.inf
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+def _apply(
+    function: str,
+    model: Any,
+    layers: Sequence[int | str] | int | str | None,
+    inplace: bool,
+    edit: Edit,
+) -> Any:
+    if not (is_torch_module(model) or isinstance(model, Mapping)):
+        raise TypeError(
+            f"{function}: 'model' must be a torch module or a state dict, got an object of type "
+            f"{type(model).__name__}. Hint: load the file first."
+        )
+    if not isinstance(inplace, bool):
+        raise TypeError(f"{function}: 'inplace' must be a bool, got {inplace!r}.")
+    state: Any = model.state_dict() if is_torch_module(model) else model
+    target = state if inplace else copy.deepcopy(state)
+    tensors = state_dict.flat(target)
+    with open_weights(model) as source:
+        for layer in chosen_layers(source.layers, layers, function):
+            # Parts are edited with their whole; LoRA pairs and recomputed weights are not stored.
+            if layer.part_of is None and layer.kind != LORA and layer.key in tensors:
+                values = _edited(layer, edit)
+                if values is not None:
+                    _write(function, layer.key, tensors[layer.key], values)
+    return model if inplace else target
+
+
+def _edited(layer: Layer, edit: Edit) -> FloatArray | None:
+    """Return the layer's values after `edit`, or None if they stay as they are."""
+    values = layer.load().to_float64()
+    if values.size == 0 or not np.isfinite(values).all():
+        return None
+    views = [X.data for X in matricize(layer, HostArray(values, "float64")).slices]
+    edited = edit(layer, views)
+    if edited is None:
+        return None
+    for view, matrix in zip(views, edited, strict=True):
+        view[...] = matrix
+    return values
+
+
+def _write(function: str, key: str, tensor: Any, values: FloatArray) -> None:
+    if is_torch_tensor(tensor):
+        torch = require_torch(function)
+        with torch.no_grad():
+            tensor.copy_(torch.from_numpy(values))
+    elif not tensor.flags.writeable:
+        raise ValueError(f"{function}: 'model' must be writable, {key!r} is not.")
+    else:
+        tensor[...] = values

@@ -1,0 +1,237 @@
+"""The diagonal empirical Fisher information of a model's weights."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyspectra.diagnostics.progress import progress_bar
+from pyspectra.finetune.blocks import block_weights
+
+__all__ = ["fisher_diag"]
+
+Predicate = Callable[[str, nn.Parameter], bool]
+
+
+def fisher_diag(
+    model: nn.Module,
+    loader: Iterable[Any],
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    *,
+    params: Predicate | Iterable[str] | None = None,
+    max_grad_norm: float | None = 1.0,
+    per_sample: bool = False,
+    progress: bool | str = "auto",
+) -> dict[str, Tensor]:
+    """Score weights by the diagonal of the empirical Fisher information (true labels).
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Run in training mode. Its modes, gradients, buffers and the random state of torch are
+        afterwards as they were, after an exception too; its parameters do not move.
+    loader : iterable
+        Batches, each visited once.
+    loss_fn : callable
+        ``loss_fn(model, batch)``, the mean loss of a batch as a scalar tensor, with the labels of
+        the data. It also moves the batch to the model's device.
+    params : callable or iterable of str, optional
+        Which parameters to score, among those with ``requires_grad``: a predicate
+        ``(name, parameter) -> bool``, or names. By default every 2-D weight inside the blocks;
+        embeddings, pooler and head are left out.
+    max_grad_norm : float, optional
+        Each tensor's gradient is clipped to this norm, on its own, before it is squared. None: not.
+    per_sample : bool
+        Square the gradient of each sample instead of each batch. Batches are then tensors, or
+        mappings, tuples and lists of tensors, with the samples along the first axis; every sample
+        costs a backward pass.
+    progress : {"auto", True, False}
+        A progress bar on standard error for what takes longer than two seconds.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        Name -> float32 scores of the parameter's shape, on its device. A parameter that no loss
+        depends on scores zero.
+
+    Raises
+    ------
+    ValueError
+        If nothing is chosen, a name is unknown or frozen, the loader is empty, a loss is not a
+        scalar, or a gradient is not finite (naming the parameter and the batch).
+    TypeError
+        If arguments are of the wrong kind, or `per_sample` meets a batch that it cannot split.
+
+    Notes
+    -----
+    F_i = 1/B sum_b g_bi^2, where g_b is the gradient of the mean loss over mini-batch b, clipped:
+    g = g min(1, max_grad_norm / (|g| + 1e-6)). Squares and sums are float32 whatever the type of
+    the parameters. Every mini-batch counts the same, so F depends on their size;
+    ``per_sample=True`` is the mean over samples of squared gradients, which does not.
+
+    References
+    ----------
+    Xu et al., "Raise a Child in Large Language Model: Towards Effective and Generalizable
+    Fine-tuning", EMNLP 2021, arXiv 2109.05687, section 2.3.2 and the released code.
+    """
+    if max_grad_norm is not None and not max_grad_norm > 0:
+        raise ValueError(
+            f"fisher_diag: 'max_grad_norm' must be None or positive, got {max_grad_norm!r}."
+        )
+    chosen = _chosen(model, params)
+    fisher = {n: torch.zeros_like(p, dtype=torch.float32) for n, p in chosen.items()}
+    total = len(loader) if isinstance(loader, Sized) else None
+    count = 0
+    with (
+        _as_it_was(model),
+        progress_bar(total, "Fisher", progress, function="fisher_diag") as advance,
+    ):
+        model.train()
+        for number, batch in enumerate(loader):
+            for part in _samples(batch) if per_sample else [batch]:
+                grads = _gradients(model, part, loss_fn, chosen)
+                _accumulate(fisher, grads, max_grad_norm, number)
+                count += 1
+            advance("")
+    if count == 0:
+        raise ValueError("fisher_diag: 'loader' must give at least one batch, got none.")
+    return {name: f.div_(count) for name, f in fisher.items()}
+
+
+def _chosen(model: nn.Module, params: Predicate | Iterable[str] | None) -> dict[str, nn.Parameter]:
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if params is None:
+        names = block_weights(model)
+        what = (
+            "of None means the 2-D weights inside entries of layer, layers, h, block or blocks, of "
+            f"which {type(model).__name__} has none that are trained"
+        )
+    elif callable(params):
+        names = [name for name, p in trained.items() if params(name, p)]
+        what = "chose no parameter that requires a gradient"
+    else:
+        if isinstance(params, str):
+            raise TypeError(
+                f"fisher_diag: 'params' must be a predicate or a list of names, got {params!r}."
+            )
+        names = list(dict.fromkeys(params))
+        what = "is an empty list"
+    if not names:
+        raise ValueError(
+            f"fisher_diag: 'params' {what}. Hint: pass params=lambda name, p: p.ndim == 2, or "
+            "names from model.named_parameters()."
+        )
+    for name in names:
+        if name not in trained:
+            raise ValueError(
+                "fisher_diag: 'params' must name parameters of the model that require a gradient, "
+                f"got {name!r}. Hint: they are the names of model.named_parameters()."
+            )
+    return {name: trained[name] for name in names}
+
+
+@contextlib.contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """Give modes, buffers and torch's random state back as they were.
+
+    Training mode moves running statistics, dropout and shuffling draw random numbers: neither
+    should change the run that follows. Gradients are never stored on the parameters at all.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [
+        (module, name, b, b.detach().clone())
+        for module in model.modules()
+        for name, b in module.named_buffers(recurse=False)
+    ]
+    devices = {p.get_device() for p in model.parameters() if p.is_cuda}
+    try:
+        with torch.random.fork_rng(sorted(devices)):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for module, name, buffer, value in buffers:
+                setattr(module, name, buffer.copy_(value))  # it may hold another tensor by now
+
+
+def _gradients(
+    model: nn.Module,
+    batch: Any,
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    chosen: Mapping[str, nn.Parameter],
+) -> dict[str, Tensor]:
+    with torch.enable_grad():
+        loss = loss_fn(model, batch)
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+        if isinstance(loss, Tensor) and not loss.requires_grad:
+            got += " without a gradient"
+        raise ValueError(
+            f"fisher_diag: 'loss_fn' must return a scalar tensor with a gradient, got {got}."
+        )
+    one = [torch.ones_like(loss)]
+    grads = torch.autograd.grad([loss], list(chosen.values()), one, allow_unused=True)
+    return {n: g for n, g in zip(chosen, grads, strict=True) if g is not None}
+
+
+def _accumulate(
+    fisher: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    max_grad_norm: float | None,
+    batch: int,
+) -> None:
+    """Add the squares of the clipped gradients."""
+    for name, grad in grads.items():
+        norm = float(torch.linalg.vector_norm(grad, dtype=torch.float32))
+        if not math.isfinite(norm):
+            raise ValueError(
+                f"fisher_diag: the gradient of {name!r} must be finite, got norm {norm} in batch "
+                f"{batch}. Hint: check the data and the loss of that batch."
+            )
+        scale = 1.0 if max_grad_norm is None else min(1.0, max_grad_norm / (norm + 1e-6))
+        clipped = grad.to(torch.float32) * scale
+        fisher[name].addcmul_(clipped, clipped)
+
+
+def _samples(batch: Any) -> Iterator[Any]:
+    """Split a batch into batches of one."""
+    lengths = {len(t) if t.ndim else None for t in _tensors(batch)}
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(
+            "fisher_diag: with per_sample=True the tensors of a batch must agree in the length of "
+            f"their first axis, got lengths {sorted(map(str, lengths))}."
+        )
+    for i in range(lengths.pop() or 0):
+        yield _sample(batch, i)
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for item in batch.values():
+            yield from _tensors(item)
+    elif isinstance(batch, (tuple, list)):
+        for item in batch:
+            yield from _tensors(item)
+    else:
+        raise TypeError(
+            "fisher_diag: with per_sample=True a batch must be made of tensors in mappings, tuples "
+            f"and lists, got an object of type {type(batch).__name__}."
+        )
+
+
+def _sample(batch: Any, i: int) -> Any:
+    if isinstance(batch, Tensor):
+        return batch[i : i + 1]
+    kind: Any = type(batch)
+    if isinstance(batch, Mapping):
+        return kind({key: _sample(item, i) for key, item in batch.items()})
+    items = [_sample(item, i) for item in batch]
+    return kind(*items) if hasattr(batch, "_fields") else kind(items)

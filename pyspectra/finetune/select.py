@@ -1,0 +1,158 @@
+"""From scores to masks: the highest, the lowest or a random part of the weights, exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pyspectra import ops
+
+__all__ = ["select"]
+
+Array = npt.NDArray[np.float32]
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_SCOPES = ("global", "tensor", "row")
+_HOWS = ("top", "bottom", "random")
+
+
+def select(
+    scores: Mapping[str, Tensor],
+    reserve_p: float,
+    *,
+    scope: str = "global",
+    how: str = "top",
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Select a part of the weights by their scores.
+
+    Parameters
+    ----------
+    scores : mapping of str to torch.Tensor
+        Name -> scores, float32 (bfloat16 and float16 convert exactly), any shape and device.
+        Infinities count by value.
+    reserve_p : float
+        Part to select, in (0, 1].
+    scope : {"global", "tensor", "row"}
+        What the weights compete within: all tensors together, each tensor, or each row (all axes
+        but the first; a tensor of fewer than two axes is one row).
+    how : {"top", "bottom", "random"}
+        The highest scores, the lowest, or a random part whatever the scores.
+    seed : int
+        Of the random part, at least 0. What is drawn for a tensor depends on the seed and its name.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        Name -> boolean mask of the shape of the scores, on their device; True = selected.
+
+    Raises
+    ------
+    TypeError
+        If scores are not tensors of a type above.
+    ValueError
+        If scores hold NaN (naming the tensor), there are none, or an argument is out of range.
+
+    Notes
+    -----
+    Of N competitors the k-th highest is the threshold, k = N - ceil((1 - p)(N - 1)), and all ties
+    with it are selected. This is ``F >= np.percentile(F, 100 (1 - p))`` in exact arithmetic: a
+    (1 - p)(N - 1) within rounding error of a whole number counts as that number. "bottom" mirrors
+    it. "random" gives every weight a uniform draw of 24 bits for a score.
+    """
+    return masks_of(scores, reserve_p, scope, how, seed, "select")
+
+
+def masks_of(
+    scores: Mapping[str, Tensor], reserve_p: float, scope: str, how: str, seed: int, function: str
+) -> dict[str, Tensor]:
+    """Do what `select` says, with the name of the public function for messages."""
+    if not 0.0 < reserve_p <= 1.0:
+        raise ValueError(f"{function}: 'reserve_p' must be in (0, 1], got {reserve_p!r}.")
+    for name, value, allowed in (("scope", scope, _SCOPES), ("how", how, _HOWS)):
+        if value not in allowed:
+            raise ValueError(f"{function}: {name!r} must be one of {allowed}, got {value!r}.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"{function}: 'seed' must be an integer of at least 0, got {seed!r}.")
+    if not scores:
+        raise ValueError(f"{function}: 'scores' must hold at least one tensor, got none.")
+    arrays = {name: _host(name, score, function) for name, score in scores.items()}
+    if how == "random":
+        arrays = {name: _draws(seed, name, a.shape) for name, a in arrays.items()}
+    limits = _thresholds(arrays, reserve_p, scope, how == "bottom", function)
+    masks = {}
+    for name, a in arrays.items():
+        limit = limits[name]
+        mask = np.asarray(a <= limit if how == "bottom" else a >= limit)
+        masks[name] = torch.from_numpy(mask).to(scores[name].device)
+    return masks
+
+
+def _host(name: str, score: Tensor, function: str) -> Array:
+    if not isinstance(score, Tensor) or score.dtype not in _DTYPES:
+        got = score.dtype if isinstance(score, Tensor) else type(score).__name__
+        raise TypeError(
+            f"{function}: 'scores' of {name!r} must be a float32, bfloat16 or float16 tensor, got "
+            f"{got}. Hint: convert it with .float()."
+        )
+    host: Array = score.detach().to("cpu", torch.float32).contiguous().numpy()
+    return host
+
+
+def _draws(seed: int, name: str, shape: tuple[int, ...]) -> Array:
+    """Uniform draws for a tensor, from the seed and its name alone."""
+    return np.random.default_rng([seed, *name.encode()]).random(shape, dtype=np.float32)
+
+
+def _index(size: int, reserve_p: float, bottom: bool) -> int:
+    """Ascending position of the threshold among `size` elements."""
+    # Rounding of p, 1 - p and the product moves a whole position by some 1e-16 of the size.
+    index = max(math.ceil((1.0 - reserve_p) * (size - 1) - 1e-15 * size), 0)
+    return size - 1 - index if bottom else index
+
+
+def _thresholds(
+    arrays: Mapping[str, Array], reserve_p: float, scope: str, bottom: bool, function: str
+) -> dict[str, Any]:
+    """Return, for each tensor, the scores that its elements have to reach, to broadcast."""
+
+    def threshold(names: list[str]) -> float:
+        size = sum(arrays[name].size for name in names)
+        if size == 0:
+            return 0.0  # nothing will be compared with it
+        value, nan = ops.order_statistic(
+            [arrays[name] for name in names], _index(size, reserve_p, bottom)
+        )
+        if nan >= 0:
+            raise _nan(names[nan], function)
+        return value
+
+    if scope == "global":
+        return dict.fromkeys(arrays, threshold(list(arrays)))
+    if scope == "tensor":
+        return {name: threshold([name]) for name in arrays}
+    out: dict[str, Any] = {}
+    for name, a in arrays.items():
+        if a.ndim < 2 or a.size == 0:
+            out[name] = threshold([name])
+            continue
+        if np.isnan(a).any():
+            raise _nan(name, function)
+        rows = a.reshape(len(a), -1)
+        index = _index(rows.shape[1], reserve_p, bottom)
+        column = np.partition(rows, index, axis=1)[:, index]
+        out[name] = column.reshape(-1, *[1] * (a.ndim - 1))
+    return out
+
+
+def _nan(name: str, function: str) -> ValueError:
+    return ValueError(
+        f"{function}: 'scores' of {name!r} must not hold NaN. Hint: see which data its gradients "
+        "come from."
+    )

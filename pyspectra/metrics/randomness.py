@@ -1,0 +1,89 @@
+"""How much of a layer looks random: its Marchenko-Pastur fit, and its spectrum randomised.
+
+Sources: `pyspectra.spectra.marchenko_pastur` and `pyspectra.spectra.randomize`.
+"""
+
+from __future__ import annotations
+
+from pyspectra.metrics.registry import Spectrum, metric
+from pyspectra.spectra.distance import jensen_shannon
+from pyspectra.spectra.randomize import Randomized
+from pyspectra.types import MPFit
+
+
+def _mp(s: Spectrum) -> MPFit:
+    if s.mp is None:
+        raise ValueError("metric: group 'mp_fit' needs the Marchenko-Pastur fit of the spectrum.")
+    return s.mp
+
+
+def _rand(s: Spectrum) -> Randomized:
+    if s.randomized is None:
+        raise ValueError("metric: group 'randomize' needs the randomised spectrum.")
+    return s.randomized
+
+
+@metric("random_p_value", group="mp_fit")
+def random_p_value(s: Spectrum) -> float:
+    """P-value of "a random matrix with iid entries": small means it is not one."""
+    return _mp(s).p_value
+
+
+@metric("mp_distance", group="mp_fit")
+def mp_distance(s: Spectrum) -> float:
+    """Kolmogorov-Smirnov distance from the law of a random matrix of this shape and norm."""
+    return _mp(s).D
+
+
+@metric("sigma_mp", group="mp_fit")
+def sigma_mp(s: Spectrum) -> float:
+    """Scale of the bulk: 1 for a random matrix; its square is the bulk's share in the norm."""
+    return _mp(s).sigma_mp
+
+
+@metric("lambda_minus", group="mp_fit")
+def lambda_minus(s: Spectrum) -> float:
+    """Lower edge of the bulk."""
+    return _mp(s).lambda_minus
+
+
+@metric("lambda_plus", group="mp_fit")
+def lambda_plus(s: Spectrum) -> float:
+    """Upper edge of the bulk."""
+    return _mp(s).lambda_plus
+
+
+@metric("n_spikes", group="mp_fit")
+def n_spikes(s: Spectrum) -> int:
+    """Eigenvalues beyond what the largest of a random matrix reaches (Tracy-Widom, 1 %)."""
+    return _mp(s).n_spikes
+
+
+@metric("mp_soft_rank", group="mp_fit")
+def mp_soft_rank(s: Spectrum) -> float:
+    """lambda_plus / lambda_max."""
+    return _mp(s).mp_soft_rank
+
+
+@metric("rand_lambda_max", group="randomize")
+def rand_lambda_max(s: Spectrum) -> float:
+    """Largest eigenvalue after the entries were permuted."""
+    return float(_rand(s).evals[-1])
+
+
+@metric("rand_soft_rank", group="randomize")
+def rand_soft_rank(s: Spectrum) -> float:
+    """Largest randomised eigenvalue over the largest."""
+    return float(_rand(s).evals[-1] / s.lambda_max) if s.lambda_max > 0.0 else float("nan")
+
+
+@metric("rand_distance", group="randomize")
+def rand_distance(s: Spectrum) -> float:
+    """Jensen-Shannon distance between the spectrum and the randomised one."""
+    return jensen_shannon(s.evals, _rand(s).evals) if s.lambda_max > 0.0 else float("nan")
+
+
+@metric("n_traps", group="randomize")
+def n_traps(s: Spectrum) -> int:
+    """Spikes of the randomised spectrum: directions made by a few outlying entries."""
+    return _rand(s).mp.n_spikes

@@ -1,0 +1,43 @@
+"""Localisation of eigenvectors in the bulk (lambda < xmin) and in the tail of a spectrum."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pyspectra.metrics.registry import MetricFunction, Spectrum, metric
+from pyspectra.spectra.eigenvectors import EigenvectorStatistics
+
+STATISTICS = ("vec_entropy", "loc_ratio", "part_ratio")
+
+
+def bulk_and_tail(vectors: EigenvectorStatistics, start: int) -> dict[str, float]:
+    """Mean and variance of each statistic before and from index `start`; NaN for an empty side."""
+    out = {}
+    for statistic in STATISTICS:
+        values = getattr(vectors, statistic)
+        for part, side in (("bulk", values[:start]), ("tail", values[start:])):
+            out[f"{part}_mean_{statistic}"] = float(np.mean(side)) if len(side) else math.nan
+            out[f"{part}_var_{statistic}"] = float(np.var(side)) if len(side) else math.nan
+    return out
+
+
+def _member(name: str) -> MetricFunction:
+    def function(s: Spectrum) -> float:
+        if s.vectors is None:
+            raise ValueError("metric: group 'vectors' needs the statistics of the eigenvectors.")
+        if not s.has_tail:
+            return math.nan
+        # By the eigenvalues that were fitted: xmin is one of them, and another routine's rounding
+        # would put its vector on either side.
+        return bulk_and_tail(s.vectors, int(np.searchsorted(s.evals, s.fit.xmin)))[name]
+
+    return function
+
+
+for _part in ("bulk", "tail"):
+    for _moment in ("mean", "var"):
+        for _statistic in STATISTICS:
+            _name = f"{_part}_{_moment}_{_statistic}"
+            metric(_name, group="vectors")(_member(_name))

@@ -1,0 +1,368 @@
+"""A moving average of the weights beside any optimizer of torch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pyspectra.optim import _averages, _sharded, _tensors
+from pyspectra.optim._group import EMA_WARMUPS, ema_decay_at
+from pyspectra.optim.formulas import check_count, check_number
+
+__all__ = ["EMA", "decay_from_half_life"]
+
+
+def decay_from_half_life(half_life: float, *, every: float = 1) -> float:
+    """Decay of the average whose weights of the past halve every `half_life`.
+
+    Parameters
+    ----------
+    half_life : float
+        In optimizer steps (or samples, or tokens: the unit of `every`).
+    every : float
+        Units between two updates of the average: 1, or ``ema_every``, or the batch size where the
+        half-life counts samples.
+
+    Returns
+    -------
+    float
+        ``2^(-every / half_life)``, for ``decay`` of `EMA` and ``ema_decay`` of the optimizers.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not a positive number.
+
+    References
+    ----------
+    Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", CVPR 2024,
+    arXiv 2312.02696, section 3.
+    """
+    check_number("decay_from_half_life", "half_life", half_life, positive=True)
+    check_number("decay_from_half_life", "every", every, positive=True)
+    return float(2.0 ** (-every / half_life))
+
+
+class EMA:
+    """Exponential moving average of weights, updated after each step of an optimizer.
+
+    Where the optimizer is `ChildAdamW` or `AdamW` of this package, their own ``ema_decay`` does
+    the same within the step, with less memory traffic.
+
+    Parameters
+    ----------
+    model_or_params : torch.nn.Module or iterable
+        A model (its floating-point parameters that require gradients now), parameters, or
+        ``(name, parameter)`` pairs. The average starts from their present values.
+    decay : float
+        In [0, 1].
+    warmup : {"tf", "power", None}
+        How the decay d(n) grows over the update number n, from 0: see Notes.
+    every : int
+        Average every so many optimizer steps; n counts averages.
+    power, inv_gamma : float
+        Of ``warmup="power"``: positive. 2/3 suits runs of a million steps and more, 3/4 shorter
+        ones.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments out of range, naming them.
+
+    Notes
+    -----
+    ``average <- average - (1 - d(n)) (average - weight)`` with
+
+    - ``"tf"``: d(n) = min(decay, (1 + n) / (10 + n)), TensorFlow's ``ExponentialMovingAverage``
+      with ``num_updates``;
+    - ``"power"``: d(n) = min(decay, 1 - (1 + n / inv_gamma)^-power), ``EMAWarmup`` of k-diffusion;
+    - None: d(n) = decay.
+
+    Averages are float32 (float64 for float64 parameters): in bfloat16 an average of decay 0.9999
+    stands still. Once per optimizer step, however many micro-batches that has; a step that a
+    ``GradScaler`` skips does not count.
+
+    Examples
+    --------
+    >>> ema = EMA(model, decay=0.999).attach(optimizer)  # doctest: +SKIP
+    >>> with ema.swap():  # doctest: +SKIP
+    ...     evaluate(model)
+    """
+
+    def __init__(
+        self,
+        model_or_params: torch.nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]],
+        decay: float = 0.9999,
+        warmup: str | None = "tf",
+        every: int = 1,
+        *,
+        power: float = 2.0 / 3.0,
+        inv_gamma: float = 1.0,
+    ) -> None:
+        check_number("EMA", "decay", decay, positive=False)
+        if decay > 1:
+            raise ValueError(f"EMA: 'decay' must be in [0, 1], got {decay!r}.")
+        if warmup not in EMA_WARMUPS:
+            raise ValueError(f"EMA: 'warmup' must be None, 'tf' or 'power', got {warmup!r}.")
+        check_count("EMA", "every", every, 1)
+        check_number("EMA", "power", power, positive=True)
+        check_number("EMA", "inv_gamma", inv_gamma, positive=True)
+        self.decay, self.warmup, self.every = float(decay), warmup, every
+        self.power, self.inv_gamma = float(power), float(inv_gamma)
+        self._params = _named(model_or_params)
+        self._shadow = {
+            name: p.detach().to(_tensors.state_dtype(p), copy=True)
+            for name, p in self._params.items()
+        }
+        self._steps = 0
+        self._swapped = False
+        self._handles: list[Any] = []
+
+    # --- beside an optimizer ----------------------------------------------------------------------
+
+    def attach(self, optimizer: Optimizer) -> EMA:
+        """Update after each step of `optimizer`, until `detach`.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer
+            Any that moves at least one of the parameters.
+
+        Returns
+        -------
+        EMA
+            This object.
+
+        Raises
+        ------
+        RuntimeError
+            If it is attached already.
+        TypeError, ValueError
+            If `optimizer` is none, or moves none of the parameters.
+        """
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                "EMA.attach: 'optimizer' must be a torch.optim.Optimizer, got an object of type "
+                f"{type(optimizer).__name__}."
+            )
+        if self._handles:
+            raise RuntimeError("EMA.attach: already attached. Hint: detach() first.")
+        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if not any(id(p) in moved for p in self._params.values()):
+            raise ValueError(
+                "EMA.attach: 'optimizer' must move at least one of the averaged parameters, got "
+                "none. Hint: make EMA and optimizer from the same model object."
+            )
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_state_dict_pre_hook(self._before_state_dict),
+        ]
+        return self
+
+    def detach(self) -> None:
+        """Leave the optimizer alone from now on; the averages stay."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _before_step(self, _optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        self._refuse_while_swapped("optimizer.step")
+
+    def _before_state_dict(self, _optimizer: Any) -> None:
+        self._refuse_while_swapped("optimizer.state_dict")
+
+    def _after_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        # A GradScaler does not call step() on overflow, except where the optimizer skips by itself:
+        # then it finds this for the length of the call.
+        found_inf = getattr(optimizer, "found_inf", None)
+        if found_inf is None or not float(found_inf):
+            self.update()
+
+    def decay_at(self, n: int) -> float:
+        """Decay at update number `n`, counted from 0."""
+        return ema_decay_at(self.decay, self.warmup, n, power=self.power, inv_gamma=self.inv_gamma)
+
+    def update(self) -> None:
+        """Count one optimizer step, and average if it is a multiple of `every`.
+
+        `attach` calls it by itself.
+
+        Raises
+        ------
+        RuntimeError
+            While the averages are in place.
+        """
+        self._refuse_while_swapped("update")
+        self._steps += 1
+        if self._steps % self.every:
+            return
+        decay = self.decay_at(self._steps // self.every - 1)
+        averages, weights = [], []
+        with torch.no_grad():
+            for name, p in self._params.items():
+                average = self._shadow[name]
+                if average.device != p.device:  # the model has moved
+                    average = self._shadow[name] = average.to(p.device)
+                here, weight = _sharded.local(average), _sharded.local(p.detach())
+                if here.dtype is weight.dtype:
+                    averages.append(here)
+                    weights.append(weight)
+                else:  # one at a time: a wide copy of all weights could be too much
+                    here.lerp_(weight.to(here.dtype), 1.0 - decay)
+            if averages:
+                torch._foreach_lerp_(averages, weights, 1.0 - decay)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": []}  # a copy is attached to nothing
+
+    # --- the averages -----------------------------------------------------------------------------
+
+    def _refuse_while_swapped(self, function: str) -> None:
+        if self._swapped:
+            raise RuntimeError(
+                f"EMA: {function}() while the averaged weights are in place. "
+                "Hint: leave the swap() block first."
+            )
+
+    def _averages(self) -> dict[Tensor, Tensor]:
+        return {p: self._shadow[name] for name, p in self._params.items()}
+
+    @contextlib.contextmanager
+    def swap(self) -> Iterator[None]:
+        """Put the averaged weights in place for the length of a ``with`` block.
+
+        The weights come back bit for bit, after an exception too. Needs memory for one copy of
+        the weights.
+
+        Raises
+        ------
+        RuntimeError
+            Inside another such block.
+        """
+        self._refuse_while_swapped("swap")
+        self._swapped = True
+        try:
+            with _averages.in_place(self._averages()):
+                yield
+        finally:
+            self._swapped = False
+
+    def ema_state_dict(self, model: torch.nn.Module) -> dict[str, Tensor]:
+        """Return the model's state dict with averaged weights, in the types of the model.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The model whose parameters these are. Buffers and parameters that have no average come
+            as they are.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Averaged weights are copies; they fit ``model.load_state_dict``.
+        """
+        return _averages.averaged_state_dict(model, self._averages())
+
+    # --- state ------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: ``steps``, the optimizer steps seen, and ``shadow``, the averages.
+
+        The weights in training are not in it: save the model's state dict beside it, and both are
+        restored.
+
+        Returns
+        -------
+        dict
+            ``torch.load(weights_only=True)`` reads it. The tensors are not copies.
+
+        Raises
+        ------
+        RuntimeError
+            While the averages are in place: the model saved beside it would lose the weights in
+            training.
+        """
+        self._refuse_while_swapped("state_dict")
+        return {"steps": self._steps, "shadow": dict(self._shadow)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load a state; the hyper-parameters stay those of the constructor.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            From `state_dict`, over parameters of the same names and shapes.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit the parameters. Nothing has changed.
+        RuntimeError
+            While the averages are in place.
+        """
+        self._refuse_while_swapped("load_state_dict")
+        if set(state_dict) != {"steps", "shadow"}:
+            raise ValueError(
+                "EMA.load_state_dict: 'state_dict' must have steps and shadow, got "
+                f"{sorted(map(str, state_dict))}."
+            )
+        shadow = state_dict["shadow"]
+        if set(shadow) != set(self._params):
+            odd = sorted(set(shadow) ^ set(self._params))[0]
+            raise ValueError(
+                "EMA.load_state_dict: 'state_dict' must name the averaged parameters, got "
+                f"{len(shadow)} names for {len(self._params)}, of which {odd!r} is in one only."
+            )
+        for name, p in self._params.items():
+            if tuple(shadow[name].shape) != tuple(p.shape):
+                raise ValueError(
+                    f"EMA.load_state_dict: the average of {name!r} must have shape "
+                    f"{tuple(p.shape)}, got {tuple(shadow[name].shape)}."
+                )
+        self._steps = int(state_dict["steps"])
+        self._shadow = {
+            name: _sharded.laid_out(
+                shadow[name].detach().to(p.device, _tensors.state_dtype(p), copy=True), p
+            )
+            for name, p in self._params.items()
+        }
+
+
+def _named(model_or_params: Any) -> dict[str, Tensor]:
+    """Names and parameters, checked."""
+    params: dict[str, Tensor]
+    if isinstance(model_or_params, torch.nn.Module):
+        params = {
+            name: p
+            for name, p in model_or_params.named_parameters()
+            if p.requires_grad and p.is_floating_point()
+        }
+        got = f"a {type(model_or_params).__name__} without any"
+    else:
+        if isinstance(model_or_params, Tensor) or not isinstance(model_or_params, Iterable):
+            raise TypeError(
+                "EMA: 'model_or_params' must be a module or an iterable of parameters, got an "
+                f"object of type {type(model_or_params).__name__}."
+            )
+        params, seen = {}, set[int]()
+        for i, item in enumerate(model_or_params):
+            name, p = item if isinstance(item, tuple) else (str(i), item)
+            if not isinstance(p, Tensor) or not p.is_floating_point():
+                what = p.dtype if isinstance(p, Tensor) else f"an object of type {type(p).__name__}"
+                raise TypeError(
+                    f"EMA: parameter {name!r} must be a floating-point tensor, got {what}."
+                )
+            if name in params or id(p) in seen:
+                raise ValueError(f"EMA: parameter {name!r} must come once, got it twice.")
+            params[name] = p
+            seen.add(id(p))
+        got = "none"
+    if not params:
+        raise ValueError(f"EMA: 'model_or_params' must have parameters to average, got {got}.")
+    return params

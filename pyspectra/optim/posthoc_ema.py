@@ -1,0 +1,205 @@
+"""Averages whose length is chosen after training: Karras et al.'s post-hoc EMA."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pyspectra.optim.ema import EMA
+from pyspectra.optim.formulas import check_number
+
+__all__ = ["PowerFunctionEMA", "reconstruct_ema"]
+
+_LARGEST = 12.0**-0.5  # the width of a flat profile, which has gamma = 0
+
+
+def gamma_of(sigma_rel: float) -> float:
+    """Exponent of the profile whose standard deviation is `sigma_rel` of the training length.
+
+    The root of ``(g + 2)^2 (g + 3) = (g + 1) / sigma_rel^2`` (arXiv 2312.02696, appendix C).
+    """
+    t = sigma_rel**-2
+    return float(np.roots([1.0, 7.0, 16.0 - t, 12.0 - t]).real.max())
+
+
+class PowerFunctionEMA(EMA):
+    """Moving average whose length is a fixed share of the training so far.
+
+    Parameters
+    ----------
+    model_or_params : torch.nn.Module or iterable
+        As in `EMA`.
+    sigma_rel : float
+        Standard deviation of the profile, relative to the time trained, in (0, 12^-1/2). Keep two,
+        of 0.05 and 0.10, and save their states from time to time: `reconstruct_ema` makes
+        averages of any other width from them.
+    every : int
+        As in `EMA`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments out of range, naming them.
+
+    Notes
+    -----
+    ``average <- beta average + (1 - beta) weight`` with beta = (1 - 1/t)^(gamma + 1) at update t,
+    counted from 1: the weights of the past follow (tau/t)^gamma. The initial weights leave no
+    trace. gamma is the positive root of (g + 2)^2 (g + 3) = (g + 1) / sigma_rel^2.
+
+    References
+    ----------
+    Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", CVPR 2024,
+    arXiv 2312.02696, section 3 and appendix C.
+    """
+
+    def __init__(
+        self,
+        model_or_params: torch.nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]],
+        sigma_rel: float = 0.05,
+        every: int = 1,
+    ) -> None:
+        _check_width("PowerFunctionEMA", sigma_rel)
+        super().__init__(model_or_params, every=every)
+        self.sigma_rel = float(sigma_rel)
+        self._gamma = gamma_of(self.sigma_rel)
+
+    def decay_at(self, n: int) -> float:
+        """Decay at update number `n`, counted from 0."""
+        return float((1.0 - 1.0 / (n + 1)) ** (self._gamma + 1.0))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of an `EMA`, with ``sigma_rel`` and ``updates``."""
+        state = super().state_dict()
+        updates = state["steps"] // self.every
+        return {**state, "sigma_rel": self.sigma_rel, "updates": updates}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load a state of the same width.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            From `state_dict`.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit. Nothing has changed.
+        """
+        state = dict(state_dict)
+        width = state.pop("sigma_rel", None)
+        state.pop("updates", None)
+        if width != self.sigma_rel:
+            raise ValueError(
+                f"PowerFunctionEMA.load_state_dict: 'state_dict' must have sigma_rel = "
+                f"{self.sigma_rel}, got {width}."
+            )
+        super().load_state_dict(state)
+
+
+def reconstruct_ema(
+    snapshots: Sequence[Mapping[str, Any] | str | os.PathLike[str]],
+    sigma_rel: float,
+    *,
+    updates: int | None = None,
+) -> dict[str, Tensor]:
+    """Average of any width, made after training from saved states of `PowerFunctionEMA`.
+
+    Parameters
+    ----------
+    snapshots : sequence
+        Saved states (or files that ``torch.save`` made of them), of two widths as a rule, at
+        several times.
+    sigma_rel : float
+        Width of the wanted average, in (0, 12^-1/2). Between the widths of the snapshots it comes
+        out almost exactly, as long as there are some 8 of them or more.
+    updates : int, optional
+        Time of the wanted average, in updates; default: the last one of the snapshots. Later
+        snapshots are not used.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Name -> average, float32 (float64 where the snapshots are), on the host. Summed in float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as described, or the snapshots do not fit each other.
+
+    Notes
+    -----
+    The combination whose profile is closest to the wanted one in the mean square: A x = b with the
+    inner products of the profiles as entries, in closed form.
+
+    References
+    ----------
+    Karras et al., arXiv 2312.02696, appendix C.
+    """
+    _check_width("reconstruct_ema", sigma_rel)
+    states = [_opened(snapshot) for snapshot in snapshots]
+    if updates is not None:
+        states = [state for state in states if state["updates"] <= updates]
+    points = {(state["updates"], state["sigma_rel"]) for state in states}
+    if not states or len(points) != len(states) or any(t < 1 for t, _ in points):
+        raise ValueError(
+            "reconstruct_ema: 'snapshots' must be at least one state after an update, no two of "
+            f"the same width and time, got {len(states)} of {len(points)} kinds."
+        )
+    names = set(states[0]["shadow"])
+    if any(set(state["shadow"]) != names for state in states):
+        raise ValueError("reconstruct_ema: 'snapshots' must be of the same parameters.")
+    t = np.array([state["updates"] for state in states], dtype=np.float64)
+    gamma = np.array([gamma_of(state["sigma_rel"]) for state in states])
+    end = np.float64(t.max() if updates is None else updates)
+    shares = combination(t, gamma, end, np.float64(gamma_of(sigma_rel)))
+    out = {}
+    for name, first in states[0]["shadow"].items():
+        total = torch.zeros(first.shape, dtype=torch.float64)
+        for share, state in zip(shares, states, strict=True):
+            total += float(share) * state["shadow"][name].detach().cpu().double()
+        out[name] = total.to(first.dtype)
+    return out
+
+
+F64 = npt.NDArray[np.float64]
+
+
+def _products(t_a: F64, gamma_a: F64, t_b: F64, gamma_b: F64) -> F64:
+    """Inner products of profiles ``(g + 1) tau^g / t^(g + 1)`` on [0, t]."""
+    ratio = t_a / t_b
+    exponent = np.where(t_a < t_b, gamma_b, -gamma_a)
+    top = (gamma_a + 1) * (gamma_b + 1) * ratio**exponent
+    return np.asarray(top / ((gamma_a + gamma_b + 1) * np.maximum(t_a, t_b)))
+
+
+def combination(t: F64, gamma: F64, end: Any, wanted: Any) -> F64:
+    """Shares of the profiles (t, gamma) whose sum is closest to the profile (end, wanted)."""
+    A = _products(t[:, None], gamma[:, None], t[None, :], gamma[None, :])
+    b = _products(t, gamma, end, wanted)
+    return np.asarray(np.linalg.solve(A, b), dtype=np.float64)
+
+
+def _check_width(function: str, sigma_rel: object) -> None:
+    check_number(function, "sigma_rel", sigma_rel, positive=True)
+    assert isinstance(sigma_rel, (int, float))
+    if sigma_rel >= _LARGEST:
+        raise ValueError(f"{function}: 'sigma_rel' must be below 12^-1/2, got {sigma_rel!r}.")
+
+
+def _opened(snapshot: Any) -> Mapping[str, Any]:
+    if isinstance(snapshot, (str, os.PathLike)):
+        snapshot = torch.load(Path(snapshot), map_location="cpu", weights_only=True)
+    if not isinstance(snapshot, Mapping) or not {"shadow", "sigma_rel", "updates"} <= set(snapshot):
+        raise ValueError(
+            "reconstruct_ema: 'snapshots' must be states of a PowerFunctionEMA, or files of them."
+        )
+    return snapshot

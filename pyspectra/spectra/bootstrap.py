@@ -1,0 +1,116 @@
+"""Confidence interval and goodness of fit from refits of replicates.
+
+How replicates are made: ``csrc/powerlaw/bootstrap.hpp``. What is made of them was chosen by
+measurement (``benchmarks/calibration.py``) on data with known tails.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pyspectra import ops
+from pyspectra.spectra.estimators import Estimator
+from pyspectra.types import FloatArray, PowerLawFit, Status
+
+LEVEL = 0.95
+MAX_SEED = 2**64
+MAX_REPLICATES = 2**24
+
+
+def check_bootstrap(bootstrap: Any, seed: Any, function: str) -> None:
+    """Raise ValueError or TypeError unless `bootstrap` is a count, `seed` None or 64-bit."""
+    if isinstance(bootstrap, bool) or not isinstance(bootstrap, int) or not (
+        0 <= bootstrap <= MAX_REPLICATES
+    ):  # fmt: skip
+        raise ValueError(
+            f"{function}: 'bootstrap' must be an integer from 0 to {MAX_REPLICATES}, "
+            f"got {bootstrap!r}."
+        )
+    if seed is None:
+        return
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"{function}: 'seed' must be an integer, got {seed!r}.")
+    if not 0 <= seed < MAX_SEED:
+        raise ValueError(
+            f"{function}: 'seed' must be None or an integer from 0 to 2**64 - 1, got {seed!r}."
+        )
+
+
+def check_bootstrap_goes_with(estimator: Estimator, bootstrap: int, function: str) -> None:
+    """Raise ValueError if replicates of `estimator` would mean nothing.
+
+    ``"tpl"``: its replicates would need the other law; ``"farms"``: the eigenvalues of windows that
+    overlap are far from independent.
+    """
+    if bootstrap and estimator.name in ("tpl", "farms"):
+        raise ValueError(
+            f"{function}: 'bootstrap' does not go with estimator {estimator.name!r}, "
+            f"got {bootstrap}."
+        )
+
+
+def confidence_interval(fit: PowerLawFit, alpha: FloatArray) -> tuple[float, float]:
+    """95 % interval of alpha from the alphas of replicates.
+
+    The basic bootstrap interval of ln(alpha - 1): with q_low, q_high the 2.5 % and 97.5 % quantiles
+    of ``(alpha* - 1) / (alpha - 1)``, it is ``1 + (alpha - 1) / q_high`` to ``1 + (alpha - 1) /
+    q_low``. For points from a power law that ratio has the same distribution whatever alpha is,
+    which the difference alpha* - alpha (or the quantiles of alpha* themselves) has not.
+    """
+    tail = 0.5 * (1.0 - LEVEL)
+    low, high = np.quantile((alpha - 1.0) / (fit.alpha - 1.0), [tail, 1.0 - tail])
+    return 1.0 + (fit.alpha - 1.0) / float(high), 1.0 + (fit.alpha - 1.0) / float(low)
+
+
+def goodness_of_fit(fit: PowerLawFit, D: FloatArray, n_tail: FloatArray) -> float:
+    """Share of replicates that lie at least as far from their law as the data from theirs.
+
+    Clauset, Shalizi and Newman compare D; replicates choose tails of other lengths, and D falls
+    with the length, so that their p-value is not uniform where the power law is true. Here
+    ``sqrt(n_tail) D`` is compared, and it is. The data count as one more replicate.
+    """
+    own = fit.D * math.sqrt(fit.n - fit.index)
+    farther = int(np.count_nonzero(D * np.sqrt(n_tail) >= own))
+    return (1 + farther) / (1 + len(D))
+
+
+def with_uncertainty(
+    spectra: Sequence[FloatArray],
+    fits: Sequence[PowerLawFit],
+    options: Any,
+    bootstrap: int,
+    seed: int | None,
+    names: Sequence[str],
+) -> list[PowerLawFit]:
+    """Return `fits` with ``ci`` and ``p_value`` from `bootstrap` replicates each.
+
+    `options` are those that made `fits`, as `ops.fit_options` returns them. Randomness comes from
+    `seed` (None: fresh) and the spectrum's entry in `names`, not from its place among the others.
+    """
+    if seed is None:
+        seed = secrets.randbits(64)
+    out = list(fits)
+    usable = [i for i, fit in enumerate(fits) if fit.status is Status.OK]
+    tables = ops.bootstrap_powerlaw(
+        [spectra[i] for i in usable],
+        options,
+        [fits[i] for i in usable],
+        bootstrap,
+        [ops.random_key(seed, names[i]) for i in usable],
+    )
+    for i, table in zip(usable, tables, strict=True):
+        good = table[np.isfinite(table[:, 0])]
+        if 2 * len(good) < bootstrap:
+            continue  # most replicates have no tail: nothing can be said
+        out[i] = replace(
+            fits[i],
+            ci=confidence_interval(fits[i], good[:, 0]),
+            p_value=goodness_of_fit(fits[i], good[:, 1], good[:, 2]),
+        )
+    return out

@@ -1,0 +1,87 @@
+"""How localised the eigenvectors of a layer are.
+
+References
+----------
+Martin, Mahoney, "Implicit self-regularization in deep neural networks", JMLR 22 (2021), section 5:
+vector entropy, localization ratio, participation ratio.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyspectra import ops
+from pyspectra._arrays import HostArray
+from pyspectra.types import FloatArray
+
+ENTROPY_BINS = 100
+# WeightWatcher adds this to the histogram (its EPSILON).
+ENTROPY_EPSILON = 1e-10
+
+
+@dataclass(frozen=True)
+class EigenvectorStatistics:
+    """One number an eigenvector of each Gram matrix of a layer, all sorted by eigenvalue.
+
+    Attributes
+    ----------
+    evals : ndarray of float64, shape (n,)
+        Ascending, of all matrices of the layer together.
+    vec_entropy : ndarray of float64, shape (n,)
+        Entropy of the 100-bin histogram of the absolute components: small if most are alike.
+    loc_ratio : ndarray of float64, shape (n,)
+        ``|v|_1 / |v|_inf``: the number of components, as large as the largest, that make up |v|_1.
+    part_ratio : ndarray of float64, shape (n,)
+        ``|v|_2 / |v|_4``: 1 for a single component, ``M^(1/4)`` for equal ones.
+    """
+
+    evals: FloatArray
+    vec_entropy: FloatArray
+    loc_ratio: FloatArray
+    part_ratio: FloatArray
+
+
+def eigenvector_statistics(
+    matrices: Sequence[HostArray], scale: float
+) -> EigenvectorStatistics | None:
+    """Statistics of the eigenvectors of each Gram matrix, float64.
+
+    Of the shorter side; for square matrices of ``W @ W.T``, as WeightWatcher has it.
+
+    `scale` multiplies the eigenvalues, as it does in the layer's `ESD`. None if a Gram matrix is
+    not finite.
+    """
+    evals, columns = [], []
+    for X in matrices:
+        rows, cols = X.shape
+        gram = ops.gram([HostArray(X.data.T, X.dtype) if rows == cols else X])[0]
+        if not np.isfinite(np.diagonal(gram)).all():
+            return None
+        values, V = np.linalg.eigh(gram, UPLO="L")
+        size = np.abs(V)
+        evals.append(values * scale)
+        columns.append(
+            np.array(
+                [
+                    [vector_entropy(v) for v in size.T],
+                    np.sum(size, axis=0) / np.max(size, axis=0),
+                    np.sum(size**2, axis=0) ** 0.5 / np.sum(size**4, axis=0) ** 0.25,
+                ]
+            )
+        )
+    together = np.concatenate(evals)
+    order = np.argsort(together)
+    entropy, localization, participation = np.concatenate(columns, axis=1)[:, order]
+    return EigenvectorStatistics(together[order], entropy, localization, participation)
+
+
+def vector_entropy(size: FloatArray) -> float:
+    """-sum p ln p of the histogram h of |v| - mean|v|, p = (h + e) / sqrt(2 pi), normalised."""
+    histogram, _ = np.histogram(size - np.mean(size), bins=ENTROPY_BINS, density=True)
+    p = (histogram + ENTROPY_EPSILON) / math.sqrt(2.0 * math.pi)
+    p = p / np.sum(p)
+    return float(-np.sum(p * np.log(p)))

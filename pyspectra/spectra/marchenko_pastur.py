@@ -1,0 +1,199 @@
+"""Marchenko-Pastur fits: which part of a spectrum looks random, and whether all of it does.
+
+References
+----------
+Marchenko, Pastur, "Distribution of eigenvalues for some sets of random matrices", Mat. Sb. 72
+(1967).
+Martin, Mahoney, "Implicit self-regularization in deep neural networks", JMLR 22 (2021).
+Kritchman, Nadler, "Determining the number of components in a factor model from limited noisy
+data", Chemometr. Intell. Lab. 94 (2008): spikes one Tracy-Widom test after the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from pyspectra._arrays import as_host
+from pyspectra.spectra import marchenko_pastur_ww as ww
+from pyspectra.spectra import random_null, tracy_widom
+from pyspectra.types import FloatArray, MPFit, Status
+
+FITS = ("robust", "ww")
+
+# A random layer shows a spike with this probability.
+SPIKE_LEVEL = 0.01
+# Nodes of the cumulative law: trapezoids of a smooth function, good to 1e-7.
+LAW_NODES = 2049
+
+
+def marchenko_pastur(
+    evals: Any, N: int, M: int, *, mp: str = "robust", kurtosis: float = 0.0
+) -> MPFit:
+    """Fit the Marchenko-Pastur law to the bulk of a spectrum and test it for randomness.
+
+    Parameters
+    ----------
+    evals : 1-D array or tensor
+        Eigenvalues of ``W.T @ W``, any order; of several matrices together for a convolution.
+    N, M : int
+        Longer and shorter side of each matrix (``mp="ww"``: either may be the longer).
+    mp : {"robust", "ww"}
+        ``"robust"``: the variance of the bulk without its spikes; a spike exceeds what the largest
+        eigenvalue of a random matrix of this shape does not exceed with probability 0.99
+        (Tracy-Widom). ``"ww"``: WeightWatcher 0.7.7's least-squares fit of a density estimate.
+    kurtosis : float
+        Excess kurtosis of the entries of W, for the p-value: 0 for Gaussian, -1.2 for uniform
+        entries. ``"robust"`` only.
+
+    Returns
+    -------
+    MPFit
+        Numbers are NaN (``n_spikes`` -1) and ``status`` says why where there is nothing to fit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments of the wrong kind, shape or range, naming the argument.
+
+    Notes
+    -----
+    The law of the eigenvalues of an N x M matrix with entries of variance v has its edges at
+    ``v (sqrt(N) -+ sqrt(M))^2``. ``sigma_mp^2`` is v in units of the mean square of all entries:
+    one for a random matrix, the share of the bulk in the norm for others.
+
+    ``"robust"`` alternates until nothing changes: v is the mean of the eigenvalues that are no
+    spikes, over N; spikes are the eigenvalues above the Tracy-Widom quantile for v. Starting from
+    no spikes, v falls and spikes grow, so that this ends. Removing spikes before v is estimated
+    from what is left is what makes it robust; starting from none is what keeps the level.
+    """
+    name = "marchenko_pastur"
+    if mp not in FITS:
+        raise ValueError(f"{name}: 'mp' must be one of {FITS}, got {mp!r}.")
+    host = as_host(evals, function=name, argument="evals")
+    if host.ndim != 1:
+        raise ValueError(f"{name}: 'evals' must be 1-D, got shape {host.shape}.")
+    for argument, value in (("N", N), ("M", M)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name}: {argument!r} must be a positive integer, got {value!r}.")
+    if not math.isfinite(kurtosis) or kurtosis < -2.0:
+        raise ValueError(f"{name}: 'kurtosis' must be finite and >= -2, got {kurtosis!r}.")
+    if mp == "ww" and kurtosis != 0.0:
+        raise ValueError(f"{name}: 'kurtosis' goes with mp='robust' only.")
+    x = np.sort(host.to_float64())
+    if mp == "robust":
+        if N < M:
+            raise ValueError(f"{name}: 'N' must be the longer side, got N = {N}, M = {M}.")
+        if len(x) % M:
+            raise ValueError(
+                f"{name}: 'evals' must be M = {M} eigenvalues a matrix, got {len(x)} in all."
+            )
+    return fit(x, int(N), int(M), mp=mp, kurtosis=float(kurtosis))
+
+
+def fit(
+    x: FloatArray, N: int, M: int, *, mp: str, kurtosis: float = 0.0, test: bool = True
+) -> MPFit:
+    """Fit ascending eigenvalues; `marchenko_pastur` without its checks, p-value only if `test`."""
+    status = Status.OK
+    total = float(np.sum(x)) if len(x) else 0.0
+    if len(x) < 2:
+        status = Status.TOO_FEW_POINTS
+    elif not math.isfinite(total):
+        status = Status.NOT_FINITE
+    elif not total > 0.0 or x[0] < 0.0:
+        status = Status.DEGENERATE
+    if status is not Status.OK:
+        nan = math.nan
+        return MPFit(mp, N, M, len(x), nan, nan, nan, nan, -1, nan, nan, nan, nan, status)
+    return _fit_ww(x, N, M, total) if mp == "ww" else _fit_robust(x, N, M, total, kurtosis, test)
+
+
+def _fit_ww(x: FloatArray, N: int, M: int, total: float) -> MPFit:
+    n, Q = len(x), N / M
+    W_scale = math.sqrt(n) / math.sqrt(total)
+    e = (W_scale * W_scale) * x
+    s = ww.fit_scale(e, Q)
+    edge = (s * (1.0 + 1.0 / math.sqrt(Q))) ** 2
+    threshold = edge + ww.edge_width(edge, Q, M)
+    return MPFit(
+        mp="ww",
+        N=N,
+        M=M,
+        n=n,
+        sigma_mp=s,
+        W_scale=W_scale,
+        lambda_minus=(s * (1.0 - 1.0 / math.sqrt(Q)) / W_scale) ** 2,
+        lambda_plus=edge / W_scale**2,
+        n_spikes=int(np.count_nonzero(e > threshold)),
+        spike_threshold=threshold / W_scale**2,
+        mp_soft_rank=edge / float(e[-1]),
+        D=law_distance(x, total / n, N, M),
+        p_value=math.nan,
+        status=Status.OK,
+    )
+
+
+def _fit_robust(x: FloatArray, N: int, M: int, total: float, kurtosis: float, test: bool) -> MPFit:
+    n = len(x)
+    count = n // M
+    centre, scale = tracy_widom.largest_eigenvalue_scale(N, M, df=n * N)
+    # The largest of `count` independent largest eigenvalues.
+    level = -math.expm1(math.log1p(-SPIKE_LEVEL) / count)
+    cut = centre + scale * tracy_widom.quantile(level)
+    sums = np.cumsum(x)
+    n_bulk = n
+    while True:
+        variance = float(sums[n_bulk - 1]) / (n_bulk * N)
+        bulk = int(np.searchsorted(x, variance * cut, side="right"))
+        # All above the cut would leave no bulk: matrices of one column, or rounding.
+        if bulk >= n_bulk or bulk == 0:
+            break
+        n_bulk = bulk
+    plus = variance * (math.sqrt(N) + math.sqrt(M)) ** 2
+    return MPFit(
+        mp="robust",
+        N=N,
+        M=M,
+        n=n,
+        sigma_mp=math.sqrt(variance * n * N / total),
+        W_scale=math.sqrt(n / total),
+        lambda_minus=variance * (math.sqrt(N) - math.sqrt(M)) ** 2,
+        lambda_plus=plus,
+        n_spikes=n - n_bulk,
+        spike_threshold=variance * cut,
+        mp_soft_rank=plus / float(x[-1]),
+        D=law_distance(x, total / n, N, M),
+        p_value=random_null.p_value(x, N, M, kurtosis) if test else math.nan,
+        status=Status.OK,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _law(y: float) -> tuple[FloatArray, FloatArray]:
+    """Points, and the cumulative law there, for aspect ratio y = M / N <= 1 and mean one.
+
+    With x = 1 + y - 2 sqrt(y) cos(t) the density of t is (2 / pi) sin(t)^2 / x, which is smooth.
+    """
+    t = np.linspace(0.0, math.pi, LAW_NODES)
+    x = 1.0 + y - 2.0 * math.sqrt(y) * np.cos(t)
+    # sin^2 t / x at t = 0 for y = 1, where both vanish: cos^2(t / 2).
+    density = np.cos(t / 2.0) ** 2 if y == 1.0 else np.sin(t) ** 2 / x
+    steps = (density[1:] + density[:-1]) / 2.0
+    law = np.concatenate(([0.0], np.cumsum(steps)))
+    return x, law / law[-1]
+
+
+def law_distance(x: FloatArray, mean: float, N: int, M: int) -> float:
+    """Kolmogorov-Smirnov distance of ascending eigenvalues from the law of a random matrix.
+
+    The law has the aspect ratio of N x M and the given mean, that of the eigenvalues themselves.
+    """
+    n = len(x)
+    points, law = _law(min(N, M) / max(N, M))
+    model = np.interp(x / mean, points, law)
+    steps = np.arange(n + 1) / n
+    return float(max(np.max(model - steps[:-1]), np.max(steps[1:] - model)))

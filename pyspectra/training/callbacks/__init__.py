@@ -1,0 +1,1 @@
+"""Callbacks for training frameworks: import the one of yours, ``hf`` or ``lightning``."""

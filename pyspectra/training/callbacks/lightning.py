@@ -1,0 +1,116 @@
+"""Averaged weights in Lightning: validation with them, and both kinds in the checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from typing import Any
+
+from pyspectra.errors import missing_dependency
+from pyspectra.optim import EMA
+from pyspectra.training.callbacks import _source
+
+__all__ = ["EMACallback"]
+
+
+def _callback_class() -> Any:
+    # Two packages hold the same code; a Trainer of the one does not know callbacks of the other.
+    names = sorted(("lightning.pytorch", "pytorch_lightning"), key=lambda n: n not in sys.modules)
+    for name in names:
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name).Callback
+    raise missing_dependency(
+        "lightning", "pyspectra.training.callbacks.lightning", extra="lightning", minimum="2.2"
+    )
+
+
+class EMACallback(_callback_class()):  # type: ignore[misc]
+    """Validate and test with averaged weights, and save them with each checkpoint.
+
+    Parameters
+    ----------
+    ema : EMA, optional
+        Averages beside any optimizer; it is attached to the first one when fitting begins, and its
+        state travels with this callback's. None where the optimizer averages by itself
+        (``ChildAdamW(..., ema_decay=...)``), whose state has the averages.
+    swap : bool
+        Put the averaged weights in place for validation and test. They leave it when it ends, and
+        when an exception ends it.
+    save_weights : bool
+        Add the averaged weights to checkpoints as ``"ema_state_dict"``, in the type of the model:
+        for ``model.load_state_dict``. The weights in training stay under ``"state_dict"``.
+
+    Raises
+    ------
+    TypeError
+        If `ema` is none.
+    ValueError
+        When fitting begins, if nothing keeps an average.
+    """
+
+    def __init__(
+        self, ema: EMA | None = None, *, swap: bool = True, save_weights: bool = True
+    ) -> None:
+        _source.check_ema("EMACallback", ema)
+        super().__init__()
+        self._ema = ema
+        self._swap = swap
+        self._save_weights = save_weights
+        self._in_place = contextlib.ExitStack()
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Attach the averages to the first optimizer."""
+        optimizer = trainer.optimizers[0] if trainer.optimizers else None
+        _source.source(self._ema, optimizer)
+        if self._ema is not None:
+            self._ema.detach()
+            self._ema.attach(_source.innermost(optimizer))
+
+    def _enter(self, trainer: Any) -> None:
+        # Without an optimizer the weights are those of a file, and of the caller's choice.
+        if self._swap and (self._ema is not None or trainer.optimizers):
+            optimizer = trainer.optimizers[0] if trainer.optimizers else None
+            self._in_place.enter_context(_source.swap(_source.source(self._ema, optimizer)))
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put the averaged weights in place."""
+        self._enter(trainer)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Put the weights in training back."""
+        self._in_place.close()
+
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put the averaged weights in place."""
+        self._enter(trainer)
+
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        """Put the weights in training back."""
+        self._in_place.close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Put the weights in training back."""
+        self._in_place.close()
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add the averaged weights to the checkpoint."""
+        if self._save_weights and (self._ema is not None or trainer.optimizers):
+            optimizer = trainer.optimizers[0] if trainer.optimizers else None
+            averages = _source.source(self._ema, optimizer)
+            checkpoint["ema_state_dict"] = averages.ema_state_dict(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of `ema`, if there is one."""
+        return {} if self._ema is None else self._ema.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the state of `ema`.
+
+        Parameters
+        ----------
+        state_dict : dict
+            From `state_dict`.
+        """
+        if self._ema is not None:
+            self._ema.load_state_dict(state_dict)

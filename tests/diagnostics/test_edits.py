@@ -1,0 +1,208 @@
+"""Edits of weights: truncation keeps what it says, removal takes the trap and nothing else."""
+
+import copy
+
+import numpy as np
+import pytest
+import synthetic_cases
+import torch
+from torch import nn
+
+import pyspectra as ps
+
+
+def rank(W):
+    return int(np.linalg.matrix_rank(W.astype(np.float64), tol=1e-4 * np.linalg.norm(W, 2)))
+
+
+@pytest.fixture
+def state():
+    cases = synthetic_cases.cases()
+    return {
+        "lin.weight": cases["spiked_320x160_seed5"],
+        "lin.bias": np.arange(3.0, dtype=np.float32),
+        "conv.weight": cases["conv_64x32x3x3_seed8"],
+        "half.weight": cases["t3_256x128_seed3"].astype(np.float16),
+    }
+
+
+# --- smoothing ------------------------------------------------------------------------------------
+
+
+def test_fraction_keeps_the_leading_directions(state):
+    before = copy.deepcopy(state)
+    out = ps.svd_smoothing(state, keep=0.25)
+    assert set(out) == set(state)
+    for key, value in before.items():
+        assert np.array_equal(state[key], value)  # the original is untouched
+        assert out[key].dtype == value.dtype
+        assert out[key].shape == value.shape
+        assert not np.shares_memory(out[key], state[key])
+    assert np.array_equal(out["lin.bias"], state["lin.bias"])
+    u, s, vt = np.linalg.svd(state["lin.weight"].astype(float), full_matrices=False)
+    best = (u[:, :40] * s[:40]) @ vt[:40]
+    assert np.allclose(out["lin.weight"], best, atol=1e-6)
+    for i in range(3):
+        for j in range(3):
+            assert rank(out["conv.weight"][:, :, i, j]) == 8
+
+
+@pytest.mark.parametrize("keep", ["detX", "powerlaw", "mp"])
+def test_named_rules_keep_as_many_as_the_report_says(keep, state):
+    W = state["lin.weight"]
+    out = ps.svd_smoothing({"w.weight": W}, keep=keep)["w.weight"]
+    layer = ps.analyze({"w.weight": W}, detx=True, mp_fit=True).layers[0]
+    expected = {
+        "detX": layer.metrics["detX_num"],
+        "powerlaw": layer.n_tail,
+        "mp": layer.metrics["n_spikes"],
+    }[keep]
+    assert 0 < expected < 160
+    assert rank(out) == expected
+
+
+def test_layers_without_spikes_stay(state):
+    W = np.random.default_rng(0).standard_normal((60, 40)).astype(np.float32)
+    out = ps.svd_smoothing({"w.weight": W}, keep="mp")["w.weight"]
+    assert np.array_equal(out, W)
+
+
+def test_all_directions_are_the_matrix_itself(state):
+    out = ps.svd_smoothing({"w.weight": state["lin.weight"]}, keep=1.0)
+    assert np.allclose(out["w.weight"], state["lin.weight"], atol=1e-6)
+
+
+def test_layers_are_selected_and_broken_ones_left(state):
+    broken = np.full((20, 20), np.nan, dtype=np.float32)
+    model = {**state, "broken.weight": broken}
+    out = ps.svd_smoothing(model, keep=0.1, layers="lin")
+    assert rank(out["lin.weight"]) == 16
+    assert np.array_equal(out["conv.weight"], state["conv.weight"])
+    out = ps.svd_smoothing(model, keep=0.1)
+    assert np.isnan(out["broken.weight"]).all()
+
+
+# --- traps ----------------------------------------------------------------------------------------
+
+
+def trapped(dtype=np.float32):
+    """Noise, a rank-one signal that training could have made, and one absurd entry."""
+    rng = np.random.default_rng(3)
+    W = rng.standard_normal((160, 120))
+    u, v = rng.standard_normal(160), rng.standard_normal(120)
+    signal = 60.0 * np.outer(u / np.linalg.norm(u), v / np.linalg.norm(v))
+    W += signal
+    W[31, 77] = 90.0
+    return W.astype(dtype), signal
+
+
+def test_the_trap_goes_and_the_signal_stays():
+    W, signal = trapped()
+    before = ps.analyze({"w.weight": W}, randomize=True).layers[0]
+    assert before.metrics["n_traps"] == 1
+    out = ps.remove_traps({"w.weight": W})["w.weight"]
+    assert W[31, 77] == 90.0
+    assert abs(out[31, 77]) < 10.0
+    changed = np.argwhere(out != W)
+    assert changed.tolist() == [[31, 77]]
+    u, s, vt = np.linalg.svd(out.astype(float))
+    su, _, svt = np.linalg.svd(signal)
+    assert abs(u[:, 0] @ su[:, 0]) > 0.95
+    assert abs(vt[0] @ svt[0]) > 0.95
+    assert s[0] > 60.0
+    after = ps.analyze({"w.weight": out}, randomize=True, mp_fit=True, seed=9).layers[0]
+    assert after.metrics["n_traps"] == 0
+    assert after.metrics["n_spikes"] == 1
+
+
+def test_heavy_tailed_entries_are_tamed_until_no_trap_is_left():
+    W = synthetic_cases.cases()["t2_128x400_seed4"]
+    before = ps.find_traps(W)
+    assert before[0].eigenvalue > 10 * before[0].threshold
+    out = ps.remove_traps({"w.weight": W}, seed=1)["w.weight"]
+    # Another permutation may still show what just missed the threshold.
+    assert all(t.eigenvalue < 1.2 * t.threshold for t in ps.find_traps(out, seed=2))
+    assert np.mean(out != W) < 0.05
+
+
+def test_slices_of_a_convolution_are_cleaned_each():
+    W = np.random.default_rng(4).standard_normal((40, 30, 3, 3)).astype(np.float32)
+    W[5, 6, 1, 2] = 50.0
+    out = ps.remove_traps({"conv.weight": W})["conv.weight"]
+    assert np.argwhere(out != W).tolist() == [[5, 6, 1, 2]]
+    assert abs(out[5, 6, 1, 2]) < 10.0
+
+
+# --- torch ----------------------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        W, _ = trapped()
+        self.embed = nn.Embedding(160, 120)
+        self.head = nn.Linear(120, 160, bias=True)
+        self.head.weight = self.embed.weight
+        with torch.no_grad():
+            self.embed.weight.copy_(torch.from_numpy(W))
+        self.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_module_gives_a_new_state_dict_with_ties_kept(dtype):
+    net = Net(dtype)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    out = ps.remove_traps(net)
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key])
+        assert out[key].dtype == dtype
+        assert out[key].device == value.device
+    assert out["embed.weight"][31, 77].abs() < 10
+    assert torch.equal(out["embed.weight"], out["head.weight"])
+    net.load_state_dict(out)
+
+
+def test_inplace_edits_the_module():
+    net = Net()
+    assert ps.remove_traps(net, inplace=True) is net
+    assert net.embed.weight[31, 77].abs() < 10
+    assert net.head.weight is net.embed.weight
+    assert net.embed.weight.requires_grad
+    assert ps.svd_smoothing(net, 0.1, inplace=True) is net
+    assert rank(net.head.weight.detach().numpy()) == 12
+
+
+def test_wrapped_state_dicts_keep_their_wrapper():
+    W, _ = trapped()
+    given = {"state_dict": {"w.weight": torch.from_numpy(W)}, "epoch": 3}
+    out = ps.remove_traps(given)
+    assert out["epoch"] == 3
+    assert out["state_dict"]["w.weight"][31, 77].abs() < 10
+    assert given["state_dict"]["w.weight"][31, 77] == 90
+    assert ps.remove_traps(given, inplace=True) is given
+    assert given["state_dict"]["w.weight"][31, 77].abs() < 10
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def test_bad_arguments(tmp_path):
+    W = {"w.weight": np.ones((20, 20), dtype=np.float32)}
+    with pytest.raises(TypeError, match="'model' must be a torch module or a state dict"):
+        ps.svd_smoothing(tmp_path)
+    with pytest.raises(ValueError, match="svd_smoothing: 'keep' must be one of"):
+        ps.svd_smoothing(W, keep="best")
+    for keep in (0.0, 1.5, True, float("nan")):
+        with pytest.raises(ValueError, match=r"'keep' must be in \(0, 1\]"):
+            ps.svd_smoothing(W, keep=keep)
+    with pytest.raises(ValueError, match="remove_traps: 'layers' names what the model has not"):
+        ps.remove_traps(W, layers="x")
+    with pytest.raises(TypeError, match="'seed' must be an integer"):
+        ps.remove_traps(W, seed=1.5)
+    with pytest.raises(TypeError, match="'inplace' must be a bool"):
+        ps.remove_traps(W, inplace="yes")
+    frozen, _ = trapped()
+    frozen.setflags(write=False)
+    with pytest.raises(ValueError, match="must be writable"):
+        ps.remove_traps({"w.weight": frozen}, inplace=True)
+    assert abs(ps.remove_traps({"w.weight": frozen})["w.weight"][31, 77]) < 10

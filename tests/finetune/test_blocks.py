@@ -1,0 +1,97 @@
+"""The default choice: 2-D weights inside the blocks of the usual transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from pyspectra.finetune.blocks import block_weights  # noqa: E402
+
+
+class Tree(torch.nn.Module):
+    """A model with given parameter names; `embeddings` are weights of nn.Embedding modules."""
+
+    def __init__(
+        self, shapes: dict[str, tuple[int, ...]], embeddings: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__()
+        for name, shape in shapes.items():
+            *path, leaf = name.split(".")
+            node: Any = self
+            for part in path[:-1]:
+                if part not in node._modules:
+                    node.add_module(part, torch.nn.Module())
+                node = node._modules[part]
+            if path[-1] not in node._modules:
+                kind = torch.nn.Embedding(*shape) if name in embeddings else torch.nn.Module()
+                node.add_module(path[-1], kind)
+            node._modules[path[-1]].register_parameter(leaf, torch.nn.Parameter(torch.zeros(shape)))
+
+
+W = (2, 2)
+IN = {
+    "BERT": [
+        "bert.encoder.layer.0.attention.self.query.weight",
+        "bert.encoder.layer.11.output.dense.weight",
+    ],
+    "MiniLM": ["encoder.layer.0.intermediate.dense.weight"],
+    "RoBERTa": ["roberta.encoder.layer.3.attention.output.dense.weight"],
+    "GPT-2": ["transformer.h.0.attn.c_attn.weight", "h.11.mlp.c_proj.weight"],
+    "Llama": ["model.layers.0.self_attn.q_proj.weight", "model.layers.31.mlp.down_proj.weight"],
+    "ViT": ["vit.encoder.layer.0.attention.attention.key.weight", "blocks.5.mlp.fc1.weight"],
+    "T5": [
+        "encoder.block.0.layer.0.SelfAttention.q.weight",
+        "decoder.block.5.layer.2.DenseReluDense.wo.weight",
+    ],
+    "torch.nn": ["layers.0.self_attn.in_proj_weight", "encoder.layers.1.linear1.weight"],
+    "CLIP": ["visual.transformer.resblocks.0.attn.in_proj_weight"],
+    "LoRA": ["model.layers.0.self_attn.q_proj.lora_A.default.weight"],
+}
+OUT = {
+    "bert.embeddings.word_embeddings.weight": W,
+    "bert.pooler.dense.weight": W,
+    "classifier.weight": W,
+    "lm_head.weight": W,
+    "wte.weight": W,
+    "shared.weight": W,
+    "score.weight": W,
+    "cls.predictions.transform.dense.weight": W,
+    "patch_embed.proj.weight": (2, 2, 2, 2),
+    "classifier.layers.0.weight": W,
+    "layers.0.weight": W,
+    "decode_head.layers.0.proj.weight": W,
+    "text_embeddings.layer.0.proj.weight": W,
+    "encoder.layer.0.attention.output.LayerNorm.weight": (2,),
+    "encoder.layer.0.output.dense.bias": (2,),
+    "blocks.0.conv.weight": (2, 2, 2),
+    "layers.0.attn.relative_position_bias_table": W,
+    "player.0.proj.weight": W,
+}
+
+
+@pytest.mark.parametrize("family", IN)
+def test_weights_inside_the_blocks(family: str) -> None:
+    model = Tree({**dict.fromkeys(IN[family], W), **OUT})
+    assert block_weights(model) == [n for n, _ in model.named_parameters() if n in IN[family]]
+    assert len(block_weights(model)) == len(IN[family])
+
+
+def test_embeddings_inside_blocks_and_frozen_weights_are_left_out() -> None:
+    bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    q = "encoder.block.0.layer.0.SelfAttention.q.weight"
+    k = "encoder.block.0.layer.0.SelfAttention.k.weight"
+    model = Tree(dict.fromkeys((bias, q, k), W), embeddings=(bias,))
+    model.get_parameter(k).requires_grad_(False)
+    assert block_weights(model) == [q]
+
+
+def test_the_real_thing() -> None:
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = torch.nn.Sequential(
+        torch.nn.Embedding(10, 8), torch.nn.TransformerEncoder(layer, 2), torch.nn.Linear(8, 2)
+    )
+    assert len(block_weights(model)) == 8
+    assert all(name.startswith("1.layers.") for name in block_weights(model))
