@@ -25,6 +25,7 @@ __all__: list[str] = [
     "device_tridiagonalize",
     "draws",
     "eigvals",
+    "ema_decay",
     "fit",
     "fits_from_bytes",
     "grad_squares",
@@ -63,7 +64,7 @@ class StepOptions:
         keep: typing.SupportsInt | typing.SupportsIndex = 0,
         decay_masked: bool = True,
         ema_decay: typing.SupportsFloat | typing.SupportsIndex = 1.0,
-        ema_warmup: bool = False,
+        ema_warmup: typing.SupportsInt | typing.SupportsIndex = 0,
         ema_every: typing.SupportsInt | typing.SupportsIndex = 1,
         stochastic_rounding: bool = False,
     ) -> None: ...
@@ -194,6 +195,13 @@ def draws(
 def eigvals(
     A: collections.abc.Sequence[numpy.ndarray],
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
+def ema_decay(
+    decay: typing.SupportsFloat | typing.SupportsIndex,
+    warmup: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsFloat | typing.SupportsIndex,
+    power: typing.SupportsFloat | typing.SupportsIndex,
+    inv_gamma: typing.SupportsFloat | typing.SupportsIndex,
+) -> float: ...
 def fit(
     spectra: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]],
     options: FitOptions,

@@ -56,7 +56,7 @@ def fit_powerlaw(spectra: Sequence[Tensor], *, threshold: float, xmax: float) ->
     best = torch.empty(count, dtype=torch.int64, device=device)
     fits = torch.empty(count * ops.FIT_BYTES, dtype=torch.uint8, device=device)
     index, stream = current_stream(device)
-    ops.device_fit_powerlaw(
+    ops.device_fit(
         count=count,
         longest=max(lengths),
         threshold=threshold,

@@ -269,46 +269,23 @@ def bootstrap_powerlaw(
 FIT_BYTES: int = _core.FIT_BYTES
 
 
-def device_fit_powerlaw(**arguments: Any) -> None:
-    """Launch the fits of spectra on a device: ``csrc/powerlaw/device_fit.hpp``.
-
-    Raises
-    ------
-    CudaError
-        If a launch fails.
-    """
-    _core.device_fit(**arguments)
-
-
 def powerlaw_fits(fits: np.ndarray) -> list[PowerLawFit]:
-    """Read what `device_fit_powerlaw` wrote, `FIT_BYTES` bytes (uint8) a spectrum."""
+    """Read what `device_fit` wrote, `FIT_BYTES` bytes (uint8) a spectrum."""
     return [_powerlaw_fit(f, "ww") for f in _core.fits_from_bytes(fits)]
 
 
-def device_tridiagonalize(**arguments: Any) -> None:
-    """Launch the reduction of small matrices on a device: ``csrc/linalg/device_eigvals.hpp``.
-
-    Raises
-    ------
-    CudaError
-        If a launch fails.
-    """
-    _core.device_tridiagonalize(**arguments)
-
-
-def device_tridiagonal_eigvals(**arguments: Any) -> None:
-    """Launch the bisection on a device: ``csrc/linalg/device_eigvals.hpp``.
-
-    Raises
-    ------
-    CudaError
-        If a launch fails.
-    """
-    _core.device_tridiagonal_eigvals(**arguments)
-
+# Launches on a CUDA device: addresses there, and a stream. ``csrc/<ring>/device_*.hpp`` say what
+# each argument is. CudaError where a launch fails, or the package was built without CUDA.
+device_fit = _core.device_fit
+device_tridiagonalize = _core.device_tridiagonalize
+device_tridiagonal_eigvals = _core.device_tridiagonal_eigvals
+device_plan = _core.device_plan
+device_prepared_bytes = _core.device_prepared_bytes
+device_step = _core.device_step
 
 StepOptions = _core.StepOptions
 optim_rule_names = _core.rule_names
+ema_decay = _core.ema_decay
 STEP_COLUMNS: tuple[str, ...] = tuple(_core.step_columns())
 STATISTICS_COLUMNS: tuple[str, ...] = tuple(_core.statistics_columns())
 
@@ -357,43 +334,6 @@ def optim_step(
 def optim_grad_squares(table: np.ndarray) -> FloatArray:
     """Sum of squares of the gradient of each row, float64; the same for any number of threads."""
     return _core.grad_squares(table)
-
-
-def optim_device_plan(
-    table: np.ndarray, options: Sequence[_core.StepOptions]
-) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Pack a table of device addresses for `optim_device_step`.
-
-    Returns
-    -------
-    plan : ndarray of uint8
-        To be copied to the device, aligned to 16 bytes.
-    count : tuple of four int
-        Pieces of 4096 elements of each dtype.
-
-    Raises
-    ------
-    ValueError
-        As `optim_step`.
-    CudaError
-        If the package was built without CUDA.
-    """
-    plan, count = _core.device_plan(table, list(options))
-    return plan, tuple(count)
-
-
-optim_device_prepared_bytes = _core.device_prepared_bytes
-
-
-def optim_device_step(**arguments: Any) -> None:
-    """Launch the step on a device; arguments and memory: ``csrc/optim/device_step.hpp``.
-
-    Raises
-    ------
-    CudaError
-        If a launch fails.
-    """
-    _core.device_step(**arguments)
 
 
 def optim_draws(key: int, step: int, stream: int, offset: int, size: int) -> np.ndarray:

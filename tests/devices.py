@@ -40,8 +40,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     module.set_descending(backend.endswith("descending"))
     for name in dir(_core):
         if name.startswith("device_"):
-            monkeypatch.setattr(_core, name, getattr(module, name))
-    monkeypatch.setattr(ops, "optim_device_prepared_bytes", module.device_prepared_bytes)
+            monkeypatch.setattr(ops, name, getattr(module, name))
     monkeypatch.setattr(_fused, "plan_class", lambda *_: _device.DevicePlan)
     monkeypatch.setattr(_cuda, "current_stream", lambda _: (0, 0))
     monkeypatch.setattr(_device, "_capturing", lambda: False)

@@ -11,6 +11,7 @@ import math
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,12 +234,16 @@ def whole() -> None:
 
 
 if __name__ == "__main__":
+    failed = False
     for part in (steps, graph_step, fits, eigenvalues, whole):
         begin = time.perf_counter()
         try:
             part()
         except Exception as error:  # the others are still worth their time
-            record(
-                f"{part.__name__} FAILED", math.nan, note=f"{type(error).__name__}: {error}"[:300]
-            )
+            failed = True
+            with OUT.open("a") as file:
+                note = f"{type(error).__name__}: {error}"[:300]
+                file.write(json.dumps({"what": f"{part.__name__} failed", "note": note}) + "\n")
+            traceback.print_exc()
         print(f"{part.__name__}: {time.perf_counter() - begin:.1f} s", flush=True)
+    sys.exit(1 if failed else 0)

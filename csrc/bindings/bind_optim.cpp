@@ -13,9 +13,10 @@ static_assert(sizeof(optim::StepStatistics) == kStatistics.size() * sizeof(doubl
 StepOptions step_options(int rule, double lr, double beta1, double beta2, double eps,
                          double momentum, double dampening, bool nesterov, double weight_decay,
                          Index step, double grad_scale, int keep, bool decay_masked,
-                         double ema_decay, bool ema_warmup, Index ema_every,
+                         double ema_decay, int ema_warmup, Index ema_every,
                          bool stochastic_rounding) {
   PS_REQUIRE(rule >= 0 && rule <= 3, "step: unknown rule");
+  PS_REQUIRE(ema_warmup >= 0 && ema_warmup <= 2, "step: unknown warm-up");
   return {static_cast<optim::Rule>(rule),
           lr,
           beta1,
@@ -30,7 +31,7 @@ StepOptions step_options(int rule, double lr, double beta1, double beta2, double
           keep,
           decay_masked,
           ema_decay,
-          ema_warmup,
+          static_cast<optim::EmaWarmup>(ema_warmup),
           ema_every,
           stochastic_rounding};
 }
@@ -44,7 +45,7 @@ void bind_optim(py::module_& m) {
            py::arg("momentum") = 0.0, py::arg("dampening") = 0.0, py::arg("nesterov") = false,
            py::arg("weight_decay") = 0.0, py::arg("step") = 1, py::arg("grad_scale") = 1.0,
            py::arg("keep") = 0, py::arg("decay_masked") = true, py::arg("ema_decay") = 1.0,
-           py::arg("ema_warmup") = false, py::arg("ema_every") = 1,
+           py::arg("ema_warmup") = 0, py::arg("ema_every") = 1,
            py::arg("stochastic_rounding") = false);
   m.def("rule_names", [] {
     using optim::Rule;
@@ -53,6 +54,13 @@ void bind_optim(py::module_& m) {
                                       {"adam", static_cast<int>(Rule::adam)},
                                       {"sgd", static_cast<int>(Rule::sgd)}};
   });
+  m.def(
+      "ema_decay",
+      [](double decay, int warmup, double n, double power, double inv_gamma) {
+        PS_REQUIRE(warmup >= 0 && warmup <= 2, "ema_decay: unknown warm-up");
+        return optim::ema_decay(decay, static_cast<optim::EmaWarmup>(warmup), n, power, inv_gamma);
+      },
+      py::arg("decay"), py::arg("warmup"), py::arg("n"), py::arg("power"), py::arg("inv_gamma"));
   m.def("step_columns",
         [] { return std::vector<std::string>(kStepColumns.begin(), kStepColumns.end()); });
   m.def("statistics_columns",

@@ -6,6 +6,7 @@
 namespace pyspectra::optim::detail {
 namespace {
 
+#include "core/elementary.inl.hpp"
 #include "core/half.inl.hpp"
 #include "core/philox.inl.hpp"
 #include "optim/element.inl.hpp"

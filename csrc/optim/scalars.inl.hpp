@@ -1,5 +1,5 @@
 // From hyper-parameters to what the rules read, in double, once a call. Included inside the
-// anonymous namespace of a unit after step.hpp; includes nothing itself.
+// anonymous namespace of a unit after step.hpp and elementary.inl.hpp; includes nothing itself.
 
 // x^n for 0 <= x <= 1 by repeated squaring, in pairs of doubles (value and rounding error), so that
 // the result is as good as correctly rounded, and the same wherever it is computed.
@@ -20,12 +20,22 @@ static inline PS_HD double power(double x, std::int64_t n) {
   return value;
 }
 
-// Weight of the parameter in the average: 1 - decay. TensorFlow's warm-up: at update number n,
-// counted from 0, the decay is min(decay, (1 + n) / (10 + n)).
+// Decay of a moving average at its update number n, counted from 0. Warm-ups: TensorFlow's
+// min(decay, (1 + n) / (10 + n)); power, min(decay, 1 - (1 + n / inv_gamma)^-power).
+static inline PS_HD double ema_decay_at(double decay, EmaWarmup warmup, double n, double power,
+                                        double inv_gamma) {
+  double early = 1.0;
+  if (warmup == EmaWarmup::tf) early = (1.0 + n) / (10.0 + n);
+  if (warmup == EmaWarmup::power)
+    early = 1.0 - exp_nonpositive(-power * log_positive(1.0 + n / inv_gamma));
+  return early < decay ? early : decay;
+}
+
+// Weight of the parameter in the average at this step.
 static inline PS_HD double ema_weight(const StepOptions& o) {
   if (o.step % o.ema_every != 0) return 0.0;
-  const double n = (double)(o.step / o.ema_every - 1), early = (1.0 + n) / (10.0 + n);
-  return 1.0 - (o.ema_warmup && early < o.ema_decay ? early : o.ema_decay);
+  const double n = (double)(o.step / o.ema_every - 1);
+  return 1.0 - ema_decay_at(o.ema_decay, o.ema_warmup, n, 2.0 / 3.0, 1.0);
 }
 
 static inline PS_HD Scalars scalars(const StepOptions& o) {

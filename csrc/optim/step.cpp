@@ -20,6 +20,7 @@ using detail::Piece;
 using detail::refuse;
 using detail::Scalars;
 
+#include "core/elementary.inl.hpp"
 #include "optim/scalars.inl.hpp"
 
 // The tensors laid end to end, each rounded up to a multiple of `align`; a task is a stretch of
@@ -111,6 +112,10 @@ void add(StepStatistics& total, const StepStatistics& x) {
 }
 
 }  // namespace
+
+double ema_decay(double decay, EmaWarmup warmup, double n, double power, double inv_gamma) {
+  return ema_decay_at(decay, warmup, n, power, inv_gamma);
+}
 
 void step(std::span<const StepTensor> tensors, std::span<const StepOptions> options,
           StepStatistics* statistics) {

@@ -38,6 +38,8 @@ namespace pyspectra::optim {
 // Numbers are part of the binding: keep in step with pyspectra/ops.py (a test compares the two).
 enum class Rule : int { adamw = 0, adamw_alicemind = 1, adam = 2, sgd = 3 };
 
+enum class EmaWarmup : int { none = 0, tf = 1, power = 2 };
+
 struct StepOptions {
   Rule rule = Rule::adamw;
   double lr = 1e-3;
@@ -47,12 +49,12 @@ struct StepOptions {
   double weight_decay = 0.0;                      // decoupled in AdamW, L2 in the others
   std::int64_t step = 1;                          // counts from 1, below 2^32
   double grad_scale = 1.0;                        // a clip factor, or 1 / loss scale
-  int keep = 0;                // F: keep probability in units of 2^-16, 1..65536; 0 for no mask
-  bool decay_masked = true;    // D: decay the weights outside the child network too?
-  double ema_decay = 1.0;      // used where a tensor has `ema`
-  bool ema_warmup = false;     // TensorFlow's, see scalars.inl.hpp
-  std::int64_t ema_every = 1;  // average at steps that this divides
-  bool stochastic_rounding = false;  // bfloat16 parameters only
+  int keep = 0;              // F: keep probability in units of 2^-16, 1..65536; 0 for no mask
+  bool decay_masked = true;  // D: decay the weights outside the child network too?
+  double ema_decay = 1.0;    // used where a tensor has `ema`
+  EmaWarmup ema_warmup = EmaWarmup::none;  // see scalars.inl.hpp
+  std::int64_t ema_every = 1;              // average at steps that this divides
+  bool stochastic_rounding = false;        // bfloat16 parameters only
 };
 
 // `param` and `grad` are of type `dtype`; moments, `ema` and `master` are float32, or float64 with
@@ -90,6 +92,9 @@ struct StepStatistics {
   // first moment (without one: g, masked) is not, or weight decay applies to w != 0.
   double rounded_away = 0;
 };
+
+// The decay of scalars.inl.hpp, for averages that are taken elsewhere.
+double ema_decay(double decay, EmaWarmup warmup, double n, double power, double inv_gamma);
 
 // Throws std::invalid_argument before anything is written. `statistics`: one a tensor, or null.
 void step(std::span<const StepTensor> tensors, std::span<const StepOptions> options,

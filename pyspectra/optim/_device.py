@@ -73,7 +73,7 @@ class DevicePlan(Plan):
         _count_on_device(entries, device)
         super().__init__(owner, groups, entries)
         options = self._step_options(lambda e: 1, 1.0)
-        plan, self._count = ops.optim_device_plan(self._table, options)
+        plan, self._count = ops.device_plan(self._table, options)
         n = len(entries)
 
         def doubles(size: int) -> Tensor:
@@ -82,7 +82,7 @@ class DevicePlan(Plan):
         self._plan = torch.from_numpy(plan).to(device)
         self._grads = torch.empty(n, dtype=torch.int64, device=device)
         self._prepared = torch.empty(
-            ops.optim_device_prepared_bytes(len(options)), dtype=torch.uint8, device=device
+            ops.device_prepared_bytes(len(options)), dtype=torch.uint8, device=device
         )
         self._blocks = doubles(_FIELDS * sum(self._count))
         self._squares = doubles(n)
@@ -114,7 +114,7 @@ class DevicePlan(Plan):
         scalars = [_on_device(x, device) for x in (found_inf, loss_scale)]
         entries = [e for _, e in self._options.values()]
         index, stream = _cuda.current_stream(device)
-        ops.optim_device_step(
+        ops.device_step(
             count=self._count,
             tensors=len(self._params),
             options=self._step_options(lambda e: 1, 1.0),

@@ -10,7 +10,8 @@ from pyspectra import ops
 
 RULES = {"torch": "adamw", "alicemind": "adamw_alicemind"}
 _CODES = ops.optim_rule_names()
-EMA_WARMUPS = (None, "tf", "power")
+# Names, and the numbers of EmaWarmup in csrc/optim/step.hpp.
+EMA_WARMUPS = {None: 0, "tf": 1, "power": 2}
 MAX_SEED = 2**64
 
 
@@ -133,11 +134,7 @@ def ema_decay_at(
     ``ExponentialMovingAverage(num_updates=n)``. ``"power"``: d(n) = min(decay,
     1 - (1 + n / inv_gamma)^-power), ``EMAWarmup`` of k-diffusion. None: d(n) = decay.
     """
-    if warmup == "tf":
-        return min(decay, (1.0 + n) / (10.0 + n))
-    if warmup == "power":
-        return min(decay, 1.0 - math.pow(1.0 + n / inv_gamma, -power))
-    return decay
+    return ops.ema_decay(decay, EMA_WARMUPS[warmup], n, power, inv_gamma)
 
 
 def keep_threshold(reserve_p: float) -> int:
@@ -163,7 +160,7 @@ def step_options(rule: str, group: Mapping[str, Any], step: int, grad_scale: flo
     values: dict[str, Any] = {}
     if group["ema_decay"] is not None:
         values["ema_decay"] = float(group["ema_decay"])
-        values["ema_warmup"] = group["ema_warmup"] == "tf"
+        values["ema_warmup"] = EMA_WARMUPS[group["ema_warmup"]]
         values["ema_every"] = group["ema_every"]
     if "betas" in group:
         values["beta1"], values["beta2"] = map(float, group["betas"])

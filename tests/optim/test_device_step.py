@@ -41,6 +41,7 @@ def assert_same_state(host: Any, there: Any, a: list[Any], b: list[Any]) -> None
 
 CASES: dict[str, Any] = {
     "plain": lambda p: AdamW(p, **HYPER),
+    "power": lambda p: AdamW(p, ema_decay=0.9, ema_warmup="power", **HYPER),
     "average": lambda p: AdamW(p, ema_decay=0.9, ema_every=2, **HYPER),
     "drawn": lambda p: ChildAdamW(p, mode="F", reserve_p=0.4, ema_decay=0.9, seed=7, **HYPER),
     "alicemind": lambda p: ChildAdamW(p, mode="F", order="alicemind", **HYPER),
