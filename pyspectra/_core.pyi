@@ -25,7 +25,6 @@ __all__: list[str] = [
     "device_tridiagonalize",
     "draws",
     "eigvals",
-    "ema_decay",
     "fit",
     "fits_from_bytes",
     "grad_squares",
@@ -195,13 +194,6 @@ def draws(
 def eigvals(
     A: collections.abc.Sequence[numpy.ndarray],
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
-def ema_decay(
-    decay: typing.SupportsFloat | typing.SupportsIndex,
-    warmup: typing.SupportsInt | typing.SupportsIndex,
-    n: typing.SupportsFloat | typing.SupportsIndex,
-    power: typing.SupportsFloat | typing.SupportsIndex,
-    inv_gamma: typing.SupportsFloat | typing.SupportsIndex,
-) -> float: ...
 def fit(
     spectra: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]],
     options: FitOptions,

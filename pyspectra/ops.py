@@ -285,7 +285,6 @@ device_step = _core.device_step
 
 StepOptions = _core.StepOptions
 optim_rule_names = _core.rule_names
-ema_decay = _core.ema_decay
 STEP_COLUMNS: tuple[str, ...] = tuple(_core.step_columns())
 STATISTICS_COLUMNS: tuple[str, ...] = tuple(_core.statistics_columns())
 

@@ -54,13 +54,6 @@ void bind_optim(py::module_& m) {
                                       {"adam", static_cast<int>(Rule::adam)},
                                       {"sgd", static_cast<int>(Rule::sgd)}};
   });
-  m.def(
-      "ema_decay",
-      [](double decay, int warmup, double n, double power, double inv_gamma) {
-        PS_REQUIRE(warmup >= 0 && warmup <= 2, "ema_decay: unknown warm-up");
-        return optim::ema_decay(decay, static_cast<optim::EmaWarmup>(warmup), n, power, inv_gamma);
-      },
-      py::arg("decay"), py::arg("warmup"), py::arg("n"), py::arg("power"), py::arg("inv_gamma"));
   m.def("step_columns",
         [] { return std::vector<std::string>(kStepColumns.begin(), kStepColumns.end()); });
   m.def("statistics_columns",

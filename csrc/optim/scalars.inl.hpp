@@ -20,22 +20,16 @@ static inline PS_HD double power(double x, std::int64_t n) {
   return value;
 }
 
-// Decay of a moving average at its update number n, counted from 0. Warm-ups: TensorFlow's
-// min(decay, (1 + n) / (10 + n)); power, min(decay, 1 - (1 + n / inv_gamma)^-power).
-static inline PS_HD double ema_decay_at(double decay, EmaWarmup warmup, double n, double power,
-                                        double inv_gamma) {
-  double early = 1.0;
-  if (warmup == EmaWarmup::tf) early = (1.0 + n) / (10.0 + n);
-  if (warmup == EmaWarmup::power)
-    early = 1.0 - exp_nonpositive(-power * log_positive(1.0 + n / inv_gamma));
-  return early < decay ? early : decay;
-}
-
-// Weight of the parameter in the average at this step.
+// Weight of the parameter in the average at this step, 1 - decay; at update number n, counted from
+// 0, the warm-ups take the decay down to TensorFlow's (1 + n) / (10 + n), or 1 - (1 + n)^(-2/3).
 static inline PS_HD double ema_weight(const StepOptions& o) {
   if (o.step % o.ema_every != 0) return 0.0;
   const double n = (double)(o.step / o.ema_every - 1);
-  return 1.0 - ema_decay_at(o.ema_decay, o.ema_warmup, n, 2.0 / 3.0, 1.0);
+  double early = 1.0;
+  if (o.ema_warmup == EmaWarmup::tf) early = (1.0 + n) / (10.0 + n);
+  if (o.ema_warmup == EmaWarmup::power)
+    early = 1.0 - exp_nonpositive(-2.0 / 3.0 * log_positive(1.0 + n));
+  return 1.0 - (early < o.ema_decay ? early : o.ema_decay);
 }
 
 static inline PS_HD Scalars scalars(const StepOptions& o) {

@@ -113,10 +113,6 @@ void add(StepStatistics& total, const StepStatistics& x) {
 
 }  // namespace
 
-double ema_decay(double decay, EmaWarmup warmup, double n, double power, double inv_gamma) {
-  return ema_decay_at(decay, warmup, n, power, inv_gamma);
-}
-
 void step(std::span<const StepTensor> tensors, std::span<const StepOptions> options,
           StepStatistics* statistics) {
   check(tensors, options);

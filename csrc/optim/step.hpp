@@ -93,9 +93,6 @@ struct StepStatistics {
   double rounded_away = 0;
 };
 
-// The decay of scalars.inl.hpp, for averages that are taken elsewhere.
-double ema_decay(double decay, EmaWarmup warmup, double n, double power, double inv_gamma);
-
 // Throws std::invalid_argument before anything is written. `statistics`: one a tensor, or null.
 void step(std::span<const StepTensor> tensors, std::span<const StepOptions> options,
           StepStatistics* statistics = nullptr);

@@ -134,7 +134,13 @@ def ema_decay_at(
     ``ExponentialMovingAverage(num_updates=n)``. ``"power"``: d(n) = min(decay,
     1 - (1 + n / inv_gamma)^-power), ``EMAWarmup`` of k-diffusion. None: d(n) = decay.
     """
-    return ops.ema_decay(decay, EMA_WARMUPS[warmup], n, power, inv_gamma)
+    # csrc/optim/scalars.inl.hpp has the kernel's (a test compares the two): torch.compile cannot
+    # trace into that one.
+    if warmup == "tf":
+        return min(decay, (1.0 + n) / (10.0 + n))
+    if warmup == "power":
+        return min(decay, 1.0 - math.pow(1.0 + n / inv_gamma, -power))
+    return decay
 
 
 def keep_threshold(reserve_p: float) -> int:
