@@ -17,6 +17,7 @@ __all__: list[str] = [
     "bootstrap",
     "build_info",
     "cuda_built",
+    "device_chase",
     "device_fit",
     "device_plan",
     "device_prepared_bytes",
@@ -122,6 +123,15 @@ def bootstrap(
 
 def build_info() -> dict[str, typing.Any]: ...
 def cuda_built() -> bool: ...
+def device_chase(
+    *,
+    a: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    band: typing.SupportsInt | typing.SupportsIndex,
+    progress: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
 def device_fit(
     *,
     count: typing.SupportsInt | typing.SupportsIndex,

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # measured it yet; benchmarks/gpu does.
 ONE_BLOCK_ORDER = 256
 
+# Width of the band between the two stages of our reduction of large matrices.
+BAND = 32
+
 # Rows of a matrix that are in float64 at a time hold about this many elements.
 GRAM_BLOCK = 1 << 24
 
@@ -92,10 +95,11 @@ def _float64() -> torch.dtype:
     return torch.float64
 
 
-def eigvals(A: Tensor, *, library: bool | None = None) -> tuple[list[FloatArray], list[Status]]:
+def eigvals(A: Tensor, *, method: str | None = None) -> tuple[list[FloatArray], list[Status]]:
     """Ascending eigenvalues of symmetric matrices, shape (b, n, n); the lower triangles are read.
 
-    `library`: reduce by torch (True) or by our kernel (False); by order where None.
+    `method`: ``"one_block"`` and ``"two_stage"`` are reductions of ours, ``"library"`` is torch's
+    (cuSOLVER); by order where None.
     """
     import torch
 
@@ -110,9 +114,14 @@ def eigvals(A: Tensor, *, library: bool | None = None) -> tuple[list[FloatArray]
     exponent = torch.frexp(largest.where(finite, 1.0)).exponent.to(torch.int64).clamp(-1000, 1000)
     shrink, restore = (((1023 + k) << 52).view(torch.float64) for k in (-exponent, exponent))
     A = torch.where(finite[:, None, None], A * shrink[:, None, None], 0.0)
-    if library is None:
-        library = n > ONE_BLOCK_ORDER
-    values = torch.linalg.eigvalsh(A) if library else _own_eigvals(A)
+    method = method or ("one_block" if n <= ONE_BLOCK_ORDER else "library")
+    if method == "library":
+        values = torch.linalg.eigvalsh(A)
+    elif method == "one_block":
+        values = _bisected(*_one_block(A))
+    else:
+        parts = zip(*map(_two_stage, A), strict=True)
+        values = _bisected(*map(torch.stack, parts))
     host = (values * restore[:, None]).cpu().numpy()
     status = [Status.OK if ok else Status.NOT_FINITE for ok in finite.tolist()]
     return [
@@ -121,12 +130,10 @@ def eigvals(A: Tensor, *, library: bool | None = None) -> tuple[list[FloatArray]
     ], status
 
 
-def _own_eigvals(A: Tensor) -> Tensor:
-    """Eigenvalues by our kernels; `A` is destroyed."""
-    import torch
-
+def _one_block(A: Tensor) -> tuple[Tensor, Tensor]:
+    """Diagonals and off-diagonals of a batch, a block a matrix; `A` is destroyed."""
     count, n = A.shape[0], A.shape[-1]
-    d, e, evals = (torch.empty((count, n), dtype=torch.float64, device=A.device) for _ in range(3))
+    d, e = A.new_zeros((count, n)), A.new_zeros((count, n))
     index, stream = current_stream(A.device)
     ops.device_tridiagonalize(
         A=A.data_ptr(),
@@ -137,13 +144,69 @@ def _own_eigvals(A: Tensor) -> Tensor:
         device=index,
         stream=stream,
     )
+    return d, e
+
+
+def _bisected(d: Tensor, e: Tensor) -> Tensor:
+    """Eigenvalues of tridiagonal matrices, shapes (b, n); the last of each `e` goes unread."""
+    evals = d.new_empty(d.shape)
+    index, stream = current_stream(d.device)
     ops.device_tridiagonal_eigvals(
         d=d.data_ptr(),
         e=e.data_ptr(),
-        count=count,
-        n=n,
+        count=d.shape[0],
+        n=d.shape[1],
         evals=evals.data_ptr(),
         device=index,
         stream=stream,
     )
     return evals
+
+
+def _to_band(A: Tensor, band: int) -> None:
+    """Reduce one symmetric matrix to a band in place, panel by panel, by matrix products.
+
+    Per panel, in compact WY form: Householder QR, Q = I - V T V^T; X = A V T; W = X - V T^T V^T X /
+    2; A -= V W^T + W V^T. 4/3 n^3 flops.
+    """
+    import torch
+
+    n = A.shape[-1]
+    for j in range(0, n - band - 1, band):
+        panel = A[j + band :, j : j + band]
+        factors, tau = torch.geqrf(panel)
+        V = factors.tril(-1)[:, : len(tau)]
+        V.diagonal().fill_(1.0)
+        # T^-1: 1 / tau on the diagonal, above it V^T V. Where tau is zero, T has (almost) nothing.
+        inverse = (V.mT @ V).triu(1)
+        inverse.diagonal().copy_(1.0 / tau.where(tau != 0, 1e-300))
+        rest = A[j + band :, j + band :]
+        X = torch.linalg.solve_triangular(inverse, rest @ V, upper=True, left=False)
+        S = torch.linalg.solve_triangular(inverse.mT, V.mT @ X, upper=False)
+        W = X - 0.5 * (V @ S)
+        rest.addmm_(V, W.mT, alpha=-1.0)
+        rest.addmm_(W, V.mT, alpha=-1.0)
+        panel.copy_(factors.triu())
+
+
+def _two_stage(A: Tensor, band: int = BAND) -> tuple[Tensor, Tensor]:
+    """Diagonal and off-diagonal of one matrix: full to band, then bulge chasing."""
+    import torch
+
+    n = A.shape[-1]
+    A = A.clone()
+    _to_band(A, band)
+    lower = A.new_zeros((n, 2 * band))
+    for k in range(min(band + 1, n)):
+        lower[: n - k, k] = A.diagonal(-k)
+    progress = torch.zeros(n, dtype=torch.int32, device=A.device)
+    index, stream = current_stream(A.device)
+    ops.device_chase(
+        a=lower.data_ptr(),
+        n=n,
+        band=band,
+        progress=progress.data_ptr(),
+        device=index,
+        stream=stream,
+    )
+    return lower[:, 0].contiguous(), lower[:, 1].contiguous()

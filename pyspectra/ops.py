@@ -277,6 +277,7 @@ def powerlaw_fits(fits: np.ndarray) -> list[PowerLawFit]:
 # Launches on a CUDA device: addresses there, and a stream. ``csrc/<ring>/device_*.hpp`` say what
 # each argument is. CudaError where a launch fails, or the package was built without CUDA.
 device_fit = _core.device_fit
+device_chase = _core.device_chase
 device_tridiagonalize = _core.device_tridiagonalize
 device_tridiagonal_eigvals = _core.device_tridiagonal_eigvals
 device_plan = _core.device_plan

@@ -71,11 +71,22 @@ def test_eigenvalues(device: str, n: int) -> None:
     A = np.stack([symmetric(n, seed, scale) for seed, scale in enumerate((1.0, 1e-200, 1e150))])
     # What is above the diagonal goes unread.
     upper = np.triu(np.full((n, n), np.nan), 1)
-    got, status = _cuda.eigvals(torch.tensor(A + upper, device=device), library=False)
+    got, status = _cuda.eigvals(torch.tensor(A + upper, device=device), method="one_block")
     assert status == [Status.OK] * 3
     for a, x in zip(A, got, strict=True):
         norm = np.abs(np.linalg.eigvalsh(a)).max()
         np.testing.assert_allclose(x, np.linalg.eigvalsh(a), rtol=0, atol=eigvals_atol(n, norm))
+
+
+@pytest.mark.parametrize(("n", "band"), [(2, 4), (3, 2), (9, 4), (30, 4), (41, 8), (70, 32)])
+def test_two_stages(device: str, n: int, band: int) -> None:
+    for A in (symmetric(n, 3), np.diag(np.arange(n, dtype=float)), np.ones((n, n))):
+        there = torch.tensor(A, device=device)
+        d, e = _cuda._two_stage(there, band)
+        got = np.sort(_cuda._bisected(d[None], e[None])[0].cpu().numpy())
+        want = np.linalg.eigvalsh(A)
+        atol = eigvals_atol(n, np.abs(want).max())
+        np.testing.assert_allclose(got, want, rtol=0, atol=atol)
 
 
 def test_eigenvalues_of_special_matrices(device: str) -> None:
@@ -91,7 +102,9 @@ def test_eigenvalues_of_special_matrices(device: str) -> None:
         symmetric(n, 1),
     ]
     bad = [np.full((n, n), np.nan), np.diag([np.inf] * n)]
-    got, status = _cuda.eigvals(torch.tensor(np.stack(cases + bad), device=device), library=False)
+    got, status = _cuda.eigvals(
+        torch.tensor(np.stack(cases + bad), device=device), method="one_block"
+    )
     assert status == [Status.OK] * len(cases) + [Status.NOT_FINITE] * len(bad)
     for a, x in zip(cases, got, strict=False):
         want = np.linalg.eigvalsh(a)

@@ -190,8 +190,8 @@ def eigenvalues() -> None:
                 continue
             x = torch.randn((count, n, n), generator=generator, device="cuda", dtype=torch.float64)
             A = x + x.mT
-            own = functools.partial(_cuda.eigvals, A, library=False)
-            library = functools.partial(_cuda.eigvals, A, library=True)
+            own = functools.partial(_cuda.eigvals, A, method="one_block")
+            library = functools.partial(_cuda.eigvals, A, method="library")
             a, b = own()[0], library()[0]
             norm = max(float(np.abs(e).max()) for e in b)
             worst = max(float(np.abs(p - q).max()) for p, q in zip(a, b, strict=True)) / norm
@@ -202,6 +202,19 @@ def eigenvalues() -> None:
                 wall_ms(library, 3),
                 f"differ by {worst:.1e} of the norm",
             )
+    for n in (512, 1024, 2048, 4096):
+        x = torch.randn((1, n, n), generator=generator, device="cuda", dtype=torch.float64)
+        A = x + x.mT
+        own = functools.partial(_cuda.eigvals, A, method="two_stage")
+        library = functools.partial(_cuda.eigvals, A, method="library")
+        a, b = own()[0][0], library()[0][0]
+        record(
+            f"two stages, n = {n}",
+            wall_ms(own, 3),
+            "torch.linalg.eigvalsh",
+            wall_ms(library, 3),
+            f"differ by {np.abs(a - b).max() / np.abs(b).max():.1e} of the norm",
+        )
     for n in (1024, 4096):
         d, e = torch.randn((2, 1, n), generator=generator, device="cuda", dtype=torch.float64)
         evals = torch.empty((1, n), device="cuda", dtype=torch.float64)

@@ -23,5 +23,6 @@ spectra = [torch.rand(n, device="cuda") ** -0.5 for n in (3, 15, 300, 2500)]
 print([fit.alpha for fit in ps.fit_powerlaw_batch(spectra)])
 for n in (1, 33, 150):
     x = torch.randn((2, n, n), device="cuda")
-    print(_cuda.eigvals(x + x.mT, library=False)[0][0][-1])
+    print(_cuda.eigvals(x + x.mT, method="one_block")[0][0][-1])
+    print(_cuda.eigvals(x + x.mT, method="two_stage")[0][0][-1])
 torch.cuda.synchronize()

@@ -5,6 +5,7 @@
 #include "bindings/step_table.hpp"
 #include "core/cuda/stream.hpp"
 #include "core/error.hpp"
+#include "linalg/device_chase.hpp"
 #include "linalg/device_eigvals.hpp"
 #include "optim/device_step.hpp"
 #include "powerlaw/device_fit.hpp"
@@ -99,6 +100,14 @@ void bind_device(py::module_& m) {
         return fits;
       },
       py::arg("bytes").noconvert());
+  m.def(
+      "device_chase",
+      [](Index a, Index n, Index band, Index progress, int device, std::uintptr_t stream) {
+        linalg::device_chase(pointer<double>(a), n, band, pointer<int>(progress),
+                             stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("a"), py::arg("n"), py::arg("band"), py::arg("progress"),
+      py::arg("device"), py::arg("stream"));
   m.def(
       "device_tridiagonalize",
       [](Index A, Index count, Index n, Index d, Index e, int device, std::uintptr_t stream) {

@@ -17,7 +17,12 @@ CSRC = HERE.parents[1] / "csrc"
 COMPILER = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
 # What the bindings need of the rest, and no more.
 SOURCES = (HERE / "module.cpp", CSRC / "bindings/bind_device.cpp", CSRC / "optim/check.cpp")
-KERNELS = ("linalg/device_eigvals", "optim/device_step", "powerlaw/device_fit")
+KERNELS = (
+    "linalg/device_chase",
+    "linalg/device_eigvals",
+    "optim/device_step",
+    "powerlaw/device_fit",
+)
 
 
 def build(folder: Path) -> ModuleType:

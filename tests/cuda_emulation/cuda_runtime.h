@@ -48,6 +48,7 @@ T exchange(T value, unsigned int source) {
 }  // namespace emulation
 
 inline void __syncthreads() { emulation::wait_for_block(); }
+inline void __threadfence() {}
 inline void __syncwarp() { emulation::wait_for_warp(); }
 template <typename T>
 T __shfl_xor_sync(unsigned int, T value, int mask) {
