@@ -237,6 +237,7 @@ def test_a_captured_step_goes_on(max_grad_norm: float | None) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_a_step_waits_for_nothing() -> None:
     params = moved(parameters(shapes=SHAPES), "cuda")
     opt = ChildAdamW(
