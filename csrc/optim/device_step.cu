@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kThreads = 512, kEach = 8;  // a CUDA block for each block of the statistics
 static_assert(kThreads * kEach == kBlock);
-constexpr Index kTile = 512, kSumLanes = 8, kTiles = kBlock / kTile;  // the CPU's order of sums
+constexpr Index kSumLanes = 8, kTiles = kBlock / kTile;  // the CPU's order of sums
 
 // A tensor, and where its pieces begin among all.
 struct Planned {
@@ -221,7 +221,7 @@ __device__ void take_statistics(const S* g, const S* before, const S* now, const
     my_bad += bits >= infinity;
     my_zero += bits == 0;
     const bool decays = (s.weight_decay != 0) & ((decaying >> k & 1) != 0) & (before[k] != 0);
-    my_lost += is_lost(before[k], now[k], drive[k], decays);
+    my_lost += (now[k] == before[k]) & ((drive[k] != 0) | decays);
   }
   atomicMax(&largest, most);
   atomicAdd(&bad, my_bad);
@@ -278,7 +278,8 @@ __global__ void __launch_bounds__(kThreads)
   } else if (o.keep != 0) {
     load_draws(t, (std::uint32_t)o.step, 0, place, draw);
 #pragma unroll
-    for (int k = 0; k < kEach; ++k) g[k] = g[k] * drawn(draw[k], o.keep, (S)s.inverse_p);
+    for (int k = 0; k < kEach; ++k)
+      g[k] = drawn(grad[k], (S)s.grad_scale, draw[k], o.keep, (S)s.inverse_p);
   }
   const unsigned int decays = o.decay_masked ? 0xffu : child;
   if constexpr (kStatistics) {

@@ -9,7 +9,7 @@
 //
 // Memory traffic as on the CPU. A thread has eight elements, two runs of four, so that accesses are
 // 16 bytes wide (8 for 16-bit types) and one Philox counter serves it. Sums are taken in the order
-// of the CPU's: eight lanes within tiles of 512, tiles within blocks of 4096, then blocks.
+// of the CPU's: eight lanes within tiles of 128, tiles within blocks of 4096, then blocks.
 //
 // Not on the device: compact moments.
 #pragma once

@@ -29,10 +29,10 @@ static inline PS_HD S scaled(T grad, S scale) {
   return widen(grad) * scale;
 }
 
-// Factor of mask F.
-template <typename S>
-static inline PS_HD S drawn(unsigned short draw, int keep, S inverse_p) {
-  return (int)draw < keep ? inverse_p : (S)0;
+// The gradient under mask F.
+template <typename T, typename S>
+static inline PS_HD S drawn(T grad, S scale, unsigned short draw, int keep, S inverse_p) {
+  return scaled(grad, scale) * ((int)draw < keep ? inverse_p : (S)0);
 }
 
 template <typename S>
@@ -46,10 +46,4 @@ static inline PS_HD unsigned long long magnitude_bits(double x) {
   unsigned long long bits;
   __builtin_memcpy(&bits, &x, sizeof bits);
   return bits & 0x7fffffffffffffffull;
-}
-
-// Was an update rounded away? `drive`: what moves the parameter, see StepStatistics::rounded_away.
-template <typename S>
-static inline PS_HD bool is_lost(S before, S now, S drive, bool decaying) {
-  return (now == before) & ((drive != 0) | decaying);
 }

@@ -1,8 +1,6 @@
 // What both masks are made of: 16-bit draws for F (and for stochastic rounding), packed bits for D.
 // Included inside the anonymous namespace of a unit after random.inl.hpp; includes nothing itself.
 
-constexpr Index kTile = 512;
-
 // Draws for the consecutive elements [first, first + n) of a whole tensor, n <= kTile; the buffer
 // has room for the groups that they touch, and the returned pointer is where `first` landed.
 constexpr Index kDrawBuffer = kTile + 2 * kDrawGroup;

@@ -3,7 +3,8 @@
 //
 // The chunk is walked in tiles that stay in the first-level cache: gradients are widened, scaled
 // and masked into a buffer (float32 ones that need none of this are read in place), 16-bit
-// parameters too; then one plain loop applies the rule. The compiler makes vectors of these loops,
+// parameters too; then one plain loop applies the rule, and for 32 and 64 bits mask F and the
+// average with it. The compiler makes vectors of these loops,
 // and since nothing is contracted or reordered they compute the bits of the scalar ones. Memory is
 // read and written once.
 
@@ -20,44 +21,78 @@ static inline const S* widened(const T* x, S* buffer, Index n) {
   return buffer;
 }
 
-template <bool kAllDecay, typename R, typename S>
-static void apply(const R& rule, S* __restrict__ p, const S* __restrict__ g, S* __restrict__ m,
-                  S* __restrict__ v, const unsigned char* __restrict__ child, Index n) {
+// What a tile reads and writes. `draw` and `ema`, where they are not null, take mask F and the
+// average into the loop of the rule: drawing then goes on while the loads of the rule are waited
+// for, and nothing is read twice.
+template <typename S>
+struct Arrays {
+  S* p;
+  const S* g;
+  S* m;
+  S* v;
+  const unsigned char* child = nullptr;
+  const unsigned short* draw = nullptr;
+  S* ema = nullptr;
+};
+
+template <bool kAllDecay, bool kDrawn, bool kAverages, typename R, typename S>
+static void apply(const R& rule, const Scalars& s, int keep, const Arrays<S>& a, Index n) {
+  S* const __restrict__ p = a.p;
+  const S* const __restrict__ g = a.g;
+  S* const __restrict__ m = a.m;
+  S* const __restrict__ v = a.v;
+  const unsigned char* const __restrict__ child = a.child;
+  const unsigned short* const __restrict__ draw = a.draw;
+  S* const __restrict__ ema = a.ema;
+  const S scale = (S)s.grad_scale, inverse_p = (S)s.inverse_p, weight = (S)s.ema_weight;
   for (Index i = 0; i < n; ++i) {
     const bool decays = kAllDecay || child[i] != 0;
-    S a = p[i], first = 0, second = 0;
+    S param = p[i], grad = g[i], first = 0, second = 0;
+    if constexpr (kDrawn) grad = drawn(grad, scale, draw[i], keep, inverse_p);
     if constexpr (R::kMoments >= 1) first = m[i];
     if constexpr (R::kMoments >= 2) second = v[i];
-    rule(a, g[i], first, second, decays);
-    p[i] = a;
+    rule(param, grad, first, second, decays);
+    p[i] = param;
     if constexpr (R::kMoments >= 1) m[i] = first;
     if constexpr (R::kMoments >= 2) v[i] = second;
+    if constexpr (kAverages) ema[i] = averaged(ema[i], weight, param);
   }
 }
 
-template <typename R, typename S>
-static inline void apply_rule(const Scalars& s, S* p, const S* g, S* m, S* v,
-                              const unsigned char* child, Index n) {
-  const R rule(s);
-  if (child != nullptr)
-    apply<false>(rule, p, g, m, v, child, n);
+template <bool kDrawn, bool kAverages, typename R, typename S>
+static inline void apply_decay(const R& rule, const Scalars& s, int keep, const Arrays<S>& a,
+                               Index n) {
+  if (a.child != nullptr)
+    apply<false, kDrawn, kAverages>(rule, s, keep, a, n);
   else
-    apply<true>(rule, p, g, m, v, child, n);
+    apply<true, kDrawn, kAverages>(rule, s, keep, a, n);
+}
+
+template <typename R, typename S>
+static inline void apply_rule(const Scalars& s, int keep, const Arrays<S>& a, Index n) {
+  const R rule(s);
+  if (a.draw != nullptr && a.ema != nullptr)
+    apply<true, true, true>(rule, s, keep, a, n);
+  else if (a.draw != nullptr)
+    apply<true, true, false>(rule, s, keep, a, n);
+  else if (a.ema != nullptr)
+    apply_decay<false, true>(rule, s, keep, a, n);
+  else
+    apply_decay<false, false>(rule, s, keep, a, n);
 }
 
 template <typename S>
-static void dispatch_rule(Rule rule, const Scalars& s, S* p, const S* g, S* m, S* v,
-                          const unsigned char* child, Index n) {
-  switch (rule) {
+static void dispatch_rule(const StepOptions& o, const Scalars& s, const Arrays<S>& a, Index n) {
+  switch (o.rule) {
     case Rule::adamw:
-      return apply_rule<AdamW<S>>(s, p, g, m, v, child, n);
+      return apply_rule<AdamW<S>>(s, o.keep, a, n);
     case Rule::adamw_alicemind:
-      return apply_rule<AdamWAliceMind<S>>(s, p, g, m, v, child, n);
+      return apply_rule<AdamWAliceMind<S>>(s, o.keep, a, n);
     case Rule::adam:
-      return apply_rule<Adam<S>>(s, p, g, m, v, child, n);
+      return apply_rule<Adam<S>>(s, o.keep, a, n);
     case Rule::sgd:
-      return m != nullptr ? apply_rule<Momentum<S>>(s, p, g, m, v, child, n)
-                          : apply_rule<Descent<S>>(s, p, g, m, v, child, n);
+      return a.m != nullptr ? apply_rule<Momentum<S>>(s, o.keep, a, n)
+                            : apply_rule<Descent<S>>(s, o.keep, a, n);
   }
 }
 
@@ -82,7 +117,7 @@ static void load_gradient(const T* __restrict__ grad, S scale, S* __restrict__ g
 template <typename T, typename S>
 static void load_drawn(const T* __restrict__ grad, S scale, const unsigned short* __restrict__ draw,
                        int keep, S inverse_p, S* __restrict__ g, Index n) {
-  for (Index i = 0; i < n; ++i) g[i] = scaled(grad[i], scale) * drawn(draw[i], keep, inverse_p);
+  for (Index i = 0; i < n; ++i) g[i] = drawn(grad[i], scale, draw[i], keep, inverse_p);
 }
 
 // The same under mask D.
@@ -109,18 +144,25 @@ struct Tile {
   alignas(64) unsigned char child[kTile];
 };
 
-// The rule on the elements [i, i + n) whose moments are whole. Returns the gradient that it took.
+// The rule on the elements [i, i + n) whose moments are whole, and the average if `ema` is not
+// null. Returns the gradient that it took; with `fuse` only as stored.
 template <typename T, typename S>
 static const S* step_whole(const StepTensor& t, const StepOptions& o, const Scalars& s, Index i,
-                           Index n, S* p, Tile<S>& tile) {
+                           Index n, S* p, Tile<S>& tile, bool fuse, S* ema) {
   const T* const grad = (const T*)t.grad + i;
   const S* g = tile.grad;
+  const unsigned short* draw = nullptr;
   if (t.mask != nullptr) {
     unpack(t.mask, i, n, tile.child);
     load_child(grad, (S)s.grad_scale, tile.child, tile.grad, n);
   } else if (o.keep != 0) {
-    load_drawn(grad, (S)s.grad_scale, draw_tile(t, (std::uint32_t)o.step, 0, i, n, tile.draw),
-               o.keep, (S)s.inverse_p, tile.grad, n);
+    draw = draw_tile(t, (std::uint32_t)o.step, 0, i, n, tile.draw);
+    if (fuse) {
+      g = (const S*)(const void*)grad;
+    } else {
+      load_drawn(grad, (S)s.grad_scale, draw, o.keep, (S)s.inverse_p, tile.grad, n);
+      draw = nullptr;
+    }
   } else if (sizeof(T) == sizeof(S) && s.grad_scale == 1.0) {
     g = (const S*)(const void*)grad;
   } else {
@@ -129,7 +171,7 @@ static const S* step_whole(const StepTensor& t, const StepOptions& o, const Scal
   S* const m = t.exp_avg == nullptr ? nullptr : (S*)t.exp_avg + i;
   S* const v = t.exp_avg_sq == nullptr ? nullptr : (S*)t.exp_avg_sq + i;
   const bool partly = t.mask != nullptr && !o.decay_masked;
-  dispatch_rule<S>(o.rule, s, p, g, m, v, partly ? tile.child : nullptr, n);
+  dispatch_rule<S>(o, s, {p, g, m, v, partly ? tile.child : nullptr, draw, ema}, n);
   return g;
 }
 
@@ -145,8 +187,7 @@ static Index step_compact(const StepTensor& t, const StepOptions& o, const Scala
   if (scale != 1)
     for (Index k = 0; k < count; ++k) tile.grad[k] = tile.grad[k] * scale;
   pick(p, bits, n, moved);
-  dispatch_rule<S>(o.rule, s, moved, tile.grad, (S*)t.exp_avg + rank, (S*)t.exp_avg_sq + rank,
-                   nullptr, count);
+  dispatch_rule<S>(o, s, {moved, tile.grad, (S*)t.exp_avg + rank, (S*)t.exp_avg_sq + rank}, count);
   if (o.decay_masked && s.decay != 0) decay_rest(o.rule, s, p, n);
   put(moved, bits, n, p);
   return count;
@@ -171,6 +212,9 @@ static void step_chunk(const StepTensor& t, const StepOptions& o, const Scalars&
   Tile<S> tile;
   alignas(64) S before[kTile], drive[kTile], first[kRoom];
   const bool averages = t.ema != nullptr && s.ema_weight != 0;
+  // Statistics look at the gradient that the rule took, so that it has to be somewhere.
+  const bool fuse = kDirect && blocks == nullptr;
+  const bool fuse_average = kDirect && averages && t.children < 0;
   Index rank = piece.rank;
   for (Index i = piece.begin; i < piece.end; i += kTile) {
     const Index n = piece.end - i < kTile ? piece.end - i : kTile;
@@ -185,7 +229,8 @@ static void step_chunk(const StepTensor& t, const StepOptions& o, const Scalars&
 
     const S* driving = drive;
     if (t.children < 0) {
-      const S* const g = step_whole<T>(t, o, s, i, n, p, tile);
+      S* const ema = fuse_average ? (S*)t.ema + i : nullptr;
+      const S* const g = step_whole<T>(t, o, s, i, n, p, tile, fuse, ema);
       driving = t.exp_avg == nullptr ? g : (const S*)t.exp_avg + i;
     } else {
       const Index count = step_compact<T>(t, o, s, i, n, rank, p, tile);
@@ -203,7 +248,7 @@ static void step_chunk(const StepTensor& t, const StepOptions& o, const Scalars&
       if (t.master == nullptr && (averages || blocks != nullptr))
         widened((const T*)t.param + i, tile.wide, n);
     }
-    if (averages) average(p, (S)s.ema_weight, (S*)t.ema + i, n);
+    if (averages && !fuse_average) average(p, (S)s.ema_weight, (S*)t.ema + i, n);
     if (blocks != nullptr) {
       const unsigned char* const decaying =
           t.mask != nullptr && !o.decay_masked ? tile.child : nullptr;

@@ -91,11 +91,11 @@ def power_decay(decay: float, n: int, power: float, inv_gamma: float) -> float:
 
 
 def blocked_sum(x: Array) -> float:
-    """Sum in float64 in the kernel's order: lanes of 8, tiles of 512, blocks of 4096."""
+    """Sum in float64 in the kernel's order: lanes of 8, tiles of 128, blocks of 4096."""
     total = 0.0
     for block in (x[b : b + 4096].astype(np.float64) for b in range(0, x.size, 4096)):
         subtotal = 0.0
-        for tile in (block[t : t + 512] for t in range(0, block.size, 512)):
+        for tile in (block[t : t + 128] for t in range(0, block.size, 128)):
             lanes = np.zeros(8)
             for k in range(0, tile.size, 8):
                 row = tile[k : k + 8]
