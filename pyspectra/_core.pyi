@@ -9,15 +9,25 @@ import numpy.typing
 import typing
 
 __all__: list[str] = [
+    "FIT_BYTES",
     "Fit",
     "FitOptions",
     "StepOptions",
     "available_isas",
     "bootstrap",
     "build_info",
+    "cuda_built",
+    "device_chase",
+    "device_fit",
+    "device_plan",
+    "device_prepared_bytes",
+    "device_step",
+    "device_tridiagonal_eigvals",
+    "device_tridiagonalize",
     "draws",
     "eigvals",
     "fit",
+    "fits_from_bytes",
     "grad_squares",
     "gram",
     "isa",
@@ -54,6 +64,8 @@ class StepOptions:
         keep: typing.SupportsInt | typing.SupportsIndex = 0,
         decay_masked: bool = True,
         ema_decay: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        ema_warmup: typing.SupportsInt | typing.SupportsIndex = 0,
+        ema_every: typing.SupportsInt | typing.SupportsIndex = 1,
         stochastic_rounding: bool = False,
     ) -> None: ...
 
@@ -110,6 +122,78 @@ def bootstrap(
     """
 
 def build_info() -> dict[str, typing.Any]: ...
+def cuda_built() -> bool: ...
+def device_chase(
+    *,
+    a: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    band: typing.SupportsInt | typing.SupportsIndex,
+    progress: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_fit(
+    *,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    longest: typing.SupportsInt | typing.SupportsIndex,
+    threshold: typing.SupportsFloat | typing.SupportsIndex,
+    xmax: typing.SupportsFloat | typing.SupportsIndex,
+    x: typing.SupportsInt | typing.SupportsIndex,
+    starts: typing.SupportsInt | typing.SupportsIndex,
+    log_x: typing.SupportsInt | typing.SupportsIndex,
+    tail_sum: typing.SupportsInt | typing.SupportsIndex,
+    D: typing.SupportsInt | typing.SupportsIndex,
+    best: typing.SupportsInt | typing.SupportsIndex,
+    fits: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_plan(
+    table: numpy.typing.NDArray[numpy.int64], options: collections.abc.Sequence[StepOptions]
+) -> tuple[numpy.typing.NDArray[numpy.uint8], typing.Annotated[list[int], "FixedSize(4)"]]: ...
+def device_prepared_bytes(options: typing.SupportsInt | typing.SupportsIndex) -> int: ...
+def device_step(
+    *,
+    count: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"
+    ],
+    tensors: typing.SupportsInt | typing.SupportsIndex,
+    options: collections.abc.Sequence[StepOptions],
+    steps: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    lrs: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    grads: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    grad_table: typing.SupportsInt | typing.SupportsIndex,
+    plan: typing.SupportsInt | typing.SupportsIndex,
+    prepared: typing.SupportsInt | typing.SupportsIndex,
+    blocks: typing.SupportsInt | typing.SupportsIndex,
+    squares: typing.SupportsInt | typing.SupportsIndex,
+    statistics: typing.SupportsInt | typing.SupportsIndex,
+    found_inf: typing.SupportsInt | typing.SupportsIndex,
+    loss_scale: typing.SupportsInt | typing.SupportsIndex,
+    max_grad_norm: typing.SupportsFloat | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_tridiagonal_eigvals(
+    *,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    e: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    evals: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_tridiagonalize(
+    *,
+    A: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    e: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
 def draws(
     key: typing.SupportsInt | typing.SupportsIndex,
     step: typing.SupportsInt | typing.SupportsIndex,
@@ -124,6 +208,7 @@ def fit(
     spectra: collections.abc.Sequence[typing.Annotated[numpy.typing.ArrayLike, numpy.float64]],
     options: FitOptions,
 ) -> list[Fit]: ...
+def fits_from_bytes(bytes: numpy.typing.NDArray[numpy.uint8]) -> list[Fit]: ...
 def grad_squares(
     table: numpy.typing.NDArray[numpy.int64],
 ) -> numpy.typing.NDArray[numpy.float64]: ...
@@ -171,3 +256,5 @@ def step_columns() -> list[str]: ...
 def svdvals(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
+
+FIT_BYTES: int = 72

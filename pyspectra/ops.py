@@ -31,6 +31,7 @@ DTYPE_CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
 # From this order on, one matrix is worth all BLAS threads when it dominates its batch.
 LARGE_ORDER = 1024
 
+cuda_built = _core.cuda_built
 get_num_threads = _core.num_threads
 set_num_threads = _core.set_num_threads
 get_isa = _core.isa
@@ -231,21 +232,22 @@ def fit_powerlaw(
     spectra: Sequence[FloatArray], options: _core.FitOptions, *, estimator: str
 ) -> list[PowerLawFit]:
     """Fit ascending, contiguous float64 spectra; `estimator` is the name that the fits carry."""
-    return [
-        PowerLawFit(
-            alpha=f.alpha,
-            xmin=f.xmin,
-            xmax=f.xmax,
-            D=f.D,
-            alpha_stderr=f.alpha_stderr,
-            n_tail=f.n_tail,
-            n=f.n,
-            index=f.index,
-            estimator=estimator,
-            status=Status(f.status),
-        )
-        for f in _core.fit(list(spectra), options)
-    ]
+    return [_powerlaw_fit(f, estimator) for f in _core.fit(list(spectra), options)]
+
+
+def _powerlaw_fit(f: _core.Fit, estimator: str) -> PowerLawFit:
+    return PowerLawFit(
+        alpha=f.alpha,
+        xmin=f.xmin,
+        xmax=f.xmax,
+        D=f.D,
+        alpha_stderr=f.alpha_stderr,
+        n_tail=f.n_tail,
+        n=f.n,
+        index=f.index,
+        estimator=estimator,
+        status=Status(f.status),
+    )
 
 
 def bootstrap_powerlaw(
@@ -263,6 +265,24 @@ def bootstrap_powerlaw(
     laws = [(f.alpha, f.xmin, f.n, f.index) for f in fits]
     return _core.bootstrap(list(spectra), options, laws, count, list(keys))
 
+
+FIT_BYTES: int = _core.FIT_BYTES
+
+
+def powerlaw_fits(fits: np.ndarray) -> list[PowerLawFit]:
+    """Read what `device_fit` wrote, `FIT_BYTES` bytes (uint8) a spectrum."""
+    return [_powerlaw_fit(f, "ww") for f in _core.fits_from_bytes(fits)]
+
+
+# Launches on a CUDA device: addresses there, and a stream. ``csrc/<ring>/device_*.hpp`` say what
+# each argument is. CudaError where a launch fails, or the package was built without CUDA.
+device_fit = _core.device_fit
+device_chase = _core.device_chase
+device_tridiagonalize = _core.device_tridiagonalize
+device_tridiagonal_eigvals = _core.device_tridiagonal_eigvals
+device_plan = _core.device_plan
+device_prepared_bytes = _core.device_prepared_bytes
+device_step = _core.device_step
 
 StepOptions = _core.StepOptions
 optim_rule_names = _core.rule_names

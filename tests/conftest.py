@@ -14,6 +14,18 @@ from pyspectra import ops
 # path, so that it is the installed package that is tested.
 sys.path.insert(0, str(Path(__file__).parent))
 
+pytest_plugins = ["devices"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none, or a package without CUDA."""
+    if ops.build_info()["cuda_available"]:
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device and a package built with CUDA")
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            item.add_marker(skip)
+
 
 @pytest.fixture(autouse=True)
 def _engine_settings_restored() -> Iterator[None]:

@@ -13,6 +13,7 @@ namespace pyspectra::bindings {
 namespace py = pybind11;
 
 void bind_core(py::module_& m);
+void bind_device(py::module_& m);
 void bind_linalg(py::module_& m);
 void bind_optim(py::module_& m);
 void bind_powerlaw(py::module_& m);

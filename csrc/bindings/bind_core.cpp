@@ -17,6 +17,7 @@ void bind_core(py::module_& m) {
     for (Isa isa : available_isas()) names.emplace_back(isa_name(isa));
     return names;
   });
+  m.def("cuda_built", &cuda::built);
   m.def("build_info", [] {
     py::typing::Dict<py::str, py::object> d;
     d["compiler"] = PYSPECTRA_COMPILER;

@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, m) {
   pyspectra::bindings::bind_optim(m);
   pyspectra::bindings::bind_powerlaw(m);
   pyspectra::bindings::bind_spectra(m);
+  pyspectra::bindings::bind_device(m);
 }

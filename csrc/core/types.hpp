@@ -3,6 +3,13 @@
 
 #include <cstdint>
 
+// On functions of the .inl.hpp files that CUDA compiles too.
+#if defined(__CUDACC__)
+#define PS_HD __host__ __device__
+#else
+#define PS_HD
+#endif
+
 namespace pyspectra {
 
 using Index = std::int64_t;

@@ -7,6 +7,7 @@ constexpr int kLanes = 2;
 // One after the other: each stage uses what the one before it defines.
 // clang-format off
 #include "linalg/householder.inl.hpp"
+#include "linalg/reflector.inl.hpp"
 #include "linalg/full_to_band.inl.hpp"
 #include "linalg/band_to_tridiagonal.inl.hpp"
 #include "linalg/tridiagonalize.inl.hpp"

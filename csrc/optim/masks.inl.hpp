@@ -1,10 +1,6 @@
 // What both masks are made of: 16-bit draws for F (and for stochastic rounding), packed bits for D.
 // Included inside the anonymous namespace of a unit after random.inl.hpp; includes nothing itself.
 
-// So small that the processor, looking ahead a few hundred instructions, draws for one tile while
-// it waits for the memory of another: 512 costs a tenth of a step under mask F.
-constexpr Index kTile = 128;
-
 // Draws for the consecutive elements [first, first + n) of a whole tensor, n <= kTile; the buffer
 // has room for the groups that they touch, and the returned pointer is where `first` landed.
 constexpr Index kDrawBuffer = kTile + 2 * kDrawGroup;
@@ -47,10 +43,10 @@ static void draws(std::uint64_t key, std::uint32_t step, std::uint32_t stream, I
 }
 
 static void philox(const std::uint32_t* counter, const std::uint32_t* key, std::uint32_t* out) {
-  const Philox x =
-      philox4x32({vu{} + (unsigned long long)counter[0], vu{} + (unsigned long long)counter[1],
-                  vu{} + (unsigned long long)counter[2], vu{} + (unsigned long long)counter[3]},
-                 key[0], key[1]);
+  const Philox<vu> x =
+      philox4x32<vu>({vu{} + (unsigned long long)counter[0], vu{} + (unsigned long long)counter[1],
+                      vu{} + (unsigned long long)counter[2], vu{} + (unsigned long long)counter[3]},
+                     key[0], key[1]);
   out[0] = (std::uint32_t)x.c0[0];
   out[1] = (std::uint32_t)x.c1[0];
   out[2] = (std::uint32_t)x.c2[0];

@@ -4,8 +4,8 @@
 // eps > 0), for the rules that can have compact moments. Included inside the anonymous namespace of
 // a unit; includes nothing itself.
 
-static inline float root(float x) { return __builtin_sqrtf(x); }
-static inline double root(double x) { return __builtin_sqrt(x); }
+static inline PS_HD float root(float x) { return __builtin_sqrtf(x); }
+static inline PS_HD double root(double x) { return __builtin_sqrt(x); }
 
 // Loshchilov and Hutter, arXiv 1711.05101, in the order of torch.optim.AdamW:
 //   p <- (1 - lr wd) p;  m <- m + (1 - b1) (g - m);  v <- b2 v + (1 - b2) g^2
@@ -14,7 +14,7 @@ template <typename S>
 struct AdamW {
   static constexpr int kMoments = 2;
   S keep_weight, gain1, beta2, gain2, step_size, root_scale, eps;
-  explicit AdamW(const Scalars& s)
+  explicit PS_HD AdamW(const Scalars& s)
       : keep_weight((S)s.keep_weight),
         gain1((S)s.one_minus_beta1),
         beta2((S)s.beta2),
@@ -22,13 +22,13 @@ struct AdamW {
         step_size((S)s.step_size),
         root_scale((S)s.root_scale),
         eps((S)s.eps) {}
-  void operator()(S& p, S g, S& m, S& v, bool decays) const {
+  PS_HD void operator()(S& p, S g, S& m, S& v, bool decays) const {
     const S start = decays ? p * keep_weight : p;
     m = m + gain1 * (g - m);
     v = v * beta2 + gain2 * g * g;
     p = start - step_size * (m / (root(v) * root_scale + eps));
   }
-  S rest(S p) const { return p * keep_weight; }
+  PS_HD S rest(S p) const { return p * keep_weight; }
 };
 
 // The order of AliceMind's Child-Tuning and of Hugging Face's former AdamW: eps is not scaled by
@@ -39,7 +39,7 @@ template <typename S>
 struct AdamWAliceMind {
   static constexpr int kMoments = 2;
   S decay, beta1, gain1, beta2, gain2, step_size, eps;
-  explicit AdamWAliceMind(const Scalars& s)
+  explicit PS_HD AdamWAliceMind(const Scalars& s)
       : decay((S)s.decay),
         beta1((S)s.beta1),
         gain1((S)s.one_minus_beta1),
@@ -47,13 +47,13 @@ struct AdamWAliceMind {
         gain2((S)s.one_minus_beta2),
         step_size((S)s.step_size),
         eps((S)s.eps) {}
-  void operator()(S& p, S g, S& m, S& v, bool decays) const {
+  PS_HD void operator()(S& p, S g, S& m, S& v, bool decays) const {
     m = m * beta1 + gain1 * g;
     v = v * beta2 + gain2 * g * g;
     const S moved = p - step_size * (m / (root(v) + eps));
     p = decays ? moved - decay * moved : moved;
   }
-  S rest(S p) const { return p - decay * p; }
+  PS_HD S rest(S p) const { return p - decay * p; }
 };
 
 // Kingma and Ba, arXiv 1412.6980, with L2 regularisation, in the order of torch.optim.Adam:
@@ -62,7 +62,7 @@ template <typename S>
 struct Adam {
   static constexpr int kMoments = 2;
   S weight_decay, gain1, beta2, gain2, step_size, root_scale, eps;
-  explicit Adam(const Scalars& s)
+  explicit PS_HD Adam(const Scalars& s)
       : weight_decay((S)s.weight_decay),
         gain1((S)s.one_minus_beta1),
         beta2((S)s.beta2),
@@ -70,7 +70,7 @@ struct Adam {
         step_size((S)s.step_size),
         root_scale((S)s.root_scale),
         eps((S)s.eps) {}
-  void operator()(S& p, S g, S& m, S& v, bool decays) const {
+  PS_HD void operator()(S& p, S g, S& m, S& v, bool decays) const {
     g = decays ? g + weight_decay * p : g;
     m = m + gain1 * (g - m);
     v = v * beta2 + gain2 * g * g;
@@ -84,13 +84,13 @@ template <typename S>
 struct Momentum {
   static constexpr int kMoments = 1;
   S weight_decay, momentum, gain, nesterov, lr;
-  explicit Momentum(const Scalars& s)
+  explicit PS_HD Momentum(const Scalars& s)
       : weight_decay((S)s.weight_decay),
         momentum((S)s.momentum),
         gain((S)s.gain),
         nesterov((S)s.nesterov),
         lr((S)s.lr) {}
-  void operator()(S& p, S g, S& m, S&, bool decays) const {
+  PS_HD void operator()(S& p, S g, S& m, S&, bool decays) const {
     g = decays ? g + weight_decay * p : g;
     m = m * momentum + gain * g;
     p = p - lr * (nesterov != 0 ? g + nesterov * m : m);
@@ -101,8 +101,8 @@ template <typename S>
 struct Descent {
   static constexpr int kMoments = 0;
   S weight_decay, lr;
-  explicit Descent(const Scalars& s) : weight_decay((S)s.weight_decay), lr((S)s.lr) {}
-  void operator()(S& p, S g, S&, S&, bool decays) const {
+  explicit PS_HD Descent(const Scalars& s) : weight_decay((S)s.weight_decay), lr((S)s.lr) {}
+  PS_HD void operator()(S& p, S g, S&, S&, bool decays) const {
     g = decays ? g + weight_decay * p : g;
     p = p - lr * g;
   }

@@ -48,13 +48,6 @@ static double squares_of(const S* x, Index n) {
   return in_order(sum);
 }
 
-static inline unsigned int magnitude_bits(float x) { return float_bits(x) & 0x7fffffffu; }
-static inline unsigned long long magnitude_bits(double x) {
-  unsigned long long bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  return bits & 0x7fffffffffffffffull;
-}
-
 // The counts and the largest magnitude, which no order changes. Magnitudes are ordered as their
 // bits are; NaN are the ones above infinity's.
 template <typename S>

@@ -6,7 +6,9 @@ namespace pyspectra::optim::detail {
 namespace {
 constexpr int kLanes = 4;
 #include "core/half.inl.hpp"
+#include "core/philox.inl.hpp"
 #include "core/random.inl.hpp"
+#include "optim/element.inl.hpp"
 #include "optim/masks.inl.hpp"
 #include "optim/rules.inl.hpp"
 #include "optim/statistics.inl.hpp"

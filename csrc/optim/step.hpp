@@ -29,6 +29,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "core/types.hpp"
 
@@ -36,6 +37,8 @@ namespace pyspectra::optim {
 
 // Numbers are part of the binding: keep in step with pyspectra/ops.py (a test compares the two).
 enum class Rule : int { adamw = 0, adamw_alicemind = 1, adam = 2, sgd = 3 };
+
+enum class EmaWarmup : int { none = 0, tf = 1, power = 2 };
 
 struct StepOptions {
   Rule rule = Rule::adamw;
@@ -48,8 +51,10 @@ struct StepOptions {
   double grad_scale = 1.0;                        // a clip factor, or 1 / loss scale
   int keep = 0;              // F: keep probability in units of 2^-16, 1..65536; 0 for no mask
   bool decay_masked = true;  // D: decay the weights outside the child network too?
-  double ema_decay = 1.0;    // of this step, after any warm-up; used where a tensor has `ema`
-  bool stochastic_rounding = false;  // bfloat16 parameters only
+  double ema_decay = 1.0;    // used where a tensor has `ema`
+  EmaWarmup ema_warmup = EmaWarmup::none;  // see scalars.inl.hpp
+  std::int64_t ema_every = 1;              // average at steps that this divides
+  bool stochastic_rounding = false;        // bfloat16 parameters only
 };
 
 // `param` and `grad` are of type `dtype`; moments, `ema` and `master` are float32, or float64 with
@@ -92,6 +97,9 @@ struct StepStatistics {
 void step(std::span<const StepTensor> tensors, std::span<const StepOptions> options,
           StepStatistics* statistics = nullptr);
 
+// The checks of `step`, by which it refuses.
+void check(std::span<const StepTensor> tensors, std::span<const StepOptions> options);
+
 // Sum of squares of each gradient (reads grad, size and dtype alone), in float64.
 void grad_squares(std::span<const StepTensor> tensors, double* out);
 
@@ -103,6 +111,8 @@ void draws(std::uint64_t key, std::uint32_t step, std::uint32_t stream, Index of
 void philox(const std::uint32_t counter[4], const std::uint32_t key[2], std::uint32_t out[4]);
 
 namespace detail {
+
+[[noreturn]] void refuse(Index tensor, const std::string& what);
 
 // What the rules read: functions of StepOptions, computed in double once a call.
 struct Scalars {
@@ -116,6 +126,11 @@ struct Scalars {
 
 // Statistics are taken over blocks of this length, counted from the start of a tensor.
 constexpr Index kBlock = 4096;
+
+// Elements that the CPU works on at a time, and the statistics are summed over first. So small that
+// the processor, looking ahead a few hundred instructions, draws for one tile while it waits for
+// the memory of another: 512 costs a tenth of a step under mask F.
+constexpr Index kTile = 128;
 
 // A stretch of a tensor for one call: whole blocks where `blocks`, one a block, is not null.
 // `rank`: elements of the child before `begin`.

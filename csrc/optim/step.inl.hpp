@@ -1,5 +1,5 @@
 // The step on one chunk, once for every instruction set. Included inside the anonymous namespace of
-// a unit after half.inl.hpp, masks.inl.hpp, rules.inl.hpp and statistics.inl.hpp.
+// a unit after element.inl.hpp, masks.inl.hpp, rules.inl.hpp and statistics.inl.hpp.
 //
 // The chunk is walked in tiles that stay in the first-level cache: gradients are widened, scaled
 // and masked into a buffer (float32 ones that need none of this are read in place), 16-bit
@@ -8,22 +8,9 @@
 // and since nothing is contracted or reordered they compute the bits of the scalar ones. Memory is
 // read and written once.
 
-struct Half {
-  unsigned short bits;
-};
-struct BFloat {
-  unsigned short bits;
-};
-static inline double widen(double x) { return x; }
-static inline float widen(float x) { return x; }
-static inline float widen(Half x) { return float16_to_float(x.bits); }
-static inline float widen(BFloat x) { return bfloat16_to_float(x.bits); }
-
-static inline void narrow(const float* x, Half* out, Index n) {
-  for (Index i = 0; i < n; ++i) out[i].bits = float_to_float16(x[i]);
-}
-static inline void narrow(const float* x, BFloat* out, Index n) {
-  for (Index i = 0; i < n; ++i) out[i].bits = float_to_bfloat16(x[i]);
+template <typename T>
+static inline void narrow(const float* x, T* out, Index n) {
+  for (Index i = 0; i < n; ++i) out[i] = narrowed<T>(x[i]);
 }
 
 // In the type of the arithmetic: in place, or widened into `buffer`.
@@ -47,17 +34,6 @@ struct Arrays {
   const unsigned short* draw = nullptr;
   S* ema = nullptr;
 };
-
-template <typename S>
-static inline S averaged(S ema, S weight, S p) {
-  return ema - weight * (ema - p);
-}
-
-// The gradient under mask F.
-template <typename T, typename S>
-static inline S drawn(T grad, S scale, unsigned short draw, int keep, S inverse_p) {
-  return widen(grad) * scale * ((int)draw < keep ? inverse_p : (S)0);
-}
 
 template <bool kAllDecay, bool kDrawn, bool kAverages, typename R, typename S>
 static void apply(const R& rule, const Scalars& s, int keep, const Arrays<S>& a, Index n) {
@@ -134,7 +110,7 @@ static void decay_rest(Rule rule, const Scalars& s, S* p, Index n) {
 
 template <typename T, typename S>
 static void load_gradient(const T* __restrict__ grad, S scale, S* __restrict__ g, Index n) {
-  for (Index i = 0; i < n; ++i) g[i] = widen(grad[i]) * scale;
+  for (Index i = 0; i < n; ++i) g[i] = scaled(grad[i], scale);
 }
 
 // The same under mask F.
@@ -148,7 +124,7 @@ static void load_drawn(const T* __restrict__ grad, S scale, const unsigned short
 template <typename T, typename S>
 static void load_child(const T* __restrict__ grad, S scale, const unsigned char* __restrict__ child,
                        S* __restrict__ g, Index n) {
-  for (Index i = 0; i < n; ++i) g[i] = widen(grad[i]) * scale * (S)child[i];
+  for (Index i = 0; i < n; ++i) g[i] = scaled(grad[i], scale) * (S)child[i];
 }
 
 template <typename S>

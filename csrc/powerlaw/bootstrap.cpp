@@ -14,6 +14,8 @@ namespace pyspectra::powerlaw {
 namespace {
 
 constexpr int kLanes = 2;  // the unit is compiled for the baseline
+#include "core/elementary.inl.hpp"
+#include "core/philox.inl.hpp"
 #include "core/random.inl.hpp"
 
 constexpr Index kChunk = 16;  // replicates a task, so that two threads share one spectrum
@@ -35,9 +37,9 @@ class Words {
   void refill() {
     vu lane;
     for (int l = 0; l < kLanes; ++l) lane[l] = block_ + static_cast<std::uint64_t>(l);
-    const Philox x =
-        philox4x32({lane, vu{}, vu{} + replicate_, vu{} + static_cast<std::uint64_t>(stream_)},
-                   static_cast<unsigned>(key_), static_cast<unsigned>(key_ >> 32));
+    const Philox<vu> x =
+        philox4x32<vu>({lane, vu{}, vu{} + replicate_, vu{} + static_cast<std::uint64_t>(stream_)},
+                       static_cast<unsigned>(key_), static_cast<unsigned>(key_ >> 32));
     for (int l = 0; l < kLanes; ++l) {
       buffer_[4 * l] = x.c0[l] & 0xffffffffull;
       buffer_[4 * l + 1] = x.c1[l] & 0xffffffffull;
@@ -130,9 +132,9 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
         fits[s].index >= 0 && fits[s].index < fits[s].n && fits[s].n <= spectra[s].end() - first,
         "bootstrap: a fit does not belong to its spectrum");
     Source& source = sources[s];
-    for (Index i = 0; i < fits[s].index; ++i) source.body.push_back(std::log(first[i]));
+    for (Index i = 0; i < fits[s].index; ++i) source.body.push_back(log_positive(first[i]));
     source.n = fits[s].n;
-    source.log_xmin = std::log(fits[s].xmin);
+    source.log_xmin = log_positive(fits[s].xmin);
     source.beta = fits[s].alpha - 1.0;
     source.key = keys[s];
     out[s].resize(static_cast<std::size_t>(count));

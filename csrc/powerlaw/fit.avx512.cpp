@@ -3,10 +3,15 @@
 namespace pyspectra::powerlaw::detail {
 namespace {
 constexpr int kLanes = 8;
+// One after the other: each uses what the ones before it define.
+// clang-format off
 #include "core/simd.inl.hpp"
+#include "core/elementary.inl.hpp"
+#include "powerlaw/candidate.inl.hpp"
 #include "powerlaw/fit.inl.hpp"
+// clang-format on
 }  // namespace
 
-Kernels kernels_avx512() { return {distance, scan}; }
+Kernels kernels_avx512() { return {logarithms, distance, scan}; }
 
 }  // namespace pyspectra::powerlaw::detail

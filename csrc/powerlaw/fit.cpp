@@ -12,10 +12,8 @@
 namespace pyspectra::powerlaw {
 namespace {
 
-// Below this many points WeightWatcher (from 0.7.6) corrects the bias and wants a tail of 8.
-constexpr Index kSmall = 20;
-constexpr Index kSmallTail = 8;
-constexpr double kDegenerate = 1e-12;  // smallest T_i that still tells points apart
+#include "core/elementary.inl.hpp"
+#include "powerlaw/candidate.inl.hpp"
 
 // Candidates of estimator fix_finger: [first, last], empty where first > last.
 struct Window {
@@ -59,15 +57,13 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
     return out;
   }
   w.log_x.resize(x.size());
-  for (std::size_t j = 0; j < x.size(); ++j) w.log_x[j] = std::log(x[j]);
+  kernels.logarithms(x.data(), out.n, w.log_x.data());
   const Index fixed_start = std::lower_bound(x.begin(), x.end(), options.xmin) - x.begin();
   const detail::Tail tail = detail::fit_logs(w, options, kernels, fixed_start);
   out.status = tail.status;
   if (tail.status != Status::ok) return out;
   const Index m = out.n - tail.start;
-  out.alpha = 1.0 + tail.beta;
-  out.alpha_stderr = tail.beta / std::sqrt(static_cast<double>(m));
-  out.index = tail.start;
+  set_exponent(out, tail.start, tail.beta);
   out.xmax = x.back();
   out.D = tail.D;
   out.n_tail = m;
@@ -101,14 +97,12 @@ Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, I
   const double shift = csn ? 0.5 : 0.0;
 
   const auto finish = [&](Index start, double log_xmin, double T) {
-    const Index m = n - start;
-    if (!(T > kDegenerate) || static_cast<double>(m) - correction <= 0) {
+    if (!find_exponent(n - start, T, correction, out.beta)) {
       out.status = Status::degenerate;
       return out;
     }
     out.start = start;
     out.log_xmin = log_xmin;
-    out.beta = (static_cast<double>(m) - correction) / T;
     out.D = kernels.distance(w.log_x.data(), start, n, log_xmin, out.beta, shift);
     return out;
   };
@@ -147,7 +141,7 @@ Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, I
   }
   if (!std::isnan(options.xmin)) {
     if (n - fixed_start < (csn ? options.min_tail : 2)) return fail(Status::too_few_points);
-    return finish_below(fixed_start, std::log(options.xmin));
+    return finish_below(fixed_start, log_positive(options.xmin));
   }
   if (small && last < 0)  // no candidate has a long enough tail: all points are the tail
     return finish(0, w.log_x[0], w.tail_sum[0]);

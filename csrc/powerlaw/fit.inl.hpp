@@ -1,5 +1,6 @@
 // The arithmetic of the scan, once for every instruction set. Included inside the anonymous
-// namespace of a unit that has defined kLanes and included simd.inl.hpp; see fit.hpp for formulas.
+// namespace of a unit that has defined kLanes and included simd.inl.hpp, elementary.inl.hpp and
+// candidate.inl.hpp; see fit.hpp for formulas.
 
 using pyspectra::Index;
 using pyspectra::powerlaw::detail::ScanInput;
@@ -9,14 +10,10 @@ using pyspectra::powerlaw::detail::ScanResult;
 // few ulps of one. A stretch is skipped only if its bound is below the best by more than this.
 constexpr double kSlack = 1e-13;
 
-// The candidate under test: where its tail starts, and the constants of its two curves.
-struct Candidate {
-  Index i, n;
-  double log_xmin, beta, inv_m, shift;
-};
-
-static inline vd model_cdf(const Candidate& c, vd log_x) {
-  return splat(1.0) - exp_nonpositive((splat(c.log_xmin) - log_x) * splat(c.beta));
+static void logarithms(const double* x, Index n, double* out) {
+  Index j = 0;
+  for (; j + kLanes <= n; j += kLanes) store(out + j, log_positive(load(x + j)));
+  for (; j < n; ++j) out[j] = log_positive(x[j]);
 }
 
 // max |F_j - E_j| over j in [begin, end), where E_j = (j - i + shift) / m
@@ -172,11 +169,10 @@ static ScanResult scan(const ScanInput& in) {
   for (int h = 0; h < kHot; ++h) hot.at[h] = (in.n - 1) * (h + 1) / kHot;
 
   const auto consider = [&](Index i) {
-    if (!(in.tail_sum[i] > 1e-12)) return;
+    double beta;
+    if (!find_exponent(in.n - i, in.tail_sum[i], in.correction, beta)) return;
     if (in.distinct && i > 0 && in.log_x[i] == in.log_x[i - 1]) return;
     const double m = (double)(in.n - i);
-    const double beta = (m - in.correction) / in.tail_sum[i];
-    if (!(beta > 0.0)) return;
     const Candidate c{i, in.n, in.log_x[i], beta, 1.0 / m, in.shift};
     const double step = in.shift * c.inv_m;
     const double limit = best - step;

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyspectra.errors import DeviceError
 from pyspectra.optim import _compile, _group, _sharded, _state, _tensors
 from pyspectra.optim._averages import Averages
+from pyspectra.optim._device import plan_class
 from pyspectra.optim._plan import Entry, Plan, with_grads
 from pyspectra.types import StepStatistics
 
@@ -57,7 +59,7 @@ class FusedOptimizer(Averages):
         self.max_grad_norm = max_grad_norm
         self._masks = {}
         self._takes_statistics = statistics
-        self._statistics: dict[str, StepStatistics] = {}
+        self._statistics: Mapping[str, StepStatistics] = {}
         self._handle = _compile.register(self)
         super().__init__(cast(Any, params), defaults)
 
@@ -124,24 +126,29 @@ class FusedOptimizer(Averages):
         return loss
 
     def _step(self) -> None:
+        params = with_grads(self.param_groups)
+        if not params:
+            return
         # Set by torch.amp.GradScaler for the length of a step.
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and float(found_inf) != 0:
-            return
-        grad_scale = getattr(self, "grad_scale", None)
-        params = with_grads(self.param_groups)
-        if not params or (not self.state and self._only_allocates(params)):
-            return
+        if not self.state:
+            if found_inf is not None and float(found_inf) != 0:
+                return
+            if self._only_allocates(params):
+                return
         plan = self._plan
         if plan is None or not plan.holds(self.param_groups, params, self.state):
             owner = type(self).__name__
             self._plan = None
-            plan = self._plan = Plan(owner, self.param_groups, self._entries())
-        self._statistics = plan.run(
-            unscale=1.0 if grad_scale is None else 1.0 / float(grad_scale),
+            plan = self._plan = plan_class(owner, params)(owner, self.param_groups, self._entries())
+        statistics = plan.run(
+            found_inf=found_inf,
+            loss_scale=getattr(self, "grad_scale", None),
             max_grad_norm=self.max_grad_norm,
             statistics=self._takes_statistics,
         )
+        if statistics is not None:
+            self._statistics = statistics
 
     def _only_allocates(self, params: list[Tensor]) -> bool:
         """Make the state, and nothing else, if that is what the step is for.
@@ -185,6 +192,11 @@ class FusedOptimizer(Averages):
             _tensors.check_param(type(self).__name__, p, name)
             state["step"] = 0
         mask = state.get("mask", self._masks.get(p)) if group.get("mode") == "D" else None
+        if mask is not None and group.get("compact") and not p.is_cpu:
+            raise DeviceError(
+                f"{type(self).__name__}: 'compact' must be False for parameters on {p.device}: "
+                "compact moments are for host memory."
+            )
         for key in moments:
             if key not in state and mask is not None and group.get("compact"):
                 state[key] = torch.zeros(_tensors.count_ones(mask), dtype=dtype)
@@ -314,5 +326,5 @@ class FusedOptimizer(Averages):
             "max_grad_norm": self.max_grad_norm,
             "_masks": self._masks,
             "_takes_statistics": self._takes_statistics,
-            "_statistics": self._statistics,
+            "_statistics": dict(self._statistics),
         }

@@ -10,7 +10,8 @@ from pyspectra import ops
 
 RULES = {"torch": "adamw", "alicemind": "adamw_alicemind"}
 _CODES = ops.optim_rule_names()
-EMA_WARMUPS = (None, "tf", "power")
+# Names, and the numbers of EmaWarmup in csrc/optim/step.hpp.
+EMA_WARMUPS = {None: 0, "tf": 1, "power": 2}
 MAX_SEED = 2**64
 
 
@@ -133,6 +134,8 @@ def ema_decay_at(
     ``ExponentialMovingAverage(num_updates=n)``. ``"power"``: d(n) = min(decay,
     1 - (1 + n / inv_gamma)^-power), ``EMAWarmup`` of k-diffusion. None: d(n) = decay.
     """
+    # csrc/optim/scalars.inl.hpp has the kernel's (a test compares the two): torch.compile cannot
+    # trace into that one.
     if warmup == "tf":
         return min(decay, (1.0 + n) / (10.0 + n))
     if warmup == "power":
@@ -153,13 +156,18 @@ def is_random(group: Mapping[str, Any]) -> bool:
     return group.get("mode") == "F" or bool(group["stochastic_rounding"])
 
 
+def _host_lr(lr: Any) -> float:
+    # One on a device is read there: to read it here would wait for the device.
+    return 0.0 if getattr(lr, "is_cuda", False) else float(lr)
+
+
 def step_options(rule: str, group: Mapping[str, Any], step: int, grad_scale: float) -> Any:
     """Hyper-parameters of a group at a step (counted from 1), as the kernel reads them."""
     values: dict[str, Any] = {}
-    every = int(group["ema_every"])
-    if group["ema_decay"] is not None and step % every == 0:
-        decay, n = float(group["ema_decay"]), step // every - 1
-        values["ema_decay"] = ema_decay_at(decay, group["ema_warmup"], n)
+    if group["ema_decay"] is not None:
+        values["ema_decay"] = float(group["ema_decay"])
+        values["ema_warmup"] = EMA_WARMUPS[group["ema_warmup"]]
+        values["ema_every"] = group["ema_every"]
     if "betas" in group:
         values["beta1"], values["beta2"] = map(float, group["betas"])
         values["eps"] = float(group["eps"])
@@ -171,7 +179,7 @@ def step_options(rule: str, group: Mapping[str, Any], step: int, grad_scale: flo
         values["keep"] = keep_threshold(float(group["reserve_p"]))
     return ops.StepOptions(
         rule=_CODES[rule],
-        lr=float(group["lr"]),
+        lr=_host_lr(group["lr"]),
         weight_decay=float(group["weight_decay"]),
         step=step,
         grad_scale=grad_scale,

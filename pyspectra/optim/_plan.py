@@ -7,7 +7,7 @@ holds by comparing lists that C functions fill: identities, addresses, sizes, ty
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pyspectra import ops
+from pyspectra.errors import DeviceError
 from pyspectra.optim import _group, _sharded, _tensors
 from pyspectra.types import FloatArray, StepStatistics
 
@@ -24,7 +25,10 @@ _SHAPING = ("mode", "seed", "stochastic_rounding", "compact", "master_weights", 
 
 _dtype_of = Tensor.dtype.__get__  # type: ignore[attr-defined]
 _layout_of = Tensor.layout.__get__  # type: ignore[attr-defined]
-_is_cpu = Tensor.is_cpu.__get__  # type: ignore[attr-defined]
+
+
+def _key(step: int | Tensor) -> int:
+    return id(step) if isinstance(step, Tensor) else step
 
 
 class Entry(NamedTuple):
@@ -100,12 +104,13 @@ class Plan:
         self._lengths = [*map(len, self._states)]
         self._steps = [e.state["step"] for e in entries]
         self._signature = _signature(groups)
+        self._check_devices()
         self._options: dict[tuple[int, int], tuple[int, Entry]] = {}  # index, and one that has it
         rows: list[tuple[int, ...]] = []
         # States by the key of an entry that the kernel reads or writes.
         self._users: dict[str, list[dict[str, Any]]] = {}
         for e, grad in zip(entries, self._usable_grads(), strict=True):
-            same_options = (id(e.group), e.state["step"])
+            same_options = (id(e.group), _key(e.state["step"]))
             found = self._options.setdefault(same_options, (len(self._options), e))
             used = [key for key, wanted in _wanted(e.group).items() if wanted and key in e.state]
             for key in (*e.moments, *used):
@@ -128,6 +133,15 @@ class Plan:
         self._table = ops.optim_table(rows)
         self._tensors = self._current_tensors()
         self._fingerprint = _fingerprint(self._tensors)
+
+    def _check_devices(self) -> None:
+        home = self._params[0].device
+        for e in self._entries:
+            if e.p.device != home:
+                raise DeviceError(
+                    f"{self._owner}: parameter {e.name!r} must be on {home}, as the others of the "
+                    f"step, got {e.p.device}. Hint: make one optimizer for each device."
+                )
 
     def _current_tensors(self) -> list[Any]:
         out: list[Any] = [*self._params]
@@ -158,7 +172,7 @@ class Plan:
         if (
             all(layout is strided for layout in map(_layout_of, grads))
             and all(map(Tensor.is_contiguous, grads))
-            and all(map(_is_cpu, grads))
+            and {*map(Tensor.get_device, grads)} == {self._params[0].get_device()}
             and not any(map(Tensor.is_neg, grads))
             and [*map(_dtype_of, grads)] == [*map(_dtype_of, self._params)]
             and [*map(Tensor.numel, grads)] == [*map(Tensor.numel, self._params)]
@@ -167,10 +181,23 @@ class Plan:
             return grads
         return [_tensors.usable_grad(self._owner, e.p, e.name) for e in self._entries]
 
+    def _step_options(self, step: Callable[[Entry], int], scale: float) -> list[Any]:
+        return [
+            _group.step_options(e.rule, e.group, step(e), scale) for _, e in self._options.values()
+        ]
+
     def run(
-        self, *, unscale: float, max_grad_norm: float | None, statistics: bool
-    ) -> dict[str, StepStatistics]:
-        """Take the step; statistics by name, where asked for."""
+        self,
+        *,
+        found_inf: Tensor | None,
+        loss_scale: Tensor | None,
+        max_grad_norm: float | None,
+        statistics: bool,
+    ) -> Mapping[str, StepStatistics] | None:
+        """Take the step; statistics by name, where asked for. None if it was left out."""
+        if found_inf is not None and float(found_inf) != 0:
+            return None
+        unscale = 1.0 if loss_scale is None else 1.0 / float(loss_scale)
         grads = self._usable_grads()  # alive until the kernel has read them
         self._table[:, _GRAD] = [*map(Tensor.data_ptr, grads)]
         scale = unscale
@@ -178,10 +205,7 @@ class Plan:
             squares = ops.optim_grad_squares(self._table)
             total = _sharded.total(zip(self._params, map(float, squares), strict=True))
             scale *= clip_factor(total, unscale, max_grad_norm)
-        options = [
-            _group.step_options(e.rule, e.group, e.state["step"] + 1, scale)
-            for _, e in self._options.values()
-        ]
+        options = self._step_options(lambda e: e.state["step"] + 1, scale)
         table = ops.optim_step(self._table, options, statistics=statistics)
         # Autograd must know: a backward pass through the old weights is an error.
         torch.autograd.graph.increment_version(self._params)
@@ -190,7 +214,7 @@ class Plan:
             state["step"] = step
         parts = self._tensors[: len(self._entries)]
         return {
-            e.name: _statistics(part.numel(), row, unscale)
+            e.name: statistics_of(part.numel(), row, unscale)
             for e, part, row in zip(self._entries, parts, table, strict=statistics)
         }
 
@@ -206,7 +230,8 @@ def clip_factor(squares: float, unscale: float, max_norm: float) -> float:
     return 1.0 if factor >= 1.0 else factor
 
 
-def _statistics(n: int, row: FloatArray, unscale: float) -> StepStatistics:
+def statistics_of(n: int, row: FloatArray, unscale: float) -> StepStatistics:
+    """Name what the kernel counted for one tensor, of gradients times `unscale`."""
     x = dict(zip(ops.STATISTICS_COLUMNS, map(float, row), strict=True))
     return StepStatistics(
         n=n,

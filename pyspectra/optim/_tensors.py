@@ -26,17 +26,23 @@ def check_param(owner: str, p: Tensor, name: str) -> None:
     Raises
     ------
     DeviceError
-        If the parameter is not in host memory.
+        If the parameter is neither in host memory nor on a CUDA device.
     TypeError
         If it is not a dense floating-point tensor.
     ValueError
         If it is not contiguous.
     """
     p = _sharded.local(p)
-    if not p.is_cpu:
+    if not (p.is_cpu or p.is_cuda):
         raise DeviceError(
-            f"{owner}: parameter {name!r} must be in host memory, got device {p.device}. "
-            "Hint: move the model with .cpu(); there is no step for other devices."
+            f"{owner}: parameter {name!r} must be in host memory or on a CUDA device, got device "
+            f"{p.device}. Hint: move the model with .cpu(); there is no step for other devices."
+        )
+    if p.is_cuda and not ops.cuda_built():
+        raise DeviceError(
+            f"{owner}: parameter {name!r} must be in host memory, got device {p.device}: this "
+            "package was built without CUDA. Hint: move the model with .cpu(), or build where nvcc "
+            "is found."
         )
     info = array_info(p)
     if info is None or info.problem is not None:
@@ -67,10 +73,10 @@ def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
             f"{owner}: the gradient of {name!r} must be dense, got layout {grad.layout}. "
             "Hint: build the embedding with sparse=False."
         )
-    if grad.dtype is not p.dtype or grad.numel() != p.numel() or not grad.is_cpu:
+    if grad.dtype is not p.dtype or grad.numel() != p.numel() or grad.device != p.device:
         raise TypeError(
-            f"{owner}: the gradient of {name!r} must be {p.dtype} of shape {tuple(p.shape)} in "
-            f"host memory, got {grad.dtype} of shape {tuple(grad.shape)} on {grad.device}."
+            f"{owner}: the gradient of {name!r} must be {p.dtype} of shape {tuple(p.shape)} on "
+            f"{p.device}, got {grad.dtype} of shape {tuple(grad.shape)} on {grad.device}."
         )
     return grad if grad.is_contiguous() and not grad.is_neg() else grad.contiguous().resolve_neg()
 
@@ -87,34 +93,41 @@ def mask_bytes(size: int) -> int:
 
 def packed(bits: Tensor) -> Tensor:
     """Pack a boolean tensor, eight elements a byte."""
-    return torch.from_numpy(np.packbits(bits.numpy().reshape(-1), bitorder="little"))
+    return torch.from_numpy(np.packbits(bits.cpu().numpy().reshape(-1), bitorder="little"))
 
 
 def count_ones(mask: Tensor) -> int:
     """Elements of the child network in a packed mask."""
-    return int(np.unpackbits(mask.numpy()).sum(dtype=np.int64))
+    return int(np.unpackbits(mask.cpu().numpy()).sum(dtype=np.int64))
 
 
 def mask_bits(mask: Tensor, size: int) -> Tensor:
     """Boolean elements of a packed mask."""
-    return torch.from_numpy(np.unpackbits(mask.numpy(), count=size, bitorder="little").view(bool))
+    bits = np.unpackbits(mask.cpu().numpy(), count=size, bitorder="little")
+    return torch.from_numpy(bits.view(bool))
 
 
 def _address(
-    owner: str, state: Mapping[str, Any], key: str, name: str, dtype: torch.dtype, size: int
+    owner: str,
+    device: torch.device,
+    state: Mapping[str, Any],
+    key: str,
+    name: str,
+    dtype: torch.dtype,
+    size: int,
 ) -> int:
     x = _sharded.local(state[key])
     if (
         not isinstance(x, Tensor)
         or x.dtype is not dtype
         or x.numel() != size
-        or not x.is_cpu
+        or x.device != device
         or not x.is_contiguous()
     ):
         got = f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else repr(x)
         raise TypeError(
             f"{owner}: state {key!r} of {name!r} must be a contiguous {dtype} tensor of {size} "
-            f"elements in host memory, got {got}. Hint: after changing the type or shape of a "
+            f"elements on {device}, got {got}. Hint: after changing type, shape or device of a "
             "parameter, build a new optimizer."
         )
     return x.data_ptr()
@@ -151,11 +164,12 @@ def row(
     assert code is not None
     size, dtype = p.numel(), state_dtype(p)
     held = count_ones(state["mask"]) if compact else size
-    first, second = [_address(owner, state, k, name, dtype, held) for k in moments] + [0] * (
-        2 - len(moments)
-    )
+    first, second = [_address(owner, p.device, state, k, name, dtype, held) for k in moments] + [
+        0
+    ] * (2 - len(moments))
     other = [
-        _address(owner, state, k, name, dtype, size) if k in used else 0 for k in ("ema", "master")
+        _address(owner, p.device, state, k, name, dtype, size) if k in used else 0
+        for k in ("ema", "master")
     ]
     mask = "mask" in used
     return (
@@ -164,7 +178,9 @@ def row(
         first,
         second,
         other[0],
-        _address(owner, state, "mask", name, torch.uint8, mask_bytes(size)) if mask else 0,
+        _address(owner, p.device, state, "mask", name, torch.uint8, mask_bytes(size))
+        if mask
+        else 0,
         other[1],
         size,
         held if compact else -1,
@@ -192,4 +208,4 @@ def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"{owner}: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
         )
-    return packed(torch.from_numpy(_sharded.part(mask, p)))
+    return packed(torch.from_numpy(_sharded.part(mask, p))).to(_sharded.local(p).device)

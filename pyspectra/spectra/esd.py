@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from pyspectra import ops
+from pyspectra import _cuda, ops
 from pyspectra._arrays import HostArray, as_host
 from pyspectra.types import ESD, FloatArray, Status
 
@@ -119,19 +119,25 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
         If `W` is not 2-D or is empty, or `method` is unknown.
     """
     check_method(method, "esd")
-    host = as_host(W, function="esd", argument="W")
-    if host.ndim != 2:
+    host = None if _cuda.on_device(W) else as_host(W, function="esd", argument="W")
+    shape = tuple(W.shape) if host is None else host.shape
+    if len(shape) != 2:
         raise ValueError(
-            f"esd: 'W' must be 2-D, got shape {host.shape}. "
+            f"esd: 'W' must be 2-D, got shape {shape}. "
             "Hint: a convolution is kh*kw matrices W[:, :, i, j]; analyze() takes it whole."
         )
-    if min(host.shape) == 0:
-        raise ValueError(f"esd: 'W' must not be empty, got shape {host.shape}.")
-    N, M = max(host.shape), min(host.shape)
+    if min(shape) == 0:
+        raise ValueError(f"esd: 'W' must not be empty, got shape {shape}.")
+    N, M = max(shape), min(shape)
     if method != "svd":
-        evals, status = ops.eigvals(ops.gram([host]))
+        if host is None:
+            evals, status = _cuda.eigvals(_cuda.gram(W)[None])
+        else:
+            evals, status = ops.eigvals(ops.gram([host]))
         if method == "gram" or not needs_svd(evals[0], status[0]):
             return pool(evals, status, N=N, M=M, method="gram")
+    if host is None:
+        host = as_host(W, function="esd", argument="W")
     evals, status = squared_singular_values([host])
     return pool(evals, status, N=N, M=M, method="svd")
 
@@ -154,7 +160,8 @@ def eigvals(
     Parameters
     ----------
     A : array or tensor, shape (n, n) or (b, n, n)
-        Symmetric; only the lower triangles are read. Computed in float64. Never written to.
+        Symmetric; only the lower triangles are read. Computed in float64, on the CUDA device
+        where `A` is on one. Never written to.
     method : {"auto"}
         One engine serves symmetric matrices: Householder tridiagonalisation and QL.
     out_status : bool
@@ -180,21 +187,24 @@ def eigvals(
 
     if method != "auto":
         raise ValueError(f"eigvals: 'method' must be 'auto', got {method!r}.")
-    host = as_host(A, function="eigvals", argument="A")
-    if host.ndim not in (2, 3) or host.shape[-1] != host.shape[-2]:
+    host = None if _cuda.on_device(A) else as_host(A, function="eigvals", argument="A")
+    shape = tuple(A.shape) if host is None else host.shape
+    if len(shape) not in (2, 3) or shape[-1] != shape[-2]:
         raise ValueError(
-            f"eigvals: 'A' must have shape (n, n) or (b, n, n), got {host.shape}. "
+            f"eigvals: 'A' must have shape (n, n) or (b, n, n), got {shape}. "
             "Hint: esd(W) takes a rectangular matrix."
         )
-    values = host.data if host.dtype == "float64" else host.to_float64()
-    batch = values if values.ndim == 3 else values[None]
-    evals, status = ops.eigvals(list(batch))
-    out = np.array(evals).reshape(values.shape[:-1])
-    codes = np.array(status, dtype=np.int64).reshape(values.shape[:-2])
+    if host is None:
+        evals, status = _cuda.eigvals(A.reshape(-1, *shape[-2:]))
+    else:
+        values = host.data if host.dtype == "float64" else host.to_float64()
+        evals, status = ops.eigvals(list(values if values.ndim == 3 else values[None]))
+    out = np.array(evals).reshape(shape[:-1])
+    codes = np.array(status, dtype=np.int64).reshape(shape[:-2])
     if out_status:
         return out, codes
     for i, s in enumerate(status):
-        which = "" if values.ndim == 2 else f" (matrix {i} of the batch)"
+        which = "" if len(shape) == 2 else f" (matrix {i} of the batch)"
         if s is Status.NOT_FINITE:
             raise ValueError(
                 f"eigvals: 'A' must be finite, got NaN or infinity{which}. "

@@ -9,7 +9,7 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
-from pyspectra import ops
+from pyspectra import _cuda, ops
 from pyspectra._arrays import as_host
 from pyspectra.spectra.alternatives import fit_truncated
 from pyspectra.spectra.bootstrap import (
@@ -154,8 +154,11 @@ def fit_powerlaw_batch(
             f"{name}: 'list_of_evals' must be a sequence of arrays, got "
             f"{type(list_of_evals).__name__}."
         )
-    spectra = [as_spectrum(x, name, f"list_of_evals[{i}]") for i, x in enumerate(list_of_evals)]
+    data = list(list_of_evals)
     options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap, seed)
+    if _stays_on_device(data, options, bootstrap):
+        return _cuda.fit_powerlaw(data, threshold=options.threshold, xmax=options.xmax)
+    spectra = [as_spectrum(x, name, f"list_of_evals[{i}]") for i, x in enumerate(data)]
     return _fit(spectra, options, bootstrap, seed)
 
 
@@ -178,9 +181,17 @@ def fit_powerlaw(
         With NaN numbers and a status that says why if the spectrum cannot be fitted.
     """
     name = "fit_powerlaw"
-    spectrum = as_spectrum(evals, name, "evals")
     options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap, seed)
+    if _stays_on_device([evals], options, bootstrap):
+        return _cuda.fit_powerlaw([evals], threshold=options.threshold, xmax=options.xmax)[0]
+    spectrum = as_spectrum(evals, name, "evals")
     return _fit([spectrum], options, bootstrap, seed)[0]
+
+
+def _stays_on_device(data: list[Any], options: FitOptions, bootstrap: int) -> bool:
+    """Tell whether the spectra are tensors on a CUDA device, and the fit one of its kernels'."""
+    fits = options.estimator.name == "ww" and math.isnan(options.xmin) and not bootstrap
+    return fits and data != [] and all(_cuda.on_device(x) and x.ndim == 1 for x in data)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,28 @@
+"""Every device kernel once, on little data: what compute-sanitizer is to look at."""
+
+from __future__ import annotations
+
+import torch
+
+import pyspectra as ps
+from pyspectra import _cuda
+from pyspectra.optim import SGD, ChildAdamW
+
+for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+    params = [torch.nn.Parameter(torch.randn(n, device="cuda").to(dtype)) for n in (5, 4096, 9001)]
+    options = {"mode": "F", "ema_decay": 0.9, "max_grad_norm": 0.3, "statistics": True}
+    for opt in (
+        ChildAdamW(params, stochastic_rounding=True, **options),
+        ChildAdamW(params, master_weights=True),
+        SGD(params, momentum=0.9),
+    ):
+        for p in params:
+            p.grad = torch.randn_like(p)
+        opt.step()
+spectra = [torch.rand(n, device="cuda") ** -0.5 for n in (3, 15, 300, 2500)]
+print([fit.alpha for fit in ps.fit_powerlaw_batch(spectra)])
+for n in (1, 33, 150):
+    x = torch.randn((2, n, n), device="cuda")
+    print(_cuda.eigvals(x + x.mT, method="one_block")[0][0][-1])
+    print(_cuda.eigvals(x + x.mT, method="two_stage")[0][0][-1])
+torch.cuda.synchronize()

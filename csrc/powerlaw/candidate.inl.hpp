@@ -1,0 +1,32 @@
+// One candidate for the start of the tail: formulas of fit.hpp that the scans of CPU and CUDA
+// share. Included inside the anonymous namespace of a unit after elementary.inl.hpp; includes
+// nothing.
+
+// Below this many points WeightWatcher (from 0.7.6) corrects the bias and wants a tail of 8.
+constexpr Index kSmall = 20;
+constexpr Index kSmallTail = 8;
+constexpr double kDegenerate = 1e-12;  // smallest T_i that still tells points apart
+
+// Where its tail starts, and the constants of its two curves.
+struct Candidate {
+  Index i, n;
+  double log_xmin, beta, inv_m, shift;
+};
+
+// False where T_i has no exponent.
+static inline PS_HD bool find_exponent(Index m, double T, double correction, double& beta) {
+  beta = ((double)m - correction) / T;
+  return T > kDegenerate && beta > 0.0;
+}
+
+template <typename V>
+static inline PS_HD V model_cdf(const Candidate& c, V log_x) {
+  return 1.0 - exp_nonpositive((c.log_xmin - log_x) * c.beta);
+}
+
+// alpha and its error, for the tail that begins at `start`; beta = alpha - 1.
+static inline PS_HD void set_exponent(Fit& out, Index start, double beta) {
+  out.alpha = 1.0 + beta;
+  out.alpha_stderr = beta / __builtin_sqrt((double)(out.n - start));
+  out.index = start;
+}

@@ -1,0 +1,57 @@
+"""The package's CUDA sources, compiled by the C++ compiler against an emulated runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+HERE = Path(__file__).parent
+CSRC = HERE.parents[1] / "csrc"
+COMPILER = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+# What the bindings need of the rest, and no more.
+SOURCES = (HERE / "module.cpp", CSRC / "bindings/bind_device.cpp", CSRC / "optim/check.cpp")
+KERNELS = (
+    "linalg/device_chase",
+    "linalg/device_eigvals",
+    "optim/device_step",
+    "powerlaw/device_fit",
+)
+
+
+def build(folder: Path) -> ModuleType:
+    """Compile and import the module; a few seconds."""
+    import pybind11
+
+    assert COMPILER is not None
+    include = (HERE, CSRC, pybind11.get_include(), sysconfig.get_paths()["include"])
+    flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w"]
+    flags += [f"-I{path}" for path in include]
+
+    def compiled(source: Path) -> str:
+        out = folder / f"{source.parent.name}_{source.stem}.o"
+        # Kernels are run often, the bindings are not.
+        level = "-O1" if source.suffix == ".cu" else "-O0"
+        command = [COMPILER, "-c", level, *flags, "-x", "c++", str(source), "-o", str(out)]
+        subprocess.run(command, check=True)
+        return str(out)
+
+    sources = [*SOURCES, *(CSRC / f"{kernel}.cu" for kernel in KERNELS)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compiled, sources))
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    module = folder / f"emulated{suffix}"
+    undefined = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+    subprocess.run([COMPILER, "-shared", *objects, *undefined, "-o", str(module)], check=True)
+    spec = importlib.util.spec_from_file_location("emulated", module)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded

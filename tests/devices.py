@@ -1,0 +1,47 @@
+"""Where device kernels run in the tests: on a GPU, or in the emulator with host memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from cuda_emulation import COMPILER, build
+
+from pyspectra import _core, _cuda, ops
+from pyspectra.optim import _device, _fused
+
+BACKENDS = [
+    "emulated-ascending",
+    "emulated-descending",
+    pytest.param("cuda", marks=pytest.mark.gpu),
+]
+
+
+@pytest.fixture(scope="session")
+def emulated_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    if COMPILER is None:
+        pytest.skip("no C++ compiler")
+    pytest.importorskip("pybind11")
+    return build(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.fixture(params=BACKENDS)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The device of tensors whose kernels are those of CUDA."""
+    backend: str = request.param
+    if backend == "cuda":
+        yield "cuda"
+        torch.cuda.synchronize()
+        return
+    module: Any = request.getfixturevalue("emulated_module")
+    module.set_descending(backend.endswith("descending"))
+    for name in dir(_core):
+        if name.startswith("device_"):
+            monkeypatch.setattr(ops, name, getattr(module, name))
+    monkeypatch.setattr(_fused, "plan_class", lambda *_: _device.DevicePlan)
+    monkeypatch.setattr(_cuda, "current_stream", lambda _: (0, 0))
+    monkeypatch.setattr(_device, "_capturing", lambda: False)
+    yield "cpu"
