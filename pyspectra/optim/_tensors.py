@@ -192,4 +192,5 @@ def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"{owner}: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
         )
-    return packed(torch.from_numpy(_sharded.part(mask, p)))
+    # torch takes no memory that is read-only or runs backwards.
+    return packed(torch.from_numpy(np.require(_sharded.part(mask, p), requirements=["C", "W"])))
