@@ -157,7 +157,9 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
             module.training = training
         with torch.no_grad():
             for module, name, buffer, value in buffers:
-                setattr(module, name, buffer.copy_(value))  # it may hold another tensor by now
+                if not torch.equal(buffer, value):  # expanded ones cannot be written
+                    buffer.copy_(value)
+                setattr(module, name, buffer)  # it may hold another tensor by now
 
 
 def _gradients(

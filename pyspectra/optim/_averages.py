@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyspectra.optim import _sharded
+
 
 @contextlib.contextmanager
 def in_place(averages: Mapping[Tensor, Tensor]) -> Iterator[None]:
@@ -45,6 +47,23 @@ def averaged_state_dict(
         else:
             out[name] = value.detach() if isinstance(value, Tensor) else value
     return out
+
+
+def only_allocates(optimizer: Optimizer) -> bool:
+    """Tell whether the step that is about to be taken is there to make the state and nothing else.
+
+    Distributed checkpointing makes a state to load into, or to save, by a first step with zero
+    gradients at a learning rate of zero. It must not count: the next step would draw other masks,
+    and the average would move towards weights that are about to be replaced.
+    """
+    groups = optimizer.param_groups
+    if optimizer.state or any(group.get("lr") is None or float(group["lr"]) for group in groups):
+        return False
+    grads = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+    if not grads or any(grad.layout is not torch.strided for grad in grads):
+        return False
+    # Of all processes: they must come to the same answer.
+    return _sharded.total((g, float(_sharded.local(g).count_nonzero())) for g in grads) == 0
 
 
 class Averages(Optimizer):

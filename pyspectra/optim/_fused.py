@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyspectra.errors import DeviceError
-from pyspectra.optim import _compile, _group, _sharded, _state, _tensors
-from pyspectra.optim._averages import Averages
+from pyspectra.optim import _compile, _group, _state, _tensors
+from pyspectra.optim._averages import Averages, only_allocates
 from pyspectra.optim._device import plan_class
 from pyspectra.optim._plan import Entry, Plan, with_grads
 from pyspectra.types import StepStatistics
@@ -134,7 +134,8 @@ class FusedOptimizer(Averages):
         if not self.state:
             if found_inf is not None and float(found_inf) != 0:
                 return
-            if self._only_allocates(params):
+            if only_allocates(self):
+                self._entries()
                 return
         plan = self._plan
         if plan is None or not plan.holds(self.param_groups, params, self.state):
@@ -150,22 +151,6 @@ class FusedOptimizer(Averages):
         if statistics is not None:
             self._statistics = statistics
 
-    def _only_allocates(self, params: list[Tensor]) -> bool:
-        """Make the state, and nothing else, if that is what the step is for.
-
-        Distributed checkpointing makes a state to load into, or to save, by a first step with zero
-        gradients at a learning rate of zero. It must not count: the next step would draw other
-        masks, and the average would begin from weights that are about to be replaced.
-        """
-        if any(float(group["lr"]) != 0 for group in self.param_groups):
-            return False
-        # Of all processes: they must come to the same answer.
-        grads = [p.grad for p in params if p.grad is not None]
-        if _sharded.total((g, float(_sharded.local(g).count_nonzero())) for g in grads) > 0:
-            return False
-        self._entries()
-        return True
-
     def _entries(self) -> list[Entry]:
         entries = []
         for name, p, group in self._named():
@@ -175,8 +160,9 @@ class FusedOptimizer(Averages):
             state = self._init_state(name, p, group, moments)
             compact = bool(group.get("compact")) and "mask" in state
             entries.append(Entry(name, p, group, state, self._rule(group), moments, compact))
-        child = [e for e in entries if e.group.get("mode") == "D"]
-        if child and not self._masks and not any("mask" in e.state for e in child):
+        child = any(e.group.get("mode") == "D" for e in entries)
+        # Of all parameters: those with a mask may have no gradient this time.
+        if child and not self._masks and not any("mask" in s for s in self.state.values()):
             raise RuntimeError(
                 f"{type(self).__name__}: mode 'D' needs a mask. Hint: pass mask={{name: boolean "
                 "array}, or load a state dict that has one."
@@ -310,6 +296,7 @@ class FusedOptimizer(Averages):
             super().load_state_dict(state_dict)
         finally:
             handle.remove()
+        self._plan = None  # it would keep the memory of the old state
         # torch has cast the state to the type of the parameters: put the exact one in its place.
         for (_, p, _), state in zip(self._named(), loaded, strict=True):
             if state is not None:

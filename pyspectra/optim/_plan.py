@@ -103,6 +103,7 @@ class Plan:
         self._states = [e.state for e in entries]
         self._lengths = [*map(len, self._states)]
         self._steps = [e.state["step"] for e in entries]
+        self._groups = [*groups]  # options are read from these very dicts
         self._signature = _signature(groups)
         self._check_devices()
         self._options: dict[tuple[int, int], tuple[int, Entry]] = {}  # index, and one that has it
@@ -156,7 +157,9 @@ class Plan:
         state_of: Mapping[Tensor, dict[str, Any]],
     ) -> bool:
         """Tell whether the rows are right for a step over `params`, gradients aside."""
-        if not _same(params, self._params) or _signature(groups) != self._signature:
+        if not _same(params, self._params) or not _same(groups, self._groups):
+            return False
+        if _signature(groups) != self._signature:
             return False
         states = [state_of[p] for p in params]
         if not _same(states, self._states) or [*map(len, states)] != self._lengths:

@@ -47,7 +47,8 @@ def saved(p: Tensor, state: Mapping[str, Any], moments: tuple[str, ...]) -> dict
     out = dict(state)
     if "step" in out:
         # A tensor, as torch has it; inside it is an int, which costs nothing to count up.
-        out["step"] = torch.tensor(float(out["step"]))
+        # Not of the default type: bfloat16 cannot count beyond 256.
+        out["step"] = torch.tensor(float(out["step"]), dtype=torch.float32)
     if "mask" in out and _sharded.is_sharded(p):
         # Bits, and moments of the child alone, have no layout over processes: the whole has.
         part = _sharded.local(p)
@@ -82,7 +83,7 @@ def converted(
     ValueError
         If an entry is missing or does not fit the parameter.
     """
-    if source is None:
+    if not source:  # an empty one is what a look into the state of a parameter leaves there
         return None
     source = {key: value for key, value in source.items() if value is not None}
     # torch's SGD does not count its steps: what it has saved has taken one at least.

@@ -208,4 +208,6 @@ def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"{owner}: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
         )
-    return packed(torch.from_numpy(_sharded.part(mask, p))).to(_sharded.local(p).device)
+    # torch takes no memory that is read-only or runs backwards.
+    part = np.require(_sharded.part(mask, p), requirements=["C", "W"])
+    return packed(torch.from_numpy(part)).to(_sharded.local(p).device)

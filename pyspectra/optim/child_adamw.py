@@ -45,7 +45,8 @@ class ChildAdamW(FusedOptimizer):
         those gradients are not read. Such a state loads into this class, not into torch's.
     ema_decay : float, optional
         Decay of the moving average of the weights; None for no average. It starts from the weights
-        before the first step and is kept in float32.
+        before the first step and is kept in float32. A parameter that has no gradient takes no
+        step, and neither does its average.
     ema_warmup : {"tf", None}
         "tf": at update number n the decay is min(ema_decay, (1 + n) / (10 + n)).
     ema_every : int

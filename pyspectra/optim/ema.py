@@ -51,8 +51,9 @@ def decay_from_half_life(half_life: float, *, every: float = 1) -> float:
 class EMA:
     """Exponential moving average of weights, updated after each step of an optimizer.
 
-    Where the optimizer is `ChildAdamW` or `AdamW` of this package, their own ``ema_decay`` does
-    the same within the step, with less memory traffic.
+    Where the optimizer is one of this package, its own ``ema_decay`` does the same within the step,
+    with less memory traffic; only that a parameter which has no gradient at a step is averaged here
+    and left out there.
 
     Parameters
     ----------
@@ -121,6 +122,7 @@ class EMA:
         }
         self._steps = 0
         self._swapped = False
+        self._counts = True  # the step that is being taken
         self._handles: list[Any] = []
 
     # --- beside an optimizer ----------------------------------------------------------------------
@@ -171,8 +173,9 @@ class EMA:
             handle.remove()
         self._handles = []
 
-    def _before_step(self, _optimizer: Any, _args: Any, _kwargs: Any) -> None:
+    def _before_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         self._refuse_while_swapped("optimizer.step")
+        self._counts = not _averages.only_allocates(optimizer)
 
     def _before_state_dict(self, _optimizer: Any) -> None:
         self._refuse_while_swapped("optimizer.state_dict")
@@ -181,7 +184,7 @@ class EMA:
         # A GradScaler does not call step() on overflow, except where the optimizer skips by itself:
         # then it finds this for the length of the call.
         found_inf = getattr(optimizer, "found_inf", None)
-        if found_inf is None or not float(found_inf):
+        if self._counts and (found_inf is None or not float(found_inf)):
             self.update()
 
     def decay_at(self, n: int) -> float:

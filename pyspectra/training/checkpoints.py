@@ -104,10 +104,10 @@ def average_checkpoints(
     Notes
     -----
     Sums are float64, each rounded once, to nearest even, to the tensor's own type. Integer and
-    boolean tensors come from the newest checkpoint: the one with the greatest number in its name,
-    or the last of the sequence if a name has none. Memory is that of a few megabytes, not of a
-    model; but a torch output is held whole, as is every torch input in the layout before torch
-    1.6. Checkpoints with weight 0 are compared and not read.
+    boolean tensors come from the newest checkpoint: the one with the greatest numbers in its name,
+    compared from the left, or the last of the sequence if a name has none. Memory is that of a few
+    megabytes, not of a model; but a torch output is held whole, as is every torch input in the
+    layout before torch 1.6. Checkpoints with weight 0 are compared and not read.
 
     References
     ----------
@@ -286,9 +286,11 @@ def _newest(paths: list[Path]) -> int:
     steps = [re.findall(r"\d+", path.stem if path.is_file() else path.name) for path in paths]
     if not all(steps):
         return len(paths) - 1
-    # Digits as text, by length and then by value: Python refuses to convert very long ones.
-    keys = [(len(s[-1].lstrip("0")), s[-1].lstrip("0"), i) for i, s in enumerate(steps)]
-    return max(keys)[2]
+    # All numbers, as in the order of a folder: the last one may be a loss. Digits as text, by
+    # length and then by value: Python refuses to convert very long ones.
+    digits = [[number.lstrip("0") for number in found] for found in steps]
+    keys = [([(len(d), d) for d in found], i) for i, found in enumerate(digits)]
+    return max(keys)[1]
 
 
 def _check_match(newest: Checkpoint, other: Checkpoint) -> None:

@@ -274,6 +274,14 @@ def test_buffers_that_are_replaced_come_back() -> None:
     assert m.nothing is None
 
 
+def test_buffers_that_cannot_be_written_stay() -> None:
+    m = model()
+    m.register_buffer("expanded", torch.zeros(1).expand(4))
+    expanded = m.expanded
+    fisher_diag(m, data(), loss_fn)
+    assert m.expanded is expanded
+
+
 def test_it_works_inside_no_grad() -> None:
     expected = fisher_diag(model(), data(), loss_fn)
     with torch.no_grad():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import re
+import weakref
 from typing import Any
 
 import numpy as np
@@ -493,6 +495,67 @@ def test_the_state_is_torchs() -> None:
     assert state["param_groups"][0]["param_names"] == ["w"]
 
 
+def test_a_loaded_mask_is_there_when_its_parameter_has_no_gradient() -> None:
+    p, q = parameters(shapes=[(4,), (6,)])
+    opt = ChildAdamW([p, q], mode="D", mask={p: torch.ones(4, dtype=torch.bool)}, **HYPER)
+    set_grads([p, q], 0)
+    opt.step()
+    resumed = ChildAdamW([p, q], mode="D", **HYPER)
+    resumed.load_state_dict(opt.state_dict())
+    p.grad = None
+    resumed.step()
+    assert [s["step"] for s in resumed.state.values()] == [1, 2]
+
+
+def test_empty_entries_of_a_state_are_none() -> None:
+    """A look into the state of a parameter that has none leaves one there."""
+    p, q = parameters(shapes=[(4,), (6,)])
+    opt = AdamW([p, q], **HYPER)
+    set_grads([p], 0)
+    opt.step()
+    assert opt.state[q] == {}
+    again = AdamW(parameters(shapes=[(4,), (6,)]), **HYPER)
+    again.load_state_dict(opt.state_dict())
+    assert [s.get("step") for s in again.state.values()] == [1, None]
+
+
+def test_the_saved_count_is_exact_whatever_the_default_type() -> None:
+    p = parameters(shapes=[(4,)])[0]
+    opt = AdamW([p], **HYPER)
+    set_grads([p], 0)
+    opt.step()
+    opt.state[p]["step"] = 257
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        step = opt.state_dict()["state"][0]["step"]
+    finally:
+        torch.set_default_dtype(default)
+    assert step.item() == 257
+
+
+def test_a_loaded_state_frees_the_old_one() -> None:
+    p = parameters(shapes=[(4,)])[0]
+    opt = AdamW([p], **HYPER)
+    set_grads([p], 0)
+    opt.step()
+    old = weakref.ref(opt.state[p]["exp_avg"])
+    opt.load_state_dict(copy.deepcopy(opt.state_dict()))
+    gc.collect()
+    assert old() is None
+
+
+def test_a_group_that_is_replaced_is_read() -> None:
+    p = parameters(shapes=[(4,)])[0]
+    opt = AdamW([p], **HYPER)
+    set_grads([p], 0)
+    opt.step()
+    before = p.detach().clone()
+    opt.param_groups[0] = {**opt.param_groups[0], "lr": 0.0}
+    opt.step()
+    assert torch.equal(p, before)
+
+
 def test_a_copy_of_the_optimizer_goes_on_alone() -> None:
     net = model()
     opt = ChildAdamW(net.named_parameters(), mode="F", max_grad_norm=0.2, ema_decay=0.9, **HYPER)
@@ -562,6 +625,18 @@ def test_bad_arguments_are_named(
     if "max_grad_norm" not in argument:
         with pytest.raises(error, match=re.escape(message)):
             ChildAdamW([{"params": params, **argument}])
+
+
+def test_masks_of_any_memory_layout() -> None:
+    bits = np.random.default_rng(0).random((4, 3)) < 0.5
+    fixed = bits.copy()
+    fixed.flags.writeable = False
+    for mask in (fixed, bits[::-1], bits[:, ::-1], np.asfortranarray(bits)):
+        p = parameters(shapes=[(4, 3)])[0]
+        opt = ChildAdamW([p], mode="D", mask={p: mask}, **HYPER)
+        set_grads([p], 0)
+        opt.step()
+        np.testing.assert_array_equal(opt.state[p]["exp_avg"].numpy() != 0, mask)
 
 
 def test_bad_masks_are_refused() -> None:

@@ -153,6 +153,34 @@ def test_a_scaler_that_finds_inf_skips_the_average(kind: str) -> None:
     assert ema.state_dict()["steps"] == 2
 
 
+@pytest.mark.parametrize("kind", ["torch", "ours", "stateless"])
+def test_the_step_that_makes_a_state_does_not_count(kind: str) -> None:
+    """Distributed checkpointing takes one, of zero gradients at a rate of zero."""
+    distributed = pytest.importorskip("torch.distributed.checkpoint.state_dict")
+    net = model()
+    opt = {
+        "torch": lambda p: torch.optim.AdamW(p, lr=0.1),
+        "ours": lambda p: AdamW(p, lr=0.1),
+        "stateless": lambda p: torch.optim.SGD(p, lr=0.1),
+    }[kind](net.parameters())
+    ema = EMA(net, decay=0.5, warmup=None).attach(opt)
+    saved = {"steps": 5, "shadow": {k: x + 1 for k, x in averages(ema).items()}}
+    ema.load_state_dict(saved)
+    distributed.get_optimizer_state_dict(net, opt)
+    assert ema.state_dict()["steps"] == 5
+    assert same(list(averages(ema).values()), list(saved["shadow"].values()))
+    train(net, opt, range(1))
+    assert ema.state_dict()["steps"] == 6
+
+
+def test_a_first_step_at_a_rate_of_zero_counts() -> None:
+    net = model()
+    opt = torch.optim.AdamW(net.parameters(), lr=0.0)
+    ema = EMA(net, decay=0.5).attach(opt)
+    train(net, opt, range(2))
+    assert ema.state_dict()["steps"] == 2
+
+
 def test_detached_averages_stay() -> None:
     net = model()
     opt = torch.optim.SGD(net.parameters(), lr=0.1)

@@ -128,6 +128,16 @@ def test_the_newest_goes_by_its_number_or_the_order(tmp_path: Path) -> None:
     assert numpy_io.load_file(tmp_path / "o.safetensors")["steps"] == 4
 
 
+def test_the_newest_does_not_go_by_a_loss_in_the_name(tmp_path: Path) -> None:
+    losses = {1: "0.91", 2: "0.35", 10: "0.20"}
+    for epoch, loss in losses.items():
+        numpy_io.save_file(tensors(epoch), tmp_path / f"epoch={epoch}-loss={loss}.safetensors")
+    done = average_checkpoints(tmp_path, tmp_path / "o.safetensors")
+    assert numpy_io.load_file(tmp_path / "o.safetensors")["steps"] == 10
+    average_checkpoints(done.checkpoints[::-1], tmp_path / "o.safetensors")
+    assert numpy_io.load_file(tmp_path / "o.safetensors")["steps"] == 10
+
+
 def test_metadata_and_alignment(tmp_path: Path) -> None:
     paths = save_run(tmp_path / "run", [1, 2])
     average_checkpoints(paths, tmp_path / "o.safetensors")
