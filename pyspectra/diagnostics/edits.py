@@ -30,6 +30,8 @@ KEEP = ("detX", "powerlaw", "mp")
 
 # Each round removes part of the entries that make the traps; what is left may be a smaller trap.
 MAX_ROUNDS = 20
+# Outliers are few: of the entries that are not zero, no larger share than this.
+OUTLIERS = 0.05
 
 Edit = Callable[[Layer, Sequence[FloatArray]], Sequence[FloatArray] | None]
 
@@ -134,7 +136,10 @@ def remove_traps(
     (`pyspectra.find_traps`). The fewest entries that carry half of it lose ``s u_i v_j``, their
     part of the spike; that is repeated, with a new permutation each time, until no trap is found
     (at most 20 times). All other entries stay as they are, and so does the genuine structure of
-    the matrix: in random order it is no spike.
+    the matrix: in random order it is no spike. The mean of the entries, which is a spike in any
+    order, is structure too, carried by all entries alike: it is subtracted before traps are sought.
+    A matrix whose traps are more than 5 % of its entries that are not zero (a sparse one, the
+    identity) stays as it is: they are the matrix, not outliers of it.
     """
 
     def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
@@ -149,15 +154,19 @@ def remove_traps(
 
 
 def _without_traps(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArray:
+    given = W
     for round_ in range(MAX_ROUNDS):
         key = randomize.permutation_key(seed, name, matrix, round_)
-        traps = randomize.locate_traps(W, key)
+        centred = W - np.mean(W)
+        # A constant matrix leaves the rounding of its mean.
+        traps = randomize.locate_traps(centred, key) if np.ptp(W) > 0.0 else ()
         if not traps:
             break
         W = W.copy()
         for trap in traps:
             W[list(trap.rows), list(trap.cols)] -= trap.removable
-    return W
+    few = np.count_nonzero(W != given) <= OUTLIERS * np.count_nonzero(given)
+    return W if few else given
 
 
 # --- truncation ---------------------------------------------------------------------------------
