@@ -165,7 +165,7 @@ def _without_traps(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArr
         W = W.copy()
         for trap in traps:
             W[list(trap.rows), list(trap.cols)] -= trap.removable
-    few = np.count_nonzero(W != given) <= OUTLIERS * np.count_nonzero(given)
+    few = np.count_nonzero(given != W) <= OUTLIERS * np.count_nonzero(given)
     return W if few else given
 
 

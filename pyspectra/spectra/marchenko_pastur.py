@@ -44,7 +44,8 @@ def marchenko_pastur(
     mp : {"robust", "ww"}
         ``"robust"``: the variance of the bulk without its spikes; a spike exceeds what the largest
         eigenvalue of a random Gaussian matrix of this shape does not exceed with probability 0.99
-        (Tracy-Widom); entries with heavy tails, or most of them zero, make spikes more often. ``"ww"``: WeightWatcher 0.7.7's least-squares fit of a density estimate.
+        (Tracy-Widom); entries with heavy tails, or most of them zero, make spikes more often.
+        ``"ww"``: WeightWatcher 0.7.7's least-squares fit of a density estimate.
     kurtosis : float
         Excess kurtosis of the entries of W, for the p-value: 0 for Gaussian, -1.2 for uniform
         entries. ``"robust"`` only.
