@@ -139,7 +139,8 @@ def remove_traps(
     the matrix: in random order it is no spike. The mean of the entries, which is a spike in any
     order, is structure too, carried by all entries alike: it is subtracted before traps are sought.
     A matrix whose traps are more than 5 % of its entries that are not zero (a sparse one, the
-    identity) stays as it is: they are the matrix, not outliers of it.
+    identity) stays as it is: they are the matrix, not outliers of it. Likewise entries that crowd
+    in one row or column (an outlier channel), which are a direction of the matrix in its own order.
     """
 
     def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
@@ -154,7 +155,24 @@ def remove_traps(
 
 
 def _without_traps(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArray:
-    given = W
+    rows, cols = np.arange(W.shape[0]), np.arange(W.shape[1])
+    while len(rows) and len(cols):
+        part = W[np.ix_(rows, cols)]
+        clean = _cleaned(part, name, matrix, seed)
+        changed = clean != part
+        crowded = [_crowded(np.sum(changed, axis=axis)) for axis in (1, 0)]
+        if any(np.any(c) for c in crowded):
+            rows, cols = rows[~crowded[0]], cols[~crowded[1]]
+            continue
+        if 0 < np.count_nonzero(changed) <= OUTLIERS * np.count_nonzero(part):
+            W = W.copy()
+            W[np.ix_(rows, cols)] = clean
+        break
+    return W
+
+
+def _cleaned(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArray:
+    """Return W without what makes its traps, whatever makes them."""
     for round_ in range(MAX_ROUNDS):
         key = randomize.permutation_key(seed, name, matrix, round_)
         centred = W - np.mean(W)
@@ -165,8 +183,14 @@ def _without_traps(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArr
         W = W.copy()
         for trap in traps:
             W[list(trap.rows), list(trap.cols)] -= trap.removable
-    few = np.count_nonzero(given != W) <= OUTLIERS * np.count_nonzero(given)
-    return W if few else given
+    return W
+
+
+def _crowded(count: np.ndarray) -> np.ndarray:
+    """Rows (or columns) that hold more of the entries than chance gives."""
+    mean = float(np.mean(count))
+    # Of a Poisson law: a mean of 1 exceeds it with probability 1e-8, a small one with less.
+    return np.asarray(count > mean + 6.0 * math.sqrt(mean) + 3.0)
 
 
 # --- truncation ---------------------------------------------------------------------------------

@@ -153,6 +153,18 @@ def test_what_is_no_outlier_stays(W):
     assert np.array_equal(ps.remove_traps({"w.weight": W})["w.weight"], W)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_outlier_channel_stays_and_an_outlier_beside_it_goes(axis):
+    """A column ten times as large makes traps in random order, and is a direction in its own."""
+    W = np.random.default_rng(6).standard_normal((150, 100))
+    np.moveaxis(W, axis, 0)[7] *= 10.0
+    assert len(ps.find_traps(W)) > 3
+    assert np.array_equal(ps.remove_traps({"w.weight": W})["w.weight"], W)
+    W[40, 50] = 120.0
+    out = ps.remove_traps({"w.weight": W})["w.weight"]
+    assert np.argwhere(out != W).tolist() == [[40, 50]]
+
+
 def test_an_outlier_goes_where_entries_have_a_mean():
     W = np.random.default_rng(5).uniform(0.0, 1.0, (60, 40))
     W[3, 4] = 30.0
