@@ -240,7 +240,6 @@ def test_bad_names_say_what_is_wrong(text: Any, message: str) -> None:
 def test_hill_takes_k_either_way() -> None:
     x = lognormal(200, np.random.default_rng(0))
     fit = ps.fit_powerlaw(x, estimator="hill(50)")
-    assert fit == ps.fit_powerlaw(x, estimator="hill", k=50) or math.isnan(fit.p_value)
     assert fit.estimator == "hill(50)"
     assert bits([fit]) == bits([ps.fit_powerlaw(x, estimator="hill", k=50)])
     with pytest.raises(ValueError, match="'k' goes with estimator 'hill' only, got 'hill\\(50\\)'"):

@@ -185,6 +185,15 @@ def test_planted_spikes_are_counted():
     assert fit.mp_soft_rank == pytest.approx(fit.lambda_plus / evals_of(W)[-1])
 
 
+def test_rounding_of_a_zero_bulk_is_no_spike():
+    rng = np.random.default_rng(3)
+    for rank in (1, 16):
+        W = rng.standard_normal((200, rank)) @ rng.standard_normal((rank, 150))
+        by_gram = np.maximum(np.linalg.eigvalsh(W.T @ W), 0.0)
+        for evals in (by_gram, np.linalg.svd(W, compute_uv=False) ** 2):
+            assert ps.marchenko_pastur(evals, 200, 150).n_spikes == rank
+
+
 def test_structure_without_spikes_is_found():
     rng = np.random.default_rng(7)
     rows = rng.standard_normal((256, 64)) * np.linspace(0.5, 1.5, 256)[:, None]

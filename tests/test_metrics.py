@@ -14,6 +14,7 @@ from reference import metrics as ref
 import pyspectra as ps
 from pyspectra import ESD, PowerLawFit, Status
 from pyspectra.metrics import METRICS, Spectrum, evaluate, metric
+from pyspectra.metrics.tail import log_power_sum
 
 Array = ref.Array
 GROUPS = ("default", "detx")
@@ -124,6 +125,13 @@ def test_detx_on_random_spectra(n: int) -> None:
     for seed in range(20):
         lam = lognormal(n, seed, sigma=0.1 + 0.2 * seed)
         assert evaluate(spectrum(lam), GROUPS)["detX_num"] == ref_detx.detx(lam)[0]
+
+
+def test_a_zero_eigenvalue_to_a_negative_power_is_infinite() -> None:
+    # WeightWatcher's value for failed fits, whose alpha is -1
+    with np.errstate(divide="ignore"):
+        assert log_power_sum(np.array([0.0, 1.0, 2.0]), -1.0) == math.inf
+    assert log_power_sum(np.array([1.0, 4.0]), -1.0) == pytest.approx(math.log10(1.25))
 
 
 def test_log_alpha_norm_does_not_overflow() -> None:

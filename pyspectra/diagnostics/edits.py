@@ -30,6 +30,8 @@ KEEP = ("detX", "powerlaw", "mp")
 
 # Each round removes part of the entries that make the traps; what is left may be a smaller trap.
 MAX_ROUNDS = 20
+# Outliers are few: of the entries that are not zero, no larger share than this.
+OUTLIERS = 0.05
 
 Edit = Callable[[Layer, Sequence[FloatArray]], Sequence[FloatArray] | None]
 
@@ -134,7 +136,11 @@ def remove_traps(
     (`pyspectra.find_traps`). The fewest entries that carry half of it lose ``s u_i v_j``, their
     part of the spike; that is repeated, with a new permutation each time, until no trap is found
     (at most 20 times). All other entries stay as they are, and so does the genuine structure of
-    the matrix: in random order it is no spike.
+    the matrix: in random order it is no spike. The mean of the entries, which is a spike in any
+    order, is structure too, carried by all entries alike: it is subtracted before traps are sought.
+    A matrix whose traps are more than 5 % of its entries that are not zero (a sparse one, the
+    identity) stays as it is: they are the matrix, not outliers of it. Likewise entries that crowd
+    in one row or column (an outlier channel), which are a direction of the matrix in its own order.
     """
 
     def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
@@ -149,15 +155,42 @@ def remove_traps(
 
 
 def _without_traps(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArray:
+    rows, cols = np.arange(W.shape[0]), np.arange(W.shape[1])
+    while len(rows) and len(cols):
+        part = W[np.ix_(rows, cols)]
+        clean = _cleaned(part, name, matrix, seed)
+        changed = clean != part
+        crowded = [_crowded(np.sum(changed, axis=axis)) for axis in (1, 0)]
+        if any(np.any(c) for c in crowded):
+            rows, cols = rows[~crowded[0]], cols[~crowded[1]]
+            continue
+        if 0 < np.count_nonzero(changed) <= OUTLIERS * np.count_nonzero(part):
+            W = W.copy()
+            W[np.ix_(rows, cols)] = clean
+        break
+    return W
+
+
+def _cleaned(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArray:
+    """Return W without what makes its traps, whatever makes them."""
     for round_ in range(MAX_ROUNDS):
         key = randomize.permutation_key(seed, name, matrix, round_)
-        traps = randomize.locate_traps(W, key)
+        centred = W - np.mean(W)
+        # A constant matrix leaves the rounding of its mean.
+        traps = randomize.locate_traps(centred, key) if np.ptp(W) > 0.0 else ()
         if not traps:
             break
         W = W.copy()
         for trap in traps:
             W[list(trap.rows), list(trap.cols)] -= trap.removable
     return W
+
+
+def _crowded(count: np.ndarray) -> np.ndarray:
+    """Rows (or columns) that hold more of the entries than chance gives."""
+    mean = float(np.mean(count))
+    # Of a Poisson law: a mean of 1 exceeds it with probability 1e-8, a small one with less.
+    return np.asarray(count > mean + 6.0 * math.sqrt(mean) + 3.0)
 
 
 # --- truncation ---------------------------------------------------------------------------------

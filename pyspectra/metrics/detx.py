@@ -18,7 +18,8 @@ def detx_index(s: Spectrum) -> tuple[int, int]:
     n = len(x)
     if n < 2 or not x[0] < x[-1]:
         return 0, 0
-    log_r = np.log(x * (n / s.norm))
+    with np.errstate(divide="ignore"):  # zero eigenvalues: the product is zero from there on
+        log_r = np.log(x * (n / s.norm))
     log_product = np.cumsum(log_r[::-1])[::-1]  # [idx]: of all from idx up
     below = np.flatnonzero(log_product[1:] < 0.0)
     if below.size == 0:

@@ -59,7 +59,7 @@ def lambda_plus(s: Spectrum) -> float:
 
 @metric("n_spikes", group="mp_fit")
 def n_spikes(s: Spectrum) -> int:
-    """Eigenvalues beyond what the largest of a random matrix reaches (Tracy-Widom, 1 %)."""
+    """Eigenvalues beyond what the largest of a random Gaussian matrix reaches (1 %)."""
     return _mp(s).n_spikes
 
 

@@ -24,7 +24,7 @@ from pyspectra.types import FloatArray, MPFit, Status
 
 FITS = ("robust", "ww")
 
-# A random layer shows a spike with this probability.
+# A random layer of Gaussian entries shows a spike with this probability.
 SPIKE_LEVEL = 0.01
 # Nodes of the cumulative law: trapezoids of a smooth function, good to 1e-7.
 LAW_NODES = 2049
@@ -43,8 +43,9 @@ def marchenko_pastur(
         Longer and shorter side of each matrix (``mp="ww"``: either may be the longer).
     mp : {"robust", "ww"}
         ``"robust"``: the variance of the bulk without its spikes; a spike exceeds what the largest
-        eigenvalue of a random matrix of this shape does not exceed with probability 0.99
-        (Tracy-Widom). ``"ww"``: WeightWatcher 0.7.7's least-squares fit of a density estimate.
+        eigenvalue of a random Gaussian matrix of this shape does not exceed with probability 0.99
+        (Tracy-Widom); entries with heavy tails, or most of them zero, make spikes more often.
+        ``"ww"``: WeightWatcher 0.7.7's least-squares fit of a density estimate.
     kurtosis : float
         Excess kurtosis of the entries of W, for the p-value: 0 for Gaussian, -1.2 for uniform
         entries. ``"robust"`` only.
@@ -144,11 +145,14 @@ def _fit_robust(x: FloatArray, N: int, M: int, total: float, kurtosis: float, te
     # The largest of `count` independent largest eigenvalues.
     level = -math.expm1(math.log1p(-SPIKE_LEVEL) / count)
     cut = centre + scale * tracy_widom.quantile(level)
+    # Where the bulk is zero (deficient rank), what rounding makes of it is no spike.
+    rounding = float(x[-1]) * N * np.finfo(np.float64).eps
     sums = np.cumsum(x)
     n_bulk = n
     while True:
         variance = float(sums[n_bulk - 1]) / (n_bulk * N)
-        bulk = int(np.searchsorted(x, variance * cut, side="right"))
+        threshold = max(variance * cut, rounding)
+        bulk = int(np.searchsorted(x, threshold, side="right"))
         # All above the cut would leave no bulk: matrices of one column, or rounding.
         if bulk >= n_bulk or bulk == 0:
             break
@@ -164,7 +168,7 @@ def _fit_robust(x: FloatArray, N: int, M: int, total: float, kurtosis: float, te
         lambda_minus=variance * (math.sqrt(N) - math.sqrt(M)) ** 2,
         lambda_plus=plus,
         n_spikes=n - n_bulk,
-        spike_threshold=variance * cut,
+        spike_threshold=threshold,
         mp_soft_rank=plus / float(x[-1]),
         D=law_distance(x, total / n, N, M),
         p_value=random_null.p_value(x, N, M, kurtosis) if test else math.nan,

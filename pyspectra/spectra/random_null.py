@@ -94,7 +94,7 @@ def _largest_p_value(ratio: float, N: int, M: int, count: int, kurtosis: float) 
     if not scale > 0.0:
         return 1.0
     one = tracy_widom.survival((ratio - centre) / scale)
-    return float(-np.expm1(count * np.log1p(-one))) if one < 1.0 else 1.0
+    return abs(math.expm1(count * math.log1p(-one))) if one < 1.0 else 1.0
 
 
 @functools.lru_cache(maxsize=4096)

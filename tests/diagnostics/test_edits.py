@@ -61,6 +61,18 @@ def test_named_rules_keep_as_many_as_the_report_says(keep, state):
     assert rank(out) == expected
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("keep", ["detX", "powerlaw", "mp"])
+def test_a_matrix_of_low_rank_stays(keep):
+    rng = np.random.default_rng(1)
+    W = rng.standard_normal((50, 6)) @ rng.standard_normal((6, 40))
+    W[:10] = 0.0
+    out = ps.svd_smoothing({"w.weight": W}, keep=keep)["w.weight"]
+    assert rank(out) <= 6
+    if keep == "mp":
+        assert np.allclose(out, W, atol=1e-9)
+
+
 def test_layers_without_spikes_stay(state):
     W = np.random.default_rng(0).standard_normal((60, 40)).astype(np.float32)
     out = ps.svd_smoothing({"w.weight": W}, keep="mp")["w.weight"]
@@ -123,6 +135,42 @@ def test_heavy_tailed_entries_are_tamed_until_no_trap_is_left():
     # Another permutation may still show what just missed the threshold.
     assert all(t.eigenvalue < 1.2 * t.threshold for t in ps.find_traps(out, seed=2))
     assert np.mean(out != W) < 0.05
+
+
+@pytest.mark.parametrize(
+    "W",
+    [
+        np.random.default_rng(0).uniform(0.0, 1.0, (60, 40)),  # the mean is a spike in any order
+        np.full((24, 24), 0.1),
+        np.eye(40),  # every entry that is not zero is a trap
+        np.where(np.random.default_rng(1).random((120, 90)) < 0.1, 1.0, 0.0)
+        * np.random.default_rng(2).standard_normal((120, 90)),
+    ],
+    ids=["mean", "constant", "identity", "sparse"],
+)
+def test_what_is_no_outlier_stays(W):
+    assert ps.find_traps(W)
+    assert np.array_equal(ps.remove_traps({"w.weight": W})["w.weight"], W)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_outlier_channel_stays_and_an_outlier_beside_it_goes(axis):
+    """A column ten times as large makes traps in random order, and is a direction in its own."""
+    W = np.random.default_rng(6).standard_normal((150, 100))
+    np.moveaxis(W, axis, 0)[7] *= 10.0
+    assert len(ps.find_traps(W)) > 3
+    assert np.array_equal(ps.remove_traps({"w.weight": W})["w.weight"], W)
+    W[40, 50] = 120.0
+    out = ps.remove_traps({"w.weight": W})["w.weight"]
+    assert np.argwhere(out != W).tolist() == [[40, 50]]
+
+
+def test_an_outlier_goes_where_entries_have_a_mean():
+    W = np.random.default_rng(5).uniform(0.0, 1.0, (60, 40))
+    W[3, 4] = 30.0
+    out = ps.remove_traps({"w.weight": W})["w.weight"]
+    assert np.argwhere(out != W).tolist() == [[3, 4]]
+    assert abs(out[3, 4]) < 5.0
 
 
 def test_slices_of_a_convolution_are_cleaned_each():

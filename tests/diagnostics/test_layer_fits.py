@@ -53,9 +53,7 @@ def test_tpl_has_a_column_of_its_own() -> None:
     report = ps.analyze(state(), estimator="tpl")
     for layer in report.layers:
         if layer.status is Status.OK:
-            assert layer.fit == ps.fit_powerlaw(layer.esd.evals, estimator="tpl") or math.isnan(
-                layer.fit.p_value
-            )
+            assert repr(layer.fit) == repr(ps.fit_powerlaw(layer.esd.evals, estimator="tpl"))
             assert layer.fit.Lambda >= 0.0
     for dialect in ("pyspectra", "weightwatcher"):
         assert "Lambda" in report.rows(dialect)[0]
