@@ -82,7 +82,7 @@ class PowerFunctionEMA(EMA):
         return {**state, "sigma_rel": self.sigma_rel, "updates": updates}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load a state of the same width.
+        """Load a state of the same width and the same `every`.
 
         Parameters
         ----------
@@ -96,11 +96,16 @@ class PowerFunctionEMA(EMA):
         """
         state = dict(state_dict)
         width = state.pop("sigma_rel", None)
-        state.pop("updates", None)
+        updates = state.pop("updates", None)
         if width != self.sigma_rel:
             raise ValueError(
                 f"PowerFunctionEMA.load_state_dict: 'state_dict' must have sigma_rel = "
                 f"{self.sigma_rel}, got {width}."
+            )
+        if "steps" in state and state["steps"] // self.every != updates:
+            raise ValueError(
+                f"PowerFunctionEMA.load_state_dict: 'state_dict' must be of every = {self.every}, "
+                f"got {updates} updates in {state['steps']} steps."
             )
         super().load_state_dict(state)
 

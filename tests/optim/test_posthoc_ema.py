@@ -136,3 +136,16 @@ def test_bad_arguments_are_named(run: Any) -> None:
     other.update()
     with pytest.raises(ValueError, match="of the same parameters"):
         reconstruct_ema([files[0], other.state_dict()], 0.1)
+
+
+def test_a_state_of_another_rhythm_is_refused() -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    ema = PowerFunctionEMA([p], every=2)
+    for _ in range(8):
+        ema.update()
+    state = ema.state_dict()
+    with pytest.raises(ValueError, match="must be of every = 1, got 4 updates in 8 steps"):
+        PowerFunctionEMA([p]).load_state_dict(state)
+    again = PowerFunctionEMA([p], every=2)
+    again.load_state_dict(state)
+    assert again.state_dict()["updates"] == 4
