@@ -235,7 +235,7 @@ def test_unreadable_layers(
         (["analyze", "{model}", "--estimator", "magic"], "--estimator must be one of"),
         (["analyze", "{model}", "--estimator", "tpl", "--bootstrap", "9"],
          "--bootstrap does not go with estimator 'tpl'"),
-        (["analyze", "{model}", "--seed", "-1"], "--seed must be None or an integer"),
+        (["analyze", "{model}", "--seed", "-1"], "--seed must be an integer"),
         (["analyze", "{model}", "--estimator", "hill", "--fix-fingers", "clip_xmax"],
          "--fix-fingers goes with estimator 'ww'"),
         (["analyze", "{model}", "--layers", "nope"], "--layers names what the model has not"),

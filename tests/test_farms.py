@@ -90,6 +90,8 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_bad_weights() -> None:
+    with pytest.raises(TypeError, match=r"^farms: 'Q' must be a number, got None"):
+        ps.farms(np.ones((30, 30)), Q=None)  # type: ignore[arg-type]
     with pytest.raises(
         ValueError, match=r"^farms: 'W' must be 2-D and not empty, got shape \(3,\)"
     ):

@@ -271,3 +271,5 @@ def test_one_vector_says_nothing():
 def test_bad_arguments(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         ps.marchenko_pastur(*arguments, **options)
+    with pytest.raises(TypeError, match="'kurtosis' must be a number, got None"):
+        ps.marchenko_pastur(np.ones(4), 4, 2, kurtosis=None)

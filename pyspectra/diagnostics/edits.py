@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from pyspectra.metrics import Spectrum
 from pyspectra.metrics.detx import detx_index
 from pyspectra.spectra import esd as esd_module
 from pyspectra.spectra import marchenko_pastur, powerlaw, randomize
+from pyspectra.spectra.bootstrap import check_seed
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, open_weights
 from pyspectra.weights.formats import state_dict
@@ -76,7 +77,11 @@ def svd_smoothing(
     """
     fraction = None
     if not isinstance(keep, str):
-        if isinstance(keep, bool) or not 0.0 < keep <= 1.0:
+        if not isinstance(keep, SupportsFloat):
+            raise TypeError(
+                f"svd_smoothing: 'keep' must be one of {KEEP} or a fraction, got {keep!r}."
+            )
+        if isinstance(keep, bool) or not 0.0 < float(keep) <= 1.0:
             raise ValueError(f"svd_smoothing: 'keep' must be in (0, 1], got {keep!r}.")
         fraction = float(keep)
     elif keep not in KEEP:
@@ -149,8 +154,7 @@ def remove_traps(
             return None
         return edited
 
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"remove_traps: 'seed' must be an integer, got {seed!r}.")
+    check_seed(seed, "remove_traps")
     return _apply("remove_traps", model, layers, inplace, edit)
 
 

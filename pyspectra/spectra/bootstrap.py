@@ -32,13 +32,17 @@ def check_bootstrap(bootstrap: Any, seed: Any, function: str) -> None:
             f"{function}: 'bootstrap' must be an integer from 0 to {MAX_REPLICATES}, "
             f"got {bootstrap!r}."
         )
-    if seed is None:
-        return
+    if seed is not None:
+        check_seed(seed, function)
+
+
+def check_seed(seed: Any, function: str) -> None:
+    """Raise TypeError or ValueError unless `seed` is an unsigned 64-bit integer."""
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"{function}: 'seed' must be an integer, got {seed!r}.")
     if not 0 <= seed < MAX_SEED:
         raise ValueError(
-            f"{function}: 'seed' must be None or an integer from 0 to 2**64 - 1, got {seed!r}."
+            f"{function}: 'seed' must be an integer from 0 to 2**64 - 1, got {seed!r}."
         )
 
 

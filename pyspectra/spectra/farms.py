@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -72,6 +72,8 @@ def farms(
     for argument, value in (("window", window), ("ops", ops)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}: {argument!r} must be a positive integer, got {value!r}.")
+    if isinstance(Q, bool) or not isinstance(Q, SupportsFloat):
+        raise TypeError(f"{name}: 'Q' must be a number, got {Q!r}.")
     if not (math.isfinite(Q) and Q > 0.0):
         raise ValueError(f"{name}: 'Q' must be positive and finite, got {Q!r}.")
     inner = parse_estimator(estimator, name)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -80,6 +80,8 @@ def marchenko_pastur(
     for argument, value in (("N", N), ("M", M)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name}: {argument!r} must be a positive integer, got {value!r}.")
+    if isinstance(kurtosis, bool) or not isinstance(kurtosis, SupportsFloat):
+        raise TypeError(f"{name}: 'kurtosis' must be a number, got {kurtosis!r}.")
     if not math.isfinite(kurtosis) or kurtosis < -2.0:
         raise ValueError(f"{name}: 'kurtosis' must be finite and >= -2, got {kurtosis!r}.")
     if mp == "ww" and kurtosis != 0.0:

@@ -17,6 +17,7 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray, as_host
 from pyspectra.spectra import marchenko_pastur
+from pyspectra.spectra.bootstrap import check_seed
 from pyspectra.types import FloatArray, MPFit, Status
 
 # WeightWatcher pools this many permutations where one has few eigenvalues.
@@ -113,8 +114,10 @@ def find_traps(W: Any, *, seed: int = 0) -> tuple[Trap, ...]:
     Raises
     ------
     TypeError, ValueError
-        If `W` is not a finite real floating-point matrix with entries.
+        If `W` is not a finite real floating-point matrix with entries, or `seed` not an integer
+        from 0 to 2**64 - 1.
     """
+    check_seed(seed, "find_traps")
     host = as_host(W, function="find_traps", argument="W")
     if host.ndim != 2 or min(host.shape) == 0:
         raise ValueError(f"find_traps: 'W' must be a matrix with entries, got {host.shape}.")

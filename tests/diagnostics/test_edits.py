@@ -245,8 +245,16 @@ def test_bad_arguments(tmp_path):
             ps.svd_smoothing(W, keep=keep)
     with pytest.raises(ValueError, match="remove_traps: 'layers' names what the model has not"):
         ps.remove_traps(W, layers="x")
-    with pytest.raises(TypeError, match="'seed' must be an integer"):
+    for keep in (None, [0.5]):
+        with pytest.raises(TypeError, match="'keep' must be one of"):
+            ps.svd_smoothing(W, keep=keep)
+    with pytest.raises(TypeError, match="remove_traps: 'seed' must be an integer"):
         ps.remove_traps(W, seed=1.5)
+    with pytest.raises(ValueError, match="remove_traps: 'seed' must be an integer from 0"):
+        ps.remove_traps(W, seed=-1)
+    for seed in (None, 1.5):
+        with pytest.raises(TypeError, match="find_traps: 'seed' must be an integer"):
+            ps.find_traps(W["w.weight"], seed=seed)
     with pytest.raises(TypeError, match="'inplace' must be a bool"):
         ps.remove_traps(W, inplace="yes")
     frozen, _ = trapped()

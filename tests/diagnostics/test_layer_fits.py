@@ -164,7 +164,7 @@ def test_exports() -> None:
     ("options", "message"),
     [
         ({"bootstrap": -1}, "'bootstrap' must be an integer from 0"),
-        ({"seed": -3}, "'seed' must be None or an integer from 0"),
+        ({"seed": -3}, "'seed' must be an integer from 0"),
         ({"bootstrap": 5, "estimator": "farms(8)"}, "'bootstrap' does not go with .* 'farms'"),
         ({"bootstrap": 5, "estimator": "tpl"}, "'bootstrap' does not go with estimator 'tpl'"),
         ({"estimator": "hill(0)"}, r"'k' of 'hill\(0\)' must be an integer >= 1"),
