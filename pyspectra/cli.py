@@ -140,6 +140,7 @@ def _run(arguments: argparse.Namespace) -> Report:
             mp_fit=arguments.mp_fit,
             detx=arguments.detx,
             fix_fingers=arguments.fix_fingers,
+            xmax=arguments.xmax,
             pool=arguments.pool,
             min_evals=arguments.min_evals,
             max_evals=arguments.max_evals,

@@ -36,6 +36,7 @@ def analyze(
     mp_fit: bool = False,
     detx: bool = False,
     fix_fingers: str | None = None,
+    xmax: float | int | None = None,
     vectors: bool = False,
     pool: bool = True,
     min_evals: int = 8,
@@ -72,6 +73,9 @@ def analyze(
         Also evaluate the trace-log (ERG) condition.
     fix_fingers : {None, "clip_xmax"}
         Clip the largest eigenvalues while that lowers alpha by more than 1.
+    xmax : float or int, optional
+        A float: leave eigenvalues above it out of the fit. An integer k, as in WeightWatcher: leave
+        the k largest out.
     vectors : bool
         Also measure how localised the eigenvectors are, in the bulk and in the tail.
     pool : bool
@@ -121,6 +125,7 @@ def analyze(
         mp_fit=mp_fit,
         detx=detx,
         fix_fingers=fix_fingers,
+        xmax=xmax,
         vectors=vectors,
         pool=pool,
         min_evals=min_evals,
@@ -245,7 +250,7 @@ def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) 
         spectrum = Spectrum(esd, fit, esd.N, mp, random, row.vectors, row.kurtosis)
         metrics = evaluate(spectrum, options.groups)
     n_tail = fit.n_tail  # of all sub-matrices, where those were fitted
-    if row.windows is None and fit.status is Status.OK:
+    if row.windows is None and options.xmax is None and fit.status is Status.OK:
         n_tail = int(np.count_nonzero(esd.evals >= fit.xmin))
     return LayerReport(
         layer_id=layer.layer_id,

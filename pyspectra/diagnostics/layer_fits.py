@@ -27,7 +27,7 @@ def layer_fits(
 ) -> list[LayerFit]:
     """Fit each spectrum; its eigenvalues must exceed its threshold."""
     spectra = [
-        row.esd.evals[row.esd.evals > threshold]
+        _below(row.esd.evals[row.esd.evals > threshold], options.xmax)
         for row, threshold in zip(rows, thresholds, strict=True)
     ]
     fits = _fit(rows, spectra, options)
@@ -42,6 +42,12 @@ def layer_fits(
         )
         fits = [replace(f, fit=fit) for f, fit in zip(fits, sure, strict=True)]
     return fits
+
+
+def _below(x: FloatArray, xmax: float | int | None) -> FloatArray:
+    if xmax is None:
+        return x
+    return x[: max(len(x) - xmax, 0)] if isinstance(xmax, int) else x[x <= xmax]
 
 
 def _fit(

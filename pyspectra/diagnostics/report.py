@@ -45,6 +45,7 @@ class AnalyzeOptions:
     mp_fit: bool = False
     detx: bool = False
     fix_fingers: str | None = None
+    xmax: float | int | None = None
     vectors: bool = False
     pool: bool = True
     min_evals: int = 8
@@ -71,6 +72,7 @@ class AnalyzeOptions:
             raise ValueError(
                 f"analyze: 'fix_fingers' goes with estimator 'ww', got {self.estimator!r}."
             )
+        self._check_xmax()
         for name in ("min_evals", "max_evals"):
             value = getattr(self, name)
             if value is None and name == "max_evals":
@@ -86,6 +88,20 @@ class AnalyzeOptions:
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"analyze: {name!r} must be a bool, got {getattr(self, name)!r}.")
 
+    def _check_xmax(self) -> None:
+        if self.xmax is None:
+            return
+        if isinstance(self.xmax, bool) or not isinstance(self.xmax, int | float):
+            raise TypeError(f"analyze: 'xmax' must be a number or None, got {self.xmax!r}.")
+        if not (math.isfinite(self.xmax) and self.xmax > 0):
+            raise ValueError(f"analyze: 'xmax' must be positive and finite, got {self.xmax!r}.")
+        if self.fix_fingers is not None:
+            raise ValueError(f"analyze: 'xmax' does not go with 'fix_fingers', got {self.xmax!r}.")
+        if parse_estimator(self.estimator, "analyze").name == "farms":
+            raise ValueError(
+                f"analyze: 'xmax' does not go with estimator 'farms', got {self.xmax!r}."
+            )
+
     @property
     def groups(self) -> tuple[str, ...]:
         """Groups of metrics that were asked for."""
@@ -99,8 +115,8 @@ class AnalyzeOptions:
             **{
                 name: getattr(self, name)
                 for name in (
-                    "estimator", "randomize", "mp_fit", "detx", "fix_fingers", "vectors", "pool",
-                    "min_evals", "max_evals", "method", "base_model", "bootstrap", "seed",
+                    "estimator", "randomize", "mp_fit", "detx", "fix_fingers", "xmax", "vectors",
+                    "pool", "min_evals", "max_evals", "method", "base_model", "bootstrap", "seed",
                 )
             },
         }  # fmt: skip

@@ -179,3 +179,43 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 def test_a_seed_is_needed() -> None:
     with pytest.raises(TypeError, match=r"^analyze: 'seed' must be an integer, got None"):
         ps.analyze(state(), seed=None)  # type: ignore[arg-type]
+
+
+def fitted() -> dict[str, np.ndarray]:
+    return {name: W for name, W in state().items() if name[0] in "abc"}
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_xmax_leaves_out_the_largest_or_what_lies_above(k: int) -> None:
+    plain = ps.analyze(fitted())
+    by_count = ps.analyze(fitted(), xmax=k)
+    for layer, cut in zip(plain.layers, by_count.layers, strict=True):
+        x = layer.esd.evals[layer.esd.evals > 1e-5]
+        expected = ps.fit_powerlaw(x[:-k])
+        assert (cut.alpha, cut.fit.xmax, cut.n_tail) == (
+            expected.alpha, expected.xmax, expected.n_tail
+        )  # fmt: skip
+        by_value = ps.analyze(fitted(), layers=layer.layer_id, xmax=float(x[-k - 1])).layers[0]
+        assert by_value.fit == cut.fit
+        assert cut.esd.evals[-1] == layer.esd.evals[-1]  # the spectrum itself is whole
+    assert '"xmax": ' in by_count.to_json()
+
+
+def test_xmax_beyond_the_spectrum_leaves_nothing_to_fit() -> None:
+    assert {x.status for x in ps.analyze(fitted(), xmax=10_000).layers} == {Status.TOO_FEW_POINTS}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"xmax": 0}, ValueError, "'xmax' must be positive and finite, got 0"),
+        ({"xmax": math.inf}, ValueError, "'xmax' must be positive and finite, got inf"),
+        ({"xmax": "force"}, TypeError, "'xmax' must be a number or None, got 'force'"),
+        ({"xmax": True}, TypeError, "'xmax' must be a number or None, got True"),
+        ({"xmax": 2, "fix_fingers": "clip_xmax"}, ValueError, "'xmax' does not go with 'fix_f"),
+        ({"xmax": 2, "estimator": "farms(8)"}, ValueError, "'xmax' does not go with estimator"),
+    ],
+)
+def test_bad_xmax(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=f"^analyze: {words}"):
+        ps.analyze(state(), **options)
