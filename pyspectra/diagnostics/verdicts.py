@@ -146,7 +146,7 @@ def _sentences(label: str, counts: dict[str, int], n: int, rows: int, mean: floa
         return f"Cannot be judged: only {n} of {rows} layers have a power-law fit. {share}."
     text = {
         UNTRAINED: f"Untrained: {counts[RANDOM]} of {n} layers cannot be told from random matrices "
-        f"of their shapes, whatever their alpha; {share}.",
+        "of their shapes, whatever their alpha.",
         UNDER_TRAINED: f"Under-trained: in {counts[UNDER_TRAINED]} of {n} layers alpha exceeds "
         f"{ALPHA_UNDER_TRAINED:g}, as in weights that are still close to random; {share}.",
         OVER_TRAINED: f"Over-trained or dominated by few directions: in {counts[OVER_TRAINED]} of "
