@@ -147,8 +147,7 @@ def analyze(
             text = str(error).replace("'model_or_path'", "'base_model'")
             raise type(error)(text) from error
         change = deltas(source, base)
-        skipped = (*source.skipped, *change.skipped)
-        given = _Input(source.name, source.format, change.layers, skipped, change.floors)
+        given = _Input(source.name, source.format, change.layers, change.skipped, change.floors)
         return _analyze(given, replace(options, base_model=base.name), progress)
 
 

@@ -152,14 +152,16 @@ def catalogue(
             if half.derive is not None:
                 layers.append(half.derive(layer_id))
             continue
-        reason = _reason_to_skip(entry, is_weight)
+        reason, owner = _reason_to_skip(entry, is_weight), None
         if reason is None and entry.identity is not None:
             owner = first_name.get(entry.identity)
             if owner is not None:
                 reason = f"shares its tensor with {owner}"
             first_name.setdefault(entry.identity, name)
         if reason is not None or entry.shape is None or entry.load is None:
-            skipped.append(SkippedLayer(name, entry.shape, reason or "cannot be read"))
+            skipped.append(
+                SkippedLayer(name, entry.shape, reason or "cannot be read", same_as=owner)
+            )
             continue
         kind = entry.kind or guess_kind(entry.key, entry.shape)
         layer = Layer(name, kind, entry.shape, entry.dtype, layer_id, entry.key, entry.load)

@@ -28,7 +28,7 @@ class Deltas:
     layers : tuple of Layer
         One for each layer that both models have, named and numbered as in the first; float64.
     skipped : tuple of SkippedLayer
-        Layers that only one has, or in another shape.
+        What was skipped in the first, and layers that only one has, or in another shape.
     floors : dict of str to float
         Layer name -> eigenvalue below which rounding of the stored weights is all there is; filled
         when the layer is loaded.
@@ -57,21 +57,37 @@ def deltas(source: WeightSource, base: WeightSource) -> Deltas:
     errors: uniform over a spacing ``u`` of the coarser type, ``s^2 = u^2 mean(W_base^2) / 12``. It
     scales with the weights, as an absolute threshold does not.
     """
-    theirs = {layer.name: layer for layer in base.layers}
+    ours, theirs = _by_name(source), _by_name(base)
+    # A tie that both have is one weight. One that was made or undone in between is not.
+    names = dict.fromkeys(x.name for s in (source, base) for x in s.layers)
     found, skipped, floors = [], [], dict[str, float]()
-    for layer in source.layers:
-        other = theirs.pop(layer.name, None)
-        if other is None:
-            reason = "not in base_model"
+    for name in names:
+        layer, other = ours.get(name), theirs.get(name)
+        if layer is None:
+            assert other is not None
+            skipped.append(SkippedLayer(name, other.shape, "only in base_model"))
+        elif other is None:
+            skipped.append(SkippedLayer(name, layer.shape, "not in base_model"))
         elif other.shape != layer.shape:
             reason = f"has shape {layer.shape}, and {other.shape} in base_model"
+            skipped.append(SkippedLayer(name, layer.shape, reason))
         else:
             load = _difference(layer, other, floors)
             found.append(replace(layer, dtype="float64", _loader=load))
-            continue
-        skipped.append(SkippedLayer(layer.name, layer.shape, reason))
-    skipped += [SkippedLayer(x.name, x.shape, "only in base_model") for x in theirs.values()]
-    return Deltas(tuple(found), tuple(skipped), floors)
+    paired = {layer.name for layer in found}
+    kept = [s for s in source.skipped if s.name not in paired]
+    return Deltas(tuple(found), (*kept, *skipped), floors)
+
+
+def _by_name(source: WeightSource) -> dict[str, Layer]:
+    """All layers by all names that they go by."""
+    layers = {layer.name: layer for layer in source.layers}
+    ties = {
+        s.name: replace(layers[s.same_as], name=s.name)
+        for s in source.skipped
+        if s.same_as in layers
+    }
+    return layers | ties
 
 
 def _difference(layer: Layer, base: Layer, floors: dict[str, float]) -> Callable[[], HostArray]:

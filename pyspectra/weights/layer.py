@@ -123,12 +123,15 @@ class SkippedLayer:
         For people.
     failed : bool
         True if it should have been analysed, but could not be read.
+    same_as : str or None
+        The layer that it shares its tensor with (tied weights).
     """
 
     name: str
     shape: tuple[int, ...] | None
     reason: str
     failed: bool = False
+    same_as: str | None = None
 
 
 def layer_name(key: str) -> str:

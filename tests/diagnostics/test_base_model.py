@@ -96,3 +96,25 @@ def test_two_models_without_a_common_layer_are_an_error() -> None:
         ps.analyze({"a.weight": heavy(30, 20)}, base_model={"b.weight": heavy(30, 20)})
     with pytest.raises(TypeError, match="'base_model' must be a torch module"):
         ps.analyze({"a.weight": heavy(30, 20)}, base_model=3)
+
+
+@pytest.mark.parametrize("tied", ["neither", "base", "tuned", "both"])
+def test_weights_that_were_tied_or_untied_are_compared(tied: str) -> None:
+    torch = pytest.importorskip("torch")
+
+    def state(seed: int, *, tie: bool) -> dict[str, object]:
+        emb = torch.from_numpy(random(40, 20) + 0.1 * heavy(40, 20, seed=seed))
+        head = emb if tie else emb + torch.from_numpy(0.1 * heavy(40, 20, seed=seed + 1))
+        return {"emb.weight": emb, "head.weight": head}
+
+    base, tuned = (
+        state(1, tie=tied in ("base", "both")),
+        state(5, tie=tied in ("tuned", "both")),
+    )
+    report = ps.analyze(tuned, base_model=base)
+    names = [layer.name for layer in report.layers]
+    assert names == (["emb"] if tied == "both" else ["emb", "head"])
+    assert [s.name for s in report.skipped] == (["head"] if tied == "both" else [])
+    for layer in report.layers:
+        delta = (tuned[f"{layer.name}.weight"] - base[f"{layer.name}.weight"]).numpy()  # type: ignore[operator]
+        assert layer.esd.evals == pytest.approx(ps.esd(delta).evals, rel=1e-9)
