@@ -48,7 +48,7 @@ def _signature(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         (
             *(group.get(key) for key in _SHAPING),
             group["ema_decay"] is None,
-            group.get("momentum", 1) == 0,
+            group.get("momentum") == 0,
             *group.get("param_names", ()),
         )
         for group in groups

@@ -508,7 +508,7 @@ def test_states_of_other_rules_are_refused() -> None:
     set_grads(p, 0)
     for theirs in (torch.optim.Adam(p), torch.optim.AdamW(p)):
         theirs.step()
-        with pytest.raises(ValueError, match=r"must have step and momentum_buffer|with decoupled"):
+        with pytest.raises(ValueError, match="of another update rule"):
             sgd.load_state_dict(theirs.state_dict())
     with pytest.raises(ValueError, match="Adam: cannot load a state of Adam with decoupled decay"):
         adam.load_state_dict(torch.optim.AdamW(p).state_dict())
