@@ -178,7 +178,7 @@ class Plan:
             and {*map(Tensor.get_device, grads)} == {self._params[0].get_device()}
             and not any(map(Tensor.is_neg, grads))
             and [*map(_dtype_of, grads)] == [*map(_dtype_of, self._params)]
-            and [*map(Tensor.numel, grads)] == [*map(Tensor.numel, self._params)]
+            and [*map(Tensor.size, grads)] == [*map(Tensor.size, self._params)]
             and not self._sharded
         ):
             return grads

@@ -155,8 +155,8 @@ class ChildAdamW(FusedOptimizer):
     def _set_mask(self, mask: Mapping[Any, Any]) -> None:
         if not isinstance(mask, Mapping):
             raise TypeError(
-                f"{type(self).__name__}: 'mask' must be a mapping of names or parameters to boolean "
-                f"arrays, got an object of type {type(mask).__name__}."
+                f"{type(self).__name__}: 'mask' must be a mapping of names or parameters to "
+                f"boolean arrays, got an object of type {type(mask).__name__}."
             )
         if not mask:
             raise ValueError(

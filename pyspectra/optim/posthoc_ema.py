@@ -97,8 +97,8 @@ class PowerFunctionEMA(EMA):
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(
-                "PowerFunctionEMA.load_state_dict: 'state_dict' must be a mapping, got an object of "
-                f"type {type(state_dict).__name__}."
+                "PowerFunctionEMA.load_state_dict: 'state_dict' must be a mapping, got an object "
+                f"of type {type(state_dict).__name__}."
             )
         state = dict(state_dict)
         width = state.pop("sigma_rel", None)
