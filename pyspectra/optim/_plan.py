@@ -7,6 +7,7 @@ holds by comparing lists that C functions fill: identities, addresses, sizes, ty
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from typing import Any, NamedTuple
@@ -209,7 +210,13 @@ class Plan:
             total = _sharded.total(zip(self._params, map(float, squares), strict=True))
             scale *= clip_factor(total, unscale, max_grad_norm)
         options = self._step_options(lambda e: e.state["step"] + 1, scale)
-        table = ops.optim_step(self._table, options, statistics=statistics)
+        try:
+            table = ops.optim_step(self._table, options, statistics=statistics)
+        except ValueError as error:  # the kernel knows parameters by their rows only
+            named = re.sub(
+                r"\btensor (\d+)", lambda m: repr(self._entries[int(m[1])].name), str(error)
+            )
+            raise ValueError(f"{self._owner}: {named}") from error
         # Autograd must know: a backward pass through the old weights is an error.
         torch.autograd.graph.increment_version(self._params)
         self._steps = [step + 1 for step in self._steps]

@@ -250,3 +250,12 @@ def test_masks_by_plain_and_wrapped_names() -> None:
         ChildAdamW([p], mode="D", mask={})
     with pytest.raises(TypeError, match=r"'mask' must be a mapping .* type list"):
         ChildAdamW([p], mode="D", mask=[1])  # type: ignore[arg-type]
+
+
+def test_parameters_that_share_memory_are_named() -> None:
+    whole = torch.zeros(6)
+    pairs = [(n, torch.nn.Parameter(whole[i : i + 4])) for i, n in enumerate("ab")]
+    opt = ChildAdamW(pairs)
+    set_grads([p for _, p in pairs], 0)
+    with pytest.raises(ValueError, match="'param' overlaps 'param' of 'a'"):
+        opt.step()
