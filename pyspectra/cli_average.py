@@ -65,7 +65,7 @@ def average(arguments: argparse.Namespace) -> list[str]:
     done = average_checkpoints(
         given[0] if len(given) == 1 else given,
         arguments.out,
-        last=8 if arguments.last is None else arguments.last,
+        last=arguments.last,
         weights=arguments.weights,
         progress=False if arguments.quiet else "auto",
     )

@@ -112,7 +112,7 @@ class PowerLawFit:
 
 @dataclass(frozen=True)
 class StepStatistics:
-    """What one optimizer step did to one parameter; formulas in ``csrc/optim/step.hpp``.
+    """What one optimizer step did to one parameter.
 
     The gradient g is the one given, divided by the loss scale, before clipping and masks: what a
     monitor of the training needs. w is the parameter as stored (its float32 master where it has

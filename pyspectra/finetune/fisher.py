@@ -79,6 +79,19 @@ def fisher_diag(
     Xu et al., "Raise a Child in Large Language Model: Towards Effective and Generalizable
     Fine-tuning", EMNLP 2021, arXiv 2109.05687, section 2.3.2 and the released code.
     """
+    norm_is_number = isinstance(max_grad_norm, (int, float)) and not isinstance(max_grad_norm, bool)
+    for name, value, fits, needed in (
+        ("model", model, isinstance(model, nn.Module), "a torch.nn.Module"),
+        ("loader", loader, isinstance(loader, Iterable), "an iterable of batches"),
+        ("loss_fn", loss_fn, callable(loss_fn), "a function of model and batch"),
+        ("max_grad_norm", max_grad_norm, max_grad_norm is None or norm_is_number, "a number"),
+        ("per_sample", per_sample, isinstance(per_sample, bool), "a bool"),
+    ):
+        if not fits:
+            raise TypeError(
+                f"fisher_diag: {name!r} must be {needed}, got an object of type "
+                f"{type(value).__name__}."
+            )
     if max_grad_norm is not None and not max_grad_norm > 0:
         raise ValueError(
             f"fisher_diag: 'max_grad_norm' must be None or positive, got {max_grad_norm!r}."
@@ -115,7 +128,7 @@ def _chosen(model: nn.Module, params: Predicate | Iterable[str] | None) -> dict[
         names = [name for name, p in trained.items() if params(name, p)]
         what = "chose no parameter that requires a gradient"
     else:
-        if isinstance(params, str):
+        if isinstance(params, str) or not isinstance(params, Iterable):
             raise TypeError(
                 f"fisher_diag: 'params' must be a predicate or a list of names, got {params!r}."
             )

@@ -21,7 +21,8 @@ def child_mask(
     scores : mapping of str to torch.Tensor
         Name -> scores, of `fisher_diag` or any others.
     reserve_p : float
-        Part of the weights in the child network, in (0, 1].
+        Part of the weights in the child network, in (0, 1]. Where many scores equal the threshold,
+        such as the zeros of weights that no loss depends on, more is taken: up to everything.
     scope : {"global", "tensor", "row"}
         What they compete within; see `select`.
 

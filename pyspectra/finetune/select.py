@@ -38,7 +38,8 @@ def select(
         Name -> scores, float32 (bfloat16 and float16 convert exactly), any shape and device.
         Infinities count by value.
     reserve_p : float
-        Part to select, in (0, 1].
+        Part to select, in (0, 1]. Where many scores equal the threshold, such as the zeros of
+        weights that no loss depends on, more is selected: up to everything.
     scope : {"global", "tensor", "row"}
         What the weights compete within: all tensors together, each tensor, or each row (all axes
         but the first; a tensor of fewer than two axes is one row).
@@ -73,6 +74,8 @@ def masks_of(
     scores: Mapping[str, Tensor], reserve_p: float, scope: str, how: str, seed: int, function: str
 ) -> dict[str, Tensor]:
     """Do what `select` says, with the name of the public function for messages."""
+    if isinstance(reserve_p, bool) or not isinstance(reserve_p, (int, float)):
+        raise TypeError(f"{function}: 'reserve_p' must be a number, got {reserve_p!r}.")
     if not 0.0 < reserve_p <= 1.0:
         raise ValueError(f"{function}: 'reserve_p' must be in (0, 1], got {reserve_p!r}.")
     for name, value, allowed in (("scope", scope, _SCOPES), ("how", how, _HOWS)):
@@ -80,6 +83,11 @@ def masks_of(
             raise ValueError(f"{function}: {name!r} must be one of {allowed}, got {value!r}.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"{function}: 'seed' must be an integer of at least 0, got {seed!r}.")
+    if not isinstance(scores, Mapping):
+        raise TypeError(
+            f"{function}: 'scores' must be a mapping of names to tensors, got an object of type "
+            f"{type(scores).__name__}."
+        )
     if not scores:
         raise ValueError(f"{function}: 'scores' must hold at least one tensor, got none.")
     arrays = {name: _host(name, score, function) for name, score in scores.items()}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import pickle
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyspectra.errors import FormatError
 from pyspectra.optim import _sharded
 
 
@@ -31,15 +35,35 @@ def in_place(averages: Mapping[Tensor, Tensor]) -> Iterator[None]:
 
 
 def averaged_state_dict(
-    model: torch.nn.Module, averages: Mapping[Tensor, Tensor]
+    owner: str,
+    model: torch.nn.Module,
+    averages: Mapping[Tensor, Tensor],
+    moved: Collection[Tensor],
 ) -> dict[str, Tensor]:
     """Return the model's state dict with averages (copies, in the types of the model).
 
     Buffers and parameters that have no average come as they are.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `model` is no module, or has none of the parameters `moved`.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            f"{owner}: 'model' must be a torch.nn.Module, got an object of type "
+            f"{type(model).__name__}."
+        )
+    values = model.state_dict(keep_vars=True)
+    if not any(isinstance(value, Tensor) and value in moved for value in values.values()):
+        raise ValueError(
+            f"{owner}: 'model' must be the one that the optimizer moves, got a "
+            f"{type(model).__name__} none of whose parameters has an average. Hint: a copy or a "
+            "reloaded model has other parameters."
+        )
     out: dict[str, Tensor] = {}
     copies: dict[Tensor, Tensor] = {}
-    for name, value in model.state_dict(keep_vars=True).items():
+    for name, value in values.items():
         if isinstance(value, Tensor) and value in averages:
             if value not in copies:  # tied weights stay tied
                 copies[value] = averages[value].to(value.dtype, copy=True)
@@ -47,6 +71,69 @@ def averaged_state_dict(
         else:
             out[name] = value.detach() if isinstance(value, Tensor) else value
     return out
+
+
+def check_shadow(
+    function: str, state_dict: Mapping[str, Any], params: Mapping[str, Tensor]
+) -> None:
+    """Refuse what is no state of an `EMA` over these parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Saying what is wrong.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(
+            f"{function}: 'state_dict' must be a mapping, got an object of type "
+            f"{type(state_dict).__name__}."
+        )
+    if set(state_dict) != {"steps", "shadow"}:
+        raise ValueError(
+            f"{function}: 'state_dict' must have steps and shadow, got "
+            f"{sorted(map(str, state_dict))}. Hint: a state loads into the class that made it."
+        )
+    steps, shadow = state_dict["steps"], state_dict["shadow"]
+    if type(steps) is not int or steps < 0:
+        raise ValueError(f"{function}: 'steps' must be an integer of at least 0, got {steps!r}.")
+    if not isinstance(shadow, Mapping):
+        raise TypeError(
+            f"{function}: 'shadow' must map names to averages, got an object of type "
+            f"{type(shadow).__name__}."
+        )
+    if set(shadow) != set(params):
+        odd = sorted(set(shadow) ^ set(params), key=str)[0]
+        raise ValueError(
+            f"{function}: 'state_dict' must name the averaged parameters, got "
+            f"{len(shadow)} names for {len(params)}, of which {odd!r} is in one only."
+        )
+    for name, p in params.items():
+        average = shadow[name]
+        if not isinstance(average, Tensor) or not average.is_floating_point():
+            got = average.dtype if isinstance(average, Tensor) else f"a {type(average).__name__}"
+            raise TypeError(
+                f"{function}: the average of {name!r} must be a floating-point tensor, got {got}."
+            )
+        if tuple(average.shape) != tuple(p.shape):
+            raise ValueError(
+                f"{function}: the average of {name!r} must have shape "
+                f"{tuple(p.shape)}, got {tuple(average.shape)}."
+            )
+
+
+def load_file(path: Path) -> Any:
+    """Load what ``torch.save`` has written, onto the host; nothing in it is executed.
+
+    Raises
+    ------
+    FormatError
+        If it is no such file, or a broken one.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        # torch's own message advises to let the file execute code.
+        raise FormatError(f"{path}: is not a readable file of torch.save.") from error
 
 
 def only_allocates(optimizer: Optimizer) -> bool:
@@ -74,7 +161,8 @@ class Averages(Optimizer):
     def _averages(self) -> dict[Tensor, Tensor]:
         if all(group["ema_decay"] is None for group in self.param_groups):
             raise RuntimeError(
-                f"{type(self).__name__}: there is no moving average. Hint: pass ema_decay."
+                f"{type(self).__name__}: there is no moving average. Hint: pass ema_decay, or set "
+                "it in the groups after loading a state that has none."
             )
         return {p: s["ema"] for p, s in self.state.items() if "ema" in s}
 
@@ -119,5 +207,13 @@ class Averages(Optimizer):
         -------
         dict of str to Tensor
             Averaged weights are copies; they fit ``model.load_state_dict``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `model` is no module, or another object than the one in training.
+        RuntimeError
+            If there is no average.
         """
-        return averaged_state_dict(model, self._averages())
+        moved = {p for group in self.param_groups for p in group["params"]}
+        return averaged_state_dict(type(self).__name__, model, self._averages(), moved)

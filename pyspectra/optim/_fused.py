@@ -51,10 +51,7 @@ class FusedOptimizer(Averages):
         statistics: bool,
     ) -> None:
         owner = type(self).__name__
-        if max_grad_norm is not None:
-            positive = _group.number(owner, "max_grad_norm", max_grad_norm) > 0
-            _group.require(owner, positive, "max_grad_norm", "None or positive", max_grad_norm)
-        _group.flag(owner, "statistics", statistics)
+        _group.check_whole(owner, max_grad_norm, statistics)
         _group.check_group(owner, defaults)
         self.max_grad_norm = max_grad_norm
         self._masks = {}
@@ -77,6 +74,7 @@ class FusedOptimizer(Averages):
         param_group : dict
             ``"params"`` and any hyper-parameters that differ from the defaults.
         """
+        self._refuse_while_swapped("add_param_group")
         _group.check_group(type(self).__name__, {**self.defaults, **param_group})
         super().add_param_group(param_group)
 
@@ -84,11 +82,25 @@ class FusedOptimizer(Averages):
         """Name of the kernel's update rule."""
         raise NotImplementedError
 
+    def _moments_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        """Keys of the moments that a step of this group needs."""
+        # A state of another rule may have left a momentum in a group of Adam.
+        unused = "momentum" in self.defaults and group["momentum"] == 0
+        return () if unused else self._moments
+
+    def _given_names(self) -> list[str]:
+        return [
+            name
+            for i, group in enumerate(self.param_groups)
+            for name in group.get("param_names")
+            or (f"{i}.{j}" for j in range(len(group["params"])))
+        ]
+
     def _named(self) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
-        for i, group in enumerate(self.param_groups):
-            names = group.get("param_names")
-            for j, p in enumerate(group["params"]):
-                yield (f"{i}.{j}" if names is None else names[j]), p, group
+        names = iter(_group.plain_names(self._given_names()))
+        for group in self.param_groups:
+            for p in group["params"]:
+                yield next(names), p, group
 
     # --- the step ---------------------------------------------------------------------------------
 
@@ -156,7 +168,7 @@ class FusedOptimizer(Averages):
         for name, p, group in self._named():
             if p.grad is None:
                 continue
-            moments = () if group.get("momentum", 1) == 0 else self._moments
+            moments = self._moments_of(group)
             state = self._init_state(name, p, group, moments)
             compact = bool(group.get("compact")) and "mask" in state
             entries.append(Entry(name, p, group, state, self._rule(group), moments, compact))
@@ -240,6 +252,9 @@ class FusedOptimizer(Averages):
         """
         self._refuse_while_swapped("state_dict")
         out = super().state_dict()
+        if "betas" in self.defaults:  # torch's word for it; SGD has one kind of decay only
+            for group in out["param_groups"]:
+                group["decoupled_weight_decay"] = self._decoupled
         ids = [k for group in out["param_groups"] for k in group["params"]]
         for k, (_, p, _) in zip(ids, self._named(), strict=True):
             if k in out["state"]:
@@ -249,8 +264,10 @@ class FusedOptimizer(Averages):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, of this class or of torch's optimizer of the same name.
 
-        Unlike torch, moments and average keep their type for 16-bit parameters. Hyper-parameters
-        that the state does not have (torch's) keep their values.
+        As in torch, hyper-parameters that the state has (``mode`` and ``ema_decay`` among them) and
+        masks take the place of those given to the constructor; to change them, set them in
+        ``param_groups`` afterwards. Those that the state does not have (torch's) keep their values.
+        Unlike torch, moments and average keep their type for 16-bit parameters.
 
         Parameters
         ----------
@@ -259,18 +276,26 @@ class FusedOptimizer(Averages):
 
         Raises
         ------
-        ValueError
-            If it does not fit the parameters, or is of another update rule. Nothing has changed.
+        ValueError, TypeError
+            If it does not fit the parameters, has their names in another order, or is of another
+            update rule. Nothing has changed.
         """
         self._refuse_while_swapped("load_state_dict")
         owner = type(self).__name__
+        if not isinstance(state_dict, dict):
+            raise TypeError(
+                f"{owner}: 'state_dict' must be a dict, got an object of type "
+                f"{type(state_dict).__name__}. Hint: torch.load reads one from a file."
+            )
         loaded: list[dict[str, Any] | None] = []
 
         def prepare(_optimizer: Optimizer, source: dict[str, Any]) -> dict[str, Any]:
             # Hooks registered by others have run: this is the state that will be loaded.
+            _state.check_layout(owner, source)
             groups = source["param_groups"]
             if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
                 return source  # torch is about to refuse it
+            _state.check_order(owner, self.param_groups, groups)
             merged = [
                 _state.merged_group(owner, mine, theirs, self.defaults, self._decoupled)
                 for mine, theirs in zip(self.param_groups, groups, strict=True)
@@ -284,7 +309,7 @@ class FusedOptimizer(Averages):
                         p,
                         source["state"].get(k),
                         moments=self._moments,
-                        needed=() if group.get("momentum", 1) == 0 else self._moments,
+                        needed=self._moments_of(group),
                         compact=bool(group.get("compact")),
                         mask=self._masks.get(p),
                     )
@@ -308,6 +333,7 @@ class FusedOptimizer(Averages):
             self._handle = _compile.register(self)
 
     def __getstate__(self) -> dict[str, Any]:
+        self._refuse_while_swapped("copy")
         return {
             **super().__getstate__(),
             "max_grad_norm": self.max_grad_norm,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -104,6 +105,8 @@ _CHECKS: dict[str, Callable[[str, str, Any], object]] = {
     "master_weights": flag,
 }
 
+_NOT_OF_GROUPS = ("mask", "max_grad_norm", "statistics")
+
 
 def check_group(owner: str, group: Mapping[str, Any]) -> None:
     """Check the hyper-parameters of one group of the class `owner`.
@@ -113,14 +116,35 @@ def check_group(owner: str, group: Mapping[str, Any]) -> None:
     ValueError, TypeError
         Naming the argument.
     """
+    for name in _NOT_OF_GROUPS:
+        if name in group:
+            raise ValueError(f"{owner}: {name!r} must be given to the optimizer, not to a group.")
     for name, check in _CHECKS.items():
         if name in group:
             check(owner, name, group[name])
+    if group.get("compact") and group.get("mode") != "D":
+        raise ValueError(
+            f"{owner}: 'compact' must come with mode='D', got mode={group.get('mode')!r}."
+        )
     if group.get("nesterov") and (float(group["momentum"]) <= 0 or float(group["dampening"]) != 0):
         raise ValueError(
             f"{owner}: 'nesterov' must come with a positive momentum and no dampening, got "
             f"momentum={group['momentum']!r}, dampening={group['dampening']!r}."
         )
+
+
+def check_whole(owner: str, max_grad_norm: Any, statistics: Any) -> None:
+    """Check what holds for all groups of an optimizer of the class `owner`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument.
+    """
+    if max_grad_norm is not None:
+        positive = number(owner, "max_grad_norm", max_grad_norm) > 0
+        require(owner, positive, "max_grad_norm", "None or positive", max_grad_norm)
+    flag(owner, "statistics", statistics)
 
 
 def ema_decay_at(
@@ -149,6 +173,21 @@ def keep_threshold(reserve_p: float) -> int:
 
 
 parameter_key = ops.random_key
+
+# What torch.compile puts before the names of a module, wherever that is in the model.
+_COMPILED = re.compile(r"(?<![^.])_orig_mod\.")
+
+
+def plain_names(names: list[str]) -> list[str]:
+    """Take the prefixes of torch.compile and DistributedDataParallel off the names of a model.
+
+    Random masks belong to names: they must be those of the plain model. A wrapper goes around all
+    of a model, so ``module.`` is left where it is not before every name.
+    """
+    plain = [_COMPILED.sub("", name) for name in names]
+    while plain and all(name.startswith("module.") for name in plain):
+        plain = [_COMPILED.sub("", name.removeprefix("module.")) for name in plain]
+    return plain if len({*plain}) == len(names) else names
 
 
 def is_random(group: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ holds by comparing lists that C functions fill: identities, addresses, sizes, ty
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from typing import Any, NamedTuple
@@ -48,7 +49,7 @@ def _signature(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         (
             *(group.get(key) for key in _SHAPING),
             group["ema_decay"] is None,
-            group.get("momentum", 1) == 0,
+            group.get("momentum") == 0,
             *group.get("param_names", ()),
         )
         for group in groups
@@ -178,7 +179,7 @@ class Plan:
             and {*map(Tensor.get_device, grads)} == {self._params[0].get_device()}
             and not any(map(Tensor.is_neg, grads))
             and [*map(_dtype_of, grads)] == [*map(_dtype_of, self._params)]
-            and [*map(Tensor.numel, grads)] == [*map(Tensor.numel, self._params)]
+            and [*map(Tensor.size, grads)] == [*map(Tensor.size, self._params)]
             and not self._sharded
         ):
             return grads
@@ -209,7 +210,13 @@ class Plan:
             total = _sharded.total(zip(self._params, map(float, squares), strict=True))
             scale *= clip_factor(total, unscale, max_grad_norm)
         options = self._step_options(lambda e: e.state["step"] + 1, scale)
-        table = ops.optim_step(self._table, options, statistics=statistics)
+        try:
+            table = ops.optim_step(self._table, options, statistics=statistics)
+        except ValueError as error:  # the kernel knows parameters by their rows only
+            named = re.sub(
+                r"\btensor (\d+)", lambda m: repr(self._entries[int(m[1])].name), str(error)
+            )
+            raise ValueError(f"{self._owner}: {named}") from error
         # Autograd must know: a backward pass through the old weights is an error.
         torch.autograd.graph.increment_version(self._params)
         self._steps = [step + 1 for step in self._steps]

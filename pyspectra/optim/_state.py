@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,46 @@ from pyspectra.optim import _group, _sharded, _tensors
 # that there is no kernel for.
 _REFUSED = ("amsgrad", "maximize", "differentiable")
 _TORCH_ONLY = (*_REFUSED, "foreach", "capturable", "fused", "decoupled_weight_decay")
+
+
+def check_layout(owner: str, source: Mapping[str, Any]) -> None:
+    """Refuse what is no state dict of an optimizer.
+
+    Raises
+    ------
+    ValueError
+        If ``state`` or ``param_groups`` is missing, or not what an optimizer writes.
+    """
+    state, groups = source.get("state"), source.get("param_groups")
+    if (
+        not isinstance(state, Mapping)
+        or not isinstance(groups, (list, tuple))
+        or not all(isinstance(g, Mapping) and "params" in g for g in groups)
+        or not all(entry is None or isinstance(entry, Mapping) for entry in state.values())
+    ):
+        raise ValueError(
+            f"{owner}: 'state_dict' must have state and param_groups, as state_dict() returns them,"
+            f" got {sorted(map(str, source))}."
+        )
+
+
+def check_order(
+    owner: str, mine: Iterable[Mapping[str, Any]], theirs: Iterable[Mapping[str, Any]]
+) -> None:
+    """Refuse a state whose parameters have the same names in another order.
+
+    States go by position, so the moments of one parameter would become those of another.
+    """
+    here, there = (
+        [name for group in groups for name in group.get("param_names") or ()]
+        for groups in (mine, theirs)
+    )
+    if here != there and sorted(here) == sorted(there):
+        i = next(i for i, (a, b) in enumerate(zip(here, there, strict=True)) if a != b)
+        raise ValueError(
+            f"{owner}: 'state_dict' must have the parameters in the order of the optimizer, got "
+            f"{there[i]!r} in the place of {here[i]!r}."
+        )
 
 
 def merged_group(
@@ -30,6 +71,14 @@ def merged_group(
     ValueError, TypeError
         If it belongs to another update rule, or a hyper-parameter is out of range.
     """
+    of_rule = "betas" if "betas" in defaults else "dampening"
+    # torch's other rules with betas (NAdam, RAdam, Adamax) know no amsgrad.
+    like_adam = "foreach" in theirs and "amsgrad" not in theirs and of_rule == "betas"
+    if of_rule not in theirs or like_adam:
+        raise ValueError(
+            f"{owner}: cannot load a state of another update rule, one whose groups have "
+            f"{sorted(map(str, theirs))}."
+        )
     for key in _REFUSED:
         if theirs.get(key):
             raise ValueError(f"{owner}: cannot load a state with {key}=True.")
@@ -97,6 +146,12 @@ def converted(
 
     def copied(key: str, kind: torch.dtype, *shapes: tuple[int, ...]) -> Tensor:
         value = source[key]
+        if not isinstance(value, Tensor) or value.is_floating_point() != kind.is_floating_point:
+            got = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            what = "floating-point" if kind.is_floating_point else str(kind)
+            raise TypeError(
+                f"{owner}: state {key!r} of {name!r} must be a {what} tensor, got {got}."
+            )
         if tuple(value.shape) not in shapes:
             raise ValueError(
                 f"{owner}: state {key!r} of {name!r} must have shape "
@@ -105,12 +160,15 @@ def converted(
         out: Tensor = value.detach().to(p.device, kind, copy=True).contiguous()
         return out
 
-    state: dict[str, Any] = {"step": int(step), **dict.fromkeys(k for k in moments if k in source)}
+    state: dict[str, Any] = {
+        "step": _count(owner, name, step),
+        **dict.fromkeys(k for k in moments if k in source),
+    }
     for key in ("ema", "master"):
         if key in source:
             state[key] = _sharded.laid_out(copied(key, dtype, whole), p)
     sharded, part = _sharded.is_sharded(p), _sharded.local(p)
-    if "mask" in source and source["mask"].dtype is torch.bool:  # of a DTensor, see `saved`
+    if getattr(source.get("mask"), "dtype", None) is torch.bool:  # of a DTensor, see `saved`
         bits = _sharded.laid_out(copied("mask", torch.bool, whole), p)
         state["mask"] = _tensors.packed(_sharded.local(bits))
     elif "mask" in source:
@@ -131,3 +189,13 @@ def converted(
             x = x.flatten()[_tensors.mask_bits(mask, part.numel())]
         state[key] = x
     return state
+
+
+def _count(owner: str, name: str, step: Any) -> int:
+    """Return a saved step count, a number or a one-element tensor, as an integer."""
+    value = _group.number(f"{owner}: state of {name!r}", "step", step)
+    if not 0 <= value < math.inf or value != int(value):
+        raise ValueError(
+            f"{owner}: state 'step' of {name!r} must be a whole number of at least 0, got {step!r}."
+        )
+    return int(value)

@@ -63,7 +63,7 @@ def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
     Raises
     ------
     TypeError
-        If it is sparse, or of another type or size than the parameter.
+        If it is sparse, or of another type or shape than the parameter.
     """
     assert p.grad is not None
     grad = _sharded.local(_sharded.laid_out(p.grad, p))
@@ -73,7 +73,7 @@ def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
             f"{owner}: the gradient of {name!r} must be dense, got layout {grad.layout}. "
             "Hint: build the embedding with sparse=False."
         )
-    if grad.dtype is not p.dtype or grad.numel() != p.numel() or grad.device != p.device:
+    if grad.dtype is not p.dtype or grad.shape != p.shape or grad.device != p.device:
         raise TypeError(
             f"{owner}: the gradient of {name!r} must be {p.dtype} of shape {tuple(p.shape)} on "
             f"{p.device}, got {grad.dtype} of shape {tuple(grad.shape)} on {grad.device}."

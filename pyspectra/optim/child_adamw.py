@@ -20,7 +20,9 @@ class ChildAdamW(FusedOptimizer):
     ----------
     params : iterable
         Parameters, ``(name, parameter)`` pairs (``model.named_parameters()``) or groups of either.
-        With names, random masks belong to the names; without, to the positions in the groups.
+        With names, random masks belong to the names (those of the plain model: the prefixes of
+        ``torch.compile`` and DistributedDataParallel do not count); without, to the positions in
+        the groups.
         Every hyper-parameter except `mask`, `max_grad_norm` and `statistics` may differ between
         groups.
     lr, betas, eps, weight_decay
@@ -47,8 +49,9 @@ class ChildAdamW(FusedOptimizer):
         Decay of the moving average of the weights; None for no average. It starts from the weights
         before the first step and is kept in float32. A parameter that has no gradient takes no
         step, and neither does its average.
-    ema_warmup : {"tf", None}
-        "tf": at update number n the decay is min(ema_decay, (1 + n) / (10 + n)).
+    ema_warmup : {"tf", "power", None}
+        At update number n the decay is, for "tf", min(ema_decay, (1 + n) / (10 + n)); for "power",
+        min(ema_decay, 1 - (1 + n)^(-2/3)), of `EMA` with its defaults; for None, ema_decay.
     ema_every : int
         Average every so many steps; n counts averages.
     seed : int
@@ -150,10 +153,19 @@ class ChildAdamW(FusedOptimizer):
         return _group.RULES[group["order"]]
 
     def _set_mask(self, mask: Mapping[Any, Any]) -> None:
+        if not isinstance(mask, Mapping):
+            raise TypeError(
+                f"{type(self).__name__}: 'mask' must be a mapping of names or parameters to "
+                f"boolean arrays, got an object of type {type(mask).__name__}."
+            )
+        if not mask:
+            raise ValueError(
+                f"{type(self).__name__}: 'mask' must have at least one entry, got none."
+            )
         by_key: dict[Any, tuple[str, Tensor]] = {}
-        for name, p, group in self._named():
+        for given, (name, p, group) in zip(self._given_names(), self._named(), strict=True):
             if group["mode"] == "D":
-                by_key[name] = by_key[p] = (name, p)
+                by_key[given] = by_key[name] = by_key[p] = (name, p)
         for key, value in mask.items():
             if key not in by_key:
                 what = f"parameter of shape {tuple(key.shape)}" if isinstance(key, Tensor) else key

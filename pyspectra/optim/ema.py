@@ -66,9 +66,9 @@ class EMA:
         How the decay d(n) grows over the update number n, from 0: see Notes.
     every : int
         Average every so many optimizer steps; n counts averages.
-    power, inv_gamma : float
-        Of ``warmup="power"``: positive. 2/3 suits runs of a million steps and more, 3/4 shorter
-        ones.
+    power, inv_gamma : float, optional
+        Of ``warmup="power"`` alone: positive; by default 2/3 and 1. A power of 2/3 suits runs of a
+        million steps and more, 3/4 shorter ones.
 
     Raises
     ------
@@ -102,8 +102,8 @@ class EMA:
         warmup: str | None = "tf",
         every: int = 1,
         *,
-        power: float = 2.0 / 3.0,
-        inv_gamma: float = 1.0,
+        power: float | None = None,
+        inv_gamma: float | None = None,
     ) -> None:
         check_number("EMA", "decay", decay, positive=False)
         if decay > 1:
@@ -111,10 +111,17 @@ class EMA:
         if warmup not in EMA_WARMUPS:
             raise ValueError(f"EMA: 'warmup' must be None, 'tf' or 'power', got {warmup!r}.")
         check_count("EMA", "every", every, 1)
-        check_number("EMA", "power", power, positive=True)
-        check_number("EMA", "inv_gamma", inv_gamma, positive=True)
+        for name, value in (("power", power), ("inv_gamma", inv_gamma)):
+            if value is None:
+                continue
+            check_number("EMA", name, value, positive=True)
+            if warmup != "power":
+                raise ValueError(
+                    f"EMA: {name!r} must come with warmup='power', got warmup={warmup!r}."
+                )
         self.decay, self.warmup, self.every = float(decay), warmup, every
-        self.power, self.inv_gamma = float(power), float(inv_gamma)
+        self.power = 2.0 / 3.0 if power is None else float(power)
+        self.inv_gamma = 1.0 if inv_gamma is None else float(inv_gamma)
         self._params = _named(model_or_params)
         self._shadow = {
             name: p.detach().to(_tensors.state_dtype(p), copy=True)
@@ -222,6 +229,7 @@ class EMA:
                 torch._foreach_lerp_(averages, weights, 1.0 - decay)
 
     def __getstate__(self) -> dict[str, Any]:
+        self._refuse_while_swapped("copy")
         return {**self.__dict__, "_handles": []}  # a copy is attached to nothing
 
     # --- the averages -----------------------------------------------------------------------------
@@ -269,8 +277,14 @@ class EMA:
         -------
         dict of str to Tensor
             Averaged weights are copies; they fit ``model.load_state_dict``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `model` is no module, or another object than the one in training.
         """
-        return _averages.averaged_state_dict(model, self._averages())
+        averages = self._averages()
+        return _averages.averaged_state_dict("EMA", model, averages, averages)
 
     # --- state ------------------------------------------------------------------------------------
 
@@ -304,31 +318,15 @@ class EMA:
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             If it does not fit the parameters. Nothing has changed.
         RuntimeError
             While the averages are in place.
         """
         self._refuse_while_swapped("load_state_dict")
-        if set(state_dict) != {"steps", "shadow"}:
-            raise ValueError(
-                "EMA.load_state_dict: 'state_dict' must have steps and shadow, got "
-                f"{sorted(map(str, state_dict))}."
-            )
+        _averages.check_shadow("EMA.load_state_dict", state_dict, self._params)
         shadow = state_dict["shadow"]
-        if set(shadow) != set(self._params):
-            odd = sorted(set(shadow) ^ set(self._params))[0]
-            raise ValueError(
-                "EMA.load_state_dict: 'state_dict' must name the averaged parameters, got "
-                f"{len(shadow)} names for {len(self._params)}, of which {odd!r} is in one only."
-            )
-        for name, p in self._params.items():
-            if tuple(shadow[name].shape) != tuple(p.shape):
-                raise ValueError(
-                    f"EMA.load_state_dict: the average of {name!r} must have shape "
-                    f"{tuple(p.shape)}, got {tuple(shadow[name].shape)}."
-                )
-        self._steps = int(state_dict["steps"])
+        self._steps = state_dict["steps"]
         self._shadow = {
             name: _sharded.laid_out(
                 shadow[name].detach().to(p.device, _tensors.state_dtype(p), copy=True), p

@@ -158,6 +158,11 @@ def checked(function: str, formula: Formula, /, **arguments: Any) -> dict[str, A
 
 
 def _build(optimizer: Optimizer, formula: Formula, values: dict[str, Any], last: int) -> LambdaLR:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"the schedule {formula.__name__}: 'optimizer' must be a torch.optim.Optimizer, got an "
+            f"object of type {type(optimizer).__name__}."
+        )
     # A partial can be pickled, a lambda cannot.
     return LambdaLR(optimizer, functools.partial(formula, **values), last)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyspectra.optim._averages import load_file
 from pyspectra.optim.ema import EMA
 from pyspectra.optim.formulas import check_number
 
@@ -91,9 +92,14 @@ class PowerFunctionEMA(EMA):
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             If it does not fit. Nothing has changed.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                "PowerFunctionEMA.load_state_dict: 'state_dict' must be a mapping, got an object "
+                f"of type {type(state_dict).__name__}."
+            )
         state = dict(state_dict)
         width = state.pop("sigma_rel", None)
         updates = state.pop("updates", None)
@@ -102,7 +108,7 @@ class PowerFunctionEMA(EMA):
                 f"PowerFunctionEMA.load_state_dict: 'state_dict' must have sigma_rel = "
                 f"{self.sigma_rel}, got {width}."
             )
-        if "steps" in state and state["steps"] // self.every != updates:
+        if isinstance(state.get("steps"), int) and state["steps"] // self.every != updates:
             raise ValueError(
                 f"PowerFunctionEMA.load_state_dict: 'state_dict' must be of every = {self.every}, "
                 f"got {updates} updates in {state['steps']} steps."
@@ -139,6 +145,8 @@ def reconstruct_ema(
     ------
     ValueError, TypeError
         If an argument is not as described, or the snapshots do not fit each other.
+    FormatError
+        If a file is broken.
 
     Notes
     -----
@@ -202,7 +210,7 @@ def _check_width(function: str, sigma_rel: object) -> None:
 
 def _opened(snapshot: Any) -> Mapping[str, Any]:
     if isinstance(snapshot, (str, os.PathLike)):
-        snapshot = torch.load(Path(snapshot), map_location="cpu", weights_only=True)
+        snapshot = load_file(Path(snapshot))
     if not isinstance(snapshot, Mapping) or not {"shadow", "sigma_rel", "updates"} <= set(snapshot):
         raise ValueError(
             "reconstruct_ema: 'snapshots' must be states of a PowerFunctionEMA, or files of them."

@@ -8,6 +8,7 @@ Steps count from zero: the factor at s is the one of the (s+1)-th ``optimizer.st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -327,7 +328,9 @@ class ScheduleWrapper(_ScheduleLR):
             self._inner = lambda step, group: float(self.base_lrs[group]) * factors[group](step)
         elif callable(schedule):
             factor = schedule
-            self._inner = lambda step, group: float(self.base_lrs[group]) * factor(step)
+            self._inner = lambda step, group: (
+                float(self.base_lrs[group]) * _number(factor(step), step)
+            )
         else:
             raise TypeError(
                 "ScheduleWrapper: 'schedule' must be a function of the step, a scheduler of "
@@ -339,4 +342,21 @@ class ScheduleWrapper(_ScheduleLR):
     def rate(self, step: int, group: int) -> float:
         """Learning rate of a group at a step."""
         inner = max(step - self.arguments["start"], 0) // self.arguments["duration"]
-        return max(self._inner(inner, group), float(self.arguments["minimum"]))
+        rate = self._inner(inner, group)
+        if not math.isfinite(rate):
+            raise ValueError(
+                f"ScheduleWrapper: 'schedule' must give finite numbers, got {rate} at step {inner}."
+            )
+        return max(rate, float(self.arguments["minimum"]))
+
+
+def _number(value: Any, step: int) -> float:
+    """Return what a schedule gives at a step, if it is a number."""
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"ScheduleWrapper: 'schedule' must return a number, got {value!r} at step {step}."
+        ) from None

@@ -24,8 +24,11 @@ from pyspectra.training.checkpoint_files import (
 
 __all__ = ["AveragedCheckpoint", "average_checkpoints"]
 
+_LAST: Final = 8
 # Configuration, tokenizer and the code of a model: what a folder needs besides its weights.
 _COMPANIONS: Final = (".json", ".txt", ".model", ".jinja", ".py", ".vocab", ".bpe", ".tiktoken")
+# Not that of "llama-1.5b": such a name is for a folder.
+_LIKE_A_SUFFIX = re.compile(r"\.[a-z]\w*")
 _NOT_COMPANIONS = re.compile(r"trainer_state\.json|.*\.index\.json", re.IGNORECASE)
 
 
@@ -61,7 +64,7 @@ def average_checkpoints(
     paths_or_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    last: int = 8,
+    last: int | None = None,
     weights: Sequence[float] | None = None,
     progress: bool | str = "auto",
 ) -> AveragedCheckpoint:
@@ -76,8 +79,8 @@ def average_checkpoints(
         A ``.safetensors`` or torch file, which is replaced, or a new folder: it gets
         ``model.safetensors`` (of an adapter ``adapter_model.safetensors``) and the configuration
         and tokenizer files of the newest checkpoint. One file, however many shards went in.
-    last : int
-        Of a folder, how many checkpoints, by the natural order of their names:
+    last : int, optional
+        Of a folder, how many checkpoints (by default 8), by the natural order of their names:
         ``checkpoint-500`` comes before ``checkpoint-1000``. A sequence is averaged as a whole.
     weights : sequence of float, optional
         One per checkpoint, oldest first or in the order given; not negative. Normalised.
@@ -152,11 +155,14 @@ def average_checkpoints(
         if real.is_file():
             shutil.copymode(real, temporary)  # a private file stays private
         os.replace(temporary, real)
-    except BaseException:
+    except BaseException as error:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename).startswith(str(temporary)):
+            # The caller knows `out`, not the name that it has while it is written.
+            raise type(error)(error.errno, error.strerror, os.fspath(target)) from error
         raise
     n_averaged = sum(t.dtype in FLOATS for t in newest.tensors.values())
     return AveragedCheckpoint(
@@ -184,13 +190,13 @@ def _path(x: Any, argument: str) -> Path:
     return Path(text)
 
 
-def _inputs(paths_or_dir: Any, last: int) -> list[Path]:
-    if type(last) is not int:
+def _inputs(paths_or_dir: Any, last: int | None) -> list[Path]:
+    if last is not None and type(last) is not int:
         raise TypeError(
             "average_checkpoints: 'last' must be an integer, got an object of type "
             f"{type(last).__name__}."
         )
-    if last < 1:
+    if last is not None and last < 1:
         raise ValueError(f"average_checkpoints: 'last' must be at least 1, got {last}.")
     if isinstance(paths_or_dir, (str, os.PathLike)):
         folder = _path(paths_or_dir, "paths_or_dir").expanduser()
@@ -200,11 +206,16 @@ def _inputs(paths_or_dir: Any, last: int) -> list[Path]:
                 "average_checkpoints: 'paths_or_dir' must be a folder of checkpoints or several "
                 f"paths, got the one file {str(folder)!r}."
             )
-        return find_checkpoints(folder)[-last:]
+        return find_checkpoints(folder)[-(_LAST if last is None else last) :]
     if not isinstance(paths_or_dir, Sequence) or isinstance(paths_or_dir, bytes):
         raise TypeError(
             "average_checkpoints: 'paths_or_dir' must be a folder or a sequence of paths, got an "
             f"object of type {type(paths_or_dir).__name__}."
+        )
+    if last is not None:
+        raise ValueError(
+            f"average_checkpoints: 'last' must come with one folder of checkpoints, got {last} "
+            f"with {len(paths_or_dir)} paths."
         )
     paths = [_path(path, "paths_or_dir").expanduser() for path in paths_or_dir]
     if not paths:
@@ -215,8 +226,8 @@ def _inputs(paths_or_dir: Any, last: int) -> list[Path]:
         real = os.path.realpath(path)
         if real in seen:
             raise ValueError(
-                f"average_checkpoints: 'paths_or_dir' names {str(path)!r} twice. Hint: use "
-                "'weights' to count a checkpoint for more."
+                f"average_checkpoints: 'paths_or_dir' names {str(path)!r} twice. Hint: a "
+                "greater weight (weights=, --weights) counts a checkpoint for more."
             )
         seen.add(real)
     return paths
@@ -265,6 +276,11 @@ def _check_out(target: Path, paths: list[Path]) -> str:
         empty = target.is_dir() and not target.is_symlink() and not any(target.iterdir())
         if not empty:
             raise ValueError(f"{start}, which exists.")
+    elif kind == "folder" and _LIKE_A_SUFFIX.fullmatch(suffix):
+        raise ValueError(
+            f"{start}, whose suffix is none of {', '.join(kinds)}. Hint: if that is to be a "
+            "folder, make it first."
+        )
     elif target.exists() and not target.is_file():
         raise ValueError(f"{start}, which is not a file.")
     parent = Path(os.path.realpath(target)).parent

@@ -387,3 +387,25 @@ def frozen() -> Any:
 def test_refusals(m: Any, args: Any, kwargs: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fisher_diag(m(), *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"model": None},
+        {"loader": None},
+        {"loss_fn": None},
+        {"params": 3},
+        {"max_grad_norm": "a"},
+        {"per_sample": 1},
+    ],
+    ids=str,
+)
+def test_arguments_of_another_kind_are_named(bad: Any) -> None:
+    good: dict[str, Any] = {
+        "model": torch.nn.Linear(2, 1),
+        "loader": [torch.ones(3, 2)],
+        "loss_fn": lambda model, batch: model(batch).mean(),
+    }
+    with pytest.raises(TypeError, match=f"fisher_diag: '{next(iter(bad))}' must be"):
+        fisher_diag(**{**good, **bad})

@@ -242,3 +242,15 @@ NAN = {"ok": torch.ones(2, 3), "bad": torch.tensor([[1.0, math.nan]])}
 def test_refusals(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("bad", [torch.ones(3), [torch.ones(3)]], ids=["tensor", "list"])
+def test_what_is_no_mapping_of_scores_is_named(bad: Any) -> None:
+    with pytest.raises(TypeError, match="child_mask: 'scores' must be a mapping"):
+        child_mask(bad)
+
+
+@pytest.mark.parametrize("bad", ["a", None, True])
+def test_a_part_that_is_no_number_is_named(bad: Any) -> None:
+    with pytest.raises(TypeError, match="child_mask: 'reserve_p' must be a number"):
+        child_mask({"w": torch.ones(3)}, bad)

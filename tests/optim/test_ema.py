@@ -63,7 +63,7 @@ def test_average_of_the_tf_unit_test() -> None:
 def test_average_over_many_steps_beside_torchs_adamw(warmup: Any, every: int) -> None:
     net = model().double()
     opt = torch.optim.AdamW(net.parameters(), lr=0.05)
-    options = {"power": 0.75, "inv_gamma": 2.5}
+    options = {"power": 0.75, "inv_gamma": 2.5} if warmup == "power" else {}
     ema = EMA(net, 0.7, warmup, every, **options).attach(opt)
     want = {k: p.detach().numpy().copy() for k, p in net.named_parameters()}
     n = 0
@@ -72,7 +72,7 @@ def test_average_over_many_steps_beside_torchs_adamw(warmup: Any, every: int) ->
         if t % every == 0:
             decay = {
                 "tf": ref.tf_decay(0.7, n),
-                "power": ref.power_decay(0.7, n, **options),
+                "power": ref.power_decay(0.7, n, power=0.75, inv_gamma=2.5),
                 None: 0.7,
             }[warmup]
             n += 1
@@ -371,3 +371,9 @@ def test_what_cannot_be_averaged_or_attached_is_refused() -> None:
     ema = EMA([p]).attach(opt)
     with pytest.raises(RuntimeError, match="already attached"):
         ema.attach(opt)
+
+
+def test_the_shape_of_a_warm_up_comes_with_it() -> None:
+    for name in ("power", "inv_gamma"):
+        with pytest.raises(ValueError, match=f"'{name}' must come with warmup='power'"):
+            EMA(model(), **{name: 0.5})

@@ -286,3 +286,18 @@ def test_foreign_states_are_refused() -> None:
         noam.load_state_dict({})
     with pytest.raises(ValueError, match="must have the 1 parameter groups of the optimizer"):
         noam.load_state_dict(s.NoamLR(optimizer(1.0, 2.0), **NOAM).state_dict())
+
+
+def test_schedules_that_give_no_numbers_are_refused() -> None:
+    opt = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    for value, message in (
+        ("a", "return a number"),
+        (None, "return a number"),
+        (float("nan"), "finite"),
+    ):
+        with pytest.raises(
+            (TypeError, ValueError), match=f"ScheduleWrapper: 'schedule' must .*{message}"
+        ):
+            s.ScheduleWrapper(opt, lambda step, value=value: value)
+    with pytest.raises(TypeError, match="'optimizer' must be a torch"):
+        s.get_noam_schedule(None, model_dim=8, warmup_steps=4)

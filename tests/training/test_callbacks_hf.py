@@ -211,3 +211,29 @@ def test_resuming_without_averages_is_refused(tmp_path: Path) -> None:
     *_, run = new(tmp_path, False)
     with pytest.raises(ps.FormatError, match=r"ema_state\.pt is not there"):
         run.train(resume_from_checkpoint=True)
+
+
+def test_options_are_checked_before_the_trainer_builds(tmp_path: Path) -> None:
+    net, args = language_model(), transformers.TrainingArguments(str(tmp_path), report_to=[])
+    for model, arguments, options, message in (
+        (None, args, {}, "'model' must be a torch.nn.Module"),
+        (net, None, {}, "'args' must be TrainingArguments"),
+        (net, args, {"ema_decy": 0.9}, "'ema_decy' must be an option of ChildAdamW"),
+        (net, args, {"ema_decay": 2.0}, "'ema_decay' must be"),
+        (net, args, {"statistics": 1}, "'statistics' must be a bool"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            optimizer_cls_and_kwargs(model, arguments, **options)
+    cls, options = optimizer_cls_and_kwargs(net, args, optimizer_cls=AdamW)
+    with pytest.raises(ValueError, match="model_init is not supported"):
+        cls([{"params": [*language_model().parameters()]}], **options)
+
+
+def test_where_to_resume_from_is_checked_at_once(tmp_path: Path) -> None:
+    ema = EMA(language_model())
+    with pytest.raises(TypeError, match="'resume_from' must be a path"):
+        EMACallback(ema, resume_from=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'resume_from' must come with 'ema'"):
+        EMACallback(resume_from=tmp_path)
+    with pytest.raises(FileNotFoundError, match="'resume_from' must be a folder"):
+        EMACallback(ema, resume_from=tmp_path / "none")

@@ -97,7 +97,7 @@ def test_eight_by_default(tmp_path: Path) -> None:
 
 def test_a_list_as_a_whole_and_weights(tmp_path: Path) -> None:
     paths = save_run(tmp_path / "run", [3, 4, 7])
-    done = average_checkpoints(paths, tmp_path / "o.safetensors", last=1, weights=[1, 2, 5])
+    done = average_checkpoints(paths, tmp_path / "o.safetensors", weights=[1, 2, 5])
     got = numpy_io.load_file(tmp_path / "o.safetensors")
     expected = mean([3, 4, 7], [1, 2, 5])
     np.testing.assert_allclose(got.pop("b"), expected.pop("b"), rtol=1e-15)
@@ -480,3 +480,15 @@ def test_peak_memory_is_below_one_tensor(tmp_path: Path) -> None:
     assert torch_loaded == "False"
     # The sum and one checkpoint's part of it, in float64, with temporaries: not a whole tensor.
     assert int(used) < tensor / 2
+
+
+def test_unknown_suffixes_and_a_number_of_given_paths_are_refused(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for i, path in enumerate(paths):
+        numpy_io.save_file({"w": np.full(3, i, np.float32)}, path)
+    with pytest.raises(ValueError, match="whose suffix is none of"):
+        average_checkpoints(paths, tmp_path / "avg.xyz")
+    with pytest.raises(ValueError, match="'last' must come with one folder"):
+        average_checkpoints(paths, tmp_path / "avg.pt", last=1)
+    average_checkpoints(paths, tmp_path / "model-1.5b")
+    assert (tmp_path / "model-1.5b" / "model.safetensors").is_file()

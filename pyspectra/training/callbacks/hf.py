@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import secrets
 import shutil
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor
 
 from pyspectra.errors import FormatError, missing_dependency
-from pyspectra.optim import EMA, ChildAdamW
+from pyspectra.optim import EMA, ChildAdamW, _group
+from pyspectra.optim._averages import load_file
 from pyspectra.optim._sharded import is_sharded
 from pyspectra.training.callbacks import _source
 
 try:
     import safetensors.torch
-    from transformers import TrainerCallback
+    from transformers import TrainerCallback, TrainingArguments
 except ImportError as error:
     raise missing_dependency(
         "transformers", "pyspectra.training.callbacks.hf", extra="hf", minimum="4.47"
@@ -62,9 +64,11 @@ def optimizer_cls_and_kwargs(
 
     Raises
     ------
-    TypeError
-        If `optimizer_cls` is another class.
+    TypeError, ValueError
+        If an argument is of another kind, or an option is unknown or out of range. When the Trainer
+        builds the optimizer: if it trains another model.
     """
+    _check_arguments(model, args)
     if not (isinstance(optimizer_cls, type) and issubclass(optimizer_cls, ChildAdamW)):
         raise TypeError(
             "optimizer_cls_and_kwargs: 'optimizer_cls' must be ChildAdamW or AdamW of "
@@ -74,6 +78,11 @@ def optimizer_cls_and_kwargs(
     class Named(optimizer_cls):  # type: ignore[valid-type, misc]
         def __init__(self, params: Any, **kwargs: Any) -> None:
             names = {id(p): name for name, p in model.named_parameters()}
+            if any(id(p) not in names for group in params for p in group["params"]):
+                raise ValueError(
+                    "optimizer_cls_and_kwargs: 'model' must be the one that the Trainer trains, "
+                    f"got another {type(model).__name__}. Hint: model_init is not supported."
+                )
             groups = [
                 {**group, "params": [(names[id(p)], p) for p in group["params"]]}
                 for group in params
@@ -82,12 +91,44 @@ def optimizer_cls_and_kwargs(
             super().__init__(groups, **kwargs)
 
     Named.__name__ = Named.__qualname__ = optimizer_cls.__name__
-    settings = {
+    settings: dict[str, Any] = {
         "lr": args.learning_rate,
         "betas": (args.adam_beta1, args.adam_beta2),
         "eps": args.adam_epsilon,
     }
-    return Named, {**settings, **options}
+    settings.update(options)
+    _check_options(optimizer_cls, settings)
+    return Named, settings
+
+
+def _check_arguments(model: Any, args: Any) -> None:
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            "optimizer_cls_and_kwargs: 'model' must be a torch.nn.Module, got an object of type "
+            f"{type(model).__name__}."
+        )
+    if not isinstance(args, TrainingArguments):
+        raise TypeError(
+            "optimizer_cls_and_kwargs: 'args' must be TrainingArguments, got an object of type "
+            f"{type(args).__name__}."
+        )
+
+
+def _check_options(optimizer_cls: type[ChildAdamW], settings: dict[str, Any]) -> None:
+    """Check names and values now: the Trainer builds the optimizer much later."""
+    parameters = inspect.signature(optimizer_cls).parameters
+    known = {name: x.default for name, x in parameters.items() if name != "params"}
+    unknown = sorted(settings.keys() - known.keys())
+    if unknown:
+        raise TypeError(
+            f"optimizer_cls_and_kwargs: {unknown[0]!r} must be an option of "
+            f"{optimizer_cls.__name__}. Hint: they are {', '.join(known)}."
+        )
+    values = {**known, **settings}
+    owner = optimizer_cls.__name__
+    _group.check_whole(owner, values.pop("max_grad_norm"), values.pop("statistics"))
+    values.pop("mask", None)
+    _group.check_group(owner, values)
 
 
 class EMACallback(TrainerCallback):
@@ -105,8 +146,10 @@ class EMACallback(TrainerCallback):
 
     Raises
     ------
-    TypeError
-        If `ema` is none.
+    TypeError, ValueError
+        If `ema` is none, or `resume_from` is no path or comes without `ema`.
+    FileNotFoundError
+        If there is no folder `resume_from`.
 
     Notes
     -----
@@ -125,6 +168,21 @@ class EMACallback(TrainerCallback):
 
     def __init__(self, ema: EMA | None = None, *, resume_from: str | Path | None = None) -> None:
         _source.check_ema("EMACallback", ema)
+        if resume_from is not None:
+            if not isinstance(resume_from, (str, Path)):
+                raise TypeError(
+                    "EMACallback: 'resume_from' must be a path, got an object of type "
+                    f"{type(resume_from).__name__}."
+                )
+            if ema is None:
+                raise ValueError(
+                    "EMACallback: 'resume_from' must come with 'ema': an optimizer that averages "
+                    "by itself resumes with its own state."
+                )
+            if not Path(resume_from).is_dir():
+                raise FileNotFoundError(
+                    f"EMACallback: 'resume_from' must be a folder, got {str(resume_from)!r}."
+                )
         self._ema = ema
         self._resume_from = resume_from
 
@@ -160,7 +218,7 @@ class EMACallback(TrainerCallback):
         ValueError
             If nothing keeps an average, or parameters are sharded over processes.
         FormatError
-            If training resumes and the checkpoint has no averages.
+            If training resumes and the checkpoint has no averages, or broken ones.
         """
         _source.source(self._ema, optimizer)
         if any(is_sharded(p) for group in optimizer.param_groups for p in group["params"]):
@@ -174,20 +232,21 @@ class EMACallback(TrainerCallback):
         self._ema.attach(_source.innermost(optimizer))
         if state.global_step > 0:
             folders = (
-                self._resume_from,
                 args.resume_from_checkpoint,
                 Path(args.output_dir, f"checkpoint-{state.global_step}"),
             )
             folder = next(
                 (Path(f) for f in folders if f and Path(f).is_dir()), Path(args.output_dir)
             )
+            if self._resume_from is not None:
+                folder = Path(self._resume_from)
             file = folder / _FOLDER / _STATE
             if not file.is_file():
                 raise FormatError(
                     f"EMACallback: training resumes at step {state.global_step}, and {file} is "
                     "not there. Hint: resume_from=folder of the checkpoint."
                 )
-            self._ema.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+            self._ema.load_state_dict(load_file(file))
 
     def on_save(
         self,

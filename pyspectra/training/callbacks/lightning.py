@@ -44,7 +44,7 @@ class EMACallback(_callback_class()):  # type: ignore[misc]
     Raises
     ------
     TypeError
-        If `ema` is none.
+        If an argument is of another kind.
     ValueError
         When fitting begins, if nothing keeps an average.
     """
@@ -53,6 +53,9 @@ class EMACallback(_callback_class()):  # type: ignore[misc]
         self, ema: EMA | None = None, *, swap: bool = True, save_weights: bool = True
     ) -> None:
         _source.check_ema("EMACallback", ema)
+        for name, value in (("swap", swap), ("save_weights", save_weights)):
+            if not isinstance(value, bool):
+                raise TypeError(f"EMACallback: {name!r} must be a bool, got {value!r}.")
         super().__init__()
         self._ema = ema
         self._swap = swap
