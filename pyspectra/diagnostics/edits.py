@@ -15,6 +15,7 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray, is_torch_module, is_torch_tensor, require_torch
+from pyspectra.diagnostics.layer_spectra import conv_scale
 from pyspectra.diagnostics.selection import chosen_layers
 from pyspectra.metrics import Spectrum
 from pyspectra.metrics.detx import detx_index
@@ -89,11 +90,13 @@ def svd_smoothing(
             f"svd_smoothing: 'keep' must be one of {KEEP} or a fraction, got {keep!r}."
         )
 
-    def edit(_layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
+    def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
         spectra = [_eigen(W) for W in matrices]
         n_kept = [max(1, math.ceil(fraction * len(e))) if fraction else 0 for e, _ in spectra]
         if fraction is None:
-            threshold = _threshold([e for e, _ in spectra], matrices[0].shape, str(keep))
+            scale = conv_scale(layer.kind, len(matrices), pool=True)
+            evals = [e for e, _ in spectra]
+            threshold = _threshold(evals, matrices[0].shape, str(keep), scale)
             n_kept = [int(np.count_nonzero(e >= threshold)) for e, _ in spectra]
             if not any(n_kept):
                 return None
@@ -213,16 +216,18 @@ def _project(W: FloatArray, V: FloatArray) -> FloatArray:
     return np.asarray(V @ (V.T @ W))
 
 
-def _threshold(evals: Sequence[FloatArray], shape: tuple[int, ...], keep: str) -> float:
-    """Eigenvalues from here on are kept; infinity for none."""
+def _threshold(
+    evals: Sequence[FloatArray], shape: tuple[int, ...], keep: str, scale: float
+) -> float:
+    """Return the eigenvalue from which on they are kept; `scale` is what `analyze` fits them by."""
     N, M = max(shape), min(shape)
     esd = esd_module.pool(evals, [Status.OK] * len(evals), N=N, M=M, method="gram")
     if keep == "mp":
         fit = marchenko_pastur.fit(esd.evals, N, M, mp="robust", test=False)
         return fit.spike_threshold if fit.n_spikes > 0 else math.inf
-    tail = powerlaw.fit_powerlaw(esd.evals)
+    tail = powerlaw.fit_powerlaw(esd.evals * scale)
     if keep == "powerlaw":
-        return tail.xmin if tail.status is Status.OK else math.inf
+        return tail.xmin / scale if tail.status is Status.OK else math.inf
     count, index = detx_index(Spectrum(esd, tail, N))
     return float(esd.evals[index]) if count else math.inf
 

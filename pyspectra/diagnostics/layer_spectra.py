@@ -183,7 +183,7 @@ def _extras(
     vectors: list[EigenvectorStatistics | None] = []
     if options.vectors:
         rf = len(slices)
-        scale = _scale(layer.kind, rf, pool=options.pool or rf == 1)
+        scale = conv_scale(layer.kind, rf, pool=options.pool or rf == 1)
         rows = [slices] if options.pool else [[X] for X in slices]
         vectors = [eigenvector_statistics(row, scale) for row in rows]
     return _Extras(kurtosis, tuple(vectors), _windows(layer, slices, options, floors))
@@ -230,7 +230,7 @@ def _windows(
     farms = parse_estimator(options.estimator, "analyze")
     if farms.name != "farms":
         return ()
-    scale = _scale(layer.kind, len(slices), pool=options.pool or len(slices) == 1)
+    scale = conv_scale(layer.kind, len(slices), pool=options.pool or len(slices) == 1)
     threshold = EVALS_THRESHOLD if floors is None else floors[layer.name]
     rows = [slices] if options.pool else [[one] for one in slices]
     return tuple(
@@ -257,7 +257,7 @@ def _rows(
 ) -> Iterator[LayerSpectrum]:
     """Yield a row for the layer, or one a slice; `evals` has `rf` spectra a permutation."""
     pooled = options.pool or rf == 1
-    scale = _scale(p.layer.kind, rf, pool=pooled)
+    scale = conv_scale(p.layer.kind, rf, pool=pooled)
     n_sets = len(evals) // rf
     for row, members in enumerate([range(rf)] if pooled else [range(i, i + 1) for i in range(rf)]):
         sets = [
@@ -284,7 +284,7 @@ def _rows(
         )
 
 
-def _scale(kind: str, rf: int, *, pool: bool) -> float:
+def conv_scale(kind: str, rf: int, *, pool: bool) -> float:
     """Factor on the eigenvalues; only 2-D convolutions have one, which is WeightWatcher's."""
     if not (kind.startswith("conv2d") or kind.startswith("conv_transpose2d")):
         return 1.0

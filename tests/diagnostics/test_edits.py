@@ -262,3 +262,13 @@ def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="must be writable"):
         ps.remove_traps({"w.weight": frozen}, inplace=True)
     assert abs(ps.remove_traps({"w.weight": frozen})["w.weight"][31, 77]) < 10
+
+
+def test_the_tail_of_a_convolution_is_the_one_that_analyze_finds() -> None:
+    # Small enough for the absolute threshold of the fit to bite: half of it keeps 12 more.
+    W = np.random.default_rng(2).standard_t(3, (24, 20, 3, 3)) * 4e-4
+    layer = ps.analyze({"conv.weight": W}).layers[0]
+    assert layer.fit.n < len(layer.esd.evals)
+    smoothed = ps.svd_smoothing({"conv.weight": W}, keep="powerlaw")["conv.weight"]
+    left = ps.analyze({"conv.weight": smoothed}, method="svd").layers[0].esd.evals
+    assert np.count_nonzero(left > 1e-9 * left[-1]) == layer.n_tail
