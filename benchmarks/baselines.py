@@ -57,6 +57,29 @@ def weightwatcher_analyze(weights, **options):
         return weightwatcher.WeightWatcher(model=weights).analyze(**options)
 
 
+def torch_child_tuning(params, p, decay, hyper):
+    """Child-Tuning F with an average, from parts of torch: (step, optimizer, averages)."""
+    import torch
+
+    grads = [param.grad for param in params]
+    opt = torch.optim.AdamW(params, fused=True, **hyper)
+    averages = [param.detach().clone() for param in params]
+    buffers = [torch.empty_like(param) for param in params]
+    count = 0
+
+    @torch.no_grad()
+    def step():
+        nonlocal count
+        for param, grad, buffer in zip(params, grads, buffers, strict=True):
+            param.grad = buffer.bernoulli_(p).mul_(grad).div_(p)
+        opt.step()
+        weight = 1 - min(decay, (1 + count) / (10 + count))
+        torch._foreach_lerp_(averages, [param.detach() for param in params], weight)
+        count += 1
+
+    return step, opt, averages
+
+
 def powerlaw_fit(evals):
     """Fit by the package powerlaw 2.0: (xmin, alpha, D)."""
     import powerlaw

@@ -12,6 +12,7 @@ import statistics
 import threading
 import time
 
+import baselines
 import numpy as np
 import torch
 from test_bench_optim import DECAY, HYPER, SHAPES, P, parameters
@@ -19,27 +20,6 @@ from test_bench_optim import DECAY, HYPER, SHAPES, P, parameters
 from pyspectra.optim import AdamW, ChildAdamW
 
 PAUSE = 0.01  # until threads of the step before have gone to sleep
-
-
-def composed(params):
-    """Child-Tuning F with an average, from the parts that torch has."""
-    grads = [p.grad for p in params]
-    opt = torch.optim.AdamW(params, fused=True, **HYPER)
-    averages = [p.detach().clone() for p in params]
-    buffers = [torch.empty_like(p) for p in params]
-    count = 0
-
-    @torch.no_grad()
-    def step():
-        nonlocal count
-        for p, g, buffer in zip(params, grads, buffers, strict=True):
-            p.grad = buffer.bernoulli_(P).mul_(g).div_(P)
-        opt.step()
-        decay = min(DECAY, (1 + count) / (10 + count))
-        torch._foreach_lerp_(averages, [p.detach() for p in params], 1 - decay)
-        count += 1
-
-    return step
 
 
 def contenders(shapes):
@@ -58,7 +38,8 @@ def contenders(shapes):
         return opt.step, params, 12 + 1.6 + 0.25 if compact else 28.125
 
     fused = parameters(shapes)
-    slow = parameters(shapes)
+    parts = parameters(shapes)
+    composed, _, _ = baselines.torch_child_tuning(parts, P, DECAY, HYPER)
     return {
         "AdamW": ours(AdamW, 28),
         "AdamW, average": ours(AdamW, 36, ema_decay=DECAY),
@@ -68,7 +49,7 @@ def contenders(shapes):
         "mask D, p = 0.1": fixed(False),
         "mask D, p = 0.1, compact": fixed(True),
         "torch AdamW, fused": (torch.optim.AdamW(fused, fused=True, **HYPER).step, fused, 28),
-        "torch, mask F and average": (composed(slow), slow, None),
+        "torch, mask F and average": (composed, parts, None),
     }
 
 

@@ -9,6 +9,7 @@ extra_info holds the bytes that must move per parameter, and the share of the ba
 import statistics
 import time
 
+import baselines
 import numpy as np
 import pytest
 
@@ -133,21 +134,7 @@ class TestChildTuning:
 
     def test_composed_from_torch(self, benchmark, shapes):
         params = parameters(shapes)
-        grads = [p.grad for p in params]
-        opt = torch.optim.AdamW(params, fused=True, **HYPER)
-        averages = [p.detach().clone() for p in params]
-        buffers = [torch.empty_like(p) for p in params]
-        count = 0
-
-        @torch.no_grad()
-        def step():
-            nonlocal count
-            for p, g, buffer in zip(params, grads, buffers, strict=True):
-                p.grad = buffer.bernoulli_(P).mul_(g).div_(P)
-            opt.step()
-            decay = min(DECAY, (1 + count) / (10 + count))
-            torch._foreach_lerp_(averages, [p.detach() for p in params], 1 - decay)
-            count += 1
+        step, opt, averages = baselines.torch_child_tuning(params, P, DECAY, HYPER)
 
         def moments():
             return opt.state[params[0]]["exp_avg"]
