@@ -3,7 +3,10 @@
 Data with known tails: `pareto`, all n points from a power law; `bulk + pareto`, n points of the
 tail above 1 on top of 2 n points below it whose density rises like x^2, so that xmin must be found.
 
-    python benchmarks/calibration.py [--data 1000] [--replicates 500] [--sizes 50 200 1000]
+    python benchmarks/calibration.py [--data 4000] [--replicates 400] [--sizes 50 200 1000 5000]
+
+Long spectra get fewer data sets (`POINTS` in all). Standard error of a coverage of 0.97: 0.003 from
+4000 data sets, 0.006 from 800.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import pyspectra as ps
 
 ALPHAS = (1.5, 3.0, 6.0)
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+POINTS = 4_000_000  # tail points in all data sets of a row, at most
 CASES = (
     ("ww", "pareto"), ("ww", "bulk + pareto"), ("csn", "pareto"), ("csn", "bulk + pareto"),
     ("hill", "pareto"), ("tempbalance_median", "pareto"), ("fix_finger", "pareto"),
@@ -33,7 +37,8 @@ FAMILIES = {"pareto": pareto, "bulk + pareto": bulk_and_pareto}
 
 
 def measure(estimator, family, n, alpha, count, replicates):
-    """Coverage of the 95 % interval, its median width, and P(p_value <= level) for each level."""
+    """One row: data sets, coverage of `ci`, its median width, P(p_value <= level) for each level,
+    and among fits whose xmin lies in the bulk the share of them all and of the p-values <= 0.05."""
     rng = np.random.default_rng([n, int(10 * alpha)])
     data = [FAMILIES[family](n, alpha, rng) for _ in range(count)]
     fits = ps.fit_powerlaw_batch(
@@ -44,27 +49,34 @@ def measure(estimator, family, n, alpha, count, replicates):
     p = np.array([fit.p_value for fit in fits])
     coverage = np.mean((low <= alpha) & (alpha <= high))
     width = np.median((high - low) / (alpha - 1.0))
-    return coverage, width, [np.mean(p <= level) for level in LEVELS]
+    in_bulk = np.array([fit.xmin for fit in fits]) < 1.0
+    low_p = p <= LEVELS[0]
+    blame = np.mean(in_bulk[low_p]) if low_p.any() else 0.0
+    shares = [np.mean(p <= level) for level in LEVELS]
+    return len(fits), coverage, width, shares, np.mean(in_bulk), blame
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=int, default=1000, help="data sets a row")
-    parser.add_argument("--replicates", type=int, default=500, help="bootstrap replicates each")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 1000])
+    parser.add_argument("--data", type=int, default=4000, help="data sets a row, at most")
+    parser.add_argument("--replicates", type=int, default=400, help="bootstrap replicates each")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 1000, 5000])
     parser.add_argument("--alphas", type=float, nargs="+", default=list(ALPHAS))
     options = parser.parse_args()
-    print("| estimator | data | n | alpha | coverage | width / (alpha - 1) |", end="")
-    print(*[f" p <= {level} |" for level in LEVELS], sep="")
-    print("|---" * (6 + len(LEVELS)) + "|")
+    head = ["estimator", "data", "n", "alpha", "data sets", "coverage", "width / (alpha - 1)"]
+    head += [f"p <= {level}" for level in LEVELS]
+    head += ["xmin in the bulk", f"of those with p <= {LEVELS[0]}"]
+    print("|", " | ".join(head), "|")
+    print("|---" * len(head) + "|")
     start = time.perf_counter()
     for estimator, family in CASES:
         for n in options.sizes:
             for alpha in options.alphas:
-                coverage, width, shares = measure(
-                    estimator, family, n, alpha, options.data, options.replicates
+                count, coverage, width, shares, in_bulk, blame = measure(
+                    estimator, family, n, alpha, min(options.data, POINTS // n), options.replicates
                 )
-                cells = [f"{coverage:.3f}", f"{width:.2f}", *(f"{share:.3f}" for share in shares)]
+                cells = [f"{count}", f"{coverage:.3f}", f"{width:.2f}"]
+                cells += [f"{share:.3f}" for share in (*shares, in_bulk, blame)]
                 print(
                     f"| {estimator} | {family} | {n} | {alpha} |",
                     " | ".join(cells),

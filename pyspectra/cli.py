@@ -139,6 +139,7 @@ def _run(arguments: argparse.Namespace) -> Report:
             randomize=arguments.randomize,
             mp_fit=arguments.mp_fit,
             detx=arguments.detx,
+            vectors=arguments.vectors,
             fix_fingers=arguments.fix_fingers,
             xmax=arguments.xmax,
             pool=arguments.pool,

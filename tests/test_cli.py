@@ -129,6 +129,7 @@ def test_csv_to_stdout_alone(model: Path, tmp_path: Path, capsys: Captured) -> N
         (["--layers", "1", "block.1*"], {"layers": [1, "block.1*"]}),
         (["--layers", "*.fc"], {"layers": ["*.fc"]}),
         (["--detx"], {"detx": True}),
+        (["--vectors"], {"vectors": True}),
         (["--randomize", "--mp-fit"], {"randomize": True, "mp_fit": True}),
         (["--fix-fingers", "clip_xmax"], {"fix_fingers": "clip_xmax"}),
         (["--no-pool"], {"pool": False}),

@@ -214,12 +214,13 @@ def _ww_clipping_fails(layer: LayerReport) -> bool:
     """
     if layer.raw_fit is None or layer.raw_fit.status is not Status.OK:
         return False
-    x = layer.esd.evals[layer.esd.evals > powerlaw.EVALS_THRESHOLD]
+    raw = layer.raw_fit
+    x = layer.esd.evals[layer.esd.evals <= raw.xmax][-raw.n :]  # those that entered the fit
     if len(x) > powerlaw.MAX_FINGERS + 3:
         return False
 
     def alpha(k: int) -> float:
-        return powerlaw.fit_powerlaw(x[:-k]).alpha
+        return powerlaw.fit_powerlaw(x[:-k], threshold=0.0).alpha
 
     last = math.nan
     for k in range(2, powerlaw.MAX_FINGERS):
@@ -227,7 +228,7 @@ def _ww_clipping_fails(layer: LayerReport) -> bool:
             return True
         last = alpha(k)
         if (
-            last + powerlaw.FINGER_THRESHOLD < layer.raw_fit.alpha
+            last + powerlaw.FINGER_THRESHOLD < raw.alpha
             or last <= powerlaw.MIN_CLIPPED_ALPHA
         ):
             break

@@ -118,3 +118,17 @@ def test_weights_that_were_tied_or_untied_are_compared(tied: str) -> None:
     for layer in report.layers:
         delta = (tuned[f"{layer.name}.weight"] - base[f"{layer.name}.weight"]).numpy()  # type: ignore[operator]
         assert layer.esd.evals == pytest.approx(ps.esd(delta).evals, rel=1e-9)
+
+
+def test_the_scale_of_a_change_does_not_decide_whether_clipping_fails() -> None:
+    W = heavy(9, 40)
+    rows = [
+        ps.analyze(
+            {"fc.weight": scale * W},
+            base_model={"fc.weight": np.zeros_like(W)},
+            fix_fingers="clip_xmax",
+        ).rows("weightwatcher")[0]
+        for scale in (1.0, 1e-7)
+    ]
+    assert rows[0]["status"] == rows[1]["status"] == "success"
+    assert rows[0]["raw_alpha"] == pytest.approx(rows[1]["raw_alpha"], rel=1e-9)
