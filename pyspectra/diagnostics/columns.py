@@ -227,10 +227,7 @@ def _ww_clipping_fails(layer: LayerReport) -> bool:
         if len(x) - k < 2:
             return True
         last = alpha(k)
-        if (
-            last + powerlaw.FINGER_THRESHOLD < raw.alpha
-            or last <= powerlaw.MIN_CLIPPED_ALPHA
-        ):
+        if last + powerlaw.FINGER_THRESHOLD < raw.alpha or last <= powerlaw.MIN_CLIPPED_ALPHA:
             break
     for check in range(k + 1, k + 4):
         if len(x) - check < 2:

@@ -121,7 +121,7 @@ def test_weights_that_were_tied_or_untied_are_compared(tied: str) -> None:
 
 
 def test_the_scale_of_a_change_does_not_decide_whether_clipping_fails() -> None:
-    W = heavy(9, 40)
+    W = heavy(12, 40)
     rows = [
         ps.analyze(
             {"fc.weight": scale * W},
