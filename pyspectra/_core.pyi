@@ -19,6 +19,7 @@ __all__: list[str] = [
     "cuda_built",
     "device_chase",
     "device_fit",
+    "device_panel",
     "device_plan",
     "device_prepared_bytes",
     "device_step",
@@ -126,6 +127,7 @@ def cuda_built() -> bool: ...
 def device_chase(
     *,
     a: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
     n: typing.SupportsInt | typing.SupportsIndex,
     band: typing.SupportsInt | typing.SupportsIndex,
     progress: typing.SupportsInt | typing.SupportsIndex,
@@ -145,6 +147,18 @@ def device_fit(
     D: typing.SupportsInt | typing.SupportsIndex,
     best: typing.SupportsInt | typing.SupportsIndex,
     fits: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_panel(
+    *,
+    A: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    start: typing.SupportsInt | typing.SupportsIndex,
+    band: typing.SupportsInt | typing.SupportsIndex,
+    V: typing.SupportsInt | typing.SupportsIndex,
+    T: typing.SupportsInt | typing.SupportsIndex,
     device: typing.SupportsInt | typing.SupportsIndex,
     stream: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...

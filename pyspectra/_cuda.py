@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Up to this order a matrix is reduced by our one-block kernel, above it by the library. No GPU has
-# measured it yet; benchmarks/gpu does.
+# Up to this order matrices are reduced by our one-block kernel; above it a batch goes through two
+# stages, since the library takes its matrices one after the other, and a single matrix to the
+# library. No GPU has measured it yet; benchmarks/gpu does.
 ONE_BLOCK_ORDER = 256
 
 # Width of the band between the two stages of our reduction of large matrices.
@@ -99,7 +100,7 @@ def eigvals(A: Tensor, *, method: str | None = None) -> tuple[list[FloatArray], 
     """Ascending eigenvalues of symmetric matrices, shape (b, n, n); the lower triangles are read.
 
     `method`: ``"one_block"`` and ``"two_stage"`` are reductions of ours, ``"library"`` is torch's
-    (cuSOLVER); by order where None.
+    (cuSOLVER); by order and number where None.
     """
     import torch
 
@@ -114,14 +115,13 @@ def eigvals(A: Tensor, *, method: str | None = None) -> tuple[list[FloatArray], 
     exponent = torch.frexp(largest.where(finite, 1.0)).exponent.to(torch.int64).clamp(-1000, 1000)
     shrink, restore = (((1023 + k) << 52).view(torch.float64) for k in (-exponent, exponent))
     A = torch.where(finite[:, None, None], A * shrink[:, None, None], 0.0)
-    method = method or ("one_block" if n <= ONE_BLOCK_ORDER else "library")
+    if method is None:
+        large = "two_stage" if count > 1 else "library"
+        method = "one_block" if n <= ONE_BLOCK_ORDER else large
     if method == "library":
         values = torch.linalg.eigvalsh(A)
-    elif method == "one_block":
-        values = _bisected(*_one_block(A))
     else:
-        parts = zip(*map(_two_stage, A), strict=True)
-        values = _bisected(*map(torch.stack, parts))
+        values = _bisected(*(_one_block(A) if method == "one_block" else _two_stage(A)))
     host = (values * restore[:, None]).cpu().numpy()
     status = [Status.OK if ok else Status.NOT_FINITE for ok in finite.tolist()]
     return [
@@ -164,49 +164,53 @@ def _bisected(d: Tensor, e: Tensor) -> Tensor:
 
 
 def _to_band(A: Tensor, band: int) -> None:
-    """Reduce one symmetric matrix to a band in place, panel by panel, by matrix products.
+    """Reduce symmetric matrices, shape (b, n, n), to bands in place; upper triangles hold them.
 
-    Per panel, in compact WY form: Householder QR, Q = I - V T V^T; X = A V T; W = X - V T^T V^T X /
-    2; A -= V W^T + W V^T. 4/3 n^3 flops.
+    Panel by panel, ``Q = I - V T V^T`` (`ops.device_panel`): ``X = A V T``, ``W = X - V T^T V^T X /
+    2``, ``A -= V W^T + W V^T``. 2 n^3 flops in matrix products, since both triangles are updated.
     """
     import torch
 
-    n = A.shape[-1]
-    for j in range(0, n - band - 1, band):
-        panel = A[j + band :, j : j + band]
-        factors, tau = torch.geqrf(panel)
-        V = factors.tril(-1)[:, : len(tau)]
-        V.diagonal().fill_(1.0)
-        # T^-1: 1 / tau on the diagonal, above it V^T V. Where tau is zero, T has (almost) nothing.
-        inverse = (V.mT @ V).triu(1)
-        inverse.diagonal().copy_(1.0 / tau.where(tau != 0, 1e-300))
-        rest = A[j + band :, j + band :]
-        X = torch.linalg.solve_triangular(inverse, rest @ V, upper=True, left=False)
-        S = torch.linalg.solve_triangular(inverse.mT, V.mT @ X, upper=False)
-        W = X - 0.5 * (V @ S)
-        rest.addmm_(V, W.mT, alpha=-1.0)
-        rest.addmm_(W, V.mT, alpha=-1.0)
-        panel.copy_(factors.triu())
+    count, n = A.shape[0], A.shape[-1]
+    vectors, T = A.new_empty((count, band, n)), A.new_empty((count, band, band))
+    index, stream = current_stream(A.device)
+    for start in range(0, n - band - 1, band):
+        ops.device_panel(
+            A=A.data_ptr(),
+            count=count,
+            n=n,
+            start=start,
+            band=band,
+            V=vectors.data_ptr(),
+            T=T.data_ptr(),
+            device=index,
+            stream=stream,
+        )
+        rest = A[:, start + band :, start + band :]
+        V = vectors[:, :, : rest.shape[-1]].mT
+        X = rest @ V @ T
+        W = X - 0.5 * (V @ (T.mT @ (V.mT @ X)))
+        rest.baddbmm_(torch.cat((V, W), -1), torch.cat((W, V), -1).mT, alpha=-1.0)
 
 
 def _two_stage(A: Tensor, band: int = BAND) -> tuple[Tensor, Tensor]:
-    """Diagonal and off-diagonal of one matrix: full to band, then bulge chasing."""
+    """Diagonals and off-diagonals of a batch: full to band, then bulge chasing; destroys `A`."""
     import torch
 
-    n = A.shape[-1]
-    A = A.clone()
+    count, n = A.shape[0], A.shape[-1]
     _to_band(A, band)
-    lower = A.new_zeros((n, 2 * band))
+    bands = A.new_zeros((count, n, 2 * band))
     for k in range(min(band + 1, n)):
-        lower[: n - k, k] = A.diagonal(-k)
-    progress = torch.zeros(n, dtype=torch.int32, device=A.device)
+        bands[:, : n - k, k] = A.diagonal(k, -2, -1)
+    progress = torch.zeros((count, n), dtype=torch.int32, device=A.device)
     index, stream = current_stream(A.device)
     ops.device_chase(
-        a=lower.data_ptr(),
+        a=bands.data_ptr(),
+        count=count,
         n=n,
         band=band,
         progress=progress.data_ptr(),
         device=index,
         stream=stream,
     )
-    return lower[:, 0].contiguous(), lower[:, 1].contiguous()
+    return bands[:, :, 0].contiguous(), bands[:, :, 1].contiguous()

@@ -278,6 +278,7 @@ def powerlaw_fits(fits: np.ndarray) -> list[PowerLawFit]:
 # each argument is. CudaError where a launch fails, or the package was built without CUDA.
 device_fit = _core.device_fit
 device_chase = _core.device_chase
+device_panel = _core.device_panel
 device_tridiagonalize = _core.device_tridiagonalize
 device_tridiagonal_eigvals = _core.device_tridiagonal_eigvals
 device_plan = _core.device_plan

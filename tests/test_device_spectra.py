@@ -80,13 +80,12 @@ def test_eigenvalues(device: str, n: int) -> None:
 
 @pytest.mark.parametrize(("n", "band"), [(2, 4), (3, 2), (9, 4), (30, 4), (41, 8), (70, 32)])
 def test_two_stages(device: str, n: int, band: int) -> None:
-    for A in (symmetric(n, 3), np.diag(np.arange(n, dtype=float)), np.ones((n, n))):
-        there = torch.tensor(A, device=device)
-        d, e = _cuda._two_stage(there, band)
-        got = np.sort(_cuda._bisected(d[None], e[None])[0].cpu().numpy())
+    batch = np.stack([symmetric(n, 3), np.diag(np.arange(n, dtype=float)), np.ones((n, n))])
+    d, e = _cuda._two_stage(torch.tensor(batch, device=device), band)
+    for A, values in zip(batch, _cuda._bisected(d, e).cpu().numpy(), strict=True):
         want = np.linalg.eigvalsh(A)
         atol = eigvals_atol(n, np.abs(want).max())
-        np.testing.assert_allclose(got, want, rtol=0, atol=atol)
+        np.testing.assert_allclose(np.sort(values), want, rtol=0, atol=atol)
 
 
 def test_eigenvalues_of_special_matrices(device: str) -> None:

@@ -7,6 +7,7 @@
 #include "core/error.hpp"
 #include "linalg/device_chase.hpp"
 #include "linalg/device_eigvals.hpp"
+#include "linalg/device_panel.hpp"
 #include "optim/device_step.hpp"
 #include "powerlaw/device_fit.hpp"
 
@@ -101,13 +102,23 @@ void bind_device(py::module_& m) {
       },
       py::arg("bytes").noconvert());
   m.def(
+      "device_panel",
+      [](Index A, Index count, Index n, Index start, Index band, Index V, Index T, int device,
+         std::uintptr_t stream) {
+        linalg::device_panel(pointer<double>(A), count, n, start, band, pointer<double>(V),
+                             pointer<double>(T), stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("A"), py::arg("count"), py::arg("n"), py::arg("start"),
+      py::arg("band"), py::arg("V"), py::arg("T"), py::arg("device"), py::arg("stream"));
+  m.def(
       "device_chase",
-      [](Index a, Index n, Index band, Index progress, int device, std::uintptr_t stream) {
-        linalg::device_chase(pointer<double>(a), n, band, pointer<int>(progress),
+      [](Index a, Index count, Index n, Index band, Index progress, int device,
+         std::uintptr_t stream) {
+        linalg::device_chase(pointer<double>(a), count, n, band, pointer<int>(progress),
                              stream_of(device, stream));
       },
-      py::kw_only(), py::arg("a"), py::arg("n"), py::arg("band"), py::arg("progress"),
-      py::arg("device"), py::arg("stream"));
+      py::kw_only(), py::arg("a"), py::arg("count"), py::arg("n"), py::arg("band"),
+      py::arg("progress"), py::arg("device"), py::arg("stream"));
   m.def(
       "device_tridiagonalize",
       [](Index A, Index count, Index n, Index d, Index e, int device, std::uintptr_t stream) {

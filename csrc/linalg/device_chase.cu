@@ -47,10 +47,12 @@ __device__ void announce(int* progress, int steps) {
 }
 
 __global__ void __launch_bounds__(kThreads)
-    chase_kernel(double* a, Index n, Index band, int* progress) {
+    chase_kernel(double* bands, Index n, Index band, Index blocks, int* all_progress) {
   __shared__ double D[kDeviceBand * kPitch], B[kDeviceBand * kPitch];
   __shared__ double v[kDeviceBand], next[kDeviceBand], w[kDeviceBand], y[kDeviceBand];
   __shared__ int taken;
+  double* const a = bands + blockIdx.x / blocks * 2 * band * n;
+  int* const progress = all_progress + blockIdx.x / blocks * n;
   int* const counter = progress + n - 1;  // the last column has no sweep
   for (;;) {
     __syncthreads();
@@ -126,12 +128,13 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void device_chase(double* a, Index n, Index band, int* progress, const cuda::Stream& stream) {
+void device_chase(double* a, Index count, Index n, Index band, int* progress,
+                  const cuda::Stream& stream) {
   PS_REQUIRE(band >= 1 && band <= kDeviceBand, "device_chase: the band is too wide");
   if (n < 3) return;
-  // A sweep is two steps behind the one before it, so no more can be under way.
+  // A sweep is two steps behind the one before it, so no more can be under way in a matrix.
   const Index blocks = std::clamp<Index>(n / (2 * band) + 1, 1, 256);
-  cuda::launch(stream, chase_kernel, blocks, kThreads, 0, a, n, band, progress);
+  cuda::launch(stream, chase_kernel, count * blocks, kThreads, 0, a, n, band, blocks, progress);
 }
 
 }  // namespace pyspectra::linalg

@@ -4,26 +4,9 @@
 namespace pyspectra::linalg {
 namespace {
 
+constexpr int kThreads = 256;
+#include "linalg/block_sum.inl.hpp"
 #include "linalg/reflector.inl.hpp"
-
-constexpr int kThreads = 256, kWarp = 32, kWarps = kThreads / kWarp;
-
-__device__ double warp_sum(double x) {
-#pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
-  return x;
-}
-
-// The sum over the block, in every thread. `partial`: kWarps doubles, free again after a barrier.
-__device__ double block_sum(double x, double* partial) {
-  x = warp_sum(x);
-  __syncthreads();
-  if (threadIdx.x % kWarp == 0) partial[threadIdx.x / kWarp] = x;
-  __syncthreads();
-  double total = 0.0;
-  for (int w = 0; w < kWarps; ++w) total += partial[w];
-  return total;
-}
 
 __global__ void __launch_bounds__(kThreads)
     tridiagonalize_kernel(double* matrices, Index n, double* all_d, double* all_e, bool staged) {

@@ -1,10 +1,14 @@
 #include "core/error.hpp"
 #include "linalg/device_chase.hpp"
 #include "linalg/device_eigvals.hpp"
+#include "linalg/device_panel.hpp"
 
 namespace pyspectra::linalg {
 
-void device_chase(double*, Index, Index, int*, const cuda::Stream&) {
+void device_chase(double*, Index, Index, Index, int*, const cuda::Stream&) {
+  throw CudaFailure("eigvals: this package was built without CUDA");
+}
+void device_panel(double*, Index, Index, Index, Index, double*, double*, const cuda::Stream&) {
   throw CudaFailure("eigvals: this package was built without CUDA");
 }
 

@@ -20,6 +20,7 @@ SOURCES = (HERE / "module.cpp", CSRC / "bindings/bind_device.cpp", CSRC / "optim
 KERNELS = (
     "linalg/device_chase",
     "linalg/device_eigvals",
+    "linalg/device_panel",
     "optim/device_step",
     "powerlaw/device_fit",
 )
