@@ -5,14 +5,16 @@ Memory comes from torch, kernels run on its current stream, and the only wait is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from pyspectra import ops
-from pyspectra._arrays import array_info, is_torch_tensor
+from pyspectra._arrays import HostArray, array_info, is_torch_tensor, require_torch
+from pyspectra.errors import DeviceError
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
 if TYPE_CHECKING:
@@ -37,6 +39,94 @@ def on_device(x: object) -> TypeGuard[Tensor]:
         return False
     info = array_info(x)
     return info is not None and info.problem is None
+
+
+def resolve_device(device: Any, function: str) -> torch.device | None:
+    """Return the CUDA device that an argument `device` names, or None for the CPU.
+
+    Raises ValueError where it names neither, DeviceError where there is no such device.
+    """
+    # No GPU has yet told us when it wins.
+    if device is None or str(device) in ("auto", "cpu"):
+        return None
+    wanted = str(device)
+    kind, _, index = wanted.partition(":")
+    if kind != "cuda" or (":" in wanted and not (index.isascii() and index.isdigit())):
+        raise ValueError(
+            f"{function}: 'device' must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}."
+        )
+    if not ops.cuda_built():
+        raise DeviceError(
+            f"{function}: 'device' must be 'auto' or 'cpu', for this package was built without "
+            f"CUDA; got {wanted!r}."
+        )
+    require_torch(f"device {wanted!r}")
+    import torch
+
+    count = torch.cuda.device_count()
+    if int(index or 0) >= count:
+        raise DeviceError(
+            f"{function}: 'device' must be one of the {count} CUDA devices that torch "
+            f"{torch.__version__} sees, got {wanted!r}."
+        )
+    return torch.device("cuda", int(index or torch.cuda.current_device()))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return how much memory is left on a device."""
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+class Uploads:
+    """Sends tensors to a device on a stream of its own, from pinned memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        import torch
+
+        self._device = device
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def send(self, X: HostArray) -> Callable[[Any], Tensor]:
+        """Start to send a contiguous array; what comes back takes an index and gives the tensor.
+
+        It is called in the thread and on the stream that use the tensor. Raises MemoryError.
+        """
+        import torch
+
+        data = X.data if X.data.flags.writeable else X.data.copy()
+        if X.dtype == "bfloat16":
+            here = torch.from_numpy(data.view(np.int16)).view(torch.bfloat16)
+        else:
+            here = torch.from_numpy(data)
+        if self._stream is None:
+            return here.__getitem__
+        stream = self._stream
+        with memory_errors(self._device), torch.cuda.stream(stream):
+            there = here.pin_memory().to(self._device, non_blocking=True)
+            done = stream.record_event()
+
+        def arrived(index: Any) -> Tensor:
+            user = torch.cuda.current_stream(there.device)
+            user.wait_event(done)
+            there.record_stream(user)
+            return there[index]
+
+        return arrived
+
+
+@contextlib.contextmanager
+def memory_errors(device: torch.device) -> Iterator[None]:
+    """Turn torch's error into MemoryError."""
+    import torch
+
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise MemoryError(f"not enough memory on {device}") from error
 
 
 def current_stream(device: torch.device) -> tuple[int, int]:
@@ -80,6 +170,11 @@ def fit_powerlaw(spectra: Sequence[Tensor], *, threshold: float, xmax: float) ->
 
 def gram(W: Tensor) -> Tensor:
     """Gram matrix of the shorter side of a matrix, float64; a block of rows at a time."""
+    with memory_errors(W.device):
+        return _gram(W)
+
+
+def _gram(W: Tensor) -> Tensor:
     tall = W.detach() if W.shape[0] >= W.shape[1] else W.detach().mT
     M = tall.shape[1]
     out = tall.new_zeros((M, M), dtype=_float64())
@@ -94,6 +189,14 @@ def _float64() -> torch.dtype:
     import torch
 
     return torch.float64
+
+
+def eigvals_of(grams: Sequence[Tensor]) -> tuple[list[FloatArray], list[Status]]:
+    """`eigvals` of matrices of equal order, on their device. Raises MemoryError."""
+    import torch
+
+    with memory_errors(grams[0].device):
+        return eigvals(torch.stack(list(grams)))
 
 
 def eigvals(A: Tensor, *, method: str | None = None) -> tuple[list[FloatArray], list[Status]]:

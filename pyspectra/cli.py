@@ -149,6 +149,7 @@ def _run(arguments: argparse.Namespace) -> Report:
             base_model=arguments.base_model,
             bootstrap=arguments.bootstrap,
             seed=arguments.seed,
+            device=arguments.device,
             progress=False if arguments.quiet else "auto",
         )
 

@@ -80,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
         help=f"for the eigenvalues: {', '.join(METHODS)} (default: auto)")  # fmt: skip
     add("--base-model", metavar="BASE",
         help="analyse what changed since BASE: the spectra of the differences")  # fmt: skip
+    add("--device", metavar="D", default="auto",
+        help="for the eigenvalues: auto, cpu, cuda or cuda:N (default: auto, the CPU)")  # fmt: skip
     add("-j", dest="threads", metavar="N", type=_positive,
         help="threads (default: all cores)")  # fmt: skip
     add("--strict", action="store_true", help="exit with 1 if a layer failed or was unreadable")

@@ -11,6 +11,7 @@ import torch
 from cuda_emulation import COMPILER, build
 
 from pyspectra import _core, _cuda, ops
+from pyspectra.diagnostics import analyze
 from pyspectra.optim import _device, _fused
 
 BACKENDS = [
@@ -18,6 +19,8 @@ BACKENDS = [
     "emulated-descending",
     pytest.param("cuda", marks=pytest.mark.gpu),
 ]
+# For what is not about barriers: the emulator takes its time.
+ONE_ORDER = pytest.mark.parametrize("device", [BACKENDS[0], BACKENDS[2]], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +33,7 @@ def emulated_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 
 @pytest.fixture(params=BACKENDS)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The device of tensors whose kernels are those of CUDA."""
+    """The device of tensors, and of `analyze`, whose kernels are those of CUDA."""
     backend: str = request.param
     if backend == "cuda":
         yield "cuda"
@@ -43,5 +46,11 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
             monkeypatch.setattr(ops, name, getattr(module, name))
     monkeypatch.setattr(_fused, "plan_class", lambda *_: _device.DevicePlan)
     monkeypatch.setattr(_cuda, "current_stream", lambda _: (0, 0))
+    monkeypatch.setattr(_cuda, "free_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(
+        analyze,
+        "resolve_device",
+        lambda name, _: torch.device("cpu") if name == "cuda" else None,
+    )
     monkeypatch.setattr(_device, "_capturing", lambda: False)
     yield "cpu"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pyspectra.diagnostics.layer_spectra import PENDING_BYTES
+from pyspectra.diagnostics.engines import PENDING_BYTES
 
 MiB = 2**20
 LAYERS, ROWS, COLS = 24, 4096, 512

@@ -102,10 +102,12 @@ def main() -> int:
     tests = sorted(p.name for p in (ROOT / "tests").rglob("test_device_*.py"))
     files = [str(p) for name in tests for p in (ROOT / "tests").rglob(name)]
     pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", *files]
-    run.part("tests", pytest, limit=120, env=environment, cwd=ROOT / "tests")
+    run.part("tests", pytest, limit=100, env=environment, cwd=ROOT / "tests")
     # What has just come from a wrong kernel is not worth measuring, but it is worth knowing.
     measure = [python, str(HERE / "measure.py"), str(out / "measured.jsonl")]
-    run.part("measure", measure, limit=200, env=environment, cwd=out)
+    run.part("measure", measure, limit=160, env=environment, cwd=out)
+    llama = [python, str(HERE / "llama.py"), str(out / "measured.jsonl"), str(out)]
+    run.part("llama", llama, limit=100, env=environment, cwd=out)
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
         toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin/compute-sanitizer")
@@ -113,7 +115,7 @@ def main() -> int:
     for tool in ("memcheck", "racecheck") if sanitizer is not None else ():
         command = [str(sanitizer), "--tool", tool, "--error-exitcode", "9", python]
         command += [str(HERE / "small.py")]
-        run.part(tool, command, limit=75, env=environment, cwd=out)
+        run.part(tool, command, limit=60, env=environment, cwd=out)
     run.write()
     return 0 if all(p["ok"] for p in run.parts.values()) else 1
 

@@ -25,4 +25,5 @@ for n in (1, 33, 150):
     x = torch.randn((2, n, n), device="cuda")
     print(_cuda.eigvals(x + x.mT, method="one_block")[0][0][-1])
     print(_cuda.eigvals(x + x.mT, method="two_stage")[0][0][-1])
+print(ps.analyze({"a.weight": torch.randn(60, 40)}, device="cuda").layers[0].alpha)
 torch.cuda.synchronize()

@@ -7,10 +7,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyspectra._cuda import resolve_device
 from pyspectra.diagnostics.layer_fits import LayerFit, layer_fits
 from pyspectra.diagnostics.layer_spectra import LayerSpectrum, layer_spectra
 from pyspectra.diagnostics.progress import progress_bar
@@ -25,6 +26,9 @@ from pyspectra.types import Status
 from pyspectra.weights import Layer, SkippedLayer, WeightSource, open_weights
 from pyspectra.weights.deltas import deltas
 from pyspectra.weights.matricize import matrix_shape
+
+if TYPE_CHECKING:
+    import torch
 
 
 def analyze(
@@ -45,6 +49,7 @@ def analyze(
     base_model: Any = None,
     bootstrap: int = 0,
     seed: int = 0,
+    device: Any = "auto",
     progress: bool | str = "auto",
 ) -> Report:
     """Analyse every weight matrix of a model: spectrum, power-law tail, norms, verdict.
@@ -94,6 +99,11 @@ def analyze(
         ``"tpl"`` and ``"farms"``.
     seed : int
         Of all random numbers. Those of a layer depend on it and the layer's name only.
+    device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device
+        Where Gram matrices and their eigenvalues are computed: a device changes speed, and numbers
+        by rounding. ``"auto"`` is the CPU, as long as no measurement says when a GPU wins: the CUDA
+        path has been compiled and emulated, and never run on one. It needs torch with CUDA. SVDs,
+        fits and all else stay on the CPU.
     progress : bool or "auto"
         A progress bar on standard error; "auto" if that is a terminal and it takes over 2 s.
 
@@ -109,6 +119,8 @@ def analyze(
         An argument is of the wrong kind or range, or nothing in the model is a weight matrix.
     FormatError, FileNotFoundError
         The file cannot be used.
+    DeviceError
+        There is no such device, or this package was built without CUDA.
 
     Notes
     -----
@@ -116,7 +128,9 @@ def analyze(
     their eigenvalues up to the same size (half of it where our own reduction serves); at most 64
     MiB of Gram matrices that wait to be solved together; for a matrix that needs an SVD, a float64
     copy and LAPACK's workspace instead. `randomize` adds a permuted copy of one matrix and doubles
-    the Gram matrices; `vectors` adds two matrices of the size of a Gram matrix.
+    the Gram matrices; `vectors` adds two matrices of the size of a Gram matrix. With a CUDA
+    `device` three tensors are in host memory at a time, and Gram matrices wait on the device until
+    they take an eighth of its free memory.
     """
     options = AnalyzeOptions(
         layers=layers,
@@ -136,11 +150,14 @@ def analyze(
     )
     if progress not in (True, False, "auto"):
         raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
+    where = resolve_device(device, "analyze")
+    if where is not None and method == "svd":
+        raise ValueError(f"analyze: 'device' must be 'cpu' for method 'svd', got {str(device)!r}.")
     with contextlib.ExitStack() as opened:
         source = _open(model_or_path, opened)
         if base_model is None:
             given = _Input(source.name, source.format, source.layers, source.skipped, None)
-            return _analyze(given, options, progress)
+            return _analyze(given, options, where, progress)
         try:
             base = _open(base_model, opened)
         except (TypeError, ValueError, FileNotFoundError) as error:
@@ -148,7 +165,7 @@ def analyze(
             raise type(error)(text) from error
         change = deltas(source, base)
         given = _Input(source.name, source.format, change.layers, change.skipped, change.floors)
-        return _analyze(given, replace(options, base_model=base.name), progress)
+        return _analyze(given, replace(options, base_model=base.name), where, progress)
 
 
 @dataclass(frozen=True)
@@ -167,13 +184,15 @@ def _open(model: Any, opened: contextlib.ExitStack) -> WeightSource:
     return source
 
 
-def _analyze(source: _Input, options: AnalyzeOptions, progress: bool | str) -> Report:
+def _analyze(
+    source: _Input, options: AnalyzeOptions, device: torch.device | None, progress: bool | str
+) -> Report:
     if not source.layers:
         raise ValueError(_nothing_to_analyze(source))
     chosen, skipped = _select(source, options)
     rows: list[LayerSpectrum] = []
     with progress_bar(len(chosen), "analysing", progress) as advance:
-        for result in layer_spectra(chosen, options, advance, source.floors):
+        for result in layer_spectra(chosen, options, advance, source.floors, device):
             if isinstance(result, SkippedLayer):
                 skipped.append(result)
             else:

@@ -1,14 +1,14 @@
-"""Eigenvalues of many layers: one tensor in memory at a time, many matrices solved at once."""
+"""Eigenvalues of many layers: few tensors in memory at a time, many matrices solved at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
+from pyspectra.diagnostics.engines import Engine, Matrices, engine
 from pyspectra.diagnostics.report import AnalyzeOptions
 from pyspectra.errors import PyspectraError
 from pyspectra.spectra import esd as esd_module
@@ -21,8 +21,8 @@ from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
 from pyspectra.weights import Layer, SkippedLayer
 from pyspectra.weights.matricize import matricize, matrix_shape
 
-# Gram matrices wait for one another until they fill this, so that many are solved at once.
-PENDING_BYTES = 64 * 2**20
+if TYPE_CHECKING:
+    import torch
 
 # What reading one tensor may raise; the layer is then reported and the rest goes on.
 LOAD_ERRORS = (PyspectraError, OSError, MemoryError)
@@ -61,38 +61,10 @@ class _Extras:
 class _Pending:
     layer: Layer
     position: int
-    grams: list[FloatArray]  # of the matrices, then of each of their permutations
+    grams: list[Any]  # the engine's; of the matrices, then of each of their permutations
     N: int
     M: int
     extras: _Extras
-
-
-class _GramArena:
-    """Memory for the Gram matrices that wait: one block, taken and given back whole.
-
-    A block of its own for each matrix costs a page fault every 4 KiB, again in every batch; numpy
-    asks for huge pages where one block is large.
-    """
-
-    def __init__(self, layers: Sequence[Layer], options: AnalyzeOptions) -> None:
-        shapes = map(matrix_shape, layers)
-        needed = sum(M * M * rf * (1 + _n_replicas(M, rf, options)) for _, M, rf in shapes)
-        self._block = np.empty(min(needed, PENDING_BYTES // 8))
-        self._used = 0
-
-    def take(self, M: int, count: int) -> list[FloatArray] | None:
-        """Return room for `count` M x M matrices (Fortran order), or None until `clear`."""
-        size = M * M
-        if self._used + count * size > self._block.size:
-            return None
-        start, self._used = self._used, self._used + count * size
-        return [
-            self._block[start + i * size : start + (i + 1) * size].reshape(M, M, order="F")
-            for i in range(count)
-        ]
-
-    def clear(self) -> None:
-        self._used = 0
 
 
 def layer_spectra(
@@ -100,46 +72,80 @@ def layer_spectra(
     options: AnalyzeOptions,
     advance: Callable[[str], None],
     floors: Mapping[str, float] | None = None,
+    device: torch.device | None = None,
 ) -> Iterator[LayerSpectrum | SkippedLayer]:
-    """Yield the spectra of each layer, one tensor in memory at a time, solving many at once.
+    """Yield the spectra of each layer, solving many at once, on the CPU unless there is a `device`.
 
     `floors`: what eigenvalues of each layer must exceed to enter a fit of sub-matrices.
     """
-    arena = _GramArena(layers if options.method != "svd" else (), options)
+    there = engine(_elements(layers, options), device)
     pending: list[_Pending] = []
-    for position, layer in enumerate(layers):
-        N, M, rf = matrix_shape(layer)
+    for position, (layer, read) in enumerate(zip(layers, there.reads(layers), strict=True)):
+        _, M, rf = matrix_shape(layer)
         room, needed = None, rf * (1 + _n_replicas(M, rf, options))
         if options.method != "svd":
-            room = arena.take(M, needed)
+            room = there.take(M, needed)
             if room is None:
-                yield from _solve(pending, options)
+                yield from _solve(pending, there, options)
                 pending = []
-                arena.clear()
-                # None again: larger than the arena, gets its own memory
-                room = arena.take(M, needed)
+                there.clear()
+                # None again: larger than all of it, gets its own memory
+                room = there.take(M, needed)
         try:
-            slices = matricize(layer, layer.load()).slices
             if options.method == "svd":
-                one = _Pending(layer, position, [], N, M, _extras(layer, slices, options, floors))
-                evals, status = esd_module.squared_singular_values(
-                    [*slices, *_permuted(layer, slices, M, options)]
-                )
-                yield from _rows(one, rf, evals, status, "svd", options)
+                yield from _by_svd(layer, position, read(), options, floors)
             else:
-                grams = _grams(layer, slices, M, room, options)
-                extras = _extras(layer, slices, options, floors)
-                pending.append(_Pending(layer, position, grams, N, M, extras))
+                pending.append(_taken_in(layer, position, read(), room, there, options, floors))
         except LOAD_ERRORS as error:
             yield _unreadable(layer, error)
-        finally:
-            slices = ()  # this tensor goes before the next one comes
         if room is None and pending:
-            yield from _solve(pending, options)
+            yield from _solve(pending, there, options)
             pending = []
-            arena.clear()
+            there.clear()
         advance(layer.name)
-    yield from _solve(pending, options)
+    yield from _solve(pending, there, options)
+
+
+# The two that follow let go of the tensor as they return, before the next one comes.
+
+
+def _by_svd(
+    layer: Layer,
+    position: int,
+    matrices: Matrices,
+    options: AnalyzeOptions,
+    floors: Mapping[str, float] | None,
+) -> Iterator[LayerSpectrum]:
+    N, M, rf = matrix_shape(layer)
+    slices = matrices.slices
+    one = _Pending(layer, position, [], N, M, _extras(layer, slices, options, floors))
+    evals, status = esd_module.squared_singular_values(
+        [*slices, *_permuted(layer, slices, M, options)]
+    )
+    yield from _rows(one, rf, evals, status, "svd", options)
+
+
+def _taken_in(
+    layer: Layer,
+    position: int,
+    matrices: Matrices,
+    room: Sequence[Any] | None,
+    there: Engine,
+    options: AnalyzeOptions,
+    floors: Mapping[str, float] | None,
+) -> _Pending:
+    """Take from the entries what is needed: Gram matrices, and whatever else."""
+    N, M, _ = matrix_shape(layer)
+    grams = _grams(layer, matrices, M, room, there, options)
+    return _Pending(layer, position, grams, N, M, _extras(layer, matrices.slices, options, floors))
+
+
+def _elements(layers: Sequence[Layer], options: AnalyzeOptions) -> int:
+    """Elements of all Gram matrices that there will be."""
+    if options.method == "svd":
+        return 0
+    shapes = map(matrix_shape, layers)
+    return sum(M * M * rf * (1 + _n_replicas(M, rf, options)) for _, M, rf in shapes)
 
 
 def _n_replicas(M: int, rf: int, options: AnalyzeOptions) -> int:
@@ -150,16 +156,17 @@ def _n_replicas(M: int, rf: int, options: AnalyzeOptions) -> int:
 
 def _grams(
     layer: Layer,
-    slices: Sequence[HostArray],
+    matrices: Matrices,
     M: int,
-    room: list[FloatArray] | None,
+    room: Sequence[Any] | None,
+    there: Engine,
     options: AnalyzeOptions,
-) -> list[FloatArray]:
+) -> list[Any]:
     """Gram matrices of the matrices and of their permutations, of which one exists at a time."""
-    rf = len(slices)
-    grams = ops.gram(slices, None if room is None else room[:rf])
-    for k, X in enumerate(_permuted(layer, slices, M, options), start=rf):
-        grams += ops.gram([X], None if room is None else [room[k]])
+    rf = len(matrices.slices)
+    grams = there.grams(matrices.operands, None if room is None else room[:rf])
+    for k, X in enumerate(_permuted(layer, matrices.slices, M, options), start=rf):
+        grams += there.grams([there.operand(X)], None if room is None else [room[k]])
     return grams
 
 
@@ -190,9 +197,9 @@ def _extras(
 
 
 def _solve(
-    pending: list[_Pending], options: AnalyzeOptions
+    pending: list[_Pending], there: Engine, options: AnalyzeOptions
 ) -> Iterator[LayerSpectrum | SkippedLayer]:
-    evals, status = ops.eigvals([g for p in pending for g in p.grams])
+    evals, status = there.eigvals([g for p in pending for g in p.grams])
     start = 0
     for p in pending:
         stop = start + len(p.grams)

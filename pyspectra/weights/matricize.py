@@ -133,6 +133,11 @@ def matrix_shape(layer: Layer) -> tuple[int, int, int]:
     return max(plan.rows, plan.cols), min(plan.rows, plan.cols), len(plan.indices)
 
 
+def matrix_indices(layer: Layer) -> tuple[Any, ...]:
+    """Basic indices that cut the tensor of a layer, in whatever library, into its matrices."""
+    return _plan("matrix_indices", layer).indices
+
+
 def matricize(layer: Layer, array: HostArray) -> WeightMatrices:
     """Cut a weight tensor into the matrices whose spectra are taken.
 

@@ -26,7 +26,7 @@ import pyspectra as ps
 from pyspectra import LayerReport, Report, Status, WeightSource, ops
 from pyspectra._arrays import HostArray
 from pyspectra.diagnostics import analyze as analyze_module
-from pyspectra.diagnostics import layer_spectra
+from pyspectra.diagnostics import engines
 from pyspectra.diagnostics import progress as progress_module
 from pyspectra.diagnostics.files import write_text
 from pyspectra.metrics import METRICS
@@ -172,7 +172,7 @@ def test_the_report_does_not_depend_on_what_is_solved_together(
     """Up to the last bits of eigenvalues, which may depend on how many matrices are in a batch."""
     state = weights() | {"low.weight": np.outer(np.arange(30.0), np.arange(20.0))}
     want = ps.analyze(state)
-    monkeypatch.setattr(layer_spectra, "PENDING_BYTES", 8 * doubles)
+    monkeypatch.setattr(engines, "PENDING_BYTES", 8 * doubles)
     got = ps.analyze(state)
     assert len(got.layers) == 5
     for a, b in zip(got.layers, want.layers, strict=True):

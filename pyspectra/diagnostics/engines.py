@@ -1,0 +1,186 @@
+"""Where the eigenvalues of `analyze` are computed: reading, Gram matrices, solving.
+
+Both engines do the same to the same layers; `layer_spectra` drives the one that `engine` chose.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from pyspectra import _cuda, ops
+from pyspectra._arrays import HostArray
+from pyspectra.types import FloatArray, Status
+from pyspectra.weights import Layer
+from pyspectra.weights.matricize import matricize, matrix_indices
+
+if TYPE_CHECKING:
+    import torch
+
+# Gram matrices wait for one another until they fill this, so that many are solved at once.
+PENDING_BYTES = 64 * 2**20
+
+# The same on a device, as a share of the memory that is free there: batches of large matrices need
+# the room, and solving takes about five times theirs.
+PENDING_SHARE = 1 / 8
+
+# Tensors that are read and sent to a device while those before them are worked on.
+READ_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """The matrices of a layer in host memory, and as the engine's `grams` wants them."""
+
+    slices: tuple[HostArray, ...]
+    operands: Sequence[Any]
+
+
+class Engine(Protocol):
+    """What `layer_spectra` needs; `Any` stands for whatever the engine's matrices are."""
+
+    def reads(self, layers: Sequence[Layer]) -> Iterator[Callable[[], Matrices]]:
+        """Yield, for each layer, what reads it: to be called once, before the next; may raise."""
+        ...
+
+    def take(self, M: int, count: int) -> Sequence[Any] | None:
+        """Return room for `count` M x M matrices, or None until `clear`."""
+        ...
+
+    def clear(self) -> None:
+        """Give all room back."""
+        ...
+
+    def operand(self, X: HostArray) -> Any:
+        """Return one more matrix as `grams` wants it."""
+        ...
+
+    def grams(self, operands: Sequence[Any], room: Sequence[Any] | None) -> list[Any]:
+        """Return the float64 Gram matrices of the shorter side, in `room` if there is any."""
+        ...
+
+    def eigvals(self, grams: Sequence[Any]) -> tuple[list[FloatArray], list[Status]]:
+        """Return the ascending eigenvalues of each, and whether they are any good."""
+        ...
+
+
+class _Host:
+    """The CPU's: one tensor in memory at a time.
+
+    Gram matrices that wait have one block, taken and given back whole: a block of its own for each
+    matrix costs a page fault every 4 KiB, again in every batch; numpy asks for huge pages where one
+    block is large. `elements`: of all Gram matrices that there will be.
+    """
+
+    def __init__(self, elements: int) -> None:
+        self._block = np.empty(min(elements, PENDING_BYTES // 8))
+        self._used = 0
+
+    def reads(self, layers: Sequence[Layer]) -> Iterator[Callable[[], Matrices]]:
+        return (partial(self._read, layer) for layer in layers)
+
+    @staticmethod
+    def _read(layer: Layer) -> Matrices:
+        slices = matricize(layer, layer.load()).slices
+        return Matrices(slices, slices)
+
+    def take(self, M: int, count: int) -> list[FloatArray] | None:
+        size = M * M
+        if self._used + count * size > self._block.size:
+            return None
+        start, self._used = self._used, self._used + count * size
+        return [
+            self._block[start + i * size : start + (i + 1) * size].reshape(M, M, order="F")
+            for i in range(count)
+        ]
+
+    def clear(self) -> None:
+        self._used = 0
+
+    def operand(self, X: HostArray) -> HostArray:
+        return X
+
+    def grams(
+        self, operands: Sequence[HostArray], room: Sequence[FloatArray] | None
+    ) -> list[FloatArray]:
+        return ops.gram(operands, room)
+
+    def eigvals(self, grams: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
+        return ops.eigvals(grams)
+
+
+class _Device:
+    """A CUDA device's: a thread reads tensors and sends them there while others are solved."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._uploads = _cuda.Uploads(device)
+        self._budget = int(_cuda.free_bytes(device) * PENDING_SHARE)
+        self._used = 0
+
+    def reads(self, layers: Sequence[Layer]) -> Iterator[Callable[[], Matrices]]:
+        ahead: deque[Future[Matrices]] = deque()
+
+        def read() -> Matrices:
+            return ahead.popleft().result()  # and is not kept
+
+        with ThreadPoolExecutor(1, "pyspectra-read") as pool:
+            waiting = iter(layers)
+            for layer in itertools.islice(waiting, READ_AHEAD):
+                ahead.append(pool.submit(self._read, layer))
+            for layer in waiting:
+                ahead.append(pool.submit(self._read, layer))
+                yield read
+            while ahead:
+                yield read
+
+    def _read(self, layer: Layer) -> Matrices:
+        loaded = layer.load()
+        whole = HostArray(np.ascontiguousarray(loaded.data), loaded.dtype)
+        sent = self._uploads.send(whole)
+        slices = matricize(layer, whole).slices
+        return Matrices(slices, [partial(sent, index) for index in matrix_indices(layer)])
+
+    def take(self, M: int, count: int) -> list[None] | None:
+        size = 8 * M * M * count
+        if self._used + size > self._budget:
+            return None
+        self._used += size
+        return [None] * count
+
+    def clear(self) -> None:
+        self._used = 0
+
+    def operand(self, X: HostArray) -> Callable[[], torch.Tensor]:
+        sent = self._uploads.send(HostArray(np.ascontiguousarray(X.data), X.dtype))
+        return partial(sent, ...)
+
+    def grams(
+        self, operands: Sequence[Callable[[], torch.Tensor]], room: Sequence[None] | None
+    ) -> list[torch.Tensor]:
+        return [_cuda.gram(operand()) for operand in operands]
+
+    def eigvals(self, grams: Sequence[torch.Tensor]) -> tuple[list[FloatArray], list[Status]]:
+        """Batches of equal order, the largest first; what has no room there is solved here."""
+        evals: list[FloatArray] = [np.empty(0)] * len(grams)
+        status = [Status.OK] * len(grams)
+        for M in sorted({len(g) for g in grams}, reverse=True):
+            where = [i for i, g in enumerate(grams) if len(g) == M]
+            try:
+                found = _cuda.eigvals_of([grams[i] for i in where])
+            except MemoryError:
+                found = ops.eigvals([np.asfortranarray(grams[i].cpu().numpy()) for i in where])
+            for i, e, s in zip(where, *found, strict=True):
+                evals[i], status[i] = e, s
+        return evals, status
+
+
+def engine(elements: int, device: torch.device | None) -> Engine:
+    """Return the engine of a device, None for the CPU; Gram matrices have `elements` in all."""
+    return _Host(elements) if device is None else _Device(device)

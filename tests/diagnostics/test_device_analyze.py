@@ -1,0 +1,193 @@
+"""`analyze(device=...)`: the device's engine against the CPU's, layer by layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from devices import ONE_ORDER
+
+import pyspectra as ps
+from pyspectra import Status, _cuda, ops
+from pyspectra.diagnostics import engines
+from pyspectra.weights import open_weights
+
+ALPHA_RTOL = 1e-9
+
+
+def model() -> dict[str, Any]:
+    """Every kind of layer, in every type, with those that fail."""
+    rng = np.random.default_rng(3)
+
+    def heavy(*shape: int) -> Any:
+        return torch.tensor(rng.standard_t(2.5, shape))
+
+    broken = heavy(10, 10)
+    broken[3, 4] = torch.nan
+    low_rank = heavy(15, 3) @ heavy(3, 12)
+    return {
+        "embed.weight": heavy(30, 12).float(),
+        "bf16.weight": heavy(20, 12).bfloat16(),
+        "half.weight": heavy(12, 17).half(),
+        "conv.weight": heavy(13, 12, 3, 2).float(),
+        "broken.weight": broken,
+        "transposed.weight": heavy(12, 20).float().T,
+        "low_rank.weight": low_rank,  # beyond a Gram matrix: goes to the SVD
+        "zero.weight": torch.zeros(10, 10),
+        "norm.weight": torch.ones(16),
+        "square.weight": heavy(12, 12),
+        "lstm.weight_ih_l0": heavy(32, 9).float(),
+    }
+
+
+def assert_same(here: ps.Report, there: ps.Report) -> None:
+    assert [r.name for r in here.layers] == [r.name for r in there.layers]
+    assert [(s.name, s.reason) for s in here.skipped] == [(s.name, s.reason) for s in there.skipped]
+    for a, b in zip(here.layers, there.layers, strict=True):
+        assert (a.esd.status, a.esd.method, a.fit.status) == (
+            b.esd.status,
+            b.esd.method,
+            b.fit.status,
+        )
+        norm = float(np.max(a.esd.evals)) if a.esd.status is Status.OK else 0.0
+        np.testing.assert_allclose(a.esd.evals, b.esd.evals, rtol=1e-9, atol=1e-13 * norm)
+        assert b.alpha == pytest.approx(a.alpha, rel=ALPHA_RTOL, nan_ok=True)
+        assert b.fit.xmin == pytest.approx(a.fit.xmin, rel=ALPHA_RTOL, nan_ok=True)
+        assert a.warning == b.warning
+    assert there.verdict.label == here.verdict.label
+    assert there.verdict.mean_alpha == pytest.approx(here.verdict.mean_alpha, rel=ALPHA_RTOL)
+
+
+@ONE_ORDER
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"pool": False},
+        {"randomize": True, "mp_fit": True, "seed": 5},
+        {"vectors": True, "detx": True},
+        {"estimator": "farms(9, 2)"},
+        {"method": "gram"},
+        {"layers": "conv"},
+        {"bootstrap": 20, "fix_fingers": "clip_xmax"},
+    ],
+    ids=str,
+)
+def test_the_same_report_as_on_the_cpu(device: str, options: Any) -> None:
+    assert_same(ps.analyze(model(), **options), ps.analyze(model(), device="cuda", **options))
+
+
+@ONE_ORDER
+def test_of_a_file_and_of_what_changed(device: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {k: v.contiguous() for k, v in model().items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    base = {k: 0.9 * v for k, v in tensors.items()}
+    path = str(tmp_path / "a.safetensors")
+    assert_same(ps.analyze(path), ps.analyze(path, device="cuda"))
+    assert_same(ps.analyze(path, base_model=base), ps.analyze(path, base_model=base, device="cuda"))
+
+
+@ONE_ORDER
+@pytest.mark.parametrize(("room", "most"), [(0, 6), (1, 6), (8, 7), (100, 12)])
+def test_how_many_are_solved_at_once_does_not_matter(
+    device: str, room: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = int(room * 8 * 12 * 12 / engines.PENDING_SHARE)
+    monkeypatch.setattr(_cuda, "free_bytes", lambda _: free)
+    solved = []
+    real = _cuda.eigvals_of
+    monkeypatch.setattr(_cuda, "eigvals_of", lambda g: solved.append(len(g)) or real(g))
+    assert_same(ps.analyze(model()), ps.analyze(model(), device="cuda"))
+    # The slices of a layer always go together, with others of their order as the budget allows.
+    assert max(solved) == most
+
+
+@ONE_ORDER
+def test_large_matrices_go_through_two_stages(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cuda, "ONE_BLOCK_ORDER", 8)
+    state = {f"{i}.weight": torch.randn(40, 36, generator=torch.manual_seed(i)) for i in range(3)}
+    assert_same(ps.analyze(state), ps.analyze(state, device="cuda"))
+
+
+@ONE_ORDER
+def test_what_has_no_room_on_the_device_is_solved_on_the_cpu(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ps.analyze(model())
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(_cuda, "eigvals", full)
+    assert_same(here, ps.analyze(model(), device="cuda"))
+
+
+@ONE_ORDER
+def test_a_tensor_that_has_no_room_is_reported(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = _cuda._gram
+
+    def gram(W: Any) -> Any:
+        if tuple(W.shape) == (30, 12):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return real(W)
+
+    monkeypatch.setattr(_cuda, "_gram", gram)
+    report = ps.analyze(model(), device="cuda")
+    (lost,) = [s for s in report.skipped if s.failed]
+    assert lost.name == "embed"
+    assert "not enough memory on" in lost.reason
+    assert len(report.layers) == len(ps.analyze(model()).layers) - 1
+
+
+@ONE_ORDER
+def test_layers_that_cannot_be_read_leave_the_others_be(device: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{f"{i}.weight": np.eye(9) + i for i in range(6)})
+    with open_weights(tmp_path / "a.npz") as source:
+        layers = list(source.layers)
+    here = {"a.weight": np.random.default_rng(0).standard_t(2.0, (30, 20))}
+    assert len(layers) == 6
+    with open_weights(tmp_path / "a.npz") as source:
+        (tmp_path / "a.npz").write_bytes(b"PK")
+        report = ps.analyze(source, device="cuda")
+        assert [s.failed for s in report.skipped] == [True] * 6
+    assert_same(ps.analyze(here), ps.analyze(here, device="cuda"))
+
+
+@pytest.mark.gpu
+def test_the_devices_there_are() -> None:
+    state = {"a.weight": torch.randn(300, 280)}
+    here = ps.analyze(state)
+    assert_same(here, ps.analyze(state, device="cuda"))
+    assert_same(here, ps.analyze(state, device=torch.device("cuda", 0)))
+    count = torch.cuda.device_count()
+    with pytest.raises(ps.DeviceError, match=f"one of the {count} CUDA devices"):
+        ps.analyze(state, device=f"cuda:{count}")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "mps", 3, "cpu:0:1"])
+def test_a_device_that_is_none(device: Any) -> None:
+    with pytest.raises(ValueError, match=r"^analyze: 'device' must be 'auto', 'cpu', 'cuda' or"):
+        ps.analyze({"a.weight": np.eye(20)}, device=device)
+
+
+def test_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(ops, "cuda_built", lambda: True)
+    with pytest.raises(ps.DeviceError, match="one of the 0 CUDA devices that torch"):
+        ps.analyze({"a.weight": np.eye(20)}, device="cuda")
+    monkeypatch.setattr(ops, "cuda_built", lambda: False)
+    with pytest.raises(ps.DeviceError, match="built without CUDA; got 'cuda:1'"):
+        ps.analyze({"a.weight": np.eye(20)}, device="cuda:1")
+
+
+@ONE_ORDER
+def test_svd_is_the_cpus(device: str) -> None:
+    with pytest.raises(ValueError, match="'device' must be 'cpu' for method 'svd'"):
+        ps.analyze({"a.weight": np.eye(20)}, device="cuda", method="svd")
