@@ -12,12 +12,14 @@ __all__: list[str] = [
     "FIT_BYTES",
     "Fit",
     "FitOptions",
+    "SOURCE_BYTES",
     "StepOptions",
     "available_isas",
     "bootstrap",
     "build_info",
     "cuda_built",
     "device_chase",
+    "device_draw",
     "device_fit",
     "device_panel",
     "device_plan",
@@ -131,6 +133,19 @@ def device_chase(
     n: typing.SupportsInt | typing.SupportsIndex,
     band: typing.SupportsInt | typing.SupportsIndex,
     progress: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_draw(
+    *,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    per: typing.SupportsInt | typing.SupportsIndex,
+    first: typing.SupportsInt | typing.SupportsIndex,
+    sources: typing.SupportsInt | typing.SupportsIndex,
+    x: typing.SupportsInt | typing.SupportsIndex,
+    starts: typing.SupportsInt | typing.SupportsIndex,
+    log_x: typing.SupportsInt | typing.SupportsIndex,
+    scratch: typing.SupportsInt | typing.SupportsIndex,
     device: typing.SupportsInt | typing.SupportsIndex,
     stream: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
@@ -272,3 +287,4 @@ def svdvals(
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
 
 FIT_BYTES: int = 72
+SOURCE_BYTES: int = 48

@@ -274,8 +274,16 @@ def powerlaw_fits(fits: np.ndarray) -> list[PowerLawFit]:
     return [_powerlaw_fit(f, "ww") for f in _core.fits_from_bytes(fits)]
 
 
+# A row of the table that `device_draw` reads: ``csrc/powerlaw/device_bootstrap.hpp``.
+DEVICE_SOURCE = np.dtype(
+    [("begin", "i8"), ("n", "i8"), ("body", "i8"), ("xmin", "f8"), ("alpha", "f8"), ("key", "u8")]
+)
+assert DEVICE_SOURCE.itemsize == _core.SOURCE_BYTES
+
+
 # Launches on a CUDA device: addresses there, and a stream. ``csrc/<ring>/device_*.hpp`` say what
 # each argument is. CudaError where a launch fails, or the package was built without CUDA.
+device_draw = _core.device_draw
 device_fit = _core.device_fit
 device_chase = _core.device_chase
 device_panel = _core.device_panel

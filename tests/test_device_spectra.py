@@ -152,6 +152,9 @@ def test_the_public_functions_on_a_gpu(n: int) -> None:
     assert repr(ps.fit_powerlaw(torch.tensor(here.evals).cuda())) == repr(
         ps.fit_powerlaw(here.evals)
     )
+    evals = torch.tensor(here.evals)
+    sure = [ps.fit_powerlaw(x, bootstrap=50, seed=3) for x in (evals, evals.cuda())]
+    assert repr(sure[0]) == repr(sure[1])
     A = W.double().mT @ W.double()
     norm = float(here.evals[-1])
     for batch in (A, torch.stack([A, 2 * A])):
@@ -162,3 +165,28 @@ def test_the_public_functions_on_a_gpu(n: int) -> None:
     A[0, 0] = torch.nan
     with pytest.raises(ValueError, match="finite"):
         ps.eigvals(A.cuda())
+
+
+@pytest.mark.parametrize("options", [{"threshold": 0.0}, {"threshold": 0.3, "xmax": 8.0}], ids=str)
+def test_replicates_have_the_bits_of_the_cpu(
+    device: str, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(2)
+    tails = [rng.pareto(1.5, n) + 1.0 for n in (9, 30, 140)]
+    spectra = [*tails, np.concatenate([rng.pareto(2.0, 90) + 1.0, rng.random(600) ** 0.3])]
+    spectra.append(rng.pareto(2.5, 2500) + 1.0)  # a tail longer than what is staged
+    settings = {"threshold": 1e-5, "xmax": math.inf, **options}
+    fits = fits_there(spectra, device, **options)
+    assert max(fit.index for fit in fits) > 256  # a body longer than a block
+    keys = [2**64 - 1 - 7 * k for k in range(len(spectra))]
+    monkeypatch.setattr(_cuda, "BOOTSTRAP_POINTS", 2 * sum(fit.n for fit in fits))
+    there = [torch.tensor(x, device=device) for x in spectra]
+    got = _cuda.bootstrap_powerlaw(there, fits, 5, keys, **settings)
+    host = ops.fit_options(estimator="ww", xmin=math.nan, **settings)
+    want = ops.bootstrap_powerlaw([np.sort(x) for x in spectra], host, fits, 5, keys)
+    np.testing.assert_array_equal(got, want)
+    assert np.isfinite(got).all()
+
+
+def test_no_replicates_of_what_has_no_fit() -> None:
+    assert _cuda.bootstrap_powerlaw([], [], 5, [], threshold=0.0, xmax=math.inf) == []

@@ -179,6 +179,17 @@ def fits() -> None:
         ms = wall_ms(lambda x=there: ps.fit_powerlaw_batch(x))
         cpu = wall_ms(lambda x=there: ps.fit_powerlaw_batch([s.cpu() for s in x]))
         record(f"{count} fits, n = {n}", ms, f"CPU, {ps.get_num_threads()} threads", cpu)
+    for count, n in ((1, 1000), (64, 1000), (64, 4096)):
+        spectra = [np.sort(rng.pareto(1.5, n) + 0.5) for _ in range(count)]
+        there = [torch.tensor(s, device="cuda") for s in spectra]
+        options = {"bootstrap": 200, "seed": 1}
+        assert repr(ps.fit_powerlaw_batch(there, **options)) == repr(
+            ps.fit_powerlaw_batch(spectra, **options)
+        )
+        ms = wall_ms(lambda x=there, o=options: ps.fit_powerlaw_batch(x, **o), 3)
+        cpu = wall_ms(lambda x=spectra, o=options: ps.fit_powerlaw_batch(x, **o), 1)
+        what = f"200 refits of {count} spectra, n = {n}"
+        record(what, ms, f"CPU, {ps.get_num_threads()} threads", cpu)
 
 
 def eigenvalues() -> None:

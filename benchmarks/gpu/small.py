@@ -21,6 +21,7 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         opt.step()
 spectra = [torch.rand(n, device="cuda") ** -0.5 for n in (3, 15, 300, 2500)]
 print([fit.alpha for fit in ps.fit_powerlaw_batch(spectra)])
+print([fit.ci for fit in ps.fit_powerlaw_batch(spectra, bootstrap=4, seed=1)])
 for n in (1, 33, 150):
     x = torch.randn((2, n, n), device="cuda")
     print(_cuda.eigvals(x + x.mT, method="one_block")[0][0][-1])

@@ -9,6 +9,7 @@
 #include "linalg/device_eigvals.hpp"
 #include "linalg/device_panel.hpp"
 #include "optim/device_step.hpp"
+#include "powerlaw/device_bootstrap.hpp"
 #include "powerlaw/device_fit.hpp"
 
 namespace pyspectra::bindings {
@@ -90,6 +91,19 @@ void bind_device(py::module_& m) {
       py::kw_only(), py::arg("count"), py::arg("longest"), py::arg("threshold"), py::arg("xmax"),
       py::arg("x"), py::arg("starts"), py::arg("log_x"), py::arg("tail_sum"), py::arg("D"),
       py::arg("best"), py::arg("fits"), py::arg("device"), py::arg("stream"));
+  m.attr("SOURCE_BYTES") = sizeof(powerlaw::DeviceSource);
+  m.def(
+      "device_draw",
+      [](Index count, Index per, Index first, Index sources, Index x, Index starts, Index log_x,
+         Index scratch, int device, std::uintptr_t stream) {
+        powerlaw::device_draw(count, per, first, pointer<const powerlaw::DeviceSource>(sources),
+                              pointer<const double>(x), pointer<const Index>(starts),
+                              pointer<double>(log_x), pointer<double>(scratch),
+                              stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("count"), py::arg("per"), py::arg("first"), py::arg("sources"),
+      py::arg("x"), py::arg("starts"), py::arg("log_x"), py::arg("scratch"), py::arg("device"),
+      py::arg("stream"));
   m.def(
       "fits_from_bytes",
       [](const py::array_t<std::uint8_t, py::array::c_style>& bytes) {

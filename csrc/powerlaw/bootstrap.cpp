@@ -17,6 +17,7 @@ constexpr int kLanes = 2;  // the unit is compiled for the baseline
 #include "core/elementary.inl.hpp"
 #include "core/philox.inl.hpp"
 #include "core/random.inl.hpp"
+#include "powerlaw/replicate.inl.hpp"
 
 constexpr Index kChunk = 16;  // replicates a task, so that two threads share one spectrum
 
@@ -56,13 +57,6 @@ class Words {
   std::uint64_t buffer_[kBuffer];
 };
 
-// An exponential variate: -ln U with U a multiple of 2^-53 in (0, 1].
-double exponential(Words& words) {
-  const std::uint64_t high = words.next() << 32;
-  const std::uint64_t bits = (high | words.next()) >> 11;
-  return -std::log(static_cast<double>(bits + 1) * 0x1p-53);
-}
-
 // What the replicates of one spectrum share.
 struct Source {
   std::vector<double> body;  // logarithms of the points below the tail
@@ -77,7 +71,7 @@ struct Scratch {
 };
 
 // Writes the ascending logarithms of replicate b; returns how many come from the body.
-Index draw(const Source& source, Index b, Scratch& scratch) {
+Index draw(const Source& source, Index b, const detail::Kernels& kernels, Scratch& scratch) {
   const Index n_body = static_cast<Index>(source.body.size());
   std::vector<double>& out = scratch.fit.log_x;
   out.resize(static_cast<std::size_t>(source.n));
@@ -86,16 +80,22 @@ Index draw(const Source& source, Index b, Scratch& scratch) {
     scratch.times.assign(source.body.size(), 0);
     Words words(source.key, b, 0);
     for (Index i = 0; i < source.n; ++i) {
-      const auto r = (words.next() * static_cast<std::uint64_t>(source.n)) >> 32;
-      if (static_cast<Index>(r) < n_body) ++scratch.times[r];
+      const Index r = drawn_index(words.next(), source.n);
+      if (r < n_body) ++scratch.times[r];
     }
     for (Index i = 0; i < n_body; ++i)
       for (std::uint32_t t = scratch.times[i]; t > 0; --t) out[drawn++] = source.body[i];
   }
   Words words(source.key, b, 1);
+  for (Index j = drawn; j < source.n; ++j) {
+    const std::uint64_t high = words.next(), low = words.next();
+    out[j] = uniform(high, low);
+  }
+  double* const tail = out.data() + drawn;
+  kernels.logarithms(tail, source.n - drawn, tail);
   double u = 0.0;
   for (Index j = drawn; j < source.n; ++j) {
-    u += exponential(words) / static_cast<double>(source.n - j);
+    u += -out[j] / static_cast<double>(source.n - j);
     out[j] = source.log_xmin + u / source.beta;
   }
   return drawn;
@@ -103,7 +103,7 @@ Index draw(const Source& source, Index b, Scratch& scratch) {
 
 Replicate replicate(const Source& source, Index b, const FitOptions& options,
                     const detail::Kernels& kernels, Scratch& scratch) {
-  const Index drawn = draw(source, b, scratch);
+  const Index drawn = draw(source, b, kernels, scratch);
   const detail::Tail tail = detail::fit_logs(scratch.fit, options, kernels, drawn);
   if (tail.status != Status::ok) return {std::nan(""), std::nan(""), std::nan("")};
   return {1.0 + tail.beta, tail.D, static_cast<double>(source.n - tail.start)};

@@ -31,8 +31,9 @@ struct Points {
 };
 
 __device__ Points points_of(const DeviceFitBuffers& b, Index k, double threshold, double xmax) {
-  const double* const x = b.x + b.starts[k];
   const Index all = b.starts[k + 1] - b.starts[k];
+  if (b.x == nullptr) return {b.starts[k], all};
+  const double* const x = b.x + b.starts[k];
   const Index first = upper_bound(x, all, threshold);
   const Index last = upper_bound(x, all, xmax);
   return {b.starts[k] + first, last > first ? last - first : 0};
@@ -50,8 +51,9 @@ __global__ void __launch_bounds__(kThreads)
     b.best[k] = as_bits(1.0);  // an invalid candidate counts as D = 1: nothing above is wanted
   }
   __syncthreads();
+  const double* const given = b.x == nullptr ? b.log_x : b.x;
   for (Index j = b.starts[k] + threadIdx.x; j < b.starts[k + 1]; j += kThreads)
-    if (!(b.x[j] - b.x[j] == 0.0)) bad = 1;
+    if (!(given[j] - given[j] == 0.0)) bad = 1;
   __syncthreads();
   const Points points = points_of(b, k, threshold, xmax);
   const Index n = points.n;
@@ -64,7 +66,9 @@ __global__ void __launch_bounds__(kThreads)
   if (bad != 0 || n < 2) return;
   double* const log_x = b.log_x + points.begin;
   double* const tail_sum = b.tail_sum + points.begin;
-  for (Index j = threadIdx.x; j < n; j += kThreads) log_x[j] = log_positive(b.x[points.begin + j]);
+  if (b.x != nullptr)
+    for (Index j = threadIdx.x; j < n; j += kThreads)
+      log_x[j] = log_positive(b.x[points.begin + j]);
   __syncthreads();
   // T_i = T_{i+1} + (n-i-1) (log_x[i+1] - log_x[i]), from the end, kStaged of them at a time.
   for (Index end = n - 1; end > 0; end -= kStaged) {
@@ -156,7 +160,6 @@ __global__ void __launch_bounds__(kThreads)
   const Index k = blockIdx.x;
   if (b.fits[k].status != Status::ok) return;
   const Points points = points_of(b, k, threshold, xmax);
-  const double* const x = b.x + points.begin;
   const double* const log_x = b.log_x + points.begin;
   const Index n = points.n;
   const bool small = n < kSmall;
@@ -197,15 +200,19 @@ __global__ void __launch_bounds__(kThreads)
     } else {
       exponent = beta;
       set_exponent(fit, best, beta);
-      fit.xmax = x[n - 1];
-      fit.xmin = x[best];
-      Index low = 0, high = best;  // n_tail counts points equal to xmin before it
-      while (low < high) {
-        const Index middle = (low + high) / 2;
-        if (x[middle] < fit.xmin)
-          low = middle + 1;
-        else
-          high = middle;
+      Index low = best;
+      if (b.x != nullptr) {
+        const double* const x = b.x + points.begin;
+        fit.xmax = x[n - 1];
+        fit.xmin = x[best];
+        low = 0;  // n_tail counts points equal to xmin before it
+        for (Index high = best; low < high;) {
+          const Index middle = (low + high) / 2;
+          if (x[middle] < fit.xmin)
+            low = middle + 1;
+          else
+            high = middle;
+        }
       }
       fit.n_tail = n - low;
     }

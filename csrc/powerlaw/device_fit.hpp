@@ -20,16 +20,17 @@ namespace pyspectra::powerlaw {
 
 // All in device memory; `total` is the number of points of all spectra.
 struct DeviceFitBuffers {
-  const double* x;           // total: the spectra, each ascending, one after the other
+  const double* x;           // total: the spectra, each ascending, one after the other; or null
   const Index* starts;       // count + 1: where each begins
-  double* log_x;             // total
+  double* log_x;             // total; where `x` is null, the logarithms of the points
   double* tail_sum;          // total
   double* D;                 // total
   unsigned long long* best;  // count
   Fit* fits;                 // count: the result
 };
 
-// `longest`: points of the longest spectrum.
+// `longest`: points of the longest spectrum. Without `x` all points enter the fit, and the fits
+// have no xmin and xmax: so replicates are fitted (device_bootstrap.hpp).
 void device_fit(Index count, Index longest, double threshold, double xmax,
                 const DeviceFitBuffers& buffers, const cuda::Stream& stream);
 

@@ -101,7 +101,7 @@ using DistanceFn = double (*)(const double* log_x, Index i, Index n, double log_
 using ScanFn = ScanResult (*)(const ScanInput& in);
 
 struct Kernels {
-  void (*logarithms)(const double* x, Index n, double* out);  // x > 0
+  void (*logarithms)(const double* x, Index n, double* out);  // x > 0; out may be x
   DistanceFn distance;
   ScanFn scan;
 };

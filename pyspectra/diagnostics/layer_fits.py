@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pyspectra.diagnostics.layer_spectra import LayerSpectrum
 from pyspectra.diagnostics.report import AnalyzeOptions
 from pyspectra.spectra import powerlaw
-from pyspectra.spectra.bootstrap import with_uncertainty
+from pyspectra.spectra.bootstrap import on_host, with_uncertainty
 from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
@@ -35,7 +35,7 @@ def layer_fits(
         sure = with_uncertainty(
             spectra,
             [f.fit for f in fits],
-            _fit_options(options).compiled,
+            on_host(_fit_options(options).compiled),
             options.bootstrap,
             options.seed,
             [_random_name(row) for row in rows],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -84,26 +84,35 @@ def goodness_of_fit(fit: PowerLawFit, D: FloatArray, n_tail: FloatArray) -> floa
     return (1 + farther) / (1 + len(D))
 
 
+# Spectra, their fits, replicates of each and the keys of their random numbers: tables of refits, as
+# `ops.bootstrap_powerlaw` and `_cuda.bootstrap_powerlaw` make them.
+Refits = Callable[[list[Any], list[PowerLawFit], int, list[int]], list[FloatArray]]
+
+
+def on_host(options: Any) -> Refits:
+    """Refits by the CPU, with the `options` of the fits as `ops.fit_options` returns them."""
+    return lambda spectra, *rest: ops.bootstrap_powerlaw(spectra, options, *rest)
+
+
 def with_uncertainty(
-    spectra: Sequence[FloatArray],
+    spectra: Sequence[Any],
     fits: Sequence[PowerLawFit],
-    options: Any,
+    refits: Refits,
     bootstrap: int,
     seed: int | None,
     names: Sequence[str],
 ) -> list[PowerLawFit]:
     """Return `fits` with ``ci`` and ``p_value`` from `bootstrap` replicates each.
 
-    `options` are those that made `fits`, as `ops.fit_options` returns them. Randomness comes from
-    `seed` (None: fresh) and the spectrum's entry in `names`, not from its place among the others.
+    Randomness comes from `seed` (None: fresh) and the spectrum's entry in `names`, not from its
+    place among the others.
     """
     if seed is None:
         seed = secrets.randbits(64)
     out = list(fits)
     usable = [i for i, fit in enumerate(fits) if fit.status is Status.OK]
-    tables = ops.bootstrap_powerlaw(
+    tables = refits(
         [spectra[i] for i in usable],
-        options,
         [fits[i] for i in usable],
         bootstrap,
         [ops.random_key(seed, names[i]) for i in usable],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -15,6 +16,7 @@ from pyspectra.spectra.alternatives import fit_truncated
 from pyspectra.spectra.bootstrap import (
     check_bootstrap,
     check_bootstrap_goes_with,
+    on_host,
     with_uncertainty,
 )
 from pyspectra.spectra.estimators import Estimator, parse_estimator
@@ -156,8 +158,8 @@ def fit_powerlaw_batch(
         )
     data = list(list_of_evals)
     options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap, seed)
-    if _stays_on_device(data, options, bootstrap):
-        return _cuda.fit_powerlaw(data, threshold=options.threshold, xmax=options.xmax)
+    if _stays_on_device(data, options):
+        return _fit_there(data, options, bootstrap, seed)
     spectra = [as_spectrum(x, name, f"list_of_evals[{i}]") for i, x in enumerate(data)]
     return _fit(spectra, options, bootstrap, seed)
 
@@ -182,15 +184,15 @@ def fit_powerlaw(
     """
     name = "fit_powerlaw"
     options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap, seed)
-    if _stays_on_device([evals], options, bootstrap):
-        return _cuda.fit_powerlaw([evals], threshold=options.threshold, xmax=options.xmax)[0]
+    if _stays_on_device([evals], options):
+        return _fit_there([evals], options, bootstrap, seed)[0]
     spectrum = as_spectrum(evals, name, "evals")
     return _fit([spectrum], options, bootstrap, seed)[0]
 
 
-def _stays_on_device(data: list[Any], options: FitOptions, bootstrap: int) -> bool:
+def _stays_on_device(data: list[Any], options: FitOptions) -> bool:
     """Tell whether the spectra are tensors on a CUDA device, and the fit one of its kernels'."""
-    fits = options.estimator.name == "ww" and math.isnan(options.xmin) and not bootstrap
+    fits = options.estimator.name == "ww" and math.isnan(options.xmin)
     return fits and data != [] and all(_cuda.on_device(x) and x.ndim == 1 for x in data)
 
 
@@ -276,8 +278,24 @@ def _fit(
     fits = fit_spectra(spectra, options)
     if not bootstrap:
         return fits
-    names = [str(i) for i in range(len(spectra))]
-    return with_uncertainty(spectra, fits, options.compiled, bootstrap, seed, names)
+    refits = on_host(options.compiled)
+    return with_uncertainty(spectra, fits, refits, bootstrap, seed, _names(spectra))
+
+
+def _fit_there(
+    spectra: list[Any], options: FitOptions, bootstrap: int, seed: int | None
+) -> list[PowerLawFit]:
+    threshold, xmax = options.threshold, options.xmax
+    fits = _cuda.fit_powerlaw(spectra, threshold=threshold, xmax=xmax)
+    if not bootstrap:
+        return fits
+    refits = partial(_cuda.bootstrap_powerlaw, threshold=threshold, xmax=xmax)
+    return with_uncertainty(spectra, fits, refits, bootstrap, seed, _names(spectra))
+
+
+def _names(spectra: Sequence[Any]) -> list[str]:
+    """What tells the random numbers of one spectrum from another's: its place in the list."""
+    return [str(i) for i in range(len(spectra))]
 
 
 def _cut_off(x: FloatArray, fit: PowerLawFit) -> PowerLawFit:

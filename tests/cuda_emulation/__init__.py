@@ -22,6 +22,7 @@ KERNELS = (
     "linalg/device_eigvals",
     "linalg/device_panel",
     "optim/device_step",
+    "powerlaw/device_bootstrap",
     "powerlaw/device_fit",
 )
 
