@@ -242,6 +242,7 @@ def _powerlaw_fit(f: _core.Fit, estimator: str) -> PowerLawFit:
         xmax=f.xmax,
         D=f.D,
         alpha_stderr=f.alpha_stderr,
+        alpha_corrected=f.alpha_corrected,
         n_tail=f.n_tail,
         n=f.n,
         index=f.index,

@@ -78,6 +78,11 @@ class PowerLawFit:
     alpha_stderr : float
         Asymptotic standard error ``(alpha - 1) / sqrt(n_tail)`` (``"tpl"``: from the information
         matrix). It takes xmin as known; `ci` does not.
+    alpha_corrected : float
+        Alpha less the bias of maximum likelihood: ``1 + (m - 2) / sum(ln(x / xmin))`` over the m
+        points of the tail, of which xmin is one (m - 1 where it is not: ``"hill"``, a given xmin).
+        The formula is derived in ``csrc/powerlaw/fit.hpp``; the choice of xmin adds a bias of its
+        own. NaN for ``"tpl"`` and for tails of two points.
     n_tail, n : int
         Points in the tail; points that entered the fit.
     index : int
@@ -100,6 +105,7 @@ class PowerLawFit:
     xmax: float
     D: float
     alpha_stderr: float
+    alpha_corrected: float
     n_tail: int
     n: int
     index: int

@@ -257,3 +257,24 @@ def test_farms_wants_the_matrix() -> None:
         ValueError, match=r"^fit_powerlaw: estimator 'farms' needs the weight matrix"
     ):
         ps.fit_powerlaw([1.0, 2.0], estimator="farms")
+
+
+@pytest.mark.parametrize("estimator", ["tempbalance_median", "hill(20)"])
+def test_corrected_alpha_has_no_bias_where_xmin_is_not_chosen_by_the_data(estimator: str) -> None:
+    """Over 4000 tails of 20 points, 4 standard errors; alpha itself is 5 and 11 % too large."""
+    rng = np.random.default_rng(0)
+    data = list(np.exp(rng.exponential(0.5, (4000, 40))))
+    fits = ps.fit_powerlaw_batch(data, estimator=estimator, threshold=0.0)
+    beta = np.array([fit.alpha_corrected for fit in fits]) - 1.0
+    error = 4.0 * float(np.std(beta)) / math.sqrt(len(beta))
+    assert abs(float(np.mean(beta)) - 2.0) < error
+    assert float(np.mean([fit.alpha for fit in fits])) - 1.0 - 2.0 > error
+
+
+def test_two_points_leave_nothing_to_correct() -> None:
+    fit = ps.fit_powerlaw([1.0, 2.0, 4.0], estimator="tempbalance_median")
+    assert fit.n_tail == 2
+    assert math.isfinite(fit.alpha)
+    assert math.isnan(fit.alpha_corrected)
+    fit = ps.fit_powerlaw([1.0, 2.0, 4.0], estimator="hill(2)")
+    assert fit.alpha_corrected == pytest.approx(1.0 + 1.0 / (3.0 * math.log(2.0)))

@@ -149,7 +149,7 @@ def test_log_alpha_norm_does_not_overflow() -> None:
 def test_a_failed_fit_leaves_only_the_metrics_of_alpha_without_a_number() -> None:
     nan = math.nan
     for status in (Status.DEGENERATE, Status.TOO_FEW_POINTS):
-        failed = PowerLawFit(nan, nan, nan, nan, nan, 0, 0, -1, "ww", status)
+        failed = PowerLawFit(nan, nan, nan, nan, nan, nan, 0, 0, -1, "ww", status)
         good = CASES["lognormal"]
         got = evaluate(Spectrum(good.esd, failed, good.rank_side), GROUPS)
         want = evaluate(good, GROUPS)

@@ -134,7 +134,8 @@ def assert_fit(
     assert got.n == want.n, what
     assert got.index == want.index, what
     if want.status != "ok":
-        assert np.all(np.isnan([got.alpha, got.alpha_stderr, got.D, got.xmin, got.xmax])), what
+        numbers = [got.alpha, got.alpha_stderr, got.alpha_corrected, got.D, got.xmin, got.xmax]
+        assert np.all(np.isnan(numbers)), what
         assert got.n_tail == 0, what
         return
     assert got.xmin == want.xmin, what
@@ -142,17 +143,28 @@ def assert_fit(
     assert got.n_tail == want.n_tail, what
     assert got.alpha - 1.0 == pytest.approx(want.alpha - 1.0, rel=rtol), what
     assert got.alpha_stderr == pytest.approx(want.alpha_stderr, rel=rtol), what
+    corrected = want.alpha_corrected - 1.0
+    assert got.alpha_corrected - 1.0 == pytest.approx(corrected, rel=rtol, nan_ok=True), what
     assert abs(want.D - got.D) <= atol, what
+
+
+NUMBERS = (
+    "alpha",
+    "xmin",
+    "xmax",
+    "D",
+    "alpha_stderr",
+    "alpha_corrected",
+    "n_tail",
+    "n",
+    "index",
+    "status",
+)
 
 
 def bits(fits: list[PowerLawFit]) -> bytes:
     """Every number of every fit, so that equality means the same bits (NaN included)."""
-    return np.array(
-        [
-            [f.alpha, f.xmin, f.xmax, f.D, f.alpha_stderr, f.n_tail, f.n, f.index, f.status]
-            for f in fits
-        ]
-    ).tobytes()
+    return np.array([[getattr(f, name) for name in NUMBERS] for f in fits]).tobytes()
 
 
 # --- the scan -----------------------------------------------------------------------------------

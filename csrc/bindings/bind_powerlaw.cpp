@@ -51,6 +51,7 @@ void bind_powerlaw(py::module_& m) {
       .def_readonly("xmax", &Fit::xmax)
       .def_readonly("D", &Fit::D)
       .def_readonly("alpha_stderr", &Fit::alpha_stderr)
+      .def_readonly("alpha_corrected", &Fit::alpha_corrected)
       .def_readonly("n", &Fit::n)
       .def_readonly("n_tail", &Fit::n_tail)
       .def_readonly("index", &Fit::index)

@@ -24,9 +24,12 @@ static inline PS_HD V model_cdf(const Candidate& c, V log_x) {
   return 1.0 - exp_nonpositive((c.log_xmin - log_x) * c.beta);
 }
 
-// alpha and its error, for the tail that begins at `start`; beta = alpha - 1.
-static inline PS_HD void set_exponent(Fit& out, Index start, double beta) {
+// alpha, its error and what it is without bias, for the tail that begins at `start`: beta = alpha -
+// 1, T = T_start; `spent`: 2 where xmin is the first point of the tail, else 1.
+static inline PS_HD void set_exponent(Fit& out, Index start, double beta, double T, Index spent) {
+  const Index m = out.n - start;
   out.alpha = 1.0 + beta;
-  out.alpha_stderr = beta / __builtin_sqrt((double)(out.n - start));
+  out.alpha_stderr = beta / __builtin_sqrt((double)m);
+  if (m > spent) out.alpha_corrected = 1.0 + (double)(m - spent) / T;
   out.index = start;
 }

@@ -195,11 +195,12 @@ __global__ void __launch_bounds__(kThreads)
     exponent = 0.0;
     double beta;
     const double correction = small ? 1.0 : 0.0;
-    if (best < 0 || !find_exponent(n - best, b.tail_sum[points.begin + best], correction, beta)) {
+    const double T = best < 0 ? 0.0 : b.tail_sum[points.begin + best];
+    if (best < 0 || !find_exponent(n - best, T, correction, beta)) {
       fit.status = Status::degenerate;
     } else {
       exponent = beta;
-      set_exponent(fit, best, beta);
+      set_exponent(fit, best, beta, T, 2);
       Index low = best;
       if (b.x != nullptr) {
         const double* const x = b.x + points.begin;

@@ -63,7 +63,8 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
   out.status = tail.status;
   if (tail.status != Status::ok) return out;
   const Index m = out.n - tail.start;
-  set_exponent(out, tail.start, tail.beta);
+  const bool outside = options.estimator == Estimator::hill || !std::isnan(options.xmin);
+  set_exponent(out, tail.start, tail.beta, tail.T, outside ? 1 : 2);
   out.xmax = x.back();
   out.D = tail.D;
   out.n_tail = m;
@@ -103,6 +104,7 @@ Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, I
     }
     out.start = start;
     out.log_xmin = log_xmin;
+    out.T = T;
     out.D = kernels.distance(w.log_x.data(), start, n, log_xmin, out.beta, shift);
     return out;
   };

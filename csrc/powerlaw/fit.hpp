@@ -14,6 +14,12 @@
 // distribution takes one side of each step only; that is WeightWatcher's choice, kept for parity.
 // A tail of points that rounding cannot tell apart (T_i <= 1e-12) is no candidate.
 //
+// Bias. Given xmin, (alpha - 1) T is Gamma distributed, of m - 1 where xmin is a point of the tail
+// (whose logarithm is zero) and of m where it is not; so E[1/T] = (alpha - 1) / (m - 2), or / (m -
+// 1), and
+//   alpha_corrected = 1 + (m - 2) / T, or 1 + (m - 1) / T
+// is unbiased but for the choice of xmin by D, which leaves about half of the bias.
+//
 // The other estimators change one part each:
 //   csn          candidates are distinct values with m >= min_tail; alpha_i = 1 + (m - 1) / T_i,
 //   the
@@ -63,7 +69,8 @@ struct Fit {
   double xmax = std::numeric_limits<double>::quiet_NaN();
   double D = std::numeric_limits<double>::quiet_NaN();
   double alpha_stderr = std::numeric_limits<double>::quiet_NaN();  // (alpha - 1) / sqrt(m)
-  Index n = 0;                                                     // points that entered the fit
+  double alpha_corrected = std::numeric_limits<double>::quiet_NaN();
+  Index n = 0;       // points that entered the fit
   Index n_tail = 0;  // #(x >= xmin) among them; hill: k
   Index index = -1;  // of the tail's first point, counted among the n that entered the fit
   Status status = Status::ok;
@@ -118,6 +125,7 @@ struct Workspace {
 struct Tail {
   Index start = -1;
   double log_xmin = 0.0, beta = 0.0, D = 0.0;  // beta = alpha - 1
+  double T = 0.0;                              // T_start, from xmin
   Status status = Status::ok;
 };
 

@@ -52,8 +52,8 @@ def names(report: Report, dialect: str) -> list[str]:
     if dialect == "pyspectra":
         own = [
             "layer_id", "name", "part_of", "kind", "shape", "dtype", "N", "M", "Q", "rf", "n_evals",
-            "method", "status", "warning", "alpha", "alpha_stderr", "xmin", "xmax", "D", "n_tail",
-            "n_fit",
+            "method", "status", "warning", "alpha", "alpha_stderr", "alpha_corrected", "xmin",
+            "xmax", "D", "n_tail", "n_fit",
         ]  # fmt: skip
         if not options.pool:
             own.insert(1, "slice_id")
@@ -127,6 +127,7 @@ def _own_row(layer: LayerReport, report: Report) -> dict[str, Any]:
         "warning": layer.warning,
         "alpha": fit.alpha,
         "alpha_stderr": fit.alpha_stderr,
+        "alpha_corrected": fit.alpha_corrected,
         "xmin": fit.xmin,
         "xmax": fit.xmax,
         "D": fit.D,

@@ -313,6 +313,7 @@ def _cut_off(x: FloatArray, fit: PowerLawFit) -> PowerLawFit:
         alpha=law.alpha,
         Lambda=float(law.theta[1]) / fit.xmin,
         alpha_stderr=law.alpha_stderr,
+        alpha_corrected=math.nan,
         D=float(np.max(np.abs(law.cdf(u) - np.arange(len(u)) / len(u)))),
     )
 
@@ -320,7 +321,7 @@ def _cut_off(x: FloatArray, fit: PowerLawFit) -> PowerLawFit:
 def no_fit(status: Status, n: int, estimator: str) -> PowerLawFit:
     """Return the fit of a spectrum that has none; `n` points were above the threshold."""
     nan = math.nan
-    return PowerLawFit(nan, nan, nan, nan, nan, 0, n, -1, estimator, status)
+    return PowerLawFit(nan, nan, nan, nan, nan, nan, 0, n, -1, estimator, status)
 
 
 def is_rounding(x: FloatArray, dtype: str) -> bool:

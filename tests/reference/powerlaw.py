@@ -44,6 +44,15 @@ class RefFit:
     n_tail: int = 0
     index: int = -1
     distances: Array | None = None
+    T: float = math.nan  # log_sum of the tail
+    outside: bool = False  # xmin is no point of the tail
+
+    @property
+    def alpha_corrected(self) -> float:
+        """1 + (m - 2) / T, or (m - 1) / T if xmin is outside: T is Gamma of m - 1, or of m."""
+        m = self.n - self.index
+        left = m - 1 if self.outside else m - 2
+        return 1.0 + left / self.T if self.status == "ok" and left > 0 else math.nan
 
     @property
     def margin(self) -> float:
@@ -113,6 +122,7 @@ def fit_ww(x: Array, threshold: float = THRESHOLD, xmax: float = math.inf) -> Re
         n_tail=int(np.sum(x >= x[i])),
         index=i,
         distances=D,
+        T=log_sum(x[i:], float(x[i])),
     )
 
 
@@ -140,6 +150,8 @@ def fit_fixed(
         n=n,
         n_tail=m,
         index=n - m,
+        T=T,
+        outside=True,
     )
 
 
@@ -173,6 +185,8 @@ def fit_hill(
         n=n,
         n_tail=k,
         index=n - k,
+        T=T,
+        outside=True,
     )
 
 
@@ -214,7 +228,11 @@ def fit_csn(
         distances[n - m] = D
         if best is None or best.D > D:
             stderr = beta / math.sqrt(m)
-            best = RefFit("ok", 1.0 + beta, value, float(x[-1]), D, stderr, n, m, n - m, distances)
+            best = RefFit(
+                *("ok", 1.0 + beta, value, float(x[-1]), D, stderr, n, m, n - m, distances),
+                T=T,
+                outside=xmin is not None,
+            )
     if best is None:
         short = xmin is not None and np.sum(x >= xmin) < min_tail
         return RefFit("too_few_points" if short else "degenerate", n=n)
@@ -231,7 +249,8 @@ def fit_at(x: Array, i: int) -> RefFit:
     D = distance(x[i:], float(x[i]), 1.0 + beta)
     stderr = beta / math.sqrt(m)
     n_tail = int(np.sum(x >= x[i]))
-    return RefFit("ok", 1.0 + beta, float(x[i]), float(x[-1]), D, stderr, n, n_tail, i)
+    xmin, xmax = float(x[i]), float(x[-1])
+    return RefFit("ok", 1.0 + beta, xmin, xmax, D, stderr, n, n_tail, i, T=T)
 
 
 def fit_tempbalance_median(
