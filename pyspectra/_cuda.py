@@ -93,6 +93,14 @@ class Uploads:
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            # What the creator has yet to compute there may be what is read.
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """Return where any thread finds tensors of the device as the creator left them."""
+        import torch
+
+        return torch.cuda.stream(self._stream)
 
     def send(self, X: HostArray) -> Callable[[Any], Tensor]:
         """Start to send a contiguous array; what comes back takes an index and gives the tensor.
@@ -110,7 +118,9 @@ class Uploads:
             return here.__getitem__
         stream = self._stream
         with memory_errors(self._device), torch.cuda.stream(stream):
-            there = here.pin_memory().to(self._device, non_blocking=True)
+            with contextlib.suppress(RuntimeError):  # too much is locked: slower without
+                here = here.pin_memory()
+            there = here.to(self._device, non_blocking=True)
             done = stream.record_event()
 
         def arrived(index: Any) -> Tensor:

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import pyspectra as ps
 from pyspectra.diagnostics.engines import PENDING_BYTES
+from pyspectra.weights import Layer
 
 MiB = 2**20
 LAYERS, ROWS, COLS = 24, 4096, 512
@@ -78,3 +81,22 @@ def test_peak_memory_of_a_large_square_layer_and_of_one_that_needs_an_svd(tmp_pa
     own = gram + max(square.nbytes, gram)  # the tensor is gone before the workspace comes
     svd = broken.nbytes + 2 * broken.size * 8  # as stored, the copy, LAPACK's QR workspace
     assert used < max(own, svd) + 2 * SLACK
+
+
+def test_one_tensor_at_a_time_where_layers_are_read_again_for_an_svd(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    low_rank = {f"{i}.weight": rng.standard_normal((20, 5)) @ np.eye(5, 30) for i in range(3)}
+    save_file(low_rank, tmp_path / "model.safetensors")
+    tensors = []
+    real = Layer.load
+
+    def load(layer):
+        assert [ref() for ref in tensors] == [None] * len(tensors)
+        array = real(layer)
+        tensors.append(weakref.ref(array.data))
+        return array
+
+    monkeypatch.setattr(Layer, "load", load)
+    report = ps.analyze(tmp_path / "model.safetensors")
+    assert [layer.esd.method for layer in report.layers] == ["svd"] * 3
+    assert len(tensors) == 6

@@ -129,8 +129,8 @@ def analyze(
     MiB of Gram matrices that wait to be solved together; for a matrix that needs an SVD, a float64
     copy and LAPACK's workspace instead. `randomize` adds a permuted copy of one matrix and doubles
     the Gram matrices; `vectors` adds two matrices of the size of a Gram matrix. With a CUDA
-    `device` three tensors are in host memory at a time, and Gram matrices wait on the device until
-    they take an eighth of its free memory.
+    `device` three tensors and pinned copies of them are in host memory at a time, and Gram matrices
+    wait on the device until they take an eighth of its free memory.
     """
     options = AnalyzeOptions(
         layers=layers,

@@ -5,6 +5,7 @@ Both engines do the same to the same layers; `layer_spectra` drives the one that
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -130,7 +131,8 @@ class _Device:
         def read() -> Matrices:
             return ahead.popleft().result()  # and is not kept
 
-        with ThreadPoolExecutor(1, "pyspectra-read") as pool:
+        pool = ThreadPoolExecutor(1, "pyspectra-read")
+        try:
             waiting = iter(layers)
             for layer in itertools.islice(waiting, READ_AHEAD):
                 ahead.append(pool.submit(self._read, layer))
@@ -139,9 +141,12 @@ class _Device:
                 yield read
             while ahead:
                 yield read
+        finally:
+            pool.shutdown(cancel_futures=True)  # waits for what is being read, for no more
 
     def _read(self, layer: Layer) -> Matrices:
-        loaded = layer.load()
+        with self._uploads.reading():
+            loaded = layer.load()
         whole = HostArray(np.ascontiguousarray(loaded.data), loaded.dtype)
         sent = self._uploads.send(whole)
         slices = matricize(layer, whole).slices
@@ -172,9 +177,11 @@ class _Device:
         status = [Status.OK] * len(grams)
         for M in sorted({len(g) for g in grams}, reverse=True):
             where = [i for i, g in enumerate(grams) if len(g) == M]
-            try:
+            found = None
+            # Only after the error, which holds what it failed with, has gone: others need the room.
+            with contextlib.suppress(MemoryError):
                 found = _cuda.eigvals_of([grams[i] for i in where])
-            except MemoryError:
+            if found is None:
                 found = ops.eigvals([np.asfortranarray(grams[i].cpu().numpy()) for i in where])
             for i, e, s in zip(where, *found, strict=True):
                 evals[i], status[i] = e, s

@@ -106,7 +106,7 @@ def layer_spectra(
     yield from _solve(pending, there, options)
 
 
-# The two that follow let go of the tensor as they return, before the next one comes.
+# The three that follow let go of the tensor as they return, before the next one comes.
 
 
 def _by_svd(
@@ -138,6 +138,12 @@ def _taken_in(
     N, M, _ = matrix_shape(layer)
     grams = _grams(layer, matrices, M, room, there, options)
     return _Pending(layer, position, grams, N, M, _extras(layer, matrices.slices, options, floors))
+
+
+def _read_again(layer: Layer, unresolved: Sequence[int]) -> tuple[list[FloatArray], list[Status]]:
+    """Return squared singular values of some matrices of a layer, and whether they are any good."""
+    slices = matricize(layer, layer.load()).slices
+    return esd_module.squared_singular_values([slices[i] for i in unresolved])
 
 
 def _elements(layers: Sequence[Layer], options: AnalyzeOptions) -> int:
@@ -215,10 +221,7 @@ def _solve(
             ]
             if unresolved:
                 try:
-                    matrices = matricize(p.layer, p.layer.load())
-                    found, codes = esd_module.squared_singular_values(
-                        [matrices.slices[i] for i in unresolved]
-                    )
+                    found, codes = _read_again(p.layer, unresolved)
                 except LOAD_ERRORS as error:
                     yield _unreadable(p.layer, error)
                     continue

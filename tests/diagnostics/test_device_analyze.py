@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,10 @@ from devices import ONE_ORDER
 
 import pyspectra as ps
 from pyspectra import Status, _cuda, ops
+from pyspectra._arrays import HostArray
 from pyspectra.diagnostics import engines
-from pyspectra.weights import open_weights
+from pyspectra.spectra.esd import needs_svd
+from pyspectra.weights import Layer, open_weights
 
 ALPHA_RTOL = 1e-9
 
@@ -57,6 +63,8 @@ def assert_same(here: ps.Report, there: ps.Report) -> None:
         assert b.alpha == pytest.approx(a.alpha, rel=ALPHA_RTOL, nan_ok=True)
         assert b.fit.xmin == pytest.approx(a.fit.xmin, rel=ALPHA_RTOL, nan_ok=True)
         assert a.warning == b.warning
+        if a.esd.method == "svd" or not needs_svd(a.esd.evals, a.esd.status):  # else rank is chance
+            assert b.metrics == pytest.approx(a.metrics, rel=1e-6, abs=1e-12, nan_ok=True)
     assert there.verdict.label == here.verdict.label
     assert there.verdict.mean_alpha == pytest.approx(here.verdict.mean_alpha, rel=ALPHA_RTOL)
 
@@ -119,12 +127,24 @@ def test_what_has_no_room_on_the_device_is_solved_on_the_cpu(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = ps.analyze(model())
+    workspaces: list[Any] = []
+    solved = []
 
-    def full(*_: Any, **__: Any) -> Any:
+    def full(A: torch.Tensor) -> Any:
+        workspace = A.clone()
+        workspaces.append(weakref.ref(workspace))
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
+    def eigvals(grams: Any) -> Any:
+        assert [ref() for ref in workspaces] == [None] * len(workspaces)
+        solved.append(len(grams))
+        return real(grams)
+
+    real = ops.eigvals
     monkeypatch.setattr(_cuda, "eigvals", full)
+    monkeypatch.setattr(ops, "eigvals", eigvals)
     assert_same(here, ps.analyze(model(), device="cuda"))
+    assert len(solved) == len(workspaces) > 1
 
 
 @ONE_ORDER
@@ -158,6 +178,30 @@ def test_layers_that_cannot_be_read_leave_the_others_be(device: str, tmp_path: P
         report = ps.analyze(source, device="cuda")
         assert [s.failed for s in report.skipped] == [True] * 6
     assert_same(ps.analyze(here), ps.analyze(here, device="cuda"))
+
+
+@ONE_ORDER
+def test_who_stops_early_waits_for_one_read_at_most(device: str) -> None:
+    loaded: list[int] = []
+    second = threading.Event()
+
+    def load(k: int) -> HostArray:
+        if k == 1:
+            second.set()
+            time.sleep(0.2)
+        loaded.append(k)
+        return HostArray(np.eye(9), "float64")
+
+    layers = [
+        Layer(f"{k}", "linear", (9, 9), "float64", k, f"{k}", functools.partial(load, k))
+        for k in range(5)
+    ]
+    reads = engines.engine(0, torch.device(device)).reads(layers)
+    next(reads)()
+    assert second.wait(5)
+    reads.close()  # type: ignore[attr-defined]
+    assert loaded == [0, 1]
+    assert not [t for t in threading.enumerate() if t.name.startswith("pyspectra-read")]
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -153,3 +154,29 @@ def test_bfloat16_module_shares_memory() -> None:
     array = open_weights(model).layers[0].load()
     assert array.dtype == "bfloat16"
     assert array.data.ctypes.data == model.weight.data_ptr()
+
+
+def test_two_threads_that_read_leave_the_modes_as_they_were() -> None:
+    began, second_began = threading.Event(), threading.Event()
+    readers: list[threading.Thread] = []
+
+    class Twice(nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            if readers and threading.current_thread() is readers[0]:
+                began.set()
+                second_began.wait(0.5)
+            elif readers:
+                second_began.set()
+                readers[0].join(5)
+            return 2 * x
+
+    linear = nn.Linear(3, 4)
+    torch.nn.utils.parametrize.register_parametrization(linear, "weight", Twice())
+    layer = open_weights(nn.Sequential(linear)).layers[0]
+    readers += [threading.Thread(target=layer.load) for _ in range(2)]
+    readers[0].start()
+    assert began.wait(5)
+    readers[1].start()
+    for reader in readers:
+        reader.join()
+    assert all(m.training for m in linear.modules())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,6 +68,10 @@ def _channels(module: Any) -> int:
     return int(getattr(module, "in_channels", 0))
 
 
+# The flags are the modules': two threads that put them back crosswise would leave them changed.
+_FREEZING = threading.RLock()
+
+
 @contextmanager
 def _frozen(module: Any) -> Iterator[None]:
     """Evaluate parametrizations without side effects.
@@ -76,15 +81,16 @@ def _frozen(module: Any) -> Iterator[None]:
     """
     torch = sys.modules["torch"]
     modules = list(module.modules())
-    flags = [m.training for m in modules]
-    try:
-        for m in modules:
-            m.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for m, flag in zip(modules, flags, strict=True):
-            m.training = flag
+    with _FREEZING:
+        flags = [m.training for m in modules]
+        try:
+            for m in modules:
+                m.training = False
+            with torch.no_grad():
+                yield
+        finally:
+            for m, flag in zip(modules, flags, strict=True):
+                m.training = flag
 
 
 def _hook_target(hook: Any) -> str | None:
