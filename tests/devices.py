@@ -10,7 +10,8 @@ import pytest
 import torch
 from cuda_emulation import COMPILER, build
 
-from pyspectra import _core, _cuda, ops
+from pyspectra import _core, ops
+from pyspectra._cuda import devices as cuda_devices
 from pyspectra.diagnostics import analyze
 from pyspectra.optim import _device, _fused
 
@@ -45,8 +46,8 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         if name.startswith("device_"):
             monkeypatch.setattr(ops, name, getattr(module, name))
     monkeypatch.setattr(_fused, "plan_class", lambda *_: _device.DevicePlan)
-    monkeypatch.setattr(_cuda, "current_stream", lambda _: (0, 0))
-    monkeypatch.setattr(_cuda, "free_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(cuda_devices, "current_stream", lambda _: (0, 0))
+    monkeypatch.setattr(cuda_devices, "free_bytes", lambda _: 1 << 20)
     monkeypatch.setattr(
         analyze,
         "resolve_device",

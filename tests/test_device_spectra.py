@@ -11,13 +11,15 @@ import torch
 from tolerances import ESD_GRAM_RTOL, eigvals_atol
 
 import pyspectra as ps
-from pyspectra import _cuda, ops
+from pyspectra import ops
+from pyspectra._cuda import devices, eigenvalues
+from pyspectra._cuda import fits as device_fits
 from pyspectra.types import Status
 
 
 def fits_there(spectra: list[Any], device: str, **options: Any) -> Any:
     settings = {"threshold": 1e-5, "xmax": math.inf, **options}
-    return _cuda.fit_powerlaw([torch.tensor(x, device=device) for x in spectra], **settings)
+    return device_fits.fit_powerlaw([torch.tensor(x, device=device) for x in spectra], **settings)
 
 
 def fits_here(spectra: list[Any], **options: Any) -> Any:
@@ -71,7 +73,7 @@ def test_eigenvalues(device: str, n: int) -> None:
     A = np.stack([symmetric(n, seed, scale) for seed, scale in enumerate((1.0, 1e-200, 1e150))])
     # What is above the diagonal goes unread.
     upper = np.triu(np.full((n, n), np.nan), 1)
-    got, status = _cuda.eigvals(torch.tensor(A + upper, device=device), method="one_block")
+    got, status = eigenvalues.eigvals(torch.tensor(A + upper, device=device), method="one_block")
     assert status == [Status.OK] * 3
     for a, x in zip(A, got, strict=True):
         norm = np.abs(np.linalg.eigvalsh(a)).max()
@@ -81,8 +83,8 @@ def test_eigenvalues(device: str, n: int) -> None:
 @pytest.mark.parametrize(("n", "band"), [(2, 4), (3, 2), (9, 4), (30, 4), (41, 8), (70, 32)])
 def test_two_stages(device: str, n: int, band: int) -> None:
     batch = np.stack([symmetric(n, 3), np.diag(np.arange(n, dtype=float)), np.ones((n, n))])
-    d, e = _cuda._two_stage(torch.tensor(batch, device=device), band)
-    for A, values in zip(batch, _cuda._bisected(d, e).cpu().numpy(), strict=True):
+    d, e = eigenvalues._two_stage(torch.tensor(batch, device=device), band)
+    for A, values in zip(batch, eigenvalues._bisected(d, e).cpu().numpy(), strict=True):
         want = np.linalg.eigvalsh(A)
         atol = eigvals_atol(n, np.abs(want).max())
         np.testing.assert_allclose(np.sort(values), want, rtol=0, atol=atol)
@@ -101,7 +103,7 @@ def test_eigenvalues_of_special_matrices(device: str) -> None:
         symmetric(n, 1),
     ]
     bad = [np.full((n, n), np.nan), np.diag([np.inf] * n)]
-    got, status = _cuda.eigvals(
+    got, status = eigenvalues.eigvals(
         torch.tensor(np.stack(cases + bad), device=device), method="one_block"
     )
     assert status == [Status.OK] * len(cases) + [Status.NOT_FINITE] * len(bad)
@@ -116,7 +118,7 @@ def test_bisection_over_more_rows_than_are_staged(device: str) -> None:
     rng = np.random.default_rng(2)
     d, e = torch.tensor(rng.standard_normal((2, 1, n)), device=device)
     evals = torch.empty((1, n), dtype=torch.float64, device=device)
-    index, stream = _cuda.current_stream(d.device)
+    index, stream = devices.current_stream(d.device)
     ops.device_tridiagonal_eigvals(
         d=d.data_ptr(),
         e=e.data_ptr(),
@@ -135,11 +137,11 @@ def test_bisection_over_more_rows_than_are_staged(device: str) -> None:
 
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40), (33, 33)])
 def test_gram_by_blocks_of_rows(monkeypatch: Any, shape: tuple[int, int]) -> None:
-    monkeypatch.setattr(_cuda, "GRAM_BLOCK", 500)
+    monkeypatch.setattr(eigenvalues, "GRAM_BLOCK", 500)
     W = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     x = W.to(torch.float64)
     want = x.mT @ x if shape[0] >= shape[1] else x @ x.mT
-    torch.testing.assert_close(_cuda.gram(W), want)
+    torch.testing.assert_close(eigenvalues.gram(W), want)
 
 
 @pytest.mark.gpu
@@ -179,9 +181,9 @@ def test_replicates_have_the_bits_of_the_cpu(
     fits = fits_there(spectra, device, **options)
     assert max(fit.index for fit in fits) > 256  # a body longer than a block
     keys = [2**64 - 1 - 7 * k for k in range(len(spectra))]
-    monkeypatch.setattr(_cuda, "BOOTSTRAP_POINTS", 2 * sum(fit.n for fit in fits))
+    monkeypatch.setattr(device_fits, "BOOTSTRAP_POINTS", 2 * sum(fit.n for fit in fits))
     there = [torch.tensor(x, device=device) for x in spectra]
-    got = _cuda.bootstrap_powerlaw(there, fits, 5, keys, **settings)
+    got = device_fits.bootstrap_powerlaw(there, fits, 5, keys, **settings)
     host = ops.fit_options(estimator="ww", xmin=math.nan, **settings)
     want = ops.bootstrap_powerlaw([np.sort(x) for x in spectra], host, fits, 5, keys)
     np.testing.assert_array_equal(got, want)
@@ -189,4 +191,4 @@ def test_replicates_have_the_bits_of_the_cpu(
 
 
 def test_no_replicates_of_what_has_no_fit() -> None:
-    assert _cuda.bootstrap_powerlaw([], [], 5, [], threshold=0.0, xmax=math.inf) == []
+    assert device_fits.bootstrap_powerlaw([], [], 5, [], threshold=0.0, xmax=math.inf) == []

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 import pyspectra as ps
-from pyspectra import _cuda, ops
+from pyspectra import ops
+from pyspectra._cuda import devices, eigenvalues
 from pyspectra.optim import SGD, AdamW, ChildAdamW
 
 OUT = Path(sys.argv[1])
@@ -195,7 +196,7 @@ def fits() -> None:
         record(what, ms, f"CPU, {ps.get_num_threads()} threads", cpu)
 
 
-def eigenvalues() -> None:
+def eigenvalue_problems() -> None:
     """Our reduction and bisection beside the library: where ONE_BLOCK_ORDER belongs."""
     generator = torch.Generator("cuda").manual_seed(0)
     for n in (16, 32, 64, 96, 128, 160, 192, 256, 384, 512, 768, 1024):
@@ -204,8 +205,8 @@ def eigenvalues() -> None:
                 continue
             x = torch.randn((count, n, n), generator=generator, device="cuda", dtype=torch.float64)
             A = x + x.mT
-            own = functools.partial(_cuda.eigvals, A, method="one_block")
-            library = functools.partial(_cuda.eigvals, A, method="library")
+            own = functools.partial(eigenvalues.eigvals, A, method="one_block")
+            library = functools.partial(eigenvalues.eigvals, A, method="library")
             a, b = own()[0], library()[0]
             norm = max(float(np.abs(e).max()) for e in b)
             worst = max(float(np.abs(p - q).max()) for p, q in zip(a, b, strict=True)) / norm
@@ -220,9 +221,9 @@ def eigenvalues() -> None:
     for count, n in (*sizes, (1, 1024), (1, 2048), (1, 4096), (1, 8192)):
         x = torch.randn((count, n, n), generator=generator, device="cuda", dtype=torch.float64)
         A = x + x.mT
-        own = functools.partial(_cuda.eigvals, A, method="two_stage")
-        library = functools.partial(_cuda.eigvals, A, method="library")
-        a, b = own()[0][0], _cuda.eigvals(A[:1], method="library")[0][0]
+        own = functools.partial(eigenvalues.eigvals, A, method="two_stage")
+        library = functools.partial(eigenvalues.eigvals, A, method="library")
+        a, b = own()[0][0], eigenvalues.eigvals(A[:1], method="library")[0][0]
         record(
             f"{count} in two stages, n = {n}",
             wall_ms(own, 3),
@@ -233,7 +234,7 @@ def eigenvalues() -> None:
     for n in (1024, 4096):
         d, e = torch.randn((2, 1, n), generator=generator, device="cuda", dtype=torch.float64)
         evals = torch.empty((1, n), device="cuda", dtype=torch.float64)
-        index, stream = _cuda.current_stream(d.device)
+        index, stream = devices.current_stream(d.device)
         bisect = functools.partial(
             ops.device_tridiagonal_eigvals,
             d=d.data_ptr(),
@@ -263,7 +264,7 @@ def whole() -> None:
 
 if __name__ == "__main__":
     failed = False
-    for part in (steps, graph_step, fits, eigenvalues, whole):
+    for part in (steps, graph_step, fits, eigenvalue_problems, whole):
         begin = time.perf_counter()
         try:
             part()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import pyspectra as ps
-from pyspectra import _cuda
+from pyspectra._cuda import eigenvalues
 from pyspectra.optim import SGD, ChildAdamW
 
 for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
@@ -24,7 +24,7 @@ print([fit.alpha for fit in ps.fit_powerlaw_batch(spectra)])
 print([fit.ci for fit in ps.fit_powerlaw_batch(spectra, bootstrap=4, seed=1)])
 for n in (1, 33, 150):
     x = torch.randn((2, n, n), device="cuda")
-    print(_cuda.eigvals(x + x.mT, method="one_block")[0][0][-1])
-    print(_cuda.eigvals(x + x.mT, method="two_stage")[0][0][-1])
+    print(eigenvalues.eigvals(x + x.mT, method="one_block")[0][0][-1])
+    print(eigenvalues.eigvals(x + x.mT, method="two_stage")[0][0][-1])
 print(ps.analyze({"a.weight": torch.randn(60, 40)}, device="cuda").layers[0].alpha)
 torch.cuda.synchronize()

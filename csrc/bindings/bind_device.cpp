@@ -96,6 +96,7 @@ void bind_device(py::module_& m) {
       "device_draw",
       [](Index count, Index per, Index first, Index sources, Index x, Index starts, Index log_x,
          Index scratch, int device, std::uintptr_t stream) {
+        const py::gil_scoped_release unlocked;
         powerlaw::device_draw(count, per, first, pointer<const powerlaw::DeviceSource>(sources),
                               pointer<const double>(x), pointer<const Index>(starts),
                               pointer<double>(log_x), pointer<double>(scratch),
@@ -119,6 +120,7 @@ void bind_device(py::module_& m) {
       "device_panel",
       [](Index A, Index count, Index n, Index start, Index band, Index V, Index T, int device,
          std::uintptr_t stream) {
+        const py::gil_scoped_release unlocked;
         linalg::device_panel(pointer<double>(A), count, n, start, band, pointer<double>(V),
                              pointer<double>(T), stream_of(device, stream));
       },
@@ -128,6 +130,7 @@ void bind_device(py::module_& m) {
       "device_chase",
       [](Index a, Index count, Index n, Index band, Index progress, int device,
          std::uintptr_t stream) {
+        const py::gil_scoped_release unlocked;
         linalg::device_chase(pointer<double>(a), count, n, band, pointer<int>(progress),
                              stream_of(device, stream));
       },
@@ -136,6 +139,7 @@ void bind_device(py::module_& m) {
   m.def(
       "device_tridiagonalize",
       [](Index A, Index count, Index n, Index d, Index e, int device, std::uintptr_t stream) {
+        const py::gil_scoped_release unlocked;
         linalg::device_tridiagonalize(pointer<double>(A), count, n, pointer<double>(d),
                                       pointer<double>(e), stream_of(device, stream));
       },
@@ -144,6 +148,7 @@ void bind_device(py::module_& m) {
   m.def(
       "device_tridiagonal_eigvals",
       [](Index d, Index e, Index count, Index n, Index evals, int device, std::uintptr_t stream) {
+        const py::gil_scoped_release unlocked;
         linalg::device_tridiagonal_eigvals(pointer<const double>(d), pointer<const double>(e),
                                            count, n, pointer<double>(evals),
                                            stream_of(device, stream));

@@ -2,7 +2,7 @@
 // matrices on a CUDA device: Householder QR of `band` columns of each matrix of a batch, in compact
 // WY form, Q = I - V T V^T (Schreiber, Van Loan 1989). A block a matrix: a library's QR of so
 // narrow a panel is a launch or more a column, one matrix after the other. What the panel does to
-// the rest of the matrix is matrix products: pyspectra/_cuda.py.
+// the rest of the matrix is matrix products: pyspectra/_cuda/eigenvalues.py.
 //
 // 2 band^2 m flops for m rows; panel and vectors go through the second-level cache once a column.
 // Nothing is allocated, nothing waits.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyspectra._cuda import resolve_device
+from pyspectra._cuda.devices import resolve_device
 from pyspectra.diagnostics.layer_fits import LayerFit, layer_fits
 from pyspectra.diagnostics.layer_spectra import LayerSpectrum, layer_spectra
 from pyspectra.diagnostics.progress import progress_bar

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pyspectra import _cuda, ops
+from pyspectra import ops
 from pyspectra._arrays import HostArray
+from pyspectra._cuda import devices, eigenvalues
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer
 from pyspectra.weights.matricize import matricize, matrix_indices
@@ -121,8 +122,8 @@ class _Device:
     """A CUDA device's: a thread reads tensors and sends them there while others are solved."""
 
     def __init__(self, device: torch.device) -> None:
-        self._uploads = _cuda.Uploads(device)
-        self._budget = int(_cuda.free_bytes(device) * PENDING_SHARE)
+        self._uploads = devices.Uploads(device)
+        self._budget = int(devices.free_bytes(device) * PENDING_SHARE)
         self._used = 0
 
     def reads(self, layers: Sequence[Layer]) -> Iterator[Callable[[], Matrices]]:
@@ -169,18 +170,24 @@ class _Device:
     def grams(
         self, operands: Sequence[Callable[[], torch.Tensor]], room: Sequence[None] | None
     ) -> list[torch.Tensor]:
-        return [_cuda.gram(operand()) for operand in operands]
+        return [eigenvalues.gram(operand()) for operand in operands]
 
     def eigvals(self, grams: Sequence[torch.Tensor]) -> tuple[list[FloatArray], list[Status]]:
         """Batches of equal order, the largest first; what has no room there is solved here."""
         evals: list[FloatArray] = [np.empty(0)] * len(grams)
         status = [Status.OK] * len(grams)
-        for M in sorted({len(g) for g in grams}, reverse=True):
-            where = [i for i, g in enumerate(grams) if len(g) == M]
+        orders = sorted({len(g) for g in grams}, reverse=True)
+        todo = [[i for i, g in enumerate(grams) if len(g) == M] for M in orders]
+        while todo:
+            where = todo.pop(0)
             found = None
             # Only after the error, which holds what it failed with, has gone: others need the room.
             with contextlib.suppress(MemoryError):
-                found = _cuda.eigvals_of([grams[i] for i in where])
+                found = eigenvalues.eigvals_of([grams[i] for i in where])
+            if found is None and len(where) > 1:
+                half = len(where) // 2
+                todo[:0] = where[:half], where[half:]
+                continue
             if found is None:
                 found = ops.eigvals([np.asfortranarray(grams[i].cpu().numpy()) for i in where])
             for i, e, s in zip(where, *found, strict=True):

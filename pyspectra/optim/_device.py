@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyspectra import _cuda, ops
+from pyspectra import ops
+from pyspectra._cuda import devices
 from pyspectra.errors import DeviceError
 from pyspectra.optim import _sharded
 from pyspectra.optim._plan import Entry, Plan, statistics_of
@@ -113,7 +114,7 @@ class DevicePlan(Plan):
         self._written = addresses
         scalars = [_on_device(x, device) for x in (found_inf, loss_scale)]
         entries = [e for _, e in self._options.values()]
-        index, stream = _cuda.current_stream(device)
+        index, stream = devices.current_stream(device)
         ops.device_step(
             count=self._count,
             tensors=len(self._params),

@@ -85,7 +85,7 @@ def goodness_of_fit(fit: PowerLawFit, D: FloatArray, n_tail: FloatArray) -> floa
 
 
 # Spectra, their fits, replicates of each and the keys of their random numbers: tables of refits, as
-# `ops.bootstrap_powerlaw` and `_cuda.bootstrap_powerlaw` make them.
+# `ops.bootstrap_powerlaw` and `_cuda.fits.bootstrap_powerlaw` make them.
 Refits = Callable[[list[Any], list[PowerLawFit], int, list[int]], list[FloatArray]]
 
 

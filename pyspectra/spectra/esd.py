@@ -7,8 +7,9 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from pyspectra import _cuda, ops
+from pyspectra import ops
 from pyspectra._arrays import HostArray, as_host
+from pyspectra._cuda import devices, eigenvalues
 from pyspectra.types import ESD, FloatArray, Status
 
 METHODS = ("auto", "gram", "svd")
@@ -119,7 +120,7 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
         If `W` is not 2-D or is empty, or `method` is unknown.
     """
     check_method(method, "esd")
-    host = None if _cuda.on_device(W) else as_host(W, function="esd", argument="W")
+    host = None if devices.on_device(W) else as_host(W, function="esd", argument="W")
     shape = tuple(W.shape) if host is None else host.shape
     if len(shape) != 2:
         raise ValueError(
@@ -131,7 +132,7 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
     N, M = max(shape), min(shape)
     if method != "svd":
         if host is None:
-            evals, status = _cuda.eigvals(_cuda.gram(W)[None])
+            evals, status = eigenvalues.eigvals(eigenvalues.gram(W)[None])
         else:
             evals, status = ops.eigvals(ops.gram([host]))
         if method == "gram" or not needs_svd(evals[0], status[0]):
@@ -187,7 +188,7 @@ def eigvals(
 
     if method != "auto":
         raise ValueError(f"eigvals: 'method' must be 'auto', got {method!r}.")
-    host = None if _cuda.on_device(A) else as_host(A, function="eigvals", argument="A")
+    host = None if devices.on_device(A) else as_host(A, function="eigvals", argument="A")
     shape = tuple(A.shape) if host is None else host.shape
     if len(shape) not in (2, 3) or shape[-1] != shape[-2]:
         raise ValueError(
@@ -195,7 +196,7 @@ def eigvals(
             "Hint: esd(W) takes a rectangular matrix."
         )
     if host is None:
-        evals, status = _cuda.eigvals(A.reshape(-1, *shape[-2:]))
+        evals, status = eigenvalues.eigvals(A.reshape(-1, *shape[-2:]))
     else:
         values = host.data if host.dtype == "float64" else host.to_float64()
         evals, status = ops.eigvals(list(values if values.ndim == 3 else values[None]))

@@ -10,8 +10,10 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
-from pyspectra import _cuda, ops
+from pyspectra import ops
 from pyspectra._arrays import as_host
+from pyspectra._cuda import devices
+from pyspectra._cuda import fits as device_fits
 from pyspectra.spectra.alternatives import fit_truncated
 from pyspectra.spectra.bootstrap import (
     check_bootstrap,
@@ -193,7 +195,7 @@ def fit_powerlaw(
 def _stays_on_device(data: list[Any], options: FitOptions) -> bool:
     """Tell whether the spectra are tensors on a CUDA device, and the fit one of its kernels'."""
     fits = options.estimator.name == "ww" and math.isnan(options.xmin)
-    return fits and data != [] and all(_cuda.on_device(x) and x.ndim == 1 for x in data)
+    return fits and data != [] and all(devices.on_device(x) and x.ndim == 1 for x in data)
 
 
 @dataclass(frozen=True)
@@ -286,10 +288,10 @@ def _fit_there(
     spectra: list[Any], options: FitOptions, bootstrap: int, seed: int | None
 ) -> list[PowerLawFit]:
     threshold, xmax = options.threshold, options.xmax
-    fits = _cuda.fit_powerlaw(spectra, threshold=threshold, xmax=xmax)
+    fits = device_fits.fit_powerlaw(spectra, threshold=threshold, xmax=xmax)
     if not bootstrap:
         return fits
-    refits = partial(_cuda.bootstrap_powerlaw, threshold=threshold, xmax=xmax)
+    refits = partial(device_fits.bootstrap_powerlaw, threshold=threshold, xmax=xmax)
     return with_uncertainty(spectra, fits, refits, bootstrap, seed, _names(spectra))
 
 

@@ -15,8 +15,9 @@ import torch
 from devices import ONE_ORDER
 
 import pyspectra as ps
-from pyspectra import Status, _cuda, ops
+from pyspectra import Status, ops
 from pyspectra._arrays import HostArray
+from pyspectra._cuda import devices, eigenvalues
 from pyspectra.diagnostics import engines
 from pyspectra.spectra.esd import needs_svd
 from pyspectra.weights import Layer, open_weights
@@ -106,10 +107,10 @@ def test_how_many_are_solved_at_once_does_not_matter(
     device: str, room: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = int(room * 8 * 12 * 12 / engines.PENDING_SHARE)
-    monkeypatch.setattr(_cuda, "free_bytes", lambda _: free)
+    monkeypatch.setattr(devices, "free_bytes", lambda _: free)
     solved = []
-    real = _cuda.eigvals_of
-    monkeypatch.setattr(_cuda, "eigvals_of", lambda g: solved.append(len(g)) or real(g))
+    real = eigenvalues.eigvals_of
+    monkeypatch.setattr(eigenvalues, "eigvals_of", lambda g: solved.append(len(g)) or real(g))
     assert_same(ps.analyze(model()), ps.analyze(model(), device="cuda"))
     # The slices of a layer always go together, with others of their order as the budget allows.
     assert max(solved) == most
@@ -117,48 +118,59 @@ def test_how_many_are_solved_at_once_does_not_matter(
 
 @ONE_ORDER
 def test_large_matrices_go_through_two_stages(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cuda, "ONE_BLOCK_ORDER", 8)
+    monkeypatch.setattr(eigenvalues, "ONE_BLOCK_ORDER", 8)
     state = {f"{i}.weight": torch.randn(40, 36, generator=torch.manual_seed(i)) for i in range(3)}
     assert_same(ps.analyze(state), ps.analyze(state, device="cuda"))
 
 
 @ONE_ORDER
-def test_what_has_no_room_on_the_device_is_solved_on_the_cpu(
-    device: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("room", [0, 3])
+def test_batches_shrink_to_what_has_room_and_the_rest_is_the_cpus(
+    device: str, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = ps.analyze(model())
     workspaces: list[Any] = []
-    solved = []
+    on_cpu, on_device = [], []
 
-    def full(A: torch.Tensor) -> Any:
+    def crowded(A: torch.Tensor) -> Any:
+        assert [ref() for ref in workspaces] == [None] * len(workspaces)
+        if len(A) <= room:
+            on_device.append(len(A))
+            return there(A)
         workspace = A.clone()
         workspaces.append(weakref.ref(workspace))
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     def eigvals(grams: Any) -> Any:
         assert [ref() for ref in workspaces] == [None] * len(workspaces)
-        solved.append(len(grams))
+        on_cpu.append(len(grams))
         return real(grams)
 
-    real = ops.eigvals
-    monkeypatch.setattr(_cuda, "eigvals", full)
+    real, there = ops.eigvals, eigenvalues.eigvals
+    monkeypatch.setattr(eigenvalues, "eigvals", crowded)
     monkeypatch.setattr(ops, "eigvals", eigvals)
     assert_same(here, ps.analyze(model(), device="cuda"))
-    assert len(solved) == len(workspaces) > 1
+    if room:
+        assert on_cpu == []
+        assert max(on_device) == room
+    else:
+        assert on_device == []
+        assert set(on_cpu) == {1}
+    assert workspaces != []
 
 
 @ONE_ORDER
 def test_a_tensor_that_has_no_room_is_reported(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = _cuda._gram
+    real = eigenvalues._gram
 
     def gram(W: Any) -> Any:
         if tuple(W.shape) == (30, 12):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return real(W)
 
-    monkeypatch.setattr(_cuda, "_gram", gram)
+    monkeypatch.setattr(eigenvalues, "_gram", gram)
     report = ps.analyze(model(), device="cuda")
     (lost,) = [s for s in report.skipped if s.failed]
     assert lost.name == "embed"
@@ -215,7 +227,7 @@ def test_the_devices_there_are() -> None:
         ps.analyze(state, device=f"cuda:{count}")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "mps", 3, "cpu:0:1"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "mps", 3, "cpu:0:1", "cpu:x"])
 def test_a_device_that_is_none(device: Any) -> None:
     with pytest.raises(ValueError, match=r"^analyze: 'device' must be 'auto', 'cpu', 'cuda' or"):
         ps.analyze({"a.weight": np.eye(20)}, device=device)

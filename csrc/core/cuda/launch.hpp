@@ -21,16 +21,18 @@ inline void check(cudaError_t status, const char* what) {
 // Makes a device the thread's current one, and puts back what was.
 class OnDevice {
  public:
-  explicit OnDevice(int device) {
+  explicit OnDevice(int device) : device_(device) {
     check(cudaGetDevice(&before_), "cudaGetDevice");
-    if (device != before_) check(cudaSetDevice(device), "cudaSetDevice");
+    if (device_ != before_) check(cudaSetDevice(device_), "cudaSetDevice");
   }
-  ~OnDevice() { cudaSetDevice(before_); }
+  ~OnDevice() {
+    if (device_ != before_) cudaSetDevice(before_);  // else it would make a context there
+  }
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
 
  private:
-  int before_ = 0;
+  int device_, before_ = 0;
 };
 
 // No blocks: nothing to do. `shared`: bytes of dynamic shared memory, which above 48 KiB must have
