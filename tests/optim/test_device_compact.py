@@ -146,6 +146,21 @@ def test_all_types_and_several_groups(device: str) -> None:
 
 
 @ONE_ORDER
+def test_masters_win_outside_the_child(device: str) -> None:
+    """Parameters that were written to become the roundings of their masters again."""
+    extra = {"master_weights": True, "decay_masked": False}
+    host, there, a, b = pair(device, torch.bfloat16, **extra)
+    for t in range(2):
+        give_grads(host, there, t)
+        for p in (*host, *there) if t == 1 else ():
+            p.data.zero_()
+        on_host(a)
+        b.step()
+    assert_same_state(a, b, host, there)
+    assert host[5].count_nonzero() == host[5].numel()  # of an empty child
+
+
+@ONE_ORDER
 def test_a_step_is_left_out_without_asking(device: str) -> None:
     host, there, a, b = pair(device, torch.float32, max_grad_norm=0.3, ema_decay=0.9)
     for t, found in enumerate((0.0, 1.0, 0.0)):
