@@ -24,6 +24,7 @@ __all__: list[str] = [
     "device_panel",
     "device_plan",
     "device_prepared_bytes",
+    "device_ranks",
     "device_step",
     "device_tridiagonal_eigvals",
     "device_tridiagonalize",
@@ -181,12 +182,19 @@ def device_panel(
 ) -> None: ...
 def device_plan(
     table: numpy.typing.NDArray[numpy.int64], options: collections.abc.Sequence[StepOptions]
-) -> tuple[numpy.typing.NDArray[numpy.uint8], typing.Annotated[list[int], "FixedSize(4)"]]: ...
+) -> tuple[numpy.typing.NDArray[numpy.uint8], typing.Annotated[list[int], "FixedSize(8)"]]: ...
 def device_prepared_bytes(options: typing.SupportsInt | typing.SupportsIndex) -> int: ...
+def device_ranks(
+    *,
+    tensors: typing.SupportsInt | typing.SupportsIndex,
+    plan: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
 def device_step(
     *,
     count: typing.Annotated[
-        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(8)"
     ],
     tensors: typing.SupportsInt | typing.SupportsIndex,
     options: collections.abc.Sequence[StepOptions],

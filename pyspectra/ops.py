@@ -291,6 +291,7 @@ device_panel = _core.device_panel
 device_tridiagonalize = _core.device_tridiagonalize
 device_tridiagonal_eigvals = _core.device_tridiagonal_eigvals
 device_plan = _core.device_plan
+device_ranks = _core.device_ranks
 device_prepared_bytes = _core.device_prepared_bytes
 device_step = _core.device_step
 

@@ -153,6 +153,53 @@ def steps() -> None:
             torch.cuda.empty_cache()
 
 
+def compact_moments(share: float = 0.1) -> None:
+    """Mode D with moments of the child network alone beside whole ones: time and state."""
+    hyper: dict[str, Any] = {"lr": 1e-4, "weight_decay": 0.01}
+    generator = torch.Generator("cuda").manual_seed(0)
+    for name, sizes in MODELS.items():
+        n = sum(sizes)
+        drawn = {
+            k: (torch.rand(k, generator=generator, device="cuda") < share).cpu() for k in {*sizes}
+        }
+        for dtype in (torch.float32, torch.bfloat16):
+            params = parameters(sizes, dtype)
+            mask = {p: drawn[p.numel()] for p in params}
+            kind, item = str(dtype).removeprefix("torch."), params[0].element_size()
+            # Memory comes in sectors of 32 bytes: those with a child's element in them.
+            touched = 1 - (1 - share) ** (32 // item)
+            for decay_masked in (True, False):
+                times, notes = [], []
+                # 16-bit parameters are all rounded again.
+                moved = 1.0 if decay_masked or item == 2 else touched
+                held = (2 * item * moved + item * touched + 16 * share + 1 / 8) * n
+                for compact, nbytes in ((True, held), (False, (3 * item + 16 + 1 / 8) * n)):
+                    opt = ChildAdamW(
+                        params,
+                        mode="D",
+                        mask=mask,
+                        compact=compact,
+                        decay_masked=decay_masked,
+                        **hyper,
+                    )
+                    times.append(event_ms(opt.step))
+                    notes.append(
+                        f"{nbytes / times[-1] / 1e6:.0f} GB/s, "
+                        f"{opt.state_bytes() / n:.3f} bytes of state a parameter"
+                    )
+                    del opt
+                decay = "" if decay_masked else ", decay in the child alone"
+                record(
+                    f"mode D, p = {share}, compact{decay}, {kind}, {name}",
+                    times[0],
+                    "whole moments",
+                    times[1],
+                    " against ".join(notes),
+                )
+            del params, mask
+            torch.cuda.empty_cache()
+
+
 def graph_step() -> None:
     """A captured step: what is left when Python is not in the way."""
     params = parameters(MODELS["22M"])
@@ -264,7 +311,7 @@ def whole() -> None:
 
 if __name__ == "__main__":
     failed = False
-    for part in (steps, graph_step, fits, eigenvalue_problems, whole):
+    for part in (steps, compact_moments, graph_step, fits, eigenvalue_problems, whole):
         begin = time.perf_counter()
         try:
             part()

@@ -10,9 +10,13 @@ from pyspectra.optim import SGD, ChildAdamW
 
 for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
     params = [torch.nn.Parameter(torch.randn(n, device="cuda").to(dtype)) for n in (5, 4096, 9001)]
-    options = {"mode": "F", "ema_decay": 0.9, "max_grad_norm": 0.3, "statistics": True}
+    options = {"ema_decay": 0.9, "max_grad_norm": 0.3, "statistics": True}
+    mask = {p: torch.rand(p.shape, device="cuda") < 0.3 for p in params[:2]}
+    child = {"mode": "D", "mask": mask, "compact": True}
     for opt in (
-        ChildAdamW(params, stochastic_rounding=True, **options),
+        ChildAdamW(params, mode="F", stochastic_rounding=True, **options),
+        ChildAdamW(params, stochastic_rounding=True, **child, **options),
+        ChildAdamW(params, decay_masked=False, **child),
         ChildAdamW(params, master_weights=True),
         SGD(params, momentum=0.9),
     ):

@@ -38,10 +38,16 @@ void bind_device(py::module_& m) {
         return std::make_pair(bytes, std::to_array(plan.count));
       },
       py::arg("table").noconvert(), py::arg("options"));
+  m.def(
+      "device_ranks",
+      [](Index tensors, Index plan, int device, std::uintptr_t stream) {
+        optim::device_ranks(tensors, pointer<void>(plan), stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("tensors"), py::arg("plan"), py::arg("device"), py::arg("stream"));
   m.def("device_prepared_bytes", &optim::device_prepared_bytes, py::arg("options"));
   m.def(
       "device_step",
-      [](const std::array<Index, 4>& count, Index tensors,
+      [](const std::array<Index, optim::kKinds>& count, Index tensors,
          const std::vector<optim::StepOptions>& options, const std::vector<Index>& steps,
          const std::vector<Index>& lrs, const std::vector<Index>& grads, Index grad_table,
          Index plan, Index prepared, Index blocks, Index squares, Index statistics, Index found_inf,

@@ -1,6 +1,9 @@
 #include <algorithm>
+#include <numeric>
 
 #include "core/cuda/launch.hpp"
+#include "optim/device_compact.hpp"
+#include "optim/device_plan.hpp"
 #include "optim/device_step.hpp"
 
 namespace pyspectra::optim::detail {
@@ -12,110 +15,11 @@ namespace {
 #include "optim/element.inl.hpp"
 #include "optim/rules.inl.hpp"
 #include "optim/scalars.inl.hpp"
+//
+#include "optim/device_elements.inl.hpp"
+#include "optim/device_statistics.inl.hpp"
 
-constexpr int kThreads = 512, kEach = 8;  // a CUDA block for each block of the statistics
-static_assert(kThreads * kEach == kBlock);
-constexpr Index kSumLanes = 8, kTiles = kBlock / kTile;  // the CPU's order of sums
-
-// A tensor, and where its pieces begin among all.
-struct Planned {
-  StepTensor t;
-  Index first;
-};
-
-struct Plan {
-  const Planned* tensors;
-  const Piece* pieces;
-  const void* const* grads;  // in the place of StepTensor::grad
-};
-
-Plan plan_of(const DeviceBuffers& buffers, Index tensors) {
-  const auto* const from = static_cast<const Planned*>(buffers.plan);
-  return {from, reinterpret_cast<const Piece*>(from + tensors), buffers.grads};
-}
-
-// --- eight elements a thread
-// ---------------------------------------------------------------------- Two runs of four, 64
-// apart: sixteen threads have 128 elements, as the draws of Philox want them.
-
-struct Place {
-  Index first;  // of the first run; the other begins 64 elements later
-  Index end;    // of the piece
-
-  __device__ Index at(int k) const { return first + 64 * (k / 4) + k % 4; }
-  __device__ bool holds(int k) const { return at(k) < end; }
-};
-
-__device__ Place place_in(const Piece& piece) {
-  const Index group = threadIdx.x / 16, lane = threadIdx.x % 16;
-  return {piece.begin + kDrawGroup * group + 4 * lane, piece.end};
-}
-
-template <typename T>
-struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) Four {
-  T x[4];
-};
-
-template <typename T>
-__device__ bool is_aligned(const T* data) {
-  return reinterpret_cast<std::uintptr_t>(data) % alignof(Four<T>) == 0;
-}
-
-template <typename T>
-__device__ void load(const T* from, const Place& place, T* out) {
-  const bool aligned = is_aligned(from);
-#pragma unroll
-  for (int half = 0; half < kEach; half += 4) {
-    if (aligned && place.at(half) + 4 <= place.end) {
-      const Four<T> four = *reinterpret_cast<const Four<T>*>(from + place.at(half));
-#pragma unroll
-      for (int k = 0; k < 4; ++k) out[half + k] = four.x[k];
-    } else {
-#pragma unroll
-      for (int k = half; k < half + 4; ++k) out[k] = place.holds(k) ? from[place.at(k)] : T{};
-    }
-  }
-}
-
-template <typename T>
-__device__ void store(T* to, const Place& place, const T* x) {
-  const bool aligned = is_aligned(to);
-#pragma unroll
-  for (int half = 0; half < kEach; half += 4) {
-    if (aligned && place.at(half) + 4 <= place.end) {
-      Four<T> four;
-#pragma unroll
-      for (int k = 0; k < 4; ++k) four.x[k] = x[half + k];
-      *reinterpret_cast<Four<T>*>(to + place.at(half)) = four;
-    } else {
-#pragma unroll
-      for (int k = half; k < half + 4; ++k)
-        if (place.holds(k)) to[place.at(k)] = x[k];
-    }
-  }
-}
-
-__device__ void load_draws(const StepTensor& t, std::uint32_t step, std::uint32_t stream,
-                           const Place& place, unsigned short* out) {
-  if (t.offset % kDrawGroup == 0 && t.run >= t.size) {
-    const Index element = t.offset + place.first;
-    philox_block(16 * (element / kDrawGroup) + element % 64 / 4, step, stream, t.key, out);
-    return;
-  }
-  unsigned long long packed[2] =
-      {};  // an array indexed in a loop that stays one would leave registers
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-#pragma unroll 1
-    for (int k = 0; k < 4; ++k) {
-      const Index i = place.at(4 * half) + k;
-      const Index whole = t.offset + i / t.run * t.pitch + i % t.run;
-      packed[half] |= (unsigned long long)philox_draw(whole, step, stream, t.key) << (16 * k);
-    }
-  }
-#pragma unroll
-  for (int k = 0; k < kEach; ++k) out[k] = (unsigned short)(packed[k / 4] >> (16 * (k % 4)));
-}
+// --- the step
 
 // Bit k: element k is in the child network.
 __device__ unsigned int load_child(const std::uint8_t* mask, const Place& place) {
@@ -127,9 +31,6 @@ __device__ unsigned int load_child(const std::uint8_t* mask, const Place& place)
   }
   return bits;
 }
-
-// --- the step
-// -------------------------------------------------------------------------------------
 
 template <typename R, typename S>
 __device__ void apply(const Scalars& s, S* p, const S* g, S* m, S* v, unsigned int decays) {
@@ -151,89 +52,6 @@ __device__ void dispatch_rule(Rule rule, bool momentum, const Scalars& s, S* p, 
     case Rule::sgd:
       return momentum ? apply<Momentum<S>>(s, p, g, m, v, decays)
                       : apply<Descent<S>>(s, p, g, m, v, decays);
-  }
-}
-
-// Sum of `value` over the block, in the CPU's order; thread 0 has it. `staged`: kBlock doubles.
-__device__ double sum_block(const double* value, const Place& place, Index begin, double* staged) {
-  __syncthreads();
-#pragma unroll
-  for (int k = 0; k < kEach; ++k) staged[place.at(k) - begin] = place.holds(k) ? value[k] : 0.0;
-  __syncthreads();
-  constexpr int kChains = kTiles * kSumLanes;
-  double sum = 0.0;
-  if (threadIdx.x < kChains) {
-    const double* const chain = staged + threadIdx.x / kSumLanes * kTile + threadIdx.x % kSumLanes;
-    for (int k = 0; k < kTile; k += kSumLanes) sum += chain[k];
-  }
-  __syncthreads();
-  if (threadIdx.x < kChains) staged[threadIdx.x] = sum;
-  __syncthreads();
-  double total = 0.0;
-  if (threadIdx.x == 0) {
-    for (int tile = 0; tile < kTiles; ++tile) {
-      double of_tile = 0.0;
-      for (int lane = 0; lane < kSumLanes; ++lane) of_tile += staged[tile * kSumLanes + lane];
-      total += of_tile;
-    }
-  }
-  return total;
-}
-
-// The same as statistics.inl.hpp. `decaying`: bit k, weight decay applies to element k.
-template <typename S>
-__device__ void take_statistics(const S* g, const S* before, const S* now, const S* drive,
-                                const Scalars& s, unsigned int decaying, const Place& place,
-                                Index begin, StepStatistics& out) {
-  __shared__ double staged[kBlock];
-  __shared__ unsigned long long largest;
-  __shared__ unsigned int bad, zero, lost;
-  if (threadIdx.x == 0) {
-    largest = 0;
-    bad = zero = lost = 0;
-  }
-  StepStatistics total;
-  double value[kEach];
-#pragma unroll
-  for (int k = 0; k < kEach; ++k) value[k] = (double)g[k] * (double)g[k];
-  total.grad_squares = sum_block(value, place, begin, staged);
-#pragma unroll
-  for (int k = 0; k < kEach; ++k) value[k] = (double)before[k] * (double)before[k];
-  total.param_squares = sum_block(value, place, begin, staged);
-#pragma unroll
-  for (int k = 0; k < kEach; ++k) {
-    const double u = (double)now[k] - (double)before[k];
-    value[k] = u * u;
-  }
-  total.update_squares = sum_block(value, place, begin, staged);
-#pragma unroll
-  for (int k = 0; k < kEach; ++k) value[k] = (double)g[k] * ((double)now[k] - (double)before[k]);
-  total.grad_dot_update = sum_block(value, place, begin, staged);
-
-  unsigned long long most = 0;
-  unsigned int my_bad = 0, my_zero = 0, my_lost = 0;
-  const auto infinity = magnitude_bits(__builtin_inf());
-#pragma unroll
-  for (int k = 0; k < kEach; ++k) {
-    if (!place.holds(k)) continue;
-    const auto bits = magnitude_bits((double)g[k]), known = bits > infinity ? 0 : bits;
-    most = known > most ? known : most;
-    my_bad += bits >= infinity;
-    my_zero += bits == 0;
-    const bool decays = (s.weight_decay != 0) & ((decaying >> k & 1) != 0) & (before[k] != 0);
-    my_lost += (now[k] == before[k]) & ((drive[k] != 0) | decays);
-  }
-  atomicMax(&largest, most);
-  atomicAdd(&bad, my_bad);
-  atomicAdd(&zero, my_zero);
-  atomicAdd(&lost, s.lr != 0 ? my_lost : 0);
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    __builtin_memcpy(&total.grad_max, &largest, sizeof largest);
-    total.non_finite = bad;
-    total.zero = zero;
-    total.rounded_away = lost;
-    out = total;
   }
 }
 
@@ -260,7 +78,7 @@ __global__ void __launch_bounds__(kThreads)
   if (t.exp_avg_sq != nullptr) load((const S*)t.exp_avg_sq, place, v);
   const bool averages = t.ema != nullptr && s.ema_weight != 0;
   if (averages) load((const S*)t.ema, place, ema);
-  const unsigned int child = t.mask == nullptr ? 0xffu : load_child(t.mask, place);
+  const unsigned int child = t.mask == nullptr ? kAll : load_child(t.mask, place);
   if (!kDirect && t.master != nullptr) {
     load((const S*)t.master, place, p);
   } else {
@@ -281,32 +99,14 @@ __global__ void __launch_bounds__(kThreads)
     for (int k = 0; k < kEach; ++k)
       g[k] = drawn(grad[k], (S)s.grad_scale, draw[k], o.keep, (S)s.inverse_p);
   }
-  const unsigned int decays = o.decay_masked ? 0xffu : child;
+  const unsigned int decays = o.decay_masked ? kAll : child;
   if constexpr (kStatistics) {
 #pragma unroll
     for (int k = 0; k < kEach; ++k) before[k] = p[k];
   }
   dispatch_rule(o.rule, t.exp_avg != nullptr, s, p, g, m, v, decays);
 
-  if constexpr (kDirect) {
-    store((T*)t.param, place, (const T*)p);
-  } else {
-    if (o.stochastic_rounding && t.dtype == DType::bfloat16) {
-      load_draws(t, (std::uint32_t)o.step, 1, place, draw);
-#pragma unroll
-      for (int k = 0; k < kEach; ++k) narrow[k].bits = float_to_bfloat16(p[k], draw[k]);
-    } else {
-#pragma unroll
-      for (int k = 0; k < kEach; ++k) narrow[k] = narrowed<T>(p[k]);
-    }
-    store((T*)t.param, place, narrow);
-    if (t.master != nullptr) {
-      store((S*)t.master, place, p);
-    } else {
-#pragma unroll
-      for (int k = 0; k < kEach; ++k) p[k] = widen(narrow[k]);
-    }
-  }
+  store_parameter<T>(t, o, place, p);
   if (t.exp_avg != nullptr) store((S*)t.exp_avg, place, m);
   if (t.exp_avg_sq != nullptr) store((S*)t.exp_avg_sq, place, v);
   if (averages) {
@@ -339,7 +139,6 @@ __global__ void __launch_bounds__(kThreads) squares_kernel(Plan plan, Index firs
 }
 
 // --- between the launches over the elements
-// ---------------------------------------------------------
 
 constexpr int kSumThreads = 256, kStaged = 2048;
 
@@ -428,17 +227,42 @@ __global__ void prepare_kernel(OptionList options, Index first, Index count, Dev
   }
 }
 
-template <typename T>
-void launch_squares(const Plan& plan, Index first, Index count, double* blocks,
-                    const cuda::Stream& stream) {
-  cuda::launch(stream, squares_kernel<T>, count, kThreads, 0, plan, first, blocks);
-}
-
 template <typename T, typename S>
 void launch_step(const Plan& plan, Index first, Index count, const Prepared* prepared,
                  StepStatistics* blocks, const cuda::Stream& stream) {
   cuda::launch(stream, blocks == nullptr ? step_kernel<T, S, false> : step_kernel<T, S, true>,
                count, kThreads, 0, plan, first, prepared, blocks);
+}
+
+void launch_step(DType type, const Plan& plan, Index first, Index count, const Prepared* prepared,
+                 StepStatistics* blocks, const cuda::Stream& stream) {
+  switch (type) {
+    case DType::float16:
+      return launch_step<Half, float>(plan, first, count, prepared, blocks, stream);
+    case DType::bfloat16:
+      return launch_step<BFloat, float>(plan, first, count, prepared, blocks, stream);
+    case DType::float32:
+      return launch_step<float, float>(plan, first, count, prepared, blocks, stream);
+    case DType::float64:
+      return launch_step<double, double>(plan, first, count, prepared, blocks, stream);
+  }
+}
+
+void launch_squares(DType type, const Plan& plan, Index first, Index count, double* blocks,
+                    const cuda::Stream& stream) {
+  const auto launch = [&](auto* kernel) {
+    cuda::launch(stream, kernel, count, kThreads, 0, plan, first, blocks);
+  };
+  switch (type) {
+    case DType::float16:
+      return launch(squares_kernel<Half>);
+    case DType::bfloat16:
+      return launch(squares_kernel<BFloat>);
+    case DType::float32:
+      return launch(squares_kernel<float>);
+    case DType::float64:
+      return launch(squares_kernel<double>);
+  }
 }
 
 }  // namespace
@@ -452,22 +276,20 @@ Index device_prepared_bytes(Index options) {
 
 DevicePlan device_plan(std::span<const StepTensor> tensors, std::span<const StepOptions> options) {
   check(tensors, options);
-  for (const StepTensor& t : tensors)
-    PS_REQUIRE(t.children < 0, "step: compact moments are for host memory");
   const Index n = static_cast<Index>(tensors.size());
   std::vector<detail::Planned> planned(tensors.size());
   std::vector<detail::Piece> pieces;
   DevicePlan plan{};
-  for (int type = 0; type < 4; ++type) {
+  for (int kind = 0; kind < kKinds; ++kind) {
+    const std::size_t before = pieces.size();
     for (Index k = 0; k < n; ++k) {
       const StepTensor& t = tensors[k];
-      if (t.dtype != static_cast<DType>(type)) continue;
+      if (2 * static_cast<int>(t.dtype) + (t.children >= 0 ? 1 : 0) != kind) continue;
       planned[k] = {t, static_cast<Index>(pieces.size())};
       for (Index begin = 0; begin < t.size; begin += detail::kBlock)
         pieces.push_back({k, begin, std::min(begin + detail::kBlock, t.size), 0});
     }
-    plan.count[type] = static_cast<Index>(pieces.size());
-    for (int earlier = 0; earlier < type; ++earlier) plan.count[type] -= plan.count[earlier];
+    plan.count[kind] = static_cast<Index>(pieces.size() - before);
   }
   const std::size_t head = planned.size() * sizeof(detail::Planned);
   plan.bytes.resize(head + pieces.size() * sizeof(detail::Piece));
@@ -477,7 +299,7 @@ DevicePlan device_plan(std::span<const StepTensor> tensors, std::span<const Step
   return plan;
 }
 
-void device_step(const Index count[4], Index tensors, std::span<const DeviceOptions> options,
+void device_step(const Index count[kKinds], Index tensors, std::span<const DeviceOptions> options,
                  std::span<const void* const> grads, const DeviceBuffers& buffers,
                  const cuda::Stream& stream) {
   using namespace detail;
@@ -490,13 +312,13 @@ void device_step(const Index count[4], Index tensors, std::span<const DeviceOpti
     std::copy_n(grads.begin() + first, n, list.of);
     cuda::launch(stream, write_kernel, 1, 128, 0, list, n, buffers.grads + first);
   }
-  const Index starts[4] = {0, count[0], count[0] + count[1], count[0] + count[1] + count[2]};
+  Index start[kKinds + 1] = {};
+  std::partial_sum(count, count + kKinds, start + 1);
   if (buffers.max_grad_norm < __builtin_inf()) {
     double* const blocks = buffers.blocks;
-    launch_squares<Half>(plan, starts[0], count[0], blocks, stream);
-    launch_squares<BFloat>(plan, starts[1], count[1], blocks, stream);
-    launch_squares<float>(plan, starts[2], count[2], blocks, stream);
-    launch_squares<double>(plan, starts[3], count[3], blocks, stream);
+    for (int k = 0; k < kKinds; k += 2)
+      launch_squares(static_cast<DType>(k / 2), plan, start[k], count[k] + count[k + 1], blocks,
+                     stream);
     cuda::launch(stream, sum_kernel<1, -1>, tensors, kSumThreads, 0, plan,
                  static_cast<const double*>(blocks), static_cast<const Prepared*>(nullptr),
                  buffers.squares);
@@ -510,10 +332,11 @@ void device_step(const Index count[4], Index tensors, std::span<const DeviceOpti
   const auto* const prepared = static_cast<const Prepared*>(buffers.prepared);
   auto* const blocks =
       buffers.statistics == nullptr ? nullptr : reinterpret_cast<StepStatistics*>(buffers.blocks);
-  launch_step<Half, float>(plan, starts[0], count[0], prepared, blocks, stream);
-  launch_step<BFloat, float>(plan, starts[1], count[1], prepared, blocks, stream);
-  launch_step<float, float>(plan, starts[2], count[2], prepared, blocks, stream);
-  launch_step<double, double>(plan, starts[3], count[3], prepared, blocks, stream);
+  for (int k = 0; k < kKinds; k += 2) {
+    const auto type = static_cast<DType>(k / 2);
+    launch_step(type, plan, start[k], count[k], prepared, blocks, stream);
+    launch_compact(type, plan, start[k + 1], count[k + 1], prepared, blocks, stream);
+  }
   if (blocks != nullptr) {
     // Of the fields of StepStatistics the second, grad_max, is no sum.
     cuda::launch(stream, sum_kernel<8, 1>, tensors, kSumThreads, 0, plan,

@@ -2,16 +2,15 @@
 // the same bits.
 //
 // What a step works on is packed once into a plan, copied to the device by the caller and used
-// until an address changes. One launch for each element type moves all tensors of it; a launch of
-// one block before it computes the scalars, so that the learning rate, the step count, the loss
-// scale and the clip factor may live on the device. Nothing is allocated, nothing waits, nothing is
-// read back: a step can be captured in a CUDA graph.
+// until an address changes. One launch for each element type moves all tensors of it, another those
+// with compact moments (device_compact.hpp); a launch of one block before them computes the
+// scalars, so that the learning rate, the step count, the loss scale and the clip factor may live
+// on the device. Nothing is allocated, nothing waits, nothing is read back: a step can be captured
+// in a CUDA graph.
 //
 // Memory traffic as on the CPU. A thread has eight elements, two runs of four, so that accesses are
 // 16 bytes wide (8 for 16-bit types) and one Philox counter serves it. Sums are taken in the order
 // of the CPU's: eight lanes within tiles of 128, tiles within blocks of 4096, then blocks.
-//
-// Not on the device: compact moments.
 #pragma once
 
 #include <cstdint>
@@ -30,9 +29,12 @@ struct DeviceOptions {
   const float* lr;     // or null: values.lr
 };
 
+// Element types (DType), and of each the tensors with whole and with compact moments.
+constexpr int kKinds = 8;
+
 struct DevicePlan {
   std::vector<unsigned char> bytes;  // to be copied to the device: tensors, then pieces
-  Index count[4];                    // pieces of each element type (DType)
+  Index count[kKinds];               // pieces of each kind, 2 type + (compact ? 1 : 0)
 };
 
 // What a step needs on the device besides the plan.
@@ -51,22 +53,16 @@ struct DeviceBuffers {
 // Checks and packs. Throws std::invalid_argument as `step` does.
 DevicePlan device_plan(std::span<const StepTensor> tensors, std::span<const StepOptions> options);
 
+// Where some tensor has compact moments: counts, once the plan is on the device and again after any
+// mask has changed, where the moments of each piece begin.
+void device_ranks(Index tensors, void* plan, const cuda::Stream& stream);
+
 Index device_prepared_bytes(Index options);
 
 // `grads`: addresses to write to buffers.grads first, or none where they are there already. They
 // travel as arguments of a kernel, so that a graph replays them.
-void device_step(const Index count[4], Index tensors, std::span<const DeviceOptions> options,
+void device_step(const Index count[kKinds], Index tensors, std::span<const DeviceOptions> options,
                  std::span<const void* const> grads, const DeviceBuffers& buffers,
                  const cuda::Stream& stream);
 
-namespace detail {
-
-// A group's options at this step.
-struct Prepared {
-  StepOptions o;  // lr, step and grad_scale as they are at this step
-  Scalars s;
-  bool skip;
-};
-
-}  // namespace detail
 }  // namespace pyspectra::optim

@@ -81,6 +81,11 @@ class DevicePlan(Plan):
             return torch.zeros(size, dtype=torch.float64, device=device)
 
         self._plan = torch.from_numpy(plan).to(device)
+        self._masks = [e.state["mask"] for e in entries if e.compact]
+        self._versions = self._mask_versions()
+        if self._masks:
+            index, stream = devices.current_stream(device)
+            ops.device_ranks(tensors=n, plan=self._plan.data_ptr(), device=index, stream=stream)
         self._grads = torch.empty(n, dtype=torch.int64, device=device)
         self._prepared = torch.empty(
             ops.device_prepared_bytes(len(options)), dtype=torch.uint8, device=device
@@ -90,6 +95,19 @@ class DevicePlan(Plan):
         self._totals = doubles(_FIELDS * n + 1)
         self._written: list[int] | None = None  # the addresses that self._grads holds
         self._captured = False
+
+    def _mask_versions(self) -> list[int]:
+        return [0 if mask.is_inference() else mask._version for mask in self._masks]
+
+    def holds(
+        self,
+        groups: list[dict[str, Any]],
+        params: list[Tensor],
+        state_of: Mapping[Tensor, dict[str, Any]],
+    ) -> bool:
+        """As of any plan; ranks in compact moments also go by what is in the masks."""
+        same = super().holds(groups, params, state_of)
+        return same and self._mask_versions() == self._versions
 
     def run(
         self,

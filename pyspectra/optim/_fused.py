@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyspectra.errors import DeviceError
 from pyspectra.optim import _compile, _group, _state, _tensors
 from pyspectra.optim._averages import Averages, only_allocates
 from pyspectra.optim._device import plan_class
@@ -190,14 +189,9 @@ class FusedOptimizer(Averages):
             _tensors.check_param(type(self).__name__, p, name)
             state["step"] = 0
         mask = state.get("mask", self._masks.get(p)) if group.get("mode") == "D" else None
-        if mask is not None and group.get("compact") and not p.is_cpu:
-            raise DeviceError(
-                f"{type(self).__name__}: 'compact' must be False for parameters on {p.device}: "
-                "compact moments are for host memory."
-            )
         for key in moments:
             if key not in state and mask is not None and group.get("compact"):
-                state[key] = torch.zeros(_tensors.count_ones(mask), dtype=dtype)
+                state[key] = torch.zeros(_tensors.count_ones(mask), dtype=dtype, device=p.device)
             elif key not in state:
                 state[key] = torch.zeros_like(p, dtype=dtype, requires_grad=False)
         copies = {

@@ -104,7 +104,7 @@ def saved(p: Tensor, state: Mapping[str, Any], moments: tuple[str, ...]) -> dict
         bits = _tensors.mask_bits(out["mask"], part.numel()).reshape(part.shape)
         out["mask"] = _sharded.like(bits, p)
         for key in (k for k in moments if k in out and not _sharded.is_sharded(out[k])):
-            whole = torch.zeros(part.shape, dtype=out[key].dtype)
+            whole = torch.zeros(part.shape, dtype=out[key].dtype, device=part.device)
             whole[bits] = out[key]
             out[key] = _sharded.like(whole, p)
     return out

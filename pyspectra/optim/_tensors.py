@@ -92,19 +92,20 @@ def mask_bytes(size: int) -> int:
 
 
 def packed(bits: Tensor) -> Tensor:
-    """Pack a boolean tensor, eight elements a byte."""
-    return torch.from_numpy(np.packbits(bits.cpu().numpy().reshape(-1), bitorder="little"))
+    """Pack a boolean tensor, eight elements a byte, on its device."""
+    bytes_ = np.packbits(bits.cpu().numpy().reshape(-1), bitorder="little")
+    return torch.from_numpy(bytes_).to(bits.device)
 
 
 def count_ones(mask: Tensor) -> int:
     """Elements of the child network in a packed mask."""
-    return int(np.unpackbits(mask.cpu().numpy()).sum(dtype=np.int64))
+    return int(np.count_nonzero(np.unpackbits(mask.cpu().numpy())))
 
 
 def mask_bits(mask: Tensor, size: int) -> Tensor:
-    """Boolean elements of a packed mask."""
+    """Boolean elements of a packed mask, on its device."""
     bits = np.unpackbits(mask.cpu().numpy(), count=size, bitorder="little")
-    return torch.from_numpy(bits.view(bool))
+    return torch.from_numpy(bits.view(bool)).to(mask.device)
 
 
 def _address(

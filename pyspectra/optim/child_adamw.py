@@ -87,8 +87,9 @@ class ChildAdamW(FusedOptimizer):
     p -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps); then p -= lr wd p.
 
     Parameters may be float32, float64, bfloat16 or float16, in host memory or all on one CUDA
-    device (without `compact`); there a step waits for nothing, the count of steps is a tensor, `lr`
-    may be one, and a CUDA graph can be made of a step after the first. Moments and average are
+    device; there a step waits for nothing, the count of steps is a tensor, `lr` may be one, and a
+    CUDA graph can be made of a step after the first. With `compact` such a graph is of the masks as
+    they were then. Moments and average are
     float32 (float64 for float64). The bits of a result depend on the arguments alone, not on
     threads, instruction set or how often a run was resumed. ``p.grad`` is never written.
     State dicts exchange with ``torch.optim.AdamW`` both ways.

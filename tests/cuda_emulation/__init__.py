@@ -21,6 +21,7 @@ KERNELS = (
     "linalg/device_chase",
     "linalg/device_eigvals",
     "linalg/device_panel",
+    "optim/device_compact",
     "optim/device_step",
     "powerlaw/device_bootstrap",
     "powerlaw/device_fit",

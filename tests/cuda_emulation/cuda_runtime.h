@@ -58,6 +58,12 @@ template <typename T>
 T __shfl_sync(unsigned int, T value, int lane) {
   return emulation::exchange(value, static_cast<unsigned int>(lane));
 }
+template <typename T>
+T __shfl_up_sync(unsigned int, T value, unsigned int delta) {
+  const unsigned int lane = threadIdx.x % 32;
+  return emulation::exchange(value, lane < delta ? lane : lane - delta);
+}
+inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 
 template <typename T>
 T atomicAdd(T* at, T value) {

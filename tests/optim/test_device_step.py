@@ -7,37 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from optim.optim_cases import FLOATS, HYPER, parameters, same, set_grads
+from optim.device_cases import SHAPES, assert_same_state, give_grads, moved, named, on_host
+from optim.optim_cases import FLOATS, HYPER, parameters, set_grads
 
-from pyspectra.optim import SGD, Adam, AdamW, ChildAdamW, _fused
+from pyspectra.optim import SGD, Adam, AdamW, ChildAdamW
 from pyspectra.optim._device import DevicePlan
 from pyspectra.optim._plan import Plan
-
-SHAPES = ((), (1,), (0,), (7,), (33, 129), (4096,), (9001,))
-
-
-def moved(params: list[Any], device: str) -> list[Any]:
-    return [torch.nn.Parameter(p.detach().clone().to(device)) for p in params]
-
-
-def give_grads(host: list[Any], there: list[Any], t: int) -> None:
-    set_grads(host, t)
-    for p, q in zip(host, there, strict=True):
-        q.grad = p.grad.detach().clone().to(q.device)
-
-
-def named(params: list[Any]) -> list[tuple[str, Any]]:
-    return [(f"p{k}", p) for k, p in enumerate(params)]
-
-
-def assert_same_state(host: Any, there: Any, a: list[Any], b: list[Any]) -> None:
-    assert same(a, [q.cpu() for q in b])
-    for p, q in zip(a, b, strict=True):
-        assert host.state[p].keys() == there.state[q].keys()
-        for key, x in host.state[p].items():
-            y = there.state[q][key]
-            assert (int(y) == x) if key == "step" else torch.equal(x, y.cpu()), key
-
 
 CASES: dict[str, Any] = {
     "plain": lambda p: AdamW(p, **HYPER),
@@ -68,13 +43,6 @@ def test_the_bits_of_the_cpu(device: str, case: str, dtype: Any) -> None:
     assert type(a._plan) is Plan
     assert type(b._plan) is DevicePlan
     assert_same_state(a, b, host, there)
-
-
-def on_host(opt: Any) -> None:
-    """Step with the CPU's kernel, whatever the fixture has put in its place."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_fused, "plan_class", lambda *_: Plan)
-        opt.step()
 
 
 @pytest.mark.parametrize("decay_masked", [True, False])
@@ -193,15 +161,6 @@ def test_many_groups(device: str) -> None:
     on_host(a)
     b.step()
     assert_same_state(a, b, host, there)
-
-
-@pytest.mark.gpu
-def test_compact_moments_are_refused() -> None:
-    p = torch.nn.Parameter(torch.ones(4, device="cuda"))
-    opt = ChildAdamW([("w", p)], mode="D", mask={"w": torch.ones(4) > 0}, compact=True)
-    p.grad = torch.ones_like(p)
-    with pytest.raises(RuntimeError, match="'compact' must be False for parameters on cuda"):
-        opt.step()
 
 
 @pytest.mark.gpu
