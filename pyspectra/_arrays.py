@@ -8,10 +8,12 @@ whether an object is a tensor: an object cannot be one before its library is loa
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import sys
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,6 +43,26 @@ _STORAGE: Final[dict[str, np.dtype[Any]]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
 }
+
+
+# Where readers of files put a tensor; see `allocating`.
+_Allocator = Callable[[tuple[int, ...], "np.dtype[Any]"], npt.NDArray[Any]]
+_allocator: ContextVar[_Allocator] = ContextVar("allocator", default=np.empty)
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return memory for a tensor that is about to be read."""
+    return _allocator.get()(shape, dtype)
+
+
+@contextlib.contextmanager
+def allocating(allocator: _Allocator) -> Iterator[None]:
+    """Let `allocator` provide what `empty` returns, in this thread: memory that a device reaches."""
+    token = _allocator.set(allocator)
+    try:
+        yield
+    finally:
+        _allocator.reset(token)
 
 
 @dataclass(frozen=True, eq=False)

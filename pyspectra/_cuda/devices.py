@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
+import numpy.typing as npt
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray, array_info, is_torch_tensor, require_torch
@@ -83,6 +85,18 @@ class Uploads:
 
         return torch.cuda.stream(self._stream)
 
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return host memory that is sent without a copy: pinned, where there is enough."""
+        import torch
+
+        if self._stream is not None:
+            # Where too much is locked, a plain array is sent more slowly.
+            with contextlib.suppress(RuntimeError):
+                size = math.prod(shape) * dtype.itemsize
+                block = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+                return block.numpy().view(dtype).reshape(shape)
+        return np.empty(shape, dtype)
+
     def send(self, X: HostArray) -> Callable[[Any], Tensor]:
         """Start to send a contiguous array; what comes back takes an index and gives the tensor.
 
@@ -99,8 +113,8 @@ class Uploads:
             return here.__getitem__
         stream = self._stream
         with memory_errors(self._device), torch.cuda.stream(stream):
-            with contextlib.suppress(RuntimeError):  # too much is locked: slower without
-                here = here.pin_memory()
+            with contextlib.suppress(RuntimeError):  # as in `empty`
+                here = here if here.is_pinned() else here.pin_memory()
             there = here.to(self._device, non_blocking=True)
             done = stream.record_event()
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pyspectra import ops
-from pyspectra._arrays import HostArray
+from pyspectra._arrays import HostArray, allocating
 from pyspectra._cuda import devices, eigenvalues
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer
@@ -146,7 +146,7 @@ class _Device:
             pool.shutdown(cancel_futures=True)  # waits for what is being read, for no more
 
     def _read(self, layer: Layer) -> Matrices:
-        with self._uploads.reading():
+        with self._uploads.reading(), allocating(self._uploads.empty):
             loaded = layer.load()
         whole = HostArray(np.ascontiguousarray(loaded.data), loaded.dtype)
         sent = self._uploads.send(whole)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pyspectra._arrays import allocating
 from pyspectra.errors import FormatError
 from pyspectra.weights import open_weights
 from pyspectra.weights.formats import safetensors as reader
@@ -227,3 +228,20 @@ def test_random_corruption_is_refused_or_loads(tmp_path: Path, seed: int) -> Non
             assert layer.load().shape == layer.shape
     except FormatError:
         pass
+
+
+def test_elements_go_where_the_reader_of_a_device_wants_them(tmp_path: Path) -> None:
+    values = np.arange(12.0).reshape(3, 4)
+    layer = open_weights(write(tmp_path, encode({"a.weight": ("F32", values)}))).layers[0]
+    given: list[Any] = []
+
+    def allocator(shape: tuple[int, ...], dtype: Any) -> Any:
+        given.append(np.empty(shape, dtype))
+        return given[-1]
+
+    with allocating(allocator):
+        loaded = layer.load()
+    assert np.shares_memory(loaded.data, given[0])
+    assert np.array_equal(given[0], values)
+    assert not np.shares_memory(layer.load().data, given[0])
+    assert len(given) == 1

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pyspectra._arrays import HostArray
+from pyspectra._arrays import HostArray, empty
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry, natural_key
 from pyspectra.weights.formats._files import Stamp, check_head, open_binary, stamp
@@ -149,7 +149,7 @@ def _read_extents(path: Path) -> tuple[list[_Extent], Stamp]:
 
 def _load(path: Path, extent: _Extent, when: Stamp) -> HostArray:
     dtype, storage = _LOADABLE[extent.dtype]
-    array = np.empty(extent.shape, storage)
+    array = empty(extent.shape, storage)
     with open_binary(path) as file:
         if stamp(file) != when:
             raise FormatError(f"{path}: the file changed since it was opened. Hint: open it again.")
