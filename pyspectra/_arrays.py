@@ -45,7 +45,7 @@ _STORAGE: Final[dict[str, np.dtype[Any]]] = {
 }
 
 
-# Where readers of files put a tensor; see `allocating`.
+# Where readers of files put a tensor: whoever sends it on to a device has memory of its own.
 _Allocator = Callable[[tuple[int, ...], "np.dtype[Any]"], npt.NDArray[Any]]
 _allocator: ContextVar[_Allocator] = ContextVar("allocator", default=np.empty)
 
@@ -57,7 +57,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 @contextlib.contextmanager
 def allocating(allocator: _Allocator) -> Iterator[None]:
-    """Let `allocator` provide what `empty` returns, in this thread: memory that a device reaches."""
+    """Let `allocator` provide what `empty` returns in this thread."""
     token = _allocator.set(allocator)
     try:
         yield

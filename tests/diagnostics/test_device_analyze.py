@@ -217,6 +217,19 @@ def test_who_stops_early_waits_for_one_read_at_most(device: str) -> None:
 
 
 @pytest.mark.gpu
+def test_what_is_read_for_a_device_is_pinned() -> None:
+    uploads = devices.Uploads(torch.device("cuda", 0))
+    for shape in ((7, 3), (300, 1000)):
+        here = uploads.empty(shape, np.dtype(np.float32))
+        here[:] = np.random.default_rng(0).standard_normal(shape)
+        assert torch.from_numpy(here).is_pinned()
+        there = uploads.send(HostArray(here, "float32"))
+        want = here.copy()
+        assert np.array_equal(there(...).cpu().numpy(), want)
+        assert np.array_equal(there((slice(None), 1)).cpu().numpy(), want[:, 1])
+
+
+@pytest.mark.gpu
 def test_the_devices_there_are() -> None:
     state = {"a.weight": torch.randn(300, 280)}
     here = ps.analyze(state)
