@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, SupportsFloat
+from typing import Any
 
 import numpy as np
 
 from pyspectra import ops
-from pyspectra._arrays import HostArray, is_torch_module, is_torch_tensor, require_torch
+from pyspectra._arguments import as_number
+from pyspectra._arrays import HostArray, array_info, is_torch_module, is_torch_tensor, require_torch
 from pyspectra.diagnostics.layer_spectra import conv_scale
 from pyspectra.diagnostics.selection import chosen_layers
 from pyspectra.metrics import Spectrum
@@ -23,7 +24,7 @@ from pyspectra.spectra import esd as esd_module
 from pyspectra.spectra import marchenko_pastur, powerlaw, randomize
 from pyspectra.spectra.bootstrap import check_seed
 from pyspectra.types import FloatArray, Status
-from pyspectra.weights import Layer, open_weights
+from pyspectra.weights import Layer, open_weights, reasons_for_none
 from pyspectra.weights.formats import state_dict
 from pyspectra.weights.layer import LORA
 from pyspectra.weights.matricize import matricize
@@ -68,7 +69,7 @@ def svd_smoothing(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or range.
+        If an argument is of the wrong kind or range, or `model` holds no weight matrix.
 
     Notes
     -----
@@ -78,13 +79,13 @@ def svd_smoothing(
     """
     fraction = None
     if not isinstance(keep, str):
-        if not isinstance(keep, SupportsFloat):
+        fraction = as_number(keep)
+        if fraction is None:
             raise TypeError(
                 f"svd_smoothing: 'keep' must be one of {KEEP} or a fraction, got {keep!r}."
             )
-        if isinstance(keep, bool) or not 0.0 < float(keep) <= 1.0:
+        if not 0.0 < fraction <= 1.0:
             raise ValueError(f"svd_smoothing: 'keep' must be in (0, 1], got {keep!r}.")
-        fraction = float(keep)
     elif keep not in KEEP:
         raise ValueError(
             f"svd_smoothing: 'keep' must be one of {KEEP} or a fraction, got {keep!r}."
@@ -136,7 +137,7 @@ def remove_traps(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or range.
+        If an argument is of the wrong kind or range, or `model` holds no weight matrix.
 
     Notes
     -----
@@ -157,7 +158,7 @@ def remove_traps(
             return None
         return edited
 
-    check_seed(seed, "remove_traps")
+    seed = check_seed(seed, "remove_traps")
     return _apply("remove_traps", model, layers, inplace, edit)
 
 
@@ -247,12 +248,21 @@ def _apply(
             f"{function}: 'model' must be a torch module or a state dict, got an object of type "
             f"{type(model).__name__}. Hint: load the file first."
         )
+    if inplace and isinstance(model, np.lib.npyio.NpzFile):
+        raise TypeError(
+            f"{function}: 'model' must be in memory with inplace=True, got an open .npz file."
+        )
     if not isinstance(inplace, bool):
         raise TypeError(f"{function}: 'inplace' must be a bool, got {inplace!r}.")
     state: Any = model.state_dict() if is_torch_module(model) else model
-    target = state if inplace else copy.deepcopy(state)
+    target = state if inplace else _copied(state)
     tensors = state_dict.flat(target)
     with open_weights(model) as source:
+        if not source.layers:
+            raise ValueError(
+                f"{function}: 'model' ({source.name}) holds no weight matrix"
+                + reasons_for_none(source.skipped)
+            )
         for layer in chosen_layers(source.layers, layers, function):
             # Parts are edited with their whole; LoRA pairs and recomputed weights are not stored.
             if layer.part_of is None and layer.kind != LORA and layer.key in tensors:
@@ -260,6 +270,34 @@ def _apply(
                 if values is not None:
                     _write(function, layer.key, tensors[layer.key], values)
     return model if inplace else target
+
+
+def _copied(value: Any) -> Any:
+    """Copy a state dict; tensors that share memory (tied weights) share that of the copies."""
+    return copy.deepcopy(_copyable(value))
+
+
+def _copyable(value: Any) -> Any:
+    """Put what deepcopy refuses into another form: nothing is copied yet."""
+    if isinstance(value, dict):
+        same = copy.copy(value)  # its class, and what it carries besides (torch's _metadata)
+        for key, item in value.items():
+            same[key] = _copyable(item)
+        return same
+    if isinstance(value, Mapping):  # an open .npz, a read-only view
+        return {key: _copyable(item) for key, item in value.items()}
+    if is_torch_tensor(value):
+        if not value.is_leaf:
+            value = value.detach()
+        info = array_info(value)
+        if info is not None and info.identity is not None and _repeats(value):
+            return value.contiguous()
+    return value
+
+
+def _repeats(tensor: Any) -> bool:
+    """Tell whether elements of an expanded tensor are the same memory."""
+    return any(n > 1 and step == 0 for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _edited(layer: Layer, edit: Edit) -> FloatArray | None:
@@ -279,6 +317,11 @@ def _edited(layer: Layer, edit: Edit) -> FloatArray | None:
 def _write(function: str, key: str, tensor: Any, values: FloatArray) -> None:
     if is_torch_tensor(tensor):
         torch = require_torch(function)
+        if _repeats(tensor):
+            raise ValueError(
+                f"{function}: 'model' must be writable, {key!r} is an expanded tensor. "
+                "Hint: .contiguous()"
+            )
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(values))
     elif not tensor.flags.writeable:

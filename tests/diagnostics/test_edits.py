@@ -1,6 +1,7 @@
 """Edits of weights: truncation keeps what it says, removal takes the trap and nothing else."""
 
 import copy
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -240,12 +241,12 @@ def test_bad_arguments(tmp_path):
         ps.svd_smoothing(tmp_path)
     with pytest.raises(ValueError, match="svd_smoothing: 'keep' must be one of"):
         ps.svd_smoothing(W, keep="best")
-    for keep in (0.0, 1.5, True, float("nan")):
+    for keep in (0.0, 1.5, 10**400, float("nan")):
         with pytest.raises(ValueError, match=r"'keep' must be in \(0, 1\]"):
             ps.svd_smoothing(W, keep=keep)
     with pytest.raises(ValueError, match="remove_traps: 'layers' names what the model has not"):
         ps.remove_traps(W, layers="x")
-    for keep in (None, [0.5]):
+    for keep in (None, [0.5], True):
         with pytest.raises(TypeError, match="'keep' must be one of"):
             ps.svd_smoothing(W, keep=keep)
     with pytest.raises(TypeError, match="remove_traps: 'seed' must be an integer"):
@@ -262,6 +263,38 @@ def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="must be writable"):
         ps.remove_traps({"w.weight": frozen}, inplace=True)
     assert abs(ps.remove_traps({"w.weight": frozen})["w.weight"][31, 77]) < 10
+
+
+@pytest.mark.parametrize("edit", [ps.svd_smoothing, ps.remove_traps])
+def test_a_model_without_weights_is_refused(edit) -> None:
+    for model in ({}, {"w.weight": [[1.0]]}, torch.nn.Linear(9, 9, device="meta")):
+        with pytest.raises(ValueError, match=r"'model' .* holds no weight matrix"):
+            edit(model)
+
+
+def test_mappings_and_tensors_that_do_not_copy_deeply(tmp_path) -> None:
+    W = np.random.default_rng(1).standard_normal((30, 20))
+    np.savez(tmp_path / "m.npz", **{"w.weight": W})
+    part_of_a_graph = torch.tensor(W, requires_grad=True) * 1.0
+    expanded = torch.tensor(W[:1]).expand(30, 20)
+    with np.load(tmp_path / "m.npz") as stored:
+        for model in (
+            stored,
+            MappingProxyType({"w.weight": W}),
+            {"w.weight": part_of_a_graph},
+            {"w.weight": expanded},
+        ):
+            before = torch.as_tensor(model["w.weight"]).detach().numpy().copy()
+            after = ps.svd_smoothing(model, keep=0.1)["w.weight"]
+            assert np.linalg.matrix_rank(torch.as_tensor(after).numpy(), tol=1e-8) == min(
+                2, np.linalg.matrix_rank(before)
+            )
+            unchanged = torch.as_tensor(model["w.weight"]).detach().numpy()
+            np.testing.assert_array_equal(unchanged, before)
+        with pytest.raises(TypeError, match="'model' must be in memory with inplace=True"):
+            ps.svd_smoothing(stored, keep=0.1, inplace=True)
+    with pytest.raises(ValueError, match=r"'model' must be writable, 'w.weight' is an expanded"):
+        ps.svd_smoothing({"w.weight": expanded}, keep=0.1, inplace=True)
 
 
 def test_the_tail_of_a_convolution_is_the_one_that_analyze_finds() -> None:
