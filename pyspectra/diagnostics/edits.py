@@ -23,6 +23,7 @@ from pyspectra.metrics.detx import detx_index
 from pyspectra.spectra import esd as esd_module
 from pyspectra.spectra import marchenko_pastur, powerlaw, randomize
 from pyspectra.spectra.bootstrap import check_seed
+from pyspectra.spectra.distance import of_order_one
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, open_weights, reasons_for_none
 from pyspectra.weights.formats import state_dict
@@ -75,7 +76,8 @@ def svd_smoothing(
     -----
     Convolutions are truncated slice by slice, with one threshold for all slices of a layer. A
     layer in which nothing is to be kept (no fit, no spikes) or that is not finite stays as it is,
-    as do biases, vectors and LoRA pairs. Computed in float64 and rounded to the stored dtype.
+    as do biases, vectors and LoRA pairs. Computed in float64 and rounded to the stored dtype,
+    at most its largest finite number.
     """
     fraction = None
     if not isinstance(keep, str):
@@ -92,7 +94,8 @@ def svd_smoothing(
         )
 
     def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
-        spectra = [_eigen(W) for W in matrices]
+        # Directions do not depend on the scale; the absolute threshold of fits does.
+        spectra = [_eigen(of_order_one(W) if fraction else W) for W in matrices]
         n_kept = [max(1, math.ceil(fraction * len(e))) if fraction else 0 for e, _ in spectra]
         if fraction is None:
             scale = conv_scale(layer.kind, len(matrices), pool=True)
@@ -149,7 +152,8 @@ def remove_traps(
     order, is structure too, carried by all entries alike: it is subtracted before traps are sought.
     A matrix whose traps are more than 5 % of its entries that are not zero (a sparse one, the
     identity) stays as it is: they are the matrix, not outliers of it. Likewise entries that crowd
-    in one row or column (an outlier channel), which are a direction of the matrix in its own order.
+    in one row or column (an outlier channel), which are a direction of the matrix in its own order,
+    and matrices that `pyspectra.find_traps` refuses (not finite, or without squares in float64).
     """
 
     def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
@@ -163,6 +167,8 @@ def remove_traps(
 
 
 def _without_traps(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArray:
+    if not randomize.has_squares(W):
+        return W
     rows, cols = np.arange(W.shape[0]), np.arange(W.shape[1])
     while len(rows) and len(cols):
         part = W[np.ix_(rows, cols)]
@@ -322,9 +328,13 @@ def _write(function: str, key: str, tensor: Any, values: FloatArray) -> None:
                 f"{function}: 'model' must be writable, {key!r} is an expanded tensor. "
                 "Hint: .contiguous()"
             )
+        limit = torch.finfo(tensor.dtype).max
         with torch.no_grad():
-            tensor.copy_(torch.from_numpy(values))
+            tensor.copy_(torch.from_numpy(np.clip(values, -limit, limit)))
     elif not tensor.flags.writeable:
         raise ValueError(f"{function}: 'model' must be writable, {key!r} is not.")
-    else:
+    elif tensor.dtype.kind == "f":
+        limit = float(np.finfo(tensor.dtype).max)
+        tensor[...] = np.clip(values, -limit, limit)
+    else:  # bfloat16, as wide as float32
         tensor[...] = values

@@ -17,7 +17,7 @@ MatrixDistance = Callable[[FloatArray, FloatArray], float]
 
 def frobenius(A: FloatArray, B: FloatArray) -> float:
     """``||A - B||_F`` of two arrays of one shape."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         difference = (A - B).ravel()
         norm = float(np.linalg.norm(difference))
         largest = float(np.max(np.abs(difference), initial=0.0))
@@ -38,7 +38,7 @@ def cka(A: FloatArray, B: FloatArray) -> float:
     Kornblith et al., "Similarity of neural network representations revisited", ICML 2019,
     arXiv 1905.00414, equation 3.
     """
-    A, B = _of_order_one(A), _of_order_one(B)
+    A, B = of_order_one(A), of_order_one(B)
     if A.shape[0] < A.shape[1]:
         # |A^T B|_F^2 = sum of (A A^T) * (B B^T): the short side is enough.
         GA, GB = A @ A.T, B @ B.T
@@ -50,7 +50,7 @@ def cka(A: FloatArray, B: FloatArray) -> float:
     return cross / math.sqrt(norms) if norms > 0.0 else math.nan
 
 
-def _of_order_one(A: FloatArray) -> FloatArray:
+def of_order_one(A: FloatArray) -> FloatArray:
     """Scale by a power of two, so that fourth powers stay within the range."""
     largest = float(np.max(np.abs(A), initial=0.0))
     return np.asarray(np.ldexp(A, -math.frexp(largest)[1])) if math.isfinite(largest) else A

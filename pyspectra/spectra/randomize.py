@@ -127,12 +127,18 @@ def find_traps(W: Any, *, seed: int = 0) -> tuple[Trap, ...]:
     values = host.to_float64()
     if not np.isfinite(values).all():
         raise ValueError("find_traps: 'W' must be finite, got NaN or infinity.")
-    largest = float(np.max(np.abs(values)))
-    if not (LEAST_ENTRY < largest < LARGEST_ENTRY or largest == 0.0):
+    if not has_squares(values):
         raise ValueError(
-            f"find_traps: 'W' must have squares in float64's range, got entries up to {largest:g}."
+            "find_traps: 'W' must have squares in float64's range, got entries up to "
+            f"{np.max(np.abs(values)):g}."
         )
     return locate_traps(values, permutation_key(seed, "find_traps", 0))
+
+
+def has_squares(W: FloatArray) -> bool:
+    """Tell whether the eigenvalues of a finite matrix are normal numbers, or it is zero."""
+    largest = float(np.max(np.abs(W)))
+    return LEAST_ENTRY < largest < LARGEST_ENTRY or largest == 0.0
 
 
 def locate_traps(W: FloatArray, key: int) -> tuple[Trap, ...]:

@@ -305,3 +305,24 @@ def test_the_tail_of_a_convolution_is_the_one_that_analyze_finds() -> None:
     smoothed = ps.svd_smoothing({"conv.weight": W}, keep="powerlaw")["conv.weight"]
     left = ps.analyze({"conv.weight": smoothed}, method="svd").layers[0].esd.evals
     assert np.count_nonzero(left > 1e-9 * left[-1]) == layer.n_tail
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1.0, 1e200, 2e307])
+def test_a_fraction_is_that_of_the_leading_directions_at_any_scale(factor: float) -> None:
+    W = np.random.default_rng(0).standard_normal((60, 40))
+    U, s, V = np.linalg.svd(W, full_matrices=False)
+    leading = (U[:, :10] * s[:10]) @ V[:10]
+    kept = ps.svd_smoothing({"w.weight": W * factor}, keep=0.25)["w.weight"]
+    np.testing.assert_allclose(kept / factor, leading, atol=1e-12)
+    if factor != 1.0:
+        W[3, 4] = 7.0
+        unchanged = ps.remove_traps({"w.weight": W * factor})["w.weight"]
+        np.testing.assert_array_equal(unchanged, W * factor)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+def test_half_precision_does_not_overflow(kind) -> None:
+    W = np.clip(np.random.default_rng(0).standard_normal((60, 40)) * 60000, -65504, 65504)
+    kept = ps.svd_smoothing({"w.weight": kind(W.astype(np.float16))}, keep=0.5)["w.weight"]
+    size = np.abs(np.asarray(kept))
+    assert size.max() == 65504
