@@ -182,7 +182,7 @@ def _ww_row(layer: LayerReport, report: Report) -> dict[str, Any]:
     if esd.status is not Status.OK:
         return row
     m = layer.metrics
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    with np.errstate(all="ignore"):
         spectrum = Spectrum(esd, fit, rank_side=N)
         row |= {
             "lambda_max": m["lambda_max"],

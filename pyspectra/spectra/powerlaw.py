@@ -307,7 +307,7 @@ def _cut_off(x: FloatArray, fit: PowerLawFit) -> PowerLawFit:
         return fit
     tail = x[(x >= fit.xmin) & (x <= fit.xmax)]
     u = np.maximum(np.log(tail) - math.log(fit.xmin), 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         law = fit_truncated(u)
         if law is None:
             return no_fit(Status.NO_CONVERGENCE, fit.n, fit.estimator)

@@ -1142,3 +1142,12 @@ def test_base_model_without_a_common_layer_is_named() -> None:
     W = np.ones((20, 10))
     with pytest.raises(ValueError, match="no weight matrix that 'base_model' has too"):
         ps.analyze({"a.weight": W}, base_model={"b.weight": W})
+
+
+def test_a_caller_who_makes_numpy_raise_gets_the_same_report() -> None:
+    W = np.random.default_rng(0).standard_normal((60, 40))
+    weights = {"w.weight": W, "tiny.weight": W * 1e-200, "zero.weight": W * 0.0}
+    asked = {"randomize": True, "mp_fit": True, "detx": True, "vectors": True}
+    expected = ps.analyze(weights, **asked).to_csv(dialect="weightwatcher")
+    with np.errstate(all="raise"):
+        assert ps.analyze(weights, **asked).to_csv(dialect="weightwatcher") == expected
