@@ -39,7 +39,8 @@ CANNOT_JUDGE = "cannot be judged"
 
 # House convention, not from the literature: one layer in three colours the verdict of the model.
 NOTABLE_SHARE = 1.0 / 3.0
-# A model most of whose layers have no fit is not judged by the others.
+# A model most of whose layers have no fit, or one that its p-value rules out, is not judged by the
+# others.
 MOST_FAILED = 0.5
 
 
