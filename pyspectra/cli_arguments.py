@@ -66,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
         help="also fit the Marchenko-Pastur law, count spikes and test for randomness")  # fmt: skip
     add("--detx", action="store_true", help="also evaluate the trace-log (ERG) condition")
     add("--vectors", action="store_true",
-        help="also measure how localised the eigenvectors of bulk and tail are")  # fmt: skip
+        help="also measure how localised the eigenvectors of bulk and tail are: columns of --csv "
+        "and --json")  # fmt: skip
     add("--fix-fingers", choices=[f for f in FIX_FINGERS if f],
         help="clip the largest eigenvalues while that lowers alpha by more than 1")  # fmt: skip
     add("--xmax", metavar="X", type=_xmax,

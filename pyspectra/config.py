@@ -6,6 +6,7 @@ import platform
 from dataclasses import dataclass, fields
 
 from pyspectra import ops
+from pyspectra._arguments import as_integer
 
 MAX_THREADS = 4096
 
@@ -76,11 +77,12 @@ def set_num_threads(n: int) -> None:
     ValueError
         If `n` is not an integer from 1 to 4096.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_THREADS:
+    count = as_integer(n)
+    if count is None or not 1 <= count <= MAX_THREADS:
         raise ValueError(
             f"set_num_threads: 'n' must be a positive integer of at most {MAX_THREADS}, got {n!r}."
         )
-    ops.set_num_threads(n)
+    ops.set_num_threads(count)
 
 
 def get_num_threads() -> int:

@@ -183,7 +183,8 @@ class MPFit:
         Of "a random matrix with independent, identically distributed entries": small means that
         the layer is not one. NaN for ``mp="ww"``, which has no test.
     status : Status
-        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (a zero matrix).
+        ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (a zero
+        matrix, or eigenvalues below float64's range).
     """
 
     mp: str

@@ -147,3 +147,14 @@ def test_bad_arguments() -> None:
         ps.compare_distributions(x, failed)
     with pytest.raises(ValueError, match="'evals' must have two different points from xmin"):
         ps.compare_distributions(x * 1e-9, fit)
+
+
+def test_wrong_kinds_are_named() -> None:
+    x = np.random.default_rng(0).pareto(2.0, 100) + 1.0
+    with pytest.raises(TypeError, match="'fit' must be a PowerLawFit, got NoneType"):
+        ps.compare_distributions(x, None)  # type: ignore[arg-type]
+    fit = ps.fit_powerlaw(x)
+    with pytest.raises(TypeError, match="'alternatives' must be a sequence of names, got 3"):
+        ps.compare_distributions(x, fit, alternatives=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'alternatives' must be among"):
+        ps.compare_distributions(x, fit, alternatives=[["tpl"]])  # type: ignore[list-item]

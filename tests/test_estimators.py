@@ -278,3 +278,36 @@ def test_two_points_leave_nothing_to_correct() -> None:
     assert math.isnan(fit.alpha_corrected)
     fit = ps.fit_powerlaw([1.0, 2.0, 4.0], estimator="hill(2)")
     assert fit.alpha_corrected == pytest.approx(1.0 + 1.0 / (3.0 * math.log(2.0)))
+
+
+def test_numbers_of_any_library_are_numbers() -> None:
+    x = np.random.default_rng(0).pareto(2.0, 200) + 1.0
+    plain = ps.fit_powerlaw(x, estimator="hill", k=20, bootstrap=5, seed=3)
+    other = ps.fit_powerlaw(
+        x, estimator="hill", k=np.int64(20), bootstrap=np.int32(5), seed=np.uint64(3)
+    )
+    assert other == plain
+    assert ps.fit_powerlaw(x, xmin=np.float32(2.0)) == ps.fit_powerlaw(x, xmin=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"xmin": 10**400}, "'xmin' must be positive and finite"),
+        ({"xmax": -(10**400)}, "'xmax' must be positive and finite"),
+        ({"threshold": 10**400}, "'threshold' must be >= 0 and finite"),
+        ({"xmin": np.ones(2)}, "'xmin' must be a number"),
+        ({"estimator": "hill", "k": 10**30}, "'k' must be a positive integer"),
+        ({"estimator": f"hill({10**30})"}, "must be an integer of at most"),
+        ({"estimator": f"csn({10**30})"}, "must be an integer of at most"),
+    ],
+)
+def test_huge_numbers_are_refused_by_name(options: dict[str, object], message: str) -> None:
+    error = TypeError if "a number" in message else ValueError
+    with pytest.raises(error, match=message):
+        ps.fit_powerlaw(np.linspace(1.0, 9.0, 50), **options)
+
+
+def test_a_truncated_law_over_hundreds_of_decades_raises_no_warning() -> None:
+    W = np.random.default_rng(0).standard_normal((60, 40)) * np.logspace(-150, 150, 40)
+    assert ps.fit_powerlaw(ps.esd(W).evals, estimator="tpl").n > 0

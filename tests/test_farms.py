@@ -98,3 +98,15 @@ def test_bad_weights() -> None:
         ps.farms(np.ones(3))
     with pytest.raises(ValueError, match=r"^farms: 'W' must be 2-D and not empty"):
         ps.farms(np.ones((0, 3)))
+
+
+def test_many_windows_of_a_small_matrix_are_each_start_once() -> None:
+    W = np.random.default_rng(0).standard_normal((30, 20))
+    assert ps.farms(W, window=20, ops=10**18).n == ps.farms(W, window=20, ops=11).n == 11 * 20
+
+
+def test_rounding_of_deficient_windows_is_no_tail() -> None:
+    W = np.full((20, 10), 65504.0, np.float16)  # rank one: the other eigenvalues are zero
+    fit = ps.farms(W, window=10, ops=3)
+    assert fit.n == 3  # one a window
+    assert fit.status is ps.Status.DEGENERATE

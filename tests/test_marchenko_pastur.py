@@ -273,3 +273,18 @@ def test_bad_arguments(arguments, options, message):
         ps.marchenko_pastur(*arguments, **options)
     with pytest.raises(TypeError, match="'kurtosis' must be a number, got None"):
         ps.marchenko_pastur(np.ones(4), 4, 2, kurtosis=None)
+
+
+@pytest.mark.parametrize("mp", ["robust", "ww"])
+def test_eigenvalues_below_the_range_are_degenerate(mp: str) -> None:
+    evals = np.linspace(1.0, 2.0, 20) * 1e-312
+    assert ps.marchenko_pastur(evals, 30, 20, mp=mp).status is ps.Status.DEGENERATE
+
+
+def test_arguments_beyond_any_matrix_are_refused() -> None:
+    evals = np.linspace(1.0, 2.0, 20)
+    with pytest.raises(ValueError, match="'N' must be a positive integer of at most"):
+        ps.marchenko_pastur(evals, 10**30, 20)
+    for kurtosis in (1e300, 10**400):
+        with pytest.raises(ValueError, match="'kurtosis' must be finite and >= -2"):
+            ps.marchenko_pastur(evals, 30, 20, kurtosis=kurtosis)

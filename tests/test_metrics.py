@@ -207,3 +207,10 @@ def test_the_registry_takes_a_new_metric_and_refuses_a_name_twice(
     assert evaluate(s, ("mine",)) == {"placeholder": 8.0}
     assert twice_norm(s) == 8.0
     assert "placeholder" not in evaluate(s)
+
+
+def test_the_entropy_of_one_direction_is_zero_in_our_dialect_only() -> None:
+    W = np.outer(np.arange(1.0, 31.0), np.arange(1.0, 21.0))
+    report = ps.analyze({"w.weight": W})
+    assert report.rows()[0]["entropy"] == 0.0
+    assert report.rows("weightwatcher")[0]["entropy"] > 1.0  # one rounding over another

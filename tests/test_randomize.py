@@ -217,3 +217,12 @@ def test_keys_differ():
         for s, n, m, r in itertools.product((0, 1, 11), ("a", "1", "a/1"), (0, 1, 11), (0, 1))
     }
     assert len(keys) == 54
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e160])
+def test_traps_of_entries_without_squares_are_refused(factor: float) -> None:
+    W = np.random.default_rng(0).standard_normal((40, 30))
+    W[3, 4] = 60.0
+    assert len(ps.find_traps(W)) == 1
+    with pytest.raises(ValueError, match="'W' must have squares in float64's range"):
+        ps.find_traps(W * factor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,13 @@ from pyspectra.spectra import marchenko_pastur
 from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
 from pyspectra.spectra.randomize import randomized
 from pyspectra.types import Status
-from pyspectra.weights import Layer, SkippedLayer, WeightSource, open_weights
+from pyspectra.weights import (
+    Layer,
+    SkippedLayer,
+    WeightSource,
+    open_weights,
+    reasons_for_none,
+)
 from pyspectra.weights.deltas import deltas
 from pyspectra.weights.matricize import matrix_shape
 
@@ -217,11 +222,9 @@ def _threshold(row: LayerSpectrum, source: _Input) -> float:
 
 def _nothing_to_analyze(source: _Input) -> str:
     text = f"analyze: 'model_or_path' ({source.name}) holds no weight matrix"
-    if not source.skipped:
-        return text + ": it is empty."
-    reasons = Counter(s.reason for s in source.skipped).most_common(3)
-    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
-    return f"{text} among its {len(source.skipped)} tensors: {listed}."
+    if source.floors is not None:
+        text += " that 'base_model' has too, by name and shape,"
+    return text + reasons_for_none(source.skipped)
 
 
 # --- which layers -------------------------------------------------------------------------------
@@ -268,7 +271,10 @@ def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) 
         spectrum = Spectrum(esd, fit, esd.N, mp, random, row.vectors, row.kurtosis)
         metrics = evaluate(spectrum, options.groups)
     n_tail = fit.n_tail  # of all sub-matrices, where those were fitted
-    if row.windows is None and options.xmax is None and fit.status is Status.OK:
+    # The k points of Hill's tail are those above xmin.
+    ends_above = fit.estimator.startswith("hill")
+    of_all = row.windows is None and options.xmax is None and not ends_above
+    if of_all and fit.status is Status.OK:
         n_tail = int(np.count_nonzero(esd.evals >= fit.xmin))
     return LayerReport(
         layer_id=layer.layer_id,

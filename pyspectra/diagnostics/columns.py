@@ -182,7 +182,7 @@ def _ww_row(layer: LayerReport, report: Report) -> dict[str, Any]:
     if esd.status is not Status.OK:
         return row
     m = layer.metrics
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    with np.errstate(all="ignore"):
         spectrum = Spectrum(esd, fit, rank_side=N)
         row |= {
             "lambda_max": m["lambda_max"],
@@ -198,7 +198,7 @@ def _ww_row(layer: LayerReport, report: Report) -> dict[str, Any]:
             "weak_rank_loss": m["weak_rank_loss"],
             "rank_loss": rank_metrics.rank_loss(spectrum),
             "matrix_rank": rank_metrics.matrix_rank(spectrum),
-            "entropy": rank_metrics.entropy(spectrum),
+            "entropy": rank_metrics.regularized_entropy(spectrum),
         }
     row |= columns_random.row(layer, N, M, -1.0 if failed else fit.xmin)
     if report.options.detx:

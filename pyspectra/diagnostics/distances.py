@@ -14,7 +14,7 @@ from pyspectra.errors import PyspectraError, missing_dependency
 from pyspectra.spectra import distance
 from pyspectra.spectra.esd import esd
 from pyspectra.types import FloatArray, Status
-from pyspectra.weights import Layer, open_weights
+from pyspectra.weights import Layer, WeightSource, open_weights, reasons_for_none
 from pyspectra.weights.matricize import matricize
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
     Raises
     ------
     ValueError, TypeError, FormatError, FileNotFoundError
-        If `method` is unknown, or a model cannot be opened.
+        If `method` is unknown, or a model cannot be opened or holds no weight matrix.
     """
     if method not in METHODS:
         raise ValueError(f"distances: 'method' must be one of {METHODS}, got {method!r}.")
@@ -124,10 +124,15 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
     opened = []
     try:
         sources = []
-        for model in (a, b):
-            sources.append(open_weights(model))
+        for argument, model in (("a", a), ("b", b)):
+            sources.append(_open(model, argument))
             if sources[-1] is not model:
                 opened.append(sources[-1])
+            if not sources[-1].layers:
+                raise ValueError(
+                    f"distances: {argument!r} ({sources[-1].name}) holds no weight matrix"
+                    + reasons_for_none(sources[-1].skipped)
+                )
         first, second = ({layer.name: layer for layer in source.layers} for source in sources)
         both = [layer for name, layer in first.items() if name in second]
         found = []
@@ -146,6 +151,14 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
     )
 
 
+def _open(model: Any, argument: str) -> WeightSource:
+    try:
+        return open_weights(model)
+    except (TypeError, ValueError, FileNotFoundError) as error:
+        text = str(error).replace("open_weights: 'model_or_path'", f"distances: {argument!r}")
+        raise type(error)(text) from error
+
+
 def _compare(a: Layer, b: Layer, method: str) -> LayerDistance:
     value, reason = math.nan, ""
     if a.shape != b.shape and method not in ("ks", "wasserstein"):
@@ -153,30 +166,41 @@ def _compare(a: Layer, b: Layer, method: str) -> LayerDistance:
     else:
         try:
             value = _distance(a, b, method)
+        except _NoDistanceError as problem:
+            reason = str(problem)
         except (PyspectraError, ValueError, OSError, MemoryError) as error:
             reason = f"could not be read: {str(error) or type(error).__name__}"
-        else:
-            reason = "not finite" if math.isnan(value) else ""
     return LayerDistance(a.name, a.shape, b.shape, value, reason)
+
+
+class _NoDistanceError(Exception):
+    """Two layers have no distance, for the reason that the message says."""
 
 
 def _distance(a: Layer, b: Layer, method: str) -> float:
     if method in _SPECTRAL:
-        x, y = _spectrum(a), _spectrum(b)
-        return math.nan if x is None or y is None else _SPECTRAL[method](x, y)
-    if method == "raw":
-        return distance.frobenius(a.load().to_float64(), b.load().to_float64())
-    between = distance.cka if method == "cka" else distance.frobenius
-    return float(np.mean([between(A, B) for A, B in zip(_matrices(a), _matrices(b), strict=True)]))
+        value = _SPECTRAL[method](_spectrum(a), _spectrum(b))
+    elif method == "raw":
+        value = distance.frobenius(a.load().to_float64(), b.load().to_float64())
+    else:
+        between = distance.cka if method == "cka" else distance.frobenius
+        pairs = zip(_matrices(a), _matrices(b), strict=True)
+        value = float(np.mean([between(A, B) for A, B in pairs]))
+    if math.isfinite(value):
+        return value
+    weights = (a.load().to_float64(), b.load().to_float64())
+    zero = all(np.isfinite(W).all() for W in weights) and method in ("cka", "js")
+    raise _NoDistanceError("a matrix is zero" if zero else "not finite")
 
 
 def _matrices(layer: Layer) -> Sequence[FloatArray]:
     return [s.to_float64() for s in matricize(layer, layer.load()).slices]
 
 
-def _spectrum(layer: Layer) -> FloatArray | None:
-    """All eigenvalues of a layer, ascending; None where they cannot be had."""
+def _spectrum(layer: Layer) -> FloatArray:
+    """All eigenvalues of a layer, ascending."""
     parts = [esd(matrix) for matrix in _matrices(layer)]
-    if any(part.status is not Status.OK for part in parts):
-        return None
+    for part in parts:
+        if part.status is not Status.OK:
+            raise _NoDistanceError(str(part.status).replace("_", " "))
     return np.sort(np.concatenate([part.evals for part in parts]))

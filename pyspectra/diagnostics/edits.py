@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, SupportsFloat
+from typing import Any
 
 import numpy as np
 
 from pyspectra import ops
-from pyspectra._arrays import HostArray, is_torch_module, is_torch_tensor, require_torch
+from pyspectra._arguments import as_number
+from pyspectra._arrays import HostArray, array_info, is_torch_module, is_torch_tensor, require_torch
 from pyspectra.diagnostics.layer_spectra import conv_scale
 from pyspectra.diagnostics.selection import chosen_layers
 from pyspectra.metrics import Spectrum
@@ -22,8 +23,9 @@ from pyspectra.metrics.detx import detx_index
 from pyspectra.spectra import esd as esd_module
 from pyspectra.spectra import marchenko_pastur, powerlaw, randomize
 from pyspectra.spectra.bootstrap import check_seed
+from pyspectra.spectra.distance import of_order_one
 from pyspectra.types import FloatArray, Status
-from pyspectra.weights import Layer, open_weights
+from pyspectra.weights import Layer, open_weights, reasons_for_none
 from pyspectra.weights.formats import state_dict
 from pyspectra.weights.layer import LORA
 from pyspectra.weights.matricize import matricize
@@ -68,30 +70,32 @@ def svd_smoothing(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or range.
+        If an argument is of the wrong kind or range, or `model` holds no weight matrix.
 
     Notes
     -----
     Convolutions are truncated slice by slice, with one threshold for all slices of a layer. A
     layer in which nothing is to be kept (no fit, no spikes) or that is not finite stays as it is,
-    as do biases, vectors and LoRA pairs. Computed in float64 and rounded to the stored dtype.
+    as do biases, vectors and LoRA pairs. Computed in float64 and rounded to the stored dtype,
+    at most its largest finite number.
     """
     fraction = None
     if not isinstance(keep, str):
-        if not isinstance(keep, SupportsFloat):
+        fraction = as_number(keep)
+        if fraction is None:
             raise TypeError(
                 f"svd_smoothing: 'keep' must be one of {KEEP} or a fraction, got {keep!r}."
             )
-        if isinstance(keep, bool) or not 0.0 < float(keep) <= 1.0:
+        if not 0.0 < fraction <= 1.0:
             raise ValueError(f"svd_smoothing: 'keep' must be in (0, 1], got {keep!r}.")
-        fraction = float(keep)
     elif keep not in KEEP:
         raise ValueError(
             f"svd_smoothing: 'keep' must be one of {KEEP} or a fraction, got {keep!r}."
         )
 
     def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
-        spectra = [_eigen(W) for W in matrices]
+        # Directions do not depend on the scale; the absolute threshold of fits does.
+        spectra = [_eigen(of_order_one(W) if fraction else W) for W in matrices]
         n_kept = [max(1, math.ceil(fraction * len(e))) if fraction else 0 for e, _ in spectra]
         if fraction is None:
             scale = conv_scale(layer.kind, len(matrices), pool=True)
@@ -136,7 +140,7 @@ def remove_traps(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or range.
+        If an argument is of the wrong kind or range, or `model` holds no weight matrix.
 
     Notes
     -----
@@ -148,7 +152,8 @@ def remove_traps(
     order, is structure too, carried by all entries alike: it is subtracted before traps are sought.
     A matrix whose traps are more than 5 % of its entries that are not zero (a sparse one, the
     identity) stays as it is: they are the matrix, not outliers of it. Likewise entries that crowd
-    in one row or column (an outlier channel), which are a direction of the matrix in its own order.
+    in one row or column (an outlier channel), which are a direction of the matrix in its own order,
+    and matrices that `pyspectra.find_traps` refuses (not finite, or without squares in float64).
     """
 
     def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
@@ -157,11 +162,13 @@ def remove_traps(
             return None
         return edited
 
-    check_seed(seed, "remove_traps")
+    seed = check_seed(seed, "remove_traps")
     return _apply("remove_traps", model, layers, inplace, edit)
 
 
 def _without_traps(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArray:
+    if not randomize.has_squares(W):
+        return W
     rows, cols = np.arange(W.shape[0]), np.arange(W.shape[1])
     while len(rows) and len(cols):
         part = W[np.ix_(rows, cols)]
@@ -247,12 +254,21 @@ def _apply(
             f"{function}: 'model' must be a torch module or a state dict, got an object of type "
             f"{type(model).__name__}. Hint: load the file first."
         )
+    if inplace and isinstance(model, np.lib.npyio.NpzFile):
+        raise TypeError(
+            f"{function}: 'model' must be in memory with inplace=True, got an open .npz file."
+        )
     if not isinstance(inplace, bool):
         raise TypeError(f"{function}: 'inplace' must be a bool, got {inplace!r}.")
     state: Any = model.state_dict() if is_torch_module(model) else model
-    target = state if inplace else copy.deepcopy(state)
+    target = state if inplace else _copied(state)
     tensors = state_dict.flat(target)
     with open_weights(model) as source:
+        if not source.layers:
+            raise ValueError(
+                f"{function}: 'model' ({source.name}) holds no weight matrix"
+                + reasons_for_none(source.skipped)
+            )
         for layer in chosen_layers(source.layers, layers, function):
             # Parts are edited with their whole; LoRA pairs and recomputed weights are not stored.
             if layer.part_of is None and layer.kind != LORA and layer.key in tensors:
@@ -260,6 +276,34 @@ def _apply(
                 if values is not None:
                     _write(function, layer.key, tensors[layer.key], values)
     return model if inplace else target
+
+
+def _copied(value: Any) -> Any:
+    """Copy a state dict; tensors that share memory (tied weights) share that of the copies."""
+    return copy.deepcopy(_copyable(value))
+
+
+def _copyable(value: Any) -> Any:
+    """Put what deepcopy refuses into another form: nothing is copied yet."""
+    if isinstance(value, dict):
+        same = copy.copy(value)  # its class, and what it carries besides (torch's _metadata)
+        for key, item in value.items():
+            same[key] = _copyable(item)
+        return same
+    if isinstance(value, Mapping):  # an open .npz, a read-only view
+        return {key: _copyable(item) for key, item in value.items()}
+    if is_torch_tensor(value):
+        if not value.is_leaf:
+            value = value.detach()
+        info = array_info(value)
+        if info is not None and info.identity is not None and _repeats(value):
+            return value.contiguous()
+    return value
+
+
+def _repeats(tensor: Any) -> bool:
+    """Tell whether elements of an expanded tensor are the same memory."""
+    return any(n > 1 and step == 0 for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _edited(layer: Layer, edit: Edit) -> FloatArray | None:
@@ -279,9 +323,18 @@ def _edited(layer: Layer, edit: Edit) -> FloatArray | None:
 def _write(function: str, key: str, tensor: Any, values: FloatArray) -> None:
     if is_torch_tensor(tensor):
         torch = require_torch(function)
+        if _repeats(tensor):
+            raise ValueError(
+                f"{function}: 'model' must be writable, {key!r} is an expanded tensor. "
+                "Hint: .contiguous()"
+            )
+        limit = torch.finfo(tensor.dtype).max
         with torch.no_grad():
-            tensor.copy_(torch.from_numpy(values))
+            tensor.copy_(torch.from_numpy(np.clip(values, -limit, limit)))
     elif not tensor.flags.writeable:
         raise ValueError(f"{function}: 'model' must be writable, {key!r} is not.")
-    else:
+    elif tensor.dtype.kind == "f":
+        limit = float(np.finfo(tensor.dtype).max)
+        tensor[...] = np.clip(values, -limit, limit)
+    else:  # bfloat16, as wide as float32
         tensor[...] = values

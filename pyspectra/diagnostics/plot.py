@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyspectra._arguments import as_integer
 from pyspectra.diagnostics.text import printable, shorten
 from pyspectra.diagnostics.verdicts import ALPHA_OVER_TRAINED, ALPHA_UNDER_TRAINED
 from pyspectra.errors import missing_dependency
+from pyspectra.spectra.alternatives import TruncatedPowerLaw
 from pyspectra.types import FloatArray, Status
 
 if TYPE_CHECKING:
@@ -152,9 +154,10 @@ def _find(report: Report, layer: int | str | None) -> LayerReport:
             if _fitted(row):
                 return row
         raise ValueError("plot: 'report' has no layer with a fit. Hint: name one with 'layer'.")
-    if isinstance(layer, bool) or not isinstance(layer, int | str):
+    wanted = layer if isinstance(layer, str) else as_integer(layer)
+    if wanted is None:
         raise TypeError(f"plot: 'layer' must be an id or a name, got {layer!r}.")
-    found = [row for row in report.layers if layer in (row.layer_id, row.name)]
+    found = [row for row in report.layers if wanted in (row.layer_id, row.name)]
     if not found:
         example = report.layers[0] if report.layers else None
         hint = f" Hint: e.g. {example.name!r} (id {example.layer_id})." if example else ""
@@ -172,15 +175,25 @@ def _plot_esd(row: LayerReport, ax: Axes | None) -> Axes:
         raise ValueError(f"plot: 'layer' {row.name!r} has no positive eigenvalue to draw.")
     ax = ax if ax is not None else _new_axes(7.0, 4.8)
     shown = evals[evals > ESD_FLOOR * largest]
-    fitted = _fitted(row)
+    # The fit of sub-matrices is one of other eigenvalues than these.
+    of_windows = row.fit.estimator.startswith("farms")
+    fitted = _fitted(row) and not of_windows
     edges = _log_edges(shown, row.fit.xmin if fitted else math.nan)
     # The density is that of all eigenvalues, so that the tail and the law share their scale.
     counts, _ = np.histogram(shown, edges)
     density = counts / np.diff(edges) / len(evals)
-    in_tail = edges[:-1] >= row.fit.xmin * (1 - 1e-12) if fitted else np.zeros(len(counts), bool)
+    in_tail = np.zeros(len(counts), bool)
+    tail = ""
+    if fitted:
+        # `xmax` and clipped fingers leave the largest out.
+        cut = row.fit.xmax < largest * (1 - 1e-12)
+        in_tail = edges[:-1] >= row.fit.xmin * (1 - 1e-12)
+        in_tail &= edges[:-1] <= (row.fit.xmax if cut else math.inf)
+        bound = f" and λ ≤ {row.fit.xmax:.3g}" if cut else ""
+        tail = f"tail: {row.fit.n_tail if cut else row.n_tail} with λ ≥ λ_min{bound}"
     for mask, color, label in (
         (~in_tail, REST, f"{len(evals)} eigenvalues"),
-        (in_tail, TAIL, f"tail: {row.n_tail} with λ ≥ λ_min"),
+        (in_tail, TAIL, tail),
     ):
         drawn = mask & (counts > 0)
         if drawn.any():
@@ -206,7 +219,9 @@ def _plot_esd(row: LayerReport, ax: Axes | None) -> Axes:
     hidden = len(evals) - len(shown)
     what = f"{_plain(row.kind)} {row.esd.N}x{row.esd.M}"
     note = f"; {hidden} eigenvalues ≈ 0 not shown" if hidden else ""
-    reason = "" if fitted else f"; no fit ({str(row.status).replace('_', ' ')})"
+    reason = "" if _fitted(row) else f"; no fit ({str(row.status).replace('_', ' ')})"
+    if of_windows and _fitted(row):
+        reason = f"; fit of its sub-matrices: α = {row.alpha:.2f}"
     name = _plain(shorten(row.name, 60))
     ax.set_title(f"{name}{which}\n{what}{note}{reason}", fontsize="medium")
     ax.legend(framealpha=0.9, edgecolor="none", fontsize="small", loc="upper right")
@@ -233,7 +248,13 @@ def _draw_law(ax: Axes, row: LayerReport) -> FloatArray:
     fit = row.fit
     x = np.geomspace(fit.xmin, max(fit.xmax, fit.xmin * (1 + 1e-9)), 50)
     share = fit.n_tail / len(row.esd.evals)
-    law: FloatArray = share * (fit.alpha - 1) / fit.xmin * (x / fit.xmin) ** -fit.alpha
+    if math.isnan(fit.Lambda):
+        density = (fit.alpha - 1) / fit.xmin * (x / fit.xmin) ** -fit.alpha
+    else:
+        cut_off = fit.Lambda * fit.xmin
+        truncated = TruncatedPowerLaw(np.array([fit.alpha - 1 + cut_off, cut_off]), math.nan)
+        density = np.exp(truncated.log_density(np.log(x / fit.xmin))) / x
+    law: FloatArray = share * density
     label = f"fit: α = {fit.alpha:.2f} ± {fit.alpha_stderr:.2f}, D = {fit.D:.3f}"
     ax.plot(x, law, color=FIT, linewidth=2, label=label)
     label = rf"$\lambda_{{\min}}$ = {fit.xmin:.3g}"

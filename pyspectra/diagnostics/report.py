@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyspectra._arguments import as_integer, as_number
 from pyspectra.diagnostics import columns
 from pyspectra.diagnostics.files import write_text
 from pyspectra.diagnostics.selection import checked
@@ -61,7 +62,9 @@ class AnalyzeOptions:
         object.__setattr__(self, "estimator", str(estimator))
         if self.seed is None:
             raise TypeError("analyze: 'seed' must be an integer, got None.")
-        check_bootstrap(self.bootstrap, self.seed, "analyze")
+        bootstrap, seed = check_bootstrap(self.bootstrap, self.seed, "analyze")
+        object.__setattr__(self, "bootstrap", bootstrap)
+        object.__setattr__(self, "seed", seed)
         check_bootstrap_goes_with(estimator, self.bootstrap, "analyze")
         check_method(self.method, "analyze")
         if self.fix_fingers not in FIX_FINGERS:
@@ -77,8 +80,10 @@ class AnalyzeOptions:
             value = getattr(self, name)
             if value is None and name == "max_evals":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            count = as_integer(value)
+            if count is None or count < 1:
                 raise ValueError(f"analyze: {name!r} must be a positive integer, got {value!r}.")
+            object.__setattr__(self, name, count)
         if self.max_evals is not None and self.max_evals < self.min_evals:
             raise ValueError(
                 f"analyze: 'max_evals' must be at least 'min_evals' = {self.min_evals}, got "
@@ -91,9 +96,11 @@ class AnalyzeOptions:
     def _check_xmax(self) -> None:
         if self.xmax is None:
             return
-        if isinstance(self.xmax, bool) or not isinstance(self.xmax, int | float):
+        count, number = as_integer(self.xmax), as_number(self.xmax)
+        if number is None:
             raise TypeError(f"analyze: 'xmax' must be a number or None, got {self.xmax!r}.")
-        if not (math.isfinite(self.xmax) and self.xmax > 0):
+        object.__setattr__(self, "xmax", number if count is None else count)
+        if not (math.isfinite(number) and number > 0):
             raise ValueError(f"analyze: 'xmax' must be positive and finite, got {self.xmax!r}.")
         if self.fix_fingers is not None:
             raise ValueError(f"analyze: 'xmax' does not go with 'fix_fingers', got {self.xmax!r}.")
@@ -140,7 +147,8 @@ class LayerReport:
     fit : PowerLawFit
         The fit that counts (after clipping fingers, if asked for).
     n_tail : int
-        Eigenvalues >= xmin among all of the layer (estimator ``"farms"``: of its sub-matrices).
+        Eigenvalues >= xmin among all of the layer (estimator ``"farms"``: of its sub-matrices;
+        ``"hill"`` and with `xmax`: those of the fit).
     raw_fit : PowerLawFit or None
         The fit before fingers were clipped.
     n_fingers : int or None

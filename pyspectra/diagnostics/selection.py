@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Sequence
 
+from pyspectra._arguments import as_integer
 from pyspectra.weights import Layer
 
 Selection = Sequence[int | str] | int | str | None
@@ -14,22 +15,25 @@ def checked(selection: Selection, function: str) -> tuple[int | str, ...] | None
     """Return the selection as a tuple of ids and names, or None for all layers."""
     if selection is None:
         return None
-    items: tuple[int | str, ...]
-    if isinstance(selection, int | str):
+    items: tuple[object, ...]
+    if isinstance(selection, str) or as_integer(selection) is not None:
         items = (selection,)
     else:
         try:
-            items = tuple(selection)  # an iterator ends
+            items = tuple(selection)  # type: ignore[arg-type]  # an iterator ends
         except TypeError:
             raise _wrong(selection, function) from None
         if isinstance(selection, bytes):
             raise _wrong(selection, function)
         if not items:
             raise ValueError(f"{function}: 'layers' must not be empty. Hint: None means all.")
+    found: list[int | str] = []
     for item in items:
-        if isinstance(item, bool) or not isinstance(item, int | str):
+        name_or_id = item if isinstance(item, str) else as_integer(item)
+        if name_or_id is None:
             raise _wrong(item, function)
-    return items
+        found.append(name_or_id)
+    return tuple(found)
 
 
 def _wrong(got: object, function: str) -> TypeError:

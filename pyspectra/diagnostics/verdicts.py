@@ -39,7 +39,8 @@ CANNOT_JUDGE = "cannot be judged"
 
 # House convention, not from the literature: one layer in three colours the verdict of the model.
 NOTABLE_SHARE = 1.0 / 3.0
-# A model most of whose layers have no fit is not judged by the others.
+# A model most of whose layers have no fit, or one that its p-value rules out, is not judged by the
+# others.
 MOST_FAILED = 0.5
 
 
@@ -125,7 +126,8 @@ def judge(layers: Sequence[LayerReport], n_skipped: int) -> Verdict:
 
 
 def _label(counts: dict[str, int], n: int, failed: int) -> str:
-    if n == 0 or failed > MOST_FAILED * (n + failed):
+    # A power law that its p-value rules out tells no more than a fit that failed.
+    if n == 0 or failed + counts[NO_POWER_LAW] > MOST_FAILED * (n + failed):
         return CANNOT_JUDGE
     notable = {w: count for w, count in counts.items() if w and count > NOTABLE_SHARE * n}
     if RANDOM in notable:
@@ -143,7 +145,9 @@ def _sentences(label: str, counts: dict[str, int], n: int, rows: int, mean: floa
     if n == 0:
         return "No layer has a power-law fit, so there is nothing to judge."
     if label == CANNOT_JUDGE:
-        return f"Cannot be judged: only {n} of {rows} layers have a power-law fit. {share}."
+        left = n - counts[NO_POWER_LAW]
+        text = f"Cannot be judged: only {left} of {rows} layers have a power-law fit"
+        return f"{text}{' that holds (p > 0.1)' if left < n else ''}. {share}."
     text = {
         UNTRAINED: f"Untrained: {counts[RANDOM]} of {n} layers cannot be told from random matrices "
         "of their shapes, whatever their alpha.",

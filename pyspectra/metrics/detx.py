@@ -18,7 +18,7 @@ def detx_index(s: Spectrum) -> tuple[int, int]:
     n = len(x)
     if n < 2 or not x[0] < x[-1]:
         return 0, 0
-    with np.errstate(divide="ignore"):  # zero eigenvalues: the product is zero from there on
+    with np.errstate(all="ignore"):  # zero eigenvalues: the product is zero from there on
         log_r = np.log(x * (n / s.norm))
     log_product = np.cumsum(log_r[::-1])[::-1]  # [idx]: of all from idx up
     below = np.flatnonzero(log_product[1:] < 0.0)

@@ -49,10 +49,14 @@ def weak_rank_loss(s: Spectrum) -> int:
 
 @metric("entropy")
 def entropy(s: Spectrum) -> float:
-    """Shannon entropy of lambda / sum(lambda) over log(rank): 1 is a flat spectrum.
+    """Shannon entropy of lambda / sum(lambda) over log(rank): 1 is a flat spectrum, 0 rank one."""
+    return 0.0 if matrix_rank(s) == 1 else regularized_entropy(s)
 
-    ``-sum(p ln p) / ln(matrix_rank + e)`` with ``p = lambda / sum(lambda) + e``, e = 1e-10, as
-    WeightWatcher computes it.
+
+def regularized_entropy(s: Spectrum) -> float:
+    """``-sum(p ln p) / ln(matrix_rank + e)``, ``p = lambda / sum(lambda) + e``, e = 1e-10.
+
+    As WeightWatcher computes it; for rank one it gives the quotient of two roundings.
     """
     p = s.evals / np.float64(s.norm) + ENTROPY_EPSILON
     return float(-np.sum(p * np.log(p)) / np.log(matrix_rank(s) + ENTROPY_EPSILON))

@@ -101,5 +101,5 @@ def evaluate(spectrum: Spectrum, groups: Collection[str] = ("default",)) -> dict
 
     A zero matrix has log10(0) = -inf and 0/0 = NaN where the formula says so, without warnings.
     """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    with np.errstate(all="ignore"):
         return {m.name: m.function(spectrum) for m in METRICS.values() if m.group in groups}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pyspectra import ops
+from pyspectra._arguments import as_integer
 from pyspectra.spectra.estimators import Estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
@@ -23,27 +24,27 @@ MAX_SEED = 2**64
 MAX_REPLICATES = 2**24
 
 
-def check_bootstrap(bootstrap: Any, seed: Any, function: str) -> None:
-    """Raise ValueError or TypeError unless `bootstrap` is a count, `seed` None or 64-bit."""
-    if isinstance(bootstrap, bool) or not isinstance(bootstrap, int) or not (
-        0 <= bootstrap <= MAX_REPLICATES
-    ):  # fmt: skip
+def check_bootstrap(bootstrap: Any, seed: Any, function: str) -> tuple[int, int | None]:
+    """Return both; ValueError or TypeError unless `bootstrap` is a count, `seed` None or 64-bit."""
+    count = as_integer(bootstrap)
+    if count is None or not 0 <= count <= MAX_REPLICATES:
         raise ValueError(
             f"{function}: 'bootstrap' must be an integer from 0 to {MAX_REPLICATES}, "
             f"got {bootstrap!r}."
         )
-    if seed is not None:
-        check_seed(seed, function)
+    return count, None if seed is None else check_seed(seed, function)
 
 
-def check_seed(seed: Any, function: str) -> None:
-    """Raise TypeError or ValueError unless `seed` is an unsigned 64-bit integer."""
-    if isinstance(seed, bool) or not isinstance(seed, int):
+def check_seed(seed: Any, function: str) -> int:
+    """Return `seed`; TypeError or ValueError unless it is an unsigned 64-bit integer."""
+    number = as_integer(seed)
+    if number is None:
         raise TypeError(f"{function}: 'seed' must be an integer, got {seed!r}.")
-    if not 0 <= seed < MAX_SEED:
+    if not 0 <= number < MAX_SEED:
         raise ValueError(
             f"{function}: 'seed' must be an integer from 0 to 2**64 - 1, got {seed!r}."
         )
+    return number
 
 
 def check_bootstrap_goes_with(estimator: Estimator, bootstrap: int, function: str) -> None:

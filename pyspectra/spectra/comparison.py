@@ -82,6 +82,8 @@ def compare_distributions(
 
     Raises
     ------
+    TypeError
+        If `fit` is no PowerLawFit or `alternatives` no sequence.
     ValueError
         If `fit` failed, its tail has no two different points in `evals`, or an alternative is
         unknown.
@@ -101,10 +103,18 @@ def compare_distributions(
     (1989). Clauset, Shalizi, Newman, SIAM Review 51 (2009), section 5.
     """
     name = "compare_distributions"
+    if not isinstance(fit, PowerLawFit):
+        raise TypeError(f"{name}: 'fit' must be a PowerLawFit, got {type(fit).__name__}.")
     if isinstance(alternatives, str):
         alternatives = (alternatives,)
+    try:
+        alternatives = tuple(alternatives)
+    except TypeError:
+        raise TypeError(
+            f"{name}: 'alternatives' must be a sequence of names, got {alternatives!r}."
+        ) from None
     for alternative in alternatives:
-        if alternative not in ALTERNATIVES:
+        if not isinstance(alternative, str) or alternative not in ALTERNATIVES:
             raise ValueError(
                 f"{name}: 'alternatives' must be among {tuple(ALTERNATIVES)}, got {alternative!r}."
             )
@@ -126,7 +136,7 @@ def _row(
     alternative: str, u: FloatArray, xmin: float, reference: FloatArray
 ) -> DistributionComparison:
     nested = alternative in NESTED
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         law = ALTERNATIVES[alternative](u, xmin)
     if law is None:
         return DistributionComparison(alternative, math.nan, math.nan, math.nan, nested, {}, len(u))

@@ -9,12 +9,22 @@ import numpy as np
 
 from pyspectra.types import FloatArray
 
+# Below it, squares of the entries may have lost digits to underflow.
+SMALL = 1e-140
+
 MatrixDistance = Callable[[FloatArray, FloatArray], float]
 
 
 def frobenius(A: FloatArray, B: FloatArray) -> float:
     """``||A - B||_F`` of two arrays of one shape."""
-    return float(np.linalg.norm((A - B).ravel()))
+    with np.errstate(all="ignore"):
+        difference = (A - B).ravel()
+        norm = float(np.linalg.norm(difference))
+        largest = float(np.max(np.abs(difference), initial=0.0))
+        if norm == math.inf or norm < SMALL:  # squares beyond the range: once more, scaled
+            scaled = difference / largest if 0.0 < largest < math.inf else difference
+            norm = largest * float(np.linalg.norm(scaled)) if largest > 0.0 else 0.0
+    return norm
 
 
 def cka(A: FloatArray, B: FloatArray) -> float:
@@ -28,6 +38,7 @@ def cka(A: FloatArray, B: FloatArray) -> float:
     Kornblith et al., "Similarity of neural network representations revisited", ICML 2019,
     arXiv 1905.00414, equation 3.
     """
+    A, B = of_order_one(A), of_order_one(B)
     if A.shape[0] < A.shape[1]:
         # |A^T B|_F^2 = sum of (A A^T) * (B B^T): the short side is enough.
         GA, GB = A @ A.T, B @ B.T
@@ -37,6 +48,12 @@ def cka(A: FloatArray, B: FloatArray) -> float:
         cross = float(np.linalg.norm(A.T @ B))
         norms = float(np.linalg.norm(A.T @ A)) * float(np.linalg.norm(B.T @ B))
     return cross / math.sqrt(norms) if norms > 0.0 else math.nan
+
+
+def of_order_one(A: FloatArray) -> FloatArray:
+    """Scale by a power of two, so that fourth powers stay within the range."""
+    largest = float(np.max(np.abs(A), initial=0.0))
+    return np.asarray(np.ldexp(A, -math.frexp(largest)[1])) if math.isfinite(largest) else A
 
 
 def kolmogorov_smirnov(x: FloatArray, y: FloatArray) -> float:
@@ -59,9 +76,13 @@ def jensen_shannon(x: FloatArray, y: FloatArray) -> float:
     Notes
     -----
     ``sqrt((KL(p|m) + KL(q|m)) / 2)``, p and q the spectra divided by their sums, m their mean,
-    natural logarithm; in [0, sqrt(ln 2)]. WeightWatcher's ``rand_distance``.
+    natural logarithm; in [0, sqrt(ln 2)]; NaN for a zero spectrum. WeightWatcher's
+    ``rand_distance``.
     """
-    p, q = x / np.sum(x), y / np.sum(y)
+    total_x, total_y = float(np.sum(x)), float(np.sum(y))
+    if not (0.0 < total_x < math.inf and 0.0 < total_y < math.inf):
+        return math.nan
+    p, q = x / total_x, y / total_y
     m = (p + q) / 2.0
     divergence = 0.0
     for r in (p, q):

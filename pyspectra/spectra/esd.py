@@ -49,7 +49,7 @@ def needs_svd(evals: FloatArray, status: Status) -> bool:
 def squared_singular_values(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
     """Ascending squared singular values by SVD, for spectra that `needs_svd`."""
     values, status = ops.svdvals(X)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         squares = [np.ascontiguousarray(v[::-1] ** 2) for v in values]
     for i, squared in enumerate(squares):
         if status[i] is not Status.OK or squared.size == 0:

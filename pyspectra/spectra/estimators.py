@@ -20,6 +20,9 @@ _ARGUMENTS: dict[str, tuple[tuple[str, type, float], ...]] = {
 }
 ESTIMATORS = tuple(_ARGUMENTS)
 
+# Points of a tail, windows: the kernels count in 64 bits.
+MAX_COUNT = 2**62
+
 _CALL = re.compile(r"\s*(\w+)\s*(?:\(([^()]*)\))?\s*")
 
 
@@ -59,8 +62,10 @@ def parse_estimator(text: str, function: str) -> Estimator:
             number = kind(value)
         except ValueError:
             number = math.nan
-        if not (math.isfinite(number) and number >= least and number > 0):
+        most = math.inf if kind is float else MAX_COUNT
+        if not (number > 0 and least <= number <= most) or number == math.inf:
             what = "a positive number" if kind is float else f"an integer >= {least}"
+            what = f"an integer of at most {MAX_COUNT}" if MAX_COUNT < number < math.inf else what
             raise ValueError(f"{function}: {argument!r} of {text!r} must be {what}, got {value!r}.")
         arguments[argument] = number
     return Estimator(name, MappingProxyType(arguments))

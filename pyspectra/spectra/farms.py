@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, SupportsFloat
+from typing import Any
 
 import numpy as np
 
 from pyspectra import ops as core
+from pyspectra._arguments import as_integer, as_number
 from pyspectra._arrays import HostArray, as_host
 from pyspectra.spectra.esd import pool
-from pyspectra.spectra.estimators import Estimator, parse_estimator
+from pyspectra.spectra.estimators import MAX_COUNT, Estimator, parse_estimator
 from pyspectra.spectra.powerlaw import EVALS_THRESHOLD, FitOptions, fit_spectra, no_fit
 from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
 
@@ -62,19 +63,24 @@ def farms(
     -----
     The windows overlap, so that their eigenvalues are far from independent: ``alpha_stderr`` is
     much too small, and there is no bootstrap. Eigenvalues come from float64 Gram matrices, which
-    resolve those above 1e-9 of the largest to seven digits; what lies below is no part of a tail.
+    resolve those above 1e-9 of the largest to seven digits; what rounding makes of zeros (up to
+    their length times 2^-52 of the largest) is left out.
 
     References
     ----------
     Hu et al., "Eigenspectrum analysis of neural networks without aspect ratio bias", ICML 2025.
     """
     name = "farms"
+    counts = {}
     for argument, value in (("window", window), ("ops", ops)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        count = as_integer(value)
+        if count is None or not 1 <= count <= MAX_COUNT:
             raise ValueError(f"{name}: {argument!r} must be a positive integer, got {value!r}.")
-    if isinstance(Q, bool) or not isinstance(Q, SupportsFloat):
+        counts[argument] = count
+    aspect = as_number(Q)
+    if aspect is None:
         raise TypeError(f"{name}: 'Q' must be a number, got {Q!r}.")
-    if not (math.isfinite(Q) and Q > 0.0):
+    if not (math.isfinite(aspect) and aspect > 0.0):
         raise ValueError(f"{name}: 'Q' must be positive and finite, got {Q!r}.")
     inner = parse_estimator(estimator, name)
     if inner.name == "farms":
@@ -82,7 +88,7 @@ def farms(
     host = as_host(W, function=name, argument="W")
     if host.ndim != 2 or min(host.shape) == 0:
         raise ValueError(f"{name}: 'W' must be 2-D and not empty, got shape {host.shape}.")
-    outer = Estimator(name, {"window": window, "ops": ops, "Q": float(Q)})
+    outer = Estimator(name, {**counts, "Q": aspect})
     return fit_windows([host], outer, inner)
 
 
@@ -91,7 +97,7 @@ def windows(
 ) -> tuple[tuple[int, int], list[tuple[int, int]]]:
     """Shape of the sub-matrices of a matrix of this shape, and where they start."""
     rows, cols = shape
-    height, width = window, max(1, int(window * Q))
+    height, width = window, max(1, int(min(window * Q, MAX_COUNT)))
     shrink = min(1.0, rows / height, cols / width)
     if shrink < 1.0:
         height, width = max(1, int(height * shrink)), max(1, int(width * shrink))
@@ -99,7 +105,8 @@ def windows(
     def starts(side: int, length: int) -> list[int]:
         room = side - length
         step = max(1, room // max(1, count - 1))
-        return sorted({min(i * step, room) for i in range(count)})
+        # From `room` on all starts are the same.
+        return sorted({min(i * step, room) for i in range(min(count, room + 1))})
 
     return (height, width), [(r, c) for r in starts(rows, height) for c in starts(cols, width)]
 
@@ -147,5 +154,8 @@ def fit_windows(
     esd = window_esd(matrices, farms, scale)
     if esd.status is not Status.OK:
         return no_fit(esd.status, 0, str(farms))
-    (fit,) = fit_spectra([esd.evals], FitOptions(inner, threshold=threshold))
+    # Where the rank is deficient, what rounding makes of zero eigenvalues is no tail.
+    rounding = float(esd.evals[-1]) * esd.N * np.finfo(np.float64).eps
+    options = FitOptions(inner, threshold=max(threshold, rounding))
+    (fit,) = fit_spectra([esd.evals], options)
     return replace(fit, estimator=str(farms))

@@ -13,16 +13,20 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, SupportsFloat
+from typing import Any
 
 import numpy as np
 
+from pyspectra._arguments import as_integer, as_number
 from pyspectra._arrays import as_host
 from pyspectra.spectra import marchenko_pastur_ww as ww
 from pyspectra.spectra import random_null, tracy_widom
 from pyspectra.types import FloatArray, MPFit, Status
 
 FITS = ("robust", "ww")
+
+# Of a matrix: indices are 64-bit.
+MAX_SIDE = 2**31 - 1
 
 # A random layer of Gaussian entries shows a spike with this probability.
 SPIKE_LEVEL = 0.01
@@ -77,14 +81,23 @@ def marchenko_pastur(
     host = as_host(evals, function=name, argument="evals")
     if host.ndim != 1:
         raise ValueError(f"{name}: 'evals' must be 1-D, got shape {host.shape}.")
+    sides = []
     for argument, value in (("N", N), ("M", M)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name}: {argument!r} must be a positive integer, got {value!r}.")
-    if isinstance(kurtosis, bool) or not isinstance(kurtosis, SupportsFloat):
+        side = as_integer(value)
+        if side is None or not 1 <= side <= MAX_SIDE:
+            raise ValueError(
+                f"{name}: {argument!r} must be a positive integer of at most {MAX_SIDE}, "
+                f"got {value!r}."
+            )
+        sides.append(side)
+    N, M = sides
+    excess = as_number(kurtosis)
+    if excess is None:
         raise TypeError(f"{name}: 'kurtosis' must be a number, got {kurtosis!r}.")
-    if not math.isfinite(kurtosis) or kurtosis < -2.0:
+    # That of N M entries, one of which is not zero, is N M - 3.
+    if not -2.0 <= excess <= MAX_SIDE**2:
         raise ValueError(f"{name}: 'kurtosis' must be finite and >= -2, got {kurtosis!r}.")
-    if mp == "ww" and kurtosis != 0.0:
+    if mp == "ww" and excess != 0.0:
         raise ValueError(f"{name}: 'kurtosis' goes with mp='robust' only.")
     x = np.sort(host.to_float64())
     if mp == "robust":
@@ -94,7 +107,7 @@ def marchenko_pastur(
             raise ValueError(
                 f"{name}: 'evals' must be M = {M} eigenvalues a matrix, got {len(x)} in all."
             )
-    return fit(x, int(N), int(M), mp=mp, kurtosis=float(kurtosis))
+    return fit(x, N, M, mp=mp, kurtosis=excess)
 
 
 def fit(
@@ -107,7 +120,7 @@ def fit(
         status = Status.TOO_FEW_POINTS
     elif not math.isfinite(total):
         status = Status.NOT_FINITE
-    elif not total > 0.0 or x[0] < 0.0:
+    elif not total > len(x) * np.finfo(np.float64).tiny or x[0] < 0.0:
         status = Status.DEGENERATE
     if status is not Status.OK:
         nan = math.nan
@@ -170,7 +183,7 @@ def _fit_robust(x: FloatArray, N: int, M: int, total: float, kurtosis: float, te
         lambda_minus=variance * (math.sqrt(N) - math.sqrt(M)) ** 2,
         lambda_plus=plus,
         n_spikes=n - n_bulk,
-        spike_threshold=threshold,
+        spike_threshold=float(threshold),
         mp_soft_rank=plus / float(x[-1]),
         D=law_distance(x, total / n, N, M),
         p_value=random_null.p_value(x, N, M, kurtosis) if test else math.nan,

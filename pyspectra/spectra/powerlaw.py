@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, SupportsFloat
+from typing import Any
 
 import numpy as np
 
 from pyspectra import ops
+from pyspectra._arguments import as_integer, as_number
 from pyspectra._arrays import as_host
 from pyspectra._cuda import devices
 from pyspectra._cuda import fits as device_fits
@@ -21,7 +22,7 @@ from pyspectra.spectra.bootstrap import (
     on_host,
     with_uncertainty,
 )
-from pyspectra.spectra.estimators import Estimator, parse_estimator
+from pyspectra.spectra.estimators import MAX_COUNT, Estimator, parse_estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
 # WeightWatcher fits only eigenvalues above this absolute value (EVALS_THRESH, 0.7.7).
@@ -54,9 +55,10 @@ def as_spectrum(x: Any, function: str, argument: str) -> FloatArray:
 
 
 def _number(value: object, function: str, argument: str) -> float:
-    if isinstance(value, bool | str) or not isinstance(value, SupportsFloat):
+    number = as_number(value)
+    if number is None:
         raise TypeError(f"{function}: {argument!r} must be a number, got {value!r}.")
-    return float(value)
+    return number
 
 
 def _bound(value: float | None, default: float, function: str, argument: str) -> float:
@@ -159,7 +161,8 @@ def fit_powerlaw_batch(
             f"{type(list_of_evals).__name__}."
         )
     data = list(list_of_evals)
-    options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap, seed)
+    bootstrap, seed = check_bootstrap(bootstrap, seed, name)
+    options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap)
     if _stays_on_device(data, options):
         return _fit_there(data, options, bootstrap, seed)
     spectra = [as_spectrum(x, name, f"list_of_evals[{i}]") for i, x in enumerate(data)]
@@ -185,7 +188,8 @@ def fit_powerlaw(
         With NaN numbers and a status that says why if the spectrum cannot be fitted.
     """
     name = "fit_powerlaw"
-    options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap, seed)
+    bootstrap, seed = check_bootstrap(bootstrap, seed, name)
+    options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap)
     if _stays_on_device([evals], options):
         return _fit_there([evals], options, bootstrap, seed)[0]
     spectrum = as_spectrum(evals, name, "evals")
@@ -235,7 +239,6 @@ def _options(
     k: int | None,
     threshold: float,
     bootstrap: int,
-    seed: int | None,
 ) -> FitOptions:
     estimator = parse_estimator(name, function)
     if estimator.name == "farms":
@@ -251,13 +254,13 @@ def _options(
             raise ValueError(
                 f"{function}: 'k' goes with estimator 'hill' only, got {str(estimator)!r}."
             )
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        count = as_integer(k)
+        if count is None or not 1 <= count <= MAX_COUNT:
             raise ValueError(f"{function}: 'k' must be a positive integer, got {k!r}.")
-        estimator = Estimator("hill", {"k": k})
+        estimator = Estimator("hill", {"k": count})
     threshold = _number(threshold, function, "threshold")
     if not (threshold >= 0.0 and math.isfinite(threshold)):
         raise ValueError(f"{function}: 'threshold' must be >= 0 and finite, got {threshold!r}.")
-    check_bootstrap(bootstrap, seed, function)
     check_bootstrap_goes_with(estimator, bootstrap, function)
     low = _bound(xmin, math.nan, function, "xmin")
     high = _bound(xmax, math.inf, function, "xmax")
@@ -306,17 +309,18 @@ def _cut_off(x: FloatArray, fit: PowerLawFit) -> PowerLawFit:
         return fit
     tail = x[(x >= fit.xmin) & (x <= fit.xmax)]
     u = np.maximum(np.log(tail) - math.log(fit.xmin), 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         law = fit_truncated(u)
-    if law is None:
-        return no_fit(Status.NO_CONVERGENCE, fit.n, fit.estimator)
+        if law is None:
+            return no_fit(Status.NO_CONVERGENCE, fit.n, fit.estimator)
+        D = float(np.max(np.abs(law.cdf(u) - np.arange(len(u)) / len(u))))
     return replace(
         fit,
         alpha=law.alpha,
         Lambda=float(law.theta[1]) / fit.xmin,
         alpha_stderr=law.alpha_stderr,
         alpha_corrected=math.nan,
-        D=float(np.max(np.abs(law.cdf(u) - np.arange(len(u)) / len(u)))),
+        D=D,
     )
 
 

@@ -156,6 +156,6 @@ def excess_kurtosis(matrices: Sequence[HostArray]) -> float:
     sample = np.concatenate(
         [X.view(slice(None, None, step)).to_float64().ravel() for X in matrices]
     )
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         square = (sample - np.mean(sample)) ** 2
         return float(np.mean(square**2) / np.mean(square) ** 2 - 3.0)

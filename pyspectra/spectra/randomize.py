@@ -27,6 +27,9 @@ REPLICAS = 5
 # The entries of a trap are the fewest that carry this share of its singular value.
 TRAP_SHARE = 0.5
 
+# Between these, eigenvalues (sums of squares, and their sum) are normal numbers.
+LEAST_ENTRY, LARGEST_ENTRY = 1e-145, 1e145
+
 
 @dataclass(frozen=True)
 class Randomized:
@@ -114,17 +117,28 @@ def find_traps(W: Any, *, seed: int = 0) -> tuple[Trap, ...]:
     Raises
     ------
     TypeError, ValueError
-        If `W` is not a finite real floating-point matrix with entries, or `seed` not an integer
-        from 0 to 2**64 - 1.
+        If `W` is not a finite real floating-point matrix with entries, the largest of them between
+        1e-145 and 1e145 (or 0), or `seed` not an integer from 0 to 2**64 - 1.
     """
-    check_seed(seed, "find_traps")
+    seed = check_seed(seed, "find_traps")
     host = as_host(W, function="find_traps", argument="W")
     if host.ndim != 2 or min(host.shape) == 0:
-        raise ValueError(f"find_traps: 'W' must be a matrix with entries, got {host.shape}.")
+        raise ValueError(f"find_traps: 'W' must be a matrix with entries, got shape {host.shape}.")
     values = host.to_float64()
     if not np.isfinite(values).all():
         raise ValueError("find_traps: 'W' must be finite, got NaN or infinity.")
+    if not has_squares(values):
+        raise ValueError(
+            "find_traps: 'W' must have squares in float64's range, got entries up to "
+            f"{np.max(np.abs(values)):g}."
+        )
     return locate_traps(values, permutation_key(seed, "find_traps", 0))
+
+
+def has_squares(W: FloatArray) -> bool:
+    """Tell whether the eigenvalues of a finite matrix are normal numbers, or it is zero."""
+    largest = float(np.max(np.abs(W)))
+    return LEAST_ENTRY < largest < LARGEST_ENTRY or largest == 0.0
 
 
 def locate_traps(W: FloatArray, key: int) -> tuple[Trap, ...]:

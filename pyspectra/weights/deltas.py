@@ -96,10 +96,12 @@ def _difference(layer: Layer, base: Layer, floors: dict[str, float]) -> Callable
     def load() -> HostArray:
         N, M, _ = matrix_shape(layer)
         before = base.load().to_float64()
-        square = float(np.vdot(before, before)) / before.size
-        floors[layer.name] = spacing**2 * square / 12.0 * (math.sqrt(N) + math.sqrt(M)) ** 2
         after = layer.load().to_float64()
-        after -= before
+        # What is not finite is reported as the status of the difference.
+        with np.errstate(all="ignore"):
+            square = float(np.vdot(before, before)) / before.size
+            after -= before
+        floors[layer.name] = spacing**2 * square / 12.0 * (math.sqrt(N) + math.sqrt(M)) ** 2
         return HostArray(after, "float64")
 
     return load

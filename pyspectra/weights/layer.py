@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -197,3 +198,12 @@ def guess_kind(key: str, shape: tuple[int, ...]) -> str:
     if rank == 3:
         return EXPERT_STACK if "expert" in key else CONV1D
     return {0: SCALAR, 1: VECTOR, 4: CONV2D, 5: CONV3D}.get(rank, UNKNOWN)
+
+
+def reasons_for_none(skipped: Sequence[SkippedLayer]) -> str:
+    """End the sentence "... holds no weight matrix" with why not."""
+    if not skipped:
+        return ": it is empty."
+    reasons = Counter(s.reason for s in skipped).most_common(3)
+    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+    return f" among its {len(skipped)} tensors: {listed}."

@@ -1099,3 +1099,55 @@ def test_options_of_randomness_reach_json_and_csv() -> None:
     assert report.summary()["mp_soft_rank"] == pytest.approx(np.mean(ours))
     theirs = [row["mp_softrank"] for row in report.rows("weightwatcher")]
     assert report.summary("weightwatcher")["mp_softrank"] == pytest.approx(np.mean(theirs))
+
+
+def test_numpy_numbers_are_options_like_any_other() -> None:
+    W = {"w.weight": np.random.default_rng(0).standard_normal((60, 40))}
+    plain = ps.analyze(W, xmax=5, min_evals=9, max_evals=50, seed=3, bootstrap=4, layers=1)
+    other = ps.analyze(
+        W,
+        xmax=np.int64(5),
+        min_evals=np.int64(9),
+        max_evals=np.int32(50),
+        seed=np.uint8(3),
+        bootstrap=np.int64(4),
+        layers=np.array([1]),
+    )
+    assert other.to_json() == plain.to_json()
+    assert ps.analyze(W, xmax=np.float32(50.0)).layers[0].fit.xmax <= 50.0
+    with pytest.raises(ValueError, match="'xmax' must be positive and finite"):
+        ps.analyze(W, xmax=10**400)
+
+
+def test_n_tail_of_hill_is_k() -> None:
+    W = {"w.weight": np.random.default_rng(0).standard_normal((60, 40))}
+    layer = ps.analyze(W, estimator="hill(5)").layers[0]
+    assert layer.n_tail == layer.fit.n_tail == 5
+
+
+def test_power_laws_that_are_ruled_out_do_not_make_a_model_well_trained() -> None:
+    weights = {}
+    for i in range(4):
+        rng = np.random.default_rng(i)
+        U, V = (np.linalg.qr(rng.standard_normal((n, 60)))[0] for n in (80, 60))
+        s = np.sqrt(np.repeat([1.0, 2.0, 4.0], 20) * (1 + 1e-3 * rng.random(60)))
+        weights[f"{i}.weight"] = (U * s) @ V.T
+    report = ps.analyze(weights, estimator="tempbalance_median", bootstrap=100)
+    assert {layer.warning for layer in report.layers} == {"no power law"}
+    assert report.verdict.label == "cannot be judged"
+    assert "only 0 of 4 layers have a power-law fit that holds (p > 0.1)" in report.verdict.text
+
+
+def test_base_model_without_a_common_layer_is_named() -> None:
+    W = np.ones((20, 10))
+    with pytest.raises(ValueError, match="no weight matrix that 'base_model' has too"):
+        ps.analyze({"a.weight": W}, base_model={"b.weight": W})
+
+
+def test_a_caller_who_makes_numpy_raise_gets_the_same_report() -> None:
+    W = np.random.default_rng(0).standard_normal((60, 40))
+    weights = {"w.weight": W, "tiny.weight": W * 1e-200, "zero.weight": W * 0.0}
+    asked = {"randomize": True, "mp_fit": True, "detx": True, "vectors": True}
+    expected = ps.analyze(weights, **asked).to_csv(dialect="weightwatcher")
+    with np.errstate(all="raise"):
+        assert ps.analyze(weights, **asked).to_csv(dialect="weightwatcher") == expected

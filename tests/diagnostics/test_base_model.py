@@ -132,3 +132,10 @@ def test_the_scale_of_a_change_does_not_decide_whether_clipping_fails() -> None:
     ]
     assert rows[0]["status"] == rows[1]["status"] == "success"
     assert rows[0]["raw_alpha"] == pytest.approx(rows[1]["raw_alpha"], rel=1e-9)
+
+
+def test_infinities_in_both_models_raise_no_warning() -> None:
+    W = np.random.default_rng(0).standard_normal((30, 20))
+    W[0, 0] = np.inf
+    report = ps.analyze({"w.weight": W}, base_model={"w.weight": W})
+    assert [layer.status for layer in report.layers] == [ps.Status.NOT_FINITE]

@@ -116,7 +116,33 @@ def test_bad_arguments_are_named() -> None:
     a, b = models()
     with pytest.raises(ValueError, match=r"^distances: 'method' must be one of .* got 'cosine'"):
         ps.distances(a, b, "cosine")
-    with pytest.raises(TypeError, match="'model_or_path' must be"):
+    with pytest.raises(TypeError, match=r"^distances: 'b' must be"):
         ps.distances(a, 3)
+    with pytest.raises(FileNotFoundError, match=r"^distances: 'a' must exist"):
+        ps.distances("nowhere", b)
+    with pytest.raises(ValueError, match=r"^distances: 'a' .* holds no weight matrix"):
+        ps.distances({}, b)
     with pytest.raises(ValueError, match="'progress' must be"):
         ps.distances(a, b, progress=2)
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e150, 1e200])
+def test_no_scale_overflows(factor: float) -> None:
+    W = random(30, 20)
+    models = {"fc.weight": W}, {"fc.weight": W * factor}
+
+    def found(method: str) -> ps.LayerDistance:
+        return ps.distances(*models, method=method).layers[0]
+
+    expected = max(factor, 1.0) * np.linalg.norm(W)
+    assert found("raw").distance == pytest.approx(expected, rel=1e-12)
+    assert found("euclidean").distance == pytest.approx(expected, rel=1e-12)
+    assert found("cka").distance == pytest.approx(1.0, rel=1e-12)
+    assert found("ks").reason == {1e-200: "degenerate", 1e150: "", 1e200: "not finite"}[factor]
+
+
+@pytest.mark.parametrize("method", ["cka", "js"])
+def test_a_zero_matrix_is_named_as_the_reason(method: str) -> None:
+    found = ps.distances({"fc.weight": random(30, 20)}, {"fc.weight": np.zeros((30, 20))}, method)
+    assert math.isnan(found.layers[0].distance)
+    assert found.layers[0].reason == "a matrix is zero"

@@ -1,6 +1,7 @@
 """Edits of weights: truncation keeps what it says, removal takes the trap and nothing else."""
 
 import copy
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -240,12 +241,12 @@ def test_bad_arguments(tmp_path):
         ps.svd_smoothing(tmp_path)
     with pytest.raises(ValueError, match="svd_smoothing: 'keep' must be one of"):
         ps.svd_smoothing(W, keep="best")
-    for keep in (0.0, 1.5, True, float("nan")):
+    for keep in (0.0, 1.5, 10**400, float("nan")):
         with pytest.raises(ValueError, match=r"'keep' must be in \(0, 1\]"):
             ps.svd_smoothing(W, keep=keep)
     with pytest.raises(ValueError, match="remove_traps: 'layers' names what the model has not"):
         ps.remove_traps(W, layers="x")
-    for keep in (None, [0.5]):
+    for keep in (None, [0.5], True):
         with pytest.raises(TypeError, match="'keep' must be one of"):
             ps.svd_smoothing(W, keep=keep)
     with pytest.raises(TypeError, match="remove_traps: 'seed' must be an integer"):
@@ -264,6 +265,38 @@ def test_bad_arguments(tmp_path):
     assert abs(ps.remove_traps({"w.weight": frozen})["w.weight"][31, 77]) < 10
 
 
+@pytest.mark.parametrize("edit", [ps.svd_smoothing, ps.remove_traps])
+def test_a_model_without_weights_is_refused(edit) -> None:
+    for model in ({}, {"w.weight": [[1.0]]}, torch.nn.Linear(9, 9, device="meta")):
+        with pytest.raises(ValueError, match=r"'model' .* holds no weight matrix"):
+            edit(model)
+
+
+def test_mappings_and_tensors_that_do_not_copy_deeply(tmp_path) -> None:
+    W = np.random.default_rng(1).standard_normal((30, 20))
+    np.savez(tmp_path / "m.npz", **{"w.weight": W})
+    part_of_a_graph = torch.tensor(W, requires_grad=True) * 1.0
+    expanded = torch.tensor(W[:1]).expand(30, 20)
+    with np.load(tmp_path / "m.npz") as stored:
+        for model in (
+            stored,
+            MappingProxyType({"w.weight": W}),
+            {"w.weight": part_of_a_graph},
+            {"w.weight": expanded},
+        ):
+            before = torch.as_tensor(model["w.weight"]).detach().numpy().copy()
+            after = ps.svd_smoothing(model, keep=0.1)["w.weight"]
+            assert np.linalg.matrix_rank(torch.as_tensor(after).numpy(), tol=1e-8) == min(
+                2, np.linalg.matrix_rank(before)
+            )
+            unchanged = torch.as_tensor(model["w.weight"]).detach().numpy()
+            np.testing.assert_array_equal(unchanged, before)
+        with pytest.raises(TypeError, match="'model' must be in memory with inplace=True"):
+            ps.svd_smoothing(stored, keep=0.1, inplace=True)
+    with pytest.raises(ValueError, match=r"'model' must be writable, 'w.weight' is an expanded"):
+        ps.svd_smoothing({"w.weight": expanded}, keep=0.1, inplace=True)
+
+
 def test_the_tail_of_a_convolution_is_the_one_that_analyze_finds() -> None:
     # Small enough for the absolute threshold of the fit to bite: half of it keeps 12 more.
     W = np.random.default_rng(2).standard_t(3, (24, 20, 3, 3)) * 4e-4
@@ -272,3 +305,24 @@ def test_the_tail_of_a_convolution_is_the_one_that_analyze_finds() -> None:
     smoothed = ps.svd_smoothing({"conv.weight": W}, keep="powerlaw")["conv.weight"]
     left = ps.analyze({"conv.weight": smoothed}, method="svd").layers[0].esd.evals
     assert np.count_nonzero(left > 1e-9 * left[-1]) == layer.n_tail
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1.0, 1e200, 2e307])
+def test_a_fraction_is_that_of_the_leading_directions_at_any_scale(factor: float) -> None:
+    W = np.random.default_rng(0).standard_normal((60, 40))
+    U, s, V = np.linalg.svd(W, full_matrices=False)
+    leading = (U[:, :10] * s[:10]) @ V[:10]
+    kept = ps.svd_smoothing({"w.weight": W * factor}, keep=0.25)["w.weight"]
+    np.testing.assert_allclose(kept / factor, leading, atol=1e-12)
+    if factor != 1.0:
+        W[3, 4] = 7.0
+        unchanged = ps.remove_traps({"w.weight": W * factor})["w.weight"]
+        np.testing.assert_array_equal(unchanged, W * factor)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+def test_half_precision_does_not_overflow(kind) -> None:
+    W = np.clip(np.random.default_rng(0).standard_normal((60, 40)) * 60000, -65504, 65504)
+    kept = ps.svd_smoothing({"w.weight": kind(W.astype(np.float16))}, keep=0.5)["w.weight"]
+    size = np.abs(np.asarray(kept))
+    assert size.max() == 65504

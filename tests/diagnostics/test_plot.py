@@ -195,3 +195,35 @@ def test_missing_matplotlib(report: ps.Report, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ps.MissingDependencyError, match=r"pyspectra-nn\[plot\]"):
         plot(report)
+
+
+def law(ax: Axes) -> np.ndarray:
+    """Density of the drawn law at its points."""
+    (line,) = [line for line in ax.lines if line.get_label().startswith("fit:")]
+    return np.asarray(line.get_xydata())
+
+
+def test_the_law_with_a_cut_off_is_drawn_with_it() -> None:
+    model = ps.analyze({"w.weight": random(200, 120)}, estimator="tpl")
+    fit = model.layers[0].fit
+    assert fit.Lambda > 0.0
+    points = law(plot(model, "esd"))
+    expected = points[:, 0] ** -fit.alpha * np.exp(-fit.Lambda * points[:, 0])
+    ratio = points[:, 1] / expected
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
+
+
+def test_the_fit_of_sub_matrices_is_not_drawn_over_the_whole() -> None:
+    ax = plot(ps.analyze({"w.weight": random(200, 120)}, estimator="farms(50, 3, 1)"), "esd")
+    assert not ax.lines
+    assert "fit of its sub-matrices: α = " in ax.get_title()
+
+
+def test_what_xmax_left_out_is_not_coloured_as_tail() -> None:
+    model = ps.analyze({"w.weight": random(200, 120)}, xmax=20)
+    fit = model.layers[0].fit
+    ax = plot(model, "esd")
+    assert f"tail: {fit.n_tail} with" in legend(ax)
+    bars = next(c for c in ax.containers if c.get_label().startswith("tail:"))
+    assert max(bar.get_x() for bar in bars) <= fit.xmax
+    assert ax.get_xlim()[1] > fit.xmax * 1.2

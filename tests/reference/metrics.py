@@ -49,11 +49,13 @@ def weak_rank_loss(lam: Array) -> int:
 
 
 def entropy(lam: Array, N: int) -> float:
-    """-sum p ln p / ln(matrix_rank + e), p = lambda / sum(lambda) + e, e = 1e-10."""
+    """-sum p ln p / ln(matrix_rank + e), p = lambda / sum(lambda) + e, e = 1e-10; 0 of rank one."""
     e = 1e-10
     total = norm(lam)
     if total == 0.0:
         return math.nan
+    if matrix_rank(lam, N) == 1:
+        return 0.0
     p = [float(v) / total + e for v in lam]
     denominator = math.log(matrix_rank(lam, N) + e)
     return -math.fsum(v * math.log(v) for v in p) / denominator
