@@ -61,3 +61,36 @@ def test_pyspectra_default(benchmark, weights):
     """For comparison: the analysis without these options."""
     report = benchmark.pedantic(ps.analyze, (weights,), rounds=5, warmup_rounds=1)
     assert len(report.layers) == 39
+
+
+VECTOR_COLUMNS = ("alpha", "tail_mean_vec_entropy", "bulk_mean_loc_ratio", "tail_mean_part_ratio")
+
+
+def agree_on_vectors(rows, found):
+    # On which side of xmin its own vector falls, rounding decides: one of a few dozen in the tail.
+    for row in rows:
+        kept = found.setdefault(row["name"], row)
+        for column in VECTOR_COLUMNS:
+            assert row[column] == pytest.approx(kept[column], rel=1e-2), (row["name"], column)
+
+
+@pytest.fixture(scope="module")
+def expected_of_vectors():
+    return {}
+
+
+@pytest.mark.benchmark(group="vectors of MiniLM")
+def test_vectors(benchmark, weights, expected_of_vectors):
+    report = benchmark.pedantic(
+        ps.analyze, (weights,), {"vectors": True}, rounds=5, warmup_rounds=1
+    )
+    agree_on_vectors(report.rows("weightwatcher"), expected_of_vectors)
+
+
+@pytest.mark.benchmark(group="vectors of MiniLM")
+def test_weightwatcher_vectors(benchmark, weights, expected_of_vectors):
+    pytest.importorskip("weightwatcher")
+    table = benchmark.pedantic(
+        baselines.weightwatcher_analyze, (weights,), {"vectors": True}, rounds=3
+    )
+    agree_on_vectors(table.to_dict("records"), expected_of_vectors)

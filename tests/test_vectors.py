@@ -12,7 +12,7 @@ from reference import vectors as reference
 import pyspectra as ps
 from pyspectra._arrays import HostArray
 from pyspectra.metrics.vectors import bulk_and_tail
-from pyspectra.spectra.eigenvectors import eigenvector_statistics
+from pyspectra.spectra.eigenvectors import eigenvector_statistics, vector_entropies
 
 DATA = Path(__file__).parent / "data"
 
@@ -78,3 +78,19 @@ def test_not_finite():
     W = np.ones((10, 9))
     W[0, 0] = np.inf
     assert eigenvector_statistics([host(W)], 1.0) is None
+
+
+@pytest.mark.parametrize("m", [1, 2, 37, 384])
+def test_histograms_of_many_vectors_are_those_of_numpy(m: int) -> None:
+    rng = np.random.default_rng(m)
+    columns = [rng.standard_normal(m), rng.integers(0, 5, m), np.ones(m), rng.random(m).round(2)]
+    size = np.abs(np.array([*columns, *rng.standard_normal((30, m))], dtype=float)).T
+
+    def entropy(v: np.ndarray) -> float:
+        h, _ = np.histogram(v - np.mean(v), bins=100, density=True)
+        p = (h + 1e-10) / math.sqrt(2.0 * math.pi)
+        p /= np.sum(p)
+        return -float(np.sum(p * np.log(p)))
+
+    want = [entropy(v) for v in size.T]
+    np.testing.assert_allclose(vector_entropies(size), want, rtol=0, atol=1e-13)

@@ -19,6 +19,8 @@ from pyspectra._arrays import HostArray
 from pyspectra.types import FloatArray
 
 ENTROPY_BINS = 100
+# Vectors at a time, so that what is needed besides stays small beside the matrix.
+BLOCK = 256
 # WeightWatcher adds this to the histogram (its EPSILON).
 ENTROPY_EPSILON = 1e-10
 
@@ -67,7 +69,7 @@ def eigenvector_statistics(
         columns.append(
             np.array(
                 [
-                    [vector_entropy(v) for v in size.T],
+                    _entropies(size),
                     np.sum(size, axis=0) / np.max(size, axis=0),
                     np.sum(size**2, axis=0) ** 0.5 / np.sum(size**4, axis=0) ** 0.25,
                 ]
@@ -79,9 +81,30 @@ def eigenvector_statistics(
     return EigenvectorStatistics(together[order], entropy, localization, participation)
 
 
-def vector_entropy(size: FloatArray) -> float:
-    """-sum p ln p of the histogram h of |v| - mean|v|, p = (h + e) / sqrt(2 pi), normalised."""
-    histogram, _ = np.histogram(size - np.mean(size), bins=ENTROPY_BINS, density=True)
+def _entropies(size: FloatArray) -> FloatArray:
+    starts = range(0, size.shape[1], BLOCK)
+    return np.concatenate([vector_entropies(size[:, i : i + BLOCK]) for i in starts])
+
+
+def vector_entropies(size: FloatArray) -> FloatArray:
+    """Entropies of the columns |v|: -sum p ln p, p = (h + e) / sqrt(2 pi) normalised.
+
+    h is the density histogram of |v| - mean|v|, with the bins of `numpy.histogram`, which takes
+    one vector at a time.
+    """
+    x = size - np.mean(size, axis=0)
+    low, high = np.min(x, axis=0), np.max(x, axis=0)
+    flat = low == high
+    low, high = np.where(flat, low - 0.5, low), np.where(flat, high + 0.5, high)
+    edges = np.linspace(low, high, ENTROPY_BINS + 1)
+    bins = ((x - low) / (high - low) * ENTROPY_BINS).astype(np.intp)
+    bins = np.minimum(bins, ENTROPY_BINS - 1)
+    # As numpy does: where rounding put a component beyond an edge of its bin.
+    bins -= x < np.take_along_axis(edges, bins, axis=0)
+    bins += (x >= np.take_along_axis(edges, bins + 1, axis=0)) & (bins != ENTROPY_BINS - 1)
+    n = x.shape[1]
+    counts = np.bincount((bins + ENTROPY_BINS * np.arange(n)).ravel(), minlength=ENTROPY_BINS * n)
+    histogram = counts.reshape(n, ENTROPY_BINS) / np.diff(edges, axis=0).T / len(x)
     p = (histogram + ENTROPY_EPSILON) / math.sqrt(2.0 * math.pi)
-    p = p / np.sum(p)
-    return float(-np.sum(p * np.log(p)))
+    p = p / np.sum(p, axis=1, keepdims=True)
+    return np.asarray(-np.sum(p * np.log(p), axis=1))
