@@ -135,6 +135,22 @@ def test_bisection_over_more_rows_than_are_staged(device: str) -> None:
     np.testing.assert_allclose(np.sort(evals[0].cpu().numpy()), want, rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("shape", [(9, 5), (5, 9), (12, 12), (20, 1)])
+def test_singular_values(device: str, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(4)
+    W = [scale * rng.standard_normal(shape) for scale in (1.0, 1e-200, 1e150)]
+    W.append(np.outer(rng.standard_normal(shape[0]), rng.standard_normal(shape[1])))
+    W += [np.zeros(shape), np.full(shape, np.nan)]
+    got, status = eigenvalues.singular_values([torch.tensor(X, device=device) for X in W])
+    assert status == [Status.OK] * 5 + [Status.NOT_FINITE]
+    for X, values in zip(W[:5], got, strict=False):
+        want = np.linalg.svd(X, compute_uv=False)[::-1]
+        atol = eigvals_atol(2 * len(want), want[-1])
+        np.testing.assert_allclose(values, want, rtol=0, atol=atol)
+        assert values.min() >= 0.0
+    assert np.isnan(got[5]).all()
+
+
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40), (33, 33)])
 def test_gram_by_blocks_of_rows(monkeypatch: Any, shape: tuple[int, int]) -> None:
     monkeypatch.setattr(eigenvalues, "GRAM_BLOCK", 500)
@@ -154,6 +170,9 @@ def test_the_public_functions_on_a_gpu(n: int) -> None:
     assert repr(ps.fit_powerlaw(torch.tensor(here.evals).cuda())) == repr(
         ps.fit_powerlaw(here.evals)
     )
+    svd = ps.esd(W.cuda(), method="svd")
+    assert svd.method == "svd"
+    np.testing.assert_allclose(svd.evals, here.evals, rtol=ESD_GRAM_RTOL)
     evals = torch.tensor(here.evals)
     sure = [ps.fit_powerlaw(x, bootstrap=50, seed=3) for x in (evals, evals.cuda())]
     assert repr(sure[0]) == repr(sure[1])

@@ -112,7 +112,7 @@ def main() -> int:
     run.part("measure", measure, limit=200, env=environment, cwd=out)
     with tempfile.TemporaryDirectory(dir=out) as folder:  # gone too where the part was stopped
         llama = [python, str(HERE / "llama.py"), str(out / "measured.jsonl"), folder]
-        run.part("llama", llama, limit=100, env=environment, cwd=out)
+        run.part("llama", llama, limit=120, env=environment, cwd=out)
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
         toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin/compute-sanitizer")

@@ -30,5 +30,6 @@ for n in (1, 33, 150):
     x = torch.randn((2, n, n), device="cuda")
     print(eigenvalues.eigvals(x + x.mT, method="one_block")[0][0][-1])
     print(eigenvalues.eigvals(x + x.mT, method="two_stage")[0][0][-1])
+print(ps.esd(torch.randn(60, 40, device="cuda"), method="svd").evals[0])
 print(ps.analyze({"a.weight": torch.randn(60, 40)}, device="cuda").layers[0].alpha)
 torch.cuda.synchronize()

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Up to this order matrices are reduced by our one-block kernel; above it a batch goes through two
-# stages, since the library takes its matrices one after the other, and a single matrix to the
-# library. No GPU has measured it yet; benchmarks/gpu does.
+# Up to this order matrices are reduced by our one-block kernel, above it in two stages: the library
+# takes the matrices of a batch one after the other, and half of its work for each is bound by
+# memory. No GPU has measured it yet; benchmarks/gpu does.
 ONE_BLOCK_ORDER = 256
 
 # Width of the band between the two stages of our reduction of large matrices.
@@ -62,7 +62,7 @@ def eigvals(A: Tensor, *, method: str | None = None) -> tuple[list[FloatArray], 
     """Ascending eigenvalues of symmetric matrices, shape (b, n, n); the lower triangles are read.
 
     `method`: ``"one_block"`` and ``"two_stage"`` are reductions of ours, ``"library"`` is torch's
-    (cuSOLVER); by order and number where None.
+    (cuSOLVER); by order where None.
     """
     import torch
 
@@ -71,25 +71,57 @@ def eigvals(A: Tensor, *, method: str | None = None) -> tuple[list[FloatArray], 
     A = (A.tril() + A.tril(-1).mT).contiguous()
     if count == 0 or n == 0:
         return [np.empty(n) for _ in range(count)], [Status.OK] * count
-    largest = A.abs().amax((-2, -1))
-    finite = largest.isfinite()
-    # Powers of two, exactly, by their exponent bits.
-    exponent = torch.frexp(largest.where(finite, 1.0)).exponent.to(torch.int64).clamp(-1000, 1000)
-    shrink, restore = (((1023 + k) << 52).view(torch.float64) for k in (-exponent, exponent))
-    A = torch.where(finite[:, None, None], A * shrink[:, None, None], 0.0)
-    if method is None:
-        large = "two_stage" if count > 1 else "library"
-        method = "one_block" if n <= ONE_BLOCK_ORDER else large
+    A, restore, status = _scaled(A)
+    method = method or ("one_block" if n <= ONE_BLOCK_ORDER else "two_stage")
     if method == "library":
         values = torch.linalg.eigvalsh(A)
     else:
         values = _bisected(*(_one_block(A) if method == "one_block" else _two_stage(A)))
     host = (values * restore[:, None]).cpu().numpy()
-    status = [Status.OK if ok else Status.NOT_FINITE for ok in finite.tolist()]
     return [
         np.sort(row) if s is Status.OK else np.full(n, np.nan)
         for row, s in zip(host, status, strict=True)
     ], status
+
+
+def singular_values(matrices: Sequence[Tensor]) -> tuple[list[FloatArray], list[Status]]:
+    """Ascending singular values of matrices of one shape, on their device. Raises MemoryError.
+
+    The non-negative eigenvalues of ``[[0, R^T], [R, 0]]`` (Jordan, Wielandt), R the triangle of a
+    QR factorisation: to some ulps of the largest, which a Gram matrix does not give.
+    """
+    import torch
+
+    with devices.memory_errors(matrices[0].device):
+        W = torch.stack([X.detach().to(torch.float64) for X in matrices])
+        R, restore, status = _scaled(W if W.shape[-2] >= W.shape[-1] else W.mT)
+        M = R.shape[-1]
+        if R.shape[-2] > M:
+            R = torch.linalg.qr(R, mode="r").R
+        both = R.new_zeros((len(R), 2 * M, 2 * M))
+        both[:, M:, :M] = R  # the lower triangle is what is read
+        values, _ = eigvals(both)
+    back = restore.tolist()
+    return [
+        np.maximum(v[M:], 0.0) * scale if s is Status.OK else np.full(M, np.nan)
+        for v, scale, s in zip(values, back, status, strict=True)
+    ], status
+
+
+def _scaled(A: Tensor) -> tuple[Tensor, Tensor, list[Status]]:
+    """Matrices with a largest entry near one, the factors that undo it, and their status.
+
+    Factors are powers of two; what is not finite becomes zero.
+    """
+    import torch
+
+    largest = A.abs().amax((-2, -1))
+    finite = largest.isfinite()
+    # By their exponent bits.
+    exponent = torch.frexp(largest.where(finite, 1.0)).exponent.to(torch.int64).clamp(-1000, 1000)
+    shrink, restore = (((1023 + k) << 52).view(torch.float64) for k in (-exponent, exponent))
+    status = [Status.OK if ok else Status.NOT_FINITE for ok in finite.tolist()]
+    return torch.where(finite[:, None, None], A * shrink[:, None, None], 0.0), restore, status
 
 
 def _one_block(A: Tensor) -> tuple[Tensor, Tensor]:

@@ -105,10 +105,10 @@ def analyze(
     seed : int
         Of all random numbers. Those of a layer depend on it and the layer's name only.
     device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device
-        Where Gram matrices and their eigenvalues are computed: a device changes speed, and numbers
+        Where eigenvalues and singular values are computed: a device changes speed, and numbers
         by rounding. ``"auto"`` is the CPU, as long as no measurement says when a GPU wins: the CUDA
-        path has been compiled and emulated, and never run on one. It needs torch with CUDA. SVDs,
-        fits and all else stay on the CPU.
+        path has been compiled and emulated, and never run on one. It needs torch with CUDA. Fits
+        and all else stay on the CPU.
     progress : bool or "auto"
         A progress bar on standard error; "auto" if that is a terminal and it takes over 2 s.
 
@@ -156,8 +156,6 @@ def analyze(
     if progress not in (True, False, "auto"):
         raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
     where = resolve_device(device, "analyze")
-    if where is not None and method == "svd":
-        raise ValueError(f"analyze: 'device' must be 'cpu' for method 'svd', got {str(device)!r}.")
     with contextlib.ExitStack() as opened:
         source = _open(model_or_path, opened)
         if base_model is None:

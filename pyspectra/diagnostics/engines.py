@@ -19,6 +19,7 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray, allocating
 from pyspectra._cuda import devices, eigenvalues
+from pyspectra.spectra import esd
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer
 from pyspectra.weights.matricize import matricize, matrix_indices
@@ -72,6 +73,12 @@ class Engine(Protocol):
         """Return the ascending eigenvalues of each, and whether they are any good."""
         ...
 
+    def squared_singular_values(
+        self, X: Sequence[HostArray]
+    ) -> tuple[list[FloatArray], list[Status]]:
+        """Return those of matrices of one shape, for which Gram matrices would not do."""
+        ...
+
 
 class _Host:
     """The CPU's: one tensor in memory at a time.
@@ -116,6 +123,11 @@ class _Host:
 
     def eigvals(self, grams: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
         return ops.eigvals(grams)
+
+    def squared_singular_values(
+        self, X: Sequence[HostArray]
+    ) -> tuple[list[FloatArray], list[Status]]:
+        return esd.squared_singular_values(X)
 
 
 class _Device:
@@ -173,26 +185,58 @@ class _Device:
         return [eigenvalues.gram(operand()) for operand in operands]
 
     def eigvals(self, grams: Sequence[torch.Tensor]) -> tuple[list[FloatArray], list[Status]]:
-        """Batches of equal order, the largest first; what has no room there is solved here."""
-        evals: list[FloatArray] = [np.empty(0)] * len(grams)
-        status = [Status.OK] * len(grams)
         orders = sorted({len(g) for g in grams}, reverse=True)
-        todo = [[i for i, g in enumerate(grams) if len(g) == M] for M in orders]
-        while todo:
-            where = todo.pop(0)
-            found = None
-            # Only after the error, which holds what it failed with, has gone: others need the room.
-            with contextlib.suppress(MemoryError):
-                found = eigenvalues.eigvals_of([grams[i] for i in where])
-            if found is None and len(where) > 1:
-                half = len(where) // 2
-                todo[:0] = where[:half], where[half:]
-                continue
-            if found is None:
-                found = ops.eigvals([np.asfortranarray(grams[i].cpu().numpy()) for i in where])
-            for i, e, s in zip(where, *found, strict=True):
-                evals[i], status[i] = e, s
-        return evals, status
+
+        def here(i: int) -> tuple[list[FloatArray], list[Status]]:
+            return ops.eigvals([np.asfortranarray(grams[i].cpu().numpy())])
+
+        return _in_batches(
+            [[i for i, g in enumerate(grams) if len(g) == M] for M in orders],
+            lambda where: eigenvalues.eigvals_of([grams[i] for i in where]),
+            here,
+        )
+
+    def squared_singular_values(
+        self, X: Sequence[HostArray]
+    ) -> tuple[list[FloatArray], list[Status]]:
+        # Each takes a symmetric matrix of twice the order.
+        count = max(1, self._budget // (32 * min(X[0].shape) ** 2))
+
+        def there(where: list[int]) -> tuple[list[FloatArray], list[Status]]:
+            return esd.squares(*eigenvalues.singular_values([self.operand(X[i])() for i in where]))
+
+        return _in_batches(
+            [list(range(len(X)))[k : k + count] for k in range(0, len(X), count)],
+            there,
+            lambda i: esd.squared_singular_values([X[i]]),
+        )
+
+
+def _in_batches(
+    batches: list[list[int]],
+    there: Callable[[list[int]], tuple[list[FloatArray], list[Status]]],
+    here: Callable[[int], tuple[list[FloatArray], list[Status]]],
+) -> tuple[list[FloatArray], list[Status]]:
+    """Solve problems on a device, by halves of a batch if need be, and those too large for it here.
+
+    The batches hold the numbers 0, 1, ... of the problems, each once.
+    """
+    evals: dict[int, FloatArray] = {}
+    status: dict[int, Status] = {}
+    todo = list(batches)
+    while todo:
+        where = todo.pop(0)
+        found = None
+        # Only after the error, which holds what it failed with, has gone: others need the room.
+        with contextlib.suppress(MemoryError):
+            found = there(where)
+        if found is None and len(where) > 1:
+            half = len(where) // 2
+            todo[:0] = where[:half], where[half:]
+            continue
+        for i, e, s in zip(where, *(found or here(where[0])), strict=True):
+            evals[i], status[i] = e, s
+    return [evals[i] for i in range(len(evals))], [status[i] for i in range(len(status))]
 
 
 def engine(elements: int, device: torch.device | None) -> Engine:

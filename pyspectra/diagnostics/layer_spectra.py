@@ -93,7 +93,7 @@ def layer_spectra(
                 room = there.take(M, needed)
         try:
             if options.method == "svd":
-                yield from _by_svd(layer, position, read(), options, floors)
+                yield from _by_svd(layer, position, read(), there, options, floors)
             else:
                 pending.append(_taken_in(layer, position, read(), room, there, options, floors))
         except LOAD_ERRORS as error:
@@ -113,15 +113,14 @@ def _by_svd(
     layer: Layer,
     position: int,
     matrices: Matrices,
+    there: Engine,
     options: AnalyzeOptions,
     floors: Mapping[str, float] | None,
 ) -> Iterator[LayerSpectrum]:
     N, M, rf = matrix_shape(layer)
     slices = matrices.slices
     one = _Pending(layer, position, [], N, M, _extras(layer, slices, options, floors))
-    evals, status = esd_module.squared_singular_values(
-        [*slices, *_permuted(layer, slices, M, options)]
-    )
+    evals, status = there.squared_singular_values([*slices, *_permuted(layer, slices, M, options)])
     yield from _rows(one, rf, evals, status, "svd", options)
 
 
@@ -140,10 +139,12 @@ def _taken_in(
     return _Pending(layer, position, grams, N, M, _extras(layer, matrices.slices, options, floors))
 
 
-def _read_again(layer: Layer, unresolved: Sequence[int]) -> tuple[list[FloatArray], list[Status]]:
+def _read_again(
+    layer: Layer, unresolved: Sequence[int], there: Engine
+) -> tuple[list[FloatArray], list[Status]]:
     """Return squared singular values of some matrices of a layer, and whether they are any good."""
     slices = matricize(layer, layer.load()).slices
-    return esd_module.squared_singular_values([slices[i] for i in unresolved])
+    return there.squared_singular_values([slices[i] for i in unresolved])
 
 
 def _elements(layers: Sequence[Layer], options: AnalyzeOptions) -> int:
@@ -221,7 +222,7 @@ def _solve(
             ]
             if unresolved:
                 try:
-                    found, codes = _read_again(p.layer, unresolved)
+                    found, codes = _read_again(p.layer, unresolved, there)
                 except LOAD_ERRORS as error:
                     yield _unreadable(p.layer, error)
                     continue

@@ -49,16 +49,23 @@ def needs_svd(evals: FloatArray, status: Status) -> bool:
 def squared_singular_values(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
     """Ascending squared singular values by SVD, for spectra that `needs_svd`."""
     values, status = ops.svdvals(X)
+    return squares([v[::-1] for v in values], status)
+
+
+def squares(
+    values: Sequence[FloatArray], status: list[Status]
+) -> tuple[list[FloatArray], list[Status]]:
+    """Squares of ascending singular values; `status` then tells what leaves float64's range."""
     with np.errstate(all="ignore"):
-        squares = [np.ascontiguousarray(v[::-1] ** 2) for v in values]
-    for i, squared in enumerate(squares):
+        evals = [np.ascontiguousarray(v**2) for v in values]
+    for i, squared in enumerate(evals):
         if status[i] is not Status.OK or squared.size == 0:
             continue
         if not np.isfinite(squared[-1]):
             status[i] = Status.NOT_FINITE  # finite entries, but eigenvalues beyond float64
-        elif squared[-1] < SMALLEST_NORMAL and values[i][0] > 0.0:
+        elif squared[-1] < SMALLEST_NORMAL and values[i][-1] > 0.0:
             status[i] = Status.DEGENERATE  # not zero, but its eigenvalues round to zero
-    return squares, status
+    return evals, status
 
 
 def pool(
@@ -138,8 +145,9 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
         if method == "gram" or not needs_svd(evals[0], status[0]):
             return pool(evals, status, N=N, M=M, method="gram")
     if host is None:
-        host = as_host(W, function="esd", argument="W")
-    evals, status = squared_singular_values([host])
+        evals, status = squares(*eigenvalues.singular_values([W]))
+    else:
+        evals, status = squared_singular_values([host])
     return pool(evals, status, N=N, M=M, method="svd")
 
 

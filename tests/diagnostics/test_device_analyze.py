@@ -80,6 +80,8 @@ def assert_same(here: ps.Report, there: ps.Report) -> None:
         {"vectors": True, "detx": True},
         {"estimator": "farms(9, 2)"},
         {"method": "gram"},
+        {"method": "svd"},
+        {"method": "svd", "randomize": True, "layers": "square"},
         {"layers": "conv"},
         {"bootstrap": 20, "fix_fingers": "clip_xmax"},
     ],
@@ -157,6 +159,23 @@ def test_batches_shrink_to_what_has_room_and_the_rest_is_the_cpus(
         assert on_device == []
         assert set(on_cpu) == {1}
     assert workspaces != []
+
+
+@ONE_ORDER
+def test_singular_values_that_have_no_room_are_the_cpus(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def full(both: torch.Tensor) -> Any:
+        tried.append(len(both))
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    here = ps.analyze(model(), layers="conv", method="svd")
+    monkeypatch.setattr(eigenvalues, "eigvals", full)
+    assert_same(here, ps.analyze(model(), layers="conv", method="svd", device="cuda"))
+    assert tried[0] > 1
+    assert tried.count(1) == 6
 
 
 @ONE_ORDER
@@ -254,9 +273,3 @@ def test_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops, "cuda_built", lambda: False)
     with pytest.raises(ps.DeviceError, match="built without CUDA; got 'cuda:1'"):
         ps.analyze({"a.weight": np.eye(20)}, device="cuda:1")
-
-
-@ONE_ORDER
-def test_svd_is_the_cpus(device: str) -> None:
-    with pytest.raises(ValueError, match="'device' must be 'cpu' for method 'svd'"):
-        ps.analyze({"a.weight": np.eye(20)}, device="cuda", method="svd")
