@@ -18,6 +18,9 @@ Entries that are not Gaussian matter through their excess kurtosis beta only: it
 ``1 + beta / sqrt(NM)`` (first order: the beta-term of the mean of linear statistics, read at the
 edge), and changes the variance of T through the norms of rows and columns.
 
+It is blind to what changes neither: two atoms in the place of a bulk of the same spread pass for
+random. The distance from the law, `MPFit.D`, sees them.
+
 References
 ----------
 John, "Some optimal multivariate tests", Biometrika 58 (1971).
