@@ -265,6 +265,7 @@ def test_one_vector_says_nothing():
         ((np.ones(5), 4, 2), {}, "eigenvalues a matrix"),
         ((np.ones(4), 4, 2), {"mp": "x"}, "'mp' must be one of"),
         ((np.ones(4), 4, 2), {"kurtosis": -3.0}, "'kurtosis' must be finite"),
+        ((np.ones(4), 4, 2), {"kurtosis": 1e19}, r"from -2 to 4\.6e\+18, got 1e\+19"),
         ((np.ones(4), 4, 2), {"mp": "ww", "kurtosis": 1.0}, "goes with mp='robust'"),
     ],
 )
