@@ -265,7 +265,6 @@ def test_one_vector_says_nothing():
         ((np.ones(5), 4, 2), {}, "eigenvalues a matrix"),
         ((np.ones(4), 4, 2), {"mp": "x"}, "'mp' must be one of"),
         ((np.ones(4), 4, 2), {"kurtosis": -3.0}, "'kurtosis' must be finite"),
-        ((np.ones(4), 4, 2), {"kurtosis": 1e19}, r"from -2 to 4\.6e\+18, got 1e\+19"),
         ((np.ones(4), 4, 2), {"mp": "ww", "kurtosis": 1.0}, "goes with mp='robust'"),
     ],
 )
@@ -287,5 +286,5 @@ def test_arguments_beyond_any_matrix_are_refused() -> None:
     with pytest.raises(ValueError, match="'N' must be a positive integer of at most"):
         ps.marchenko_pastur(evals, 10**30, 20)
     for kurtosis in (1e300, 10**400):
-        with pytest.raises(ValueError, match="'kurtosis' must be finite and >= -2"):
+        with pytest.raises(ValueError, match=r"'kurtosis' must be finite, from -2 to 4\.6e\+18"):
             ps.marchenko_pastur(evals, 30, 20, kurtosis=kurtosis)
