@@ -286,5 +286,5 @@ def test_arguments_beyond_any_matrix_are_refused() -> None:
     with pytest.raises(ValueError, match="'N' must be a positive integer of at most"):
         ps.marchenko_pastur(evals, 10**30, 20)
     for kurtosis in (1e300, 10**400):
-        with pytest.raises(ValueError, match="'kurtosis' must be finite and >= -2"):
+        with pytest.raises(ValueError, match=r"'kurtosis' must be finite, from -2 to 4\.6e\+18"):
             ps.marchenko_pastur(evals, 30, 20, kurtosis=kurtosis)

@@ -6,8 +6,8 @@ Makes FOLDER/llama.safetensors (13.5 GB for 32 blocks; removed at the end) with 
 Student t law of 3 degrees of freedom in bfloat16, reads it once as it is, analyses it, and compares
 the first block with the CPU's analysis. One JSON object a line is added to FILE.
 
-By Gram matrices alone: half of the square layers of such entries would go on to an SVD on the CPU,
-ten seconds each, and nothing else would be measured.
+By Gram matrices alone, then with the singular values that about half of the square layers of such
+entries need.
 """
 
 from __future__ import annotations

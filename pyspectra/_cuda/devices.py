@@ -111,12 +111,16 @@ class Uploads:
             here = torch.from_numpy(data)
         if self._stream is None:
             return here.__getitem__
-        stream = self._stream
+        stream, given = self._stream, here
         with memory_errors(self._device), torch.cuda.stream(stream):
             with contextlib.suppress(RuntimeError):  # as in `empty`
-                here = here if here.is_pinned() else here.pin_memory()
+                here = given if given.is_pinned() else given.pin_memory()
             there = here.to(self._device, non_blocking=True)
             done = stream.record_event()
+        if here is given:
+            # torch knows a pinned block that is under way by its start only. A part of a fused
+            # weight begins elsewhere: the block could be read into before it has been sent.
+            done.synchronize()
 
         def arrived(index: Any) -> Tensor:
             user = torch.cuda.current_stream(there.device)

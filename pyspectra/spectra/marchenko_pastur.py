@@ -96,7 +96,9 @@ def marchenko_pastur(
         raise TypeError(f"{name}: 'kurtosis' must be a number, got {kurtosis!r}.")
     # That of N M entries, one of which is not zero, is N M - 3.
     if not -2.0 <= excess <= MAX_SIDE**2:
-        raise ValueError(f"{name}: 'kurtosis' must be finite and >= -2, got {kurtosis!r}.")
+        raise ValueError(
+            f"{name}: 'kurtosis' must be finite, from -2 to {MAX_SIDE**2:.2g}, got {kurtosis!r}."
+        )
     if mp == "ww" and excess != 0.0:
         raise ValueError(f"{name}: 'kurtosis' goes with mp='robust' only.")
     x = np.sort(host.to_float64())

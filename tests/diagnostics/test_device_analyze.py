@@ -249,6 +249,19 @@ def test_what_is_read_for_a_device_is_pinned() -> None:
 
 
 @pytest.mark.gpu
+def test_a_part_of_what_was_read_is_sent_before_its_memory_is_used_again() -> None:
+    """The last element is the last to be copied; the next tensor gets the same block."""
+    uploads = devices.Uploads(torch.device("cuda", 0))
+    for _ in range(3):
+        whole = uploads.empty((2, 1 << 26), np.dtype(np.float32))
+        whole[:] = 1.0
+        there = uploads.send(HostArray(whole[1], "float32"))
+        del whole
+        uploads.empty((2, 1 << 26), np.dtype(np.float32))[1, -1] = 2.0
+        assert there(-1).item() == 1.0
+
+
+@pytest.mark.gpu
 def test_the_devices_there_are() -> None:
     state = {"a.weight": torch.randn(300, 280)}
     here = ps.analyze(state)
