@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from typing import SupportsFloat, SupportsIndex
-
-import numpy as np
 
 __all__ = ["as_integer", "as_number"]
 
 
+# Of numpy's and torch's element types: truth values, complex numbers, text, times, objects.
+_NO_NUMBER = re.compile(r"bool|complex|time|object|[US]\d")
+
+
+def _is_no_number(value: object) -> bool:
+    if isinstance(value, bool | str | bytes):
+        return True
+    return _NO_NUMBER.search(str(getattr(value, "dtype", ""))) is not None
+
+
 def as_integer(value: object) -> int | None:
     """Return `value` as an int if it is an integer of any library (no bool), else None."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsIndex):
+    if _is_no_number(value) or not isinstance(value, SupportsIndex):
         return None
     try:
         return operator.index(value)
@@ -26,9 +35,7 @@ def as_number(value: object) -> float | None:
 
     An integer beyond the range of float64 becomes infinite.
     """
-    if isinstance(value, bool | np.bool_ | str | bytes | np.complexfloating):
-        return None
-    if not isinstance(value, SupportsFloat):
+    if _is_no_number(value) or not isinstance(value, SupportsFloat):
         return None
     try:
         return float(value)

@@ -82,7 +82,7 @@ class PowerLawFit:
         Alpha less the bias of maximum likelihood: ``1 + (m - 2) / sum(ln(x / xmin))`` over the m
         points of the tail, of which xmin is one (m - 1 where it is not: ``"hill"``, a given xmin).
         The formula is derived in ``csrc/powerlaw/fit.hpp``; the choice of xmin adds a bias of its
-        own. NaN for ``"tpl"`` and for tails of two points.
+        own. NaN for ``"tpl"`` and where nothing is left of m.
     n_tail, n : int
         Points in the tail; points that entered the fit.
     index : int

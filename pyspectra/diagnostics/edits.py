@@ -269,12 +269,18 @@ def _apply(
                 f"{function}: 'model' ({source.name}) holds no weight matrix"
                 + reasons_for_none(source.skipped)
             )
-        for layer in chosen_layers(source.layers, layers, function):
-            # Parts are edited with their whole; LoRA pairs and recomputed weights are not stored.
-            if layer.part_of is None and layer.kind != LORA and layer.key in tensors:
-                values = _edited(layer, edit)
-                if values is not None:
-                    _write(function, layer.key, tensors[layer.key], values)
+        # Parts are edited with their whole; LoRA pairs and recomputed weights are not stored.
+        stored = [
+            layer
+            for layer in chosen_layers(source.layers, layers, function)
+            if layer.part_of is None and layer.kind != LORA and layer.key in tensors
+        ]
+        for layer in stored:  # all of them before the first is written to
+            _check_writable(function, layer.key, tensors[layer.key])
+        for layer in stored:
+            values = _edited(layer, edit)
+            if values is not None:
+                _write(tensors[layer.key], values)
     return model if inplace else target
 
 
@@ -296,14 +302,23 @@ def _copyable(value: Any) -> Any:
         if not value.is_leaf:
             value = value.detach()
         info = array_info(value)
-        if info is not None and info.identity is not None and _repeats(value):
+        if info is not None and info.identity is not None and _repeats(value.shape, value.stride()):
             return value.contiguous()
     return value
 
 
-def _repeats(tensor: Any) -> bool:
-    """Tell whether elements of an expanded tensor are the same memory."""
-    return any(n > 1 and step == 0 for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+def _repeats(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Tell whether elements (of an expanded tensor, of overlapping windows) share memory.
+
+    No element of an axis may come before the end of what the finer axes span: true of every view
+    that slices and transposes make.
+    """
+    end = 0
+    for step, n in sorted((abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1):
+        if step <= end:
+            return True
+        end += (n - 1) * step
+    return False
 
 
 def _edited(layer: Layer, edit: Edit) -> FloatArray | None:
@@ -320,19 +335,23 @@ def _edited(layer: Layer, edit: Edit) -> FloatArray | None:
     return values
 
 
-def _write(function: str, key: str, tensor: Any, values: FloatArray) -> None:
+def _check_writable(function: str, key: str, tensor: Any) -> None:
+    strides = tensor.stride() if is_torch_tensor(tensor) else tensor.strides
+    if _repeats(tensor.shape, strides):
+        raise ValueError(
+            f"{function}: 'model' must be writable, elements of {key!r} share memory. "
+            "Hint: make it contiguous."
+        )
+    if not is_torch_tensor(tensor) and not tensor.flags.writeable:
+        raise ValueError(f"{function}: 'model' must be writable, {key!r} is not.")
+
+
+def _write(tensor: Any, values: FloatArray) -> None:
     if is_torch_tensor(tensor):
-        torch = require_torch(function)
-        if _repeats(tensor):
-            raise ValueError(
-                f"{function}: 'model' must be writable, {key!r} is an expanded tensor. "
-                "Hint: .contiguous()"
-            )
+        torch = require_torch("an edit")
         limit = torch.finfo(tensor.dtype).max
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(np.clip(values, -limit, limit)))
-    elif not tensor.flags.writeable:
-        raise ValueError(f"{function}: 'model' must be writable, {key!r} is not.")
     elif tensor.dtype.kind == "f":
         limit = float(np.finfo(tensor.dtype).max)
         tensor[...] = np.clip(values, -limit, limit)

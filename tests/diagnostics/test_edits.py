@@ -293,8 +293,22 @@ def test_mappings_and_tensors_that_do_not_copy_deeply(tmp_path) -> None:
             np.testing.assert_array_equal(unchanged, before)
         with pytest.raises(TypeError, match="'model' must be in memory with inplace=True"):
             ps.svd_smoothing(stored, keep=0.1, inplace=True)
-    with pytest.raises(ValueError, match=r"'model' must be writable, 'w.weight' is an expanded"):
-        ps.svd_smoothing({"w.weight": expanded}, keep=0.1, inplace=True)
+
+
+def test_nothing_is_written_where_one_tensor_cannot_be() -> None:
+    rng = np.random.default_rng(2)
+    line = rng.standard_normal(49)
+    windows = np.lib.stride_tricks.as_strided(line, (30, 20), (8, 8), writeable=True)
+    expanded = torch.tensor(line[:20]).expand(30, 20)
+    for shared in (windows, expanded, torch.tensor(line).as_strided((30, 20), (1, 1))):
+        good = rng.standard_normal((20, 30)).T
+        before = good.copy(), torch.as_tensor(shared).clone()
+        with pytest.raises(ValueError, match=r"writable, elements of 'b.weight' share memory"):
+            ps.svd_smoothing({"a.weight": good, "b.weight": shared}, keep=0.1, inplace=True)
+        np.testing.assert_array_equal(good, before[0])
+        assert torch.equal(torch.as_tensor(shared), before[1])
+        ps.svd_smoothing({"a.weight": good}, keep=0.1, inplace=True)
+        assert np.linalg.matrix_rank(good, tol=1e-8) == 2
 
 
 def test_the_tail_of_a_convolution_is_the_one_that_analyze_finds() -> None:
