@@ -12,10 +12,12 @@ import pytest
 import tolerances as tol
 from reference import powerlaw as ref
 from scipy.integrate import quad
+from scipy.special import gamma, gammaincc
 from test_powerlaw_kernel import FAILURES, FAMILIES, SIZES, assert_fit, bits, lognormal, spectra
 
 import pyspectra as ps
 from pyspectra import Status, ops
+from pyspectra.spectra import alternatives
 from pyspectra.spectra.estimators import ESTIMATORS, parse_estimator
 
 PACKAGE = json.loads(
@@ -154,6 +156,38 @@ def test_tpl_of_a_power_law_with_a_heavy_end_is_that_power_law() -> None:
     assert fit.alpha == pytest.approx(law.alpha, rel=tol.SCALE_RTOL)
     assert fit.alpha_stderr == pytest.approx(law.alpha_stderr, rel=tol.SCALE_RTOL)
     assert pytest.approx(law.D, abs=tol.SCALE_RTOL) == fit.D
+
+
+@pytest.mark.parametrize("alpha", [1.05, 1.5, 1.9, 2.1, 3.0, 6.0])
+@pytest.mark.parametrize("factor", [1e2, 1e4, 1e12, 1e50, 1e150])
+def test_tpl_of_a_tail_with_one_far_outlier(alpha: float, factor: float) -> None:
+    x = np.random.default_rng(int(100 * alpha)).pareto(alpha - 1.0, 200) + 1.0
+    x[np.argmax(x)] *= factor
+    fit = ps.fit_powerlaw(x, estimator="tpl", xmin=1.0, threshold=0.0)
+    law = ps.fit_powerlaw(x, xmin=1.0, threshold=0.0)
+    assert fit.status is ps.Status.OK
+    # A cut-off only lowers alpha, and it lies beyond the mean, which the outlier makes.
+    assert 0.0 <= fit.Lambda * float(np.mean(x)) < 1.0
+    assert law.alpha - 0.1 < fit.alpha <= law.alpha * (1.0 + 1e-9)
+    if alpha > 1.5 and factor >= 1e12:
+        assert fit.Lambda == 0.0
+        assert fit.alpha == pytest.approx(law.alpha, rel=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.7, 0.97, 1.4])
+@pytest.mark.parametrize("rate", [1e-2, 1e-8, 1e-40])
+def test_moments_of_a_late_cut_off(beta: float, rate: float) -> None:
+    """E[e^u] of e^(-beta u - rate e^u), u >= 0, by the incomplete gamma function."""
+
+    def upper(a: float) -> float:  # Gamma(a, rate), by recurrence where a is negative
+        if a > 0.0:
+            return float(gammaincc(a, rate) * gamma(a))
+        return (upper(a + 1.0) - rate**a * math.exp(-rate)) / a
+
+    want = upper(1.0 - beta) / upper(-beta) / rate
+    # s = e^u - 1 - u: the law in u and s has theta = (beta + rate, rate).
+    _, (u, s), _ = alternatives._TPL.moments(np.array([beta + rate, rate]))
+    assert s + 1.0 + u == pytest.approx(want, rel=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 7.0, 1e6])

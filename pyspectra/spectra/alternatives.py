@@ -30,9 +30,11 @@ import numpy as np
 from pyspectra.types import FloatArray
 
 _PANELS, _NODES = 24, 16
+_WIDEST = 2.0  # of a panel: the cut-off e^(-Lambda x) falls within a few units of u
 _KNOTS, _WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
 _DROP = 45.0  # e^-45 is below float64's resolution of the integral
 _ITERATIONS, _HALVINGS = 60, 20
+_EDGE = 1e-9  # a cut-off that changes no point's log density by more is none
 _CONVERGED = 1e-18  # squared distance from the maximum, in standard deviations of one point
 
 
@@ -74,8 +76,15 @@ class _Family:
         """Nodes, weights times the integrand over its peak, and the logarithm of the peak."""
         one, two = float(theta[0]), float(theta[1])
 
+        def s(u: float) -> float:
+            return float(self.s(np.float64(u)))  # type: ignore[arg-type]
+
         def phi(u: float) -> float:
-            return -one * u - two * float(self.s(np.float64(u)))  # type: ignore[arg-type]
+            return -one * u - two * s(u)
+
+        def furthest(u: float) -> float:
+            """The integrand of the variance of s; far out both parts are infinite."""
+            return phi(u) + 2.0 * math.log1p(s(u)) if phi(u) > -1e300 else -1e300
 
         def rise(u: float) -> float:
             return -one - two * self.slope(u)
@@ -87,18 +96,20 @@ class _Family:
                 high *= 2.0
             peak = _root(rise, 0.0, high)
         top = phi(peak)
+
         far = 1e-12
-        while phi(peak + far) > top - _DROP:
+        while furthest(peak + far) > top - _DROP:
             far *= 2.0
-        upper = _root(lambda u: phi(u) - top + _DROP, peak, peak + far)
+        upper = _root(lambda u: furthest(u) - top + _DROP, peak, peak + far)
         lower = 0.0
         if peak > 0.0 and phi(0.0) < top - _DROP:
             lower = _root(lambda u: phi(u) - top + _DROP, 0.0, peak)
-        edges = np.linspace(lower, upper, _PANELS + 1)
-        half = 0.5 * (upper - lower) / _PANELS
+        panels = max(_PANELS, math.ceil((upper - lower) / _WIDEST))
+        edges = np.linspace(lower, upper, panels + 1)
+        half = 0.5 * (upper - lower) / panels
         u = ((edges[:-1] + half)[:, None] + half * _KNOTS).ravel()
         integrand = np.exp(-one * u - two * self.s(u) - top)
-        return u, np.tile(half * _WEIGHTS, _PANELS) * integrand, top
+        return u, np.tile(half * _WEIGHTS, panels) * integrand, top
 
     def moments(self, theta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
         """Return ln Z, mean and covariance of the statistics (u, s)."""
@@ -263,8 +274,13 @@ def fit_truncated(u: FloatArray) -> TruncatedPowerLaw | None:
     """Fit points u >= 0; Lambda 0 where a power law fits best, None if there is no convergence."""
     beta = 1.0 / float(np.mean(u))
     ratio = float(np.mean(np.exp(u)))
+    edge = TruncatedPowerLaw(np.array([beta, 0.0]), beta / math.sqrt(len(u)))
     if beta > 1.0 and ratio >= beta / (beta - 1.0):  # E[x / xmin] of the power law
-        return TruncatedPowerLaw(np.array([beta, 0.0]), beta / math.sqrt(len(u)))
+        return edge
+    # With one far outlier, or beta near 1, the maximum lies off the edge by less than one can tell.
+    nearest = _EDGE * math.exp(-float(np.max(u)))
+    if _TPL.moments(np.array([beta, nearest]))[1][1] <= float(np.mean(_TPL.s(u))):
+        return edge
     found = _TPL.fit(u, np.array([0.5 * beta + 0.5 / ratio, 0.5 / ratio]))
     if found is None:
         return None
