@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -212,24 +212,35 @@ def test_layers_that_cannot_be_read_leave_the_others_be(device: str, tmp_path: P
 
 
 @ONE_ORDER
-def test_who_stops_early_waits_for_one_read_at_most(device: str) -> None:
+def test_who_stops_early_waits_for_one_read_at_most(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded: list[int] = []
-    second = threading.Event()
+    second, closing = threading.Event(), threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        """Lets the read under way end no sooner than those after it are called off."""
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            closing.set()
+            super().shutdown(wait)
 
     def load(k: int) -> HostArray:
         if k == 1:
             second.set()
-            time.sleep(0.2)
+            assert closing.wait(60)
         loaded.append(k)
         return HostArray(np.eye(9), "float64")
 
+    monkeypatch.setattr(engines, "ThreadPoolExecutor", Pool)
     layers = [
         Layer(f"{k}", "linear", (9, 9), "float64", k, f"{k}", functools.partial(load, k))
         for k in range(5)
     ]
     reads = engines.engine(0, torch.device(device)).reads(layers)
     next(reads)()
-    assert second.wait(5)
+    assert second.wait(60)
     reads.close()  # type: ignore[attr-defined]
     assert loaded == [0, 1]
     assert not [t for t in threading.enumerate() if t.name.startswith("pyspectra-read")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,4 @@ def train(folder: Path, mode: str, *, report: Any = None) -> tuple[Any, Any, Any
 if __name__ == "__main__":
     torch.set_num_threads(1)
     train(Path(sys.argv[1]), sys.argv[2], report=lambda step: print(step, flush=True))
+    signal.pause()  # whoever is to kill this run may be late
