@@ -36,6 +36,13 @@ def _engine_settings_restored() -> Iterator[None]:
     ops.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def _torch_seeded() -> None:
+    """What a test draws from torch does not depend on the tests that ran before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture(params=ops.available_isas())
 def isa(request: pytest.FixtureRequest) -> str:
     """Run the test once on each instruction set of this machine."""
