@@ -428,6 +428,8 @@ def test_interrupted_for_real(model: Path) -> None:
         "import os, signal, sys\n"
         "import pyspectra\n"
         "from pyspectra.cli import main\n"
+        # A shell without job control has its background jobs ignore it, and so do theirs.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "pyspectra.analyze = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.exit(main(['analyze', sys.argv[1]]))\n"
     )
