@@ -84,7 +84,8 @@ class _Family:
 
         def furthest(u: float) -> float:
             """The integrand of the variance of s; far out both parts are infinite."""
-            return phi(u) + 2.0 * math.log1p(s(u)) if phi(u) > -1e300 else -1e300
+            at = s(u)
+            return -one * u - two * at + 2.0 * math.log1p(at) if at < math.inf else -1e300
 
         def rise(u: float) -> float:
             return -one - two * self.slope(u)
@@ -97,7 +98,7 @@ class _Family:
             peak = _root(rise, 0.0, high)
         top = phi(peak)
 
-        far = 1e-12
+        far = _DROP / (1.0 + abs(one) + two)
         while furthest(peak + far) > top - _DROP:
             far *= 2.0
         upper = _root(lambda u: furthest(u) - top + _DROP, peak, peak + far)
@@ -277,13 +278,14 @@ def fit_truncated(u: FloatArray) -> TruncatedPowerLaw | None:
     edge = TruncatedPowerLaw(np.array([beta, 0.0]), beta / math.sqrt(len(u)))
     if beta > 1.0 and ratio >= beta / (beta - 1.0):  # E[x / xmin] of the power law
         return edge
+    found = _TPL.fit(u, np.array([0.5 * beta + 0.5 / ratio, 0.5 / ratio]))
     # With one far outlier, or beta near 1, the maximum lies off the edge by less than one can tell.
     nearest = _EDGE * math.exp(-float(np.max(u)))
-    if _TPL.moments(np.array([beta, nearest]))[1][1] <= float(np.mean(_TPL.s(u))):
-        return edge
-    found = _TPL.fit(u, np.array([0.5 * beta + 0.5 / ratio, 0.5 / ratio]))
     if found is None:
-        return None
+        expected = _TPL.moments(np.array([beta, nearest]))[1][1]
+        return edge if expected <= float(np.mean(_TPL.s(u))) else None
+    if found[0][1] < nearest:
+        return edge
     theta, covariance = found
     difference = np.array([1.0, -1.0])  # alpha - 1 in terms of theta
     variance = float(difference @ _solve(covariance, difference))
