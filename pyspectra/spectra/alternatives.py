@@ -12,11 +12,14 @@ proportional on a narrow tail) and :math:`s = u^2` for the lognormal (:math:`\si
 the statistics and their expectations, its Hessian minus their covariance: Newton's method finds the
 one maximum. The power law is the edge :math:`\theta_2 = 0`, and the maximum lies there exactly if
 the gradient at the power law's own maximum points outwards; then the alternative explains nothing
-more. The same holds of the stretched exponential as its exponent goes to 0.
+more. The same holds of the stretched exponential as its exponent goes to 0. A cut-off so late that
+it changes no point's log density by more than 1e-9 counts as the edge: with one far outlier the
+maximum lies there, decades beyond the tail.
 
 The normalising integral of the truncated power law is :math:`e^{...}\,\Gamma(1 - \alpha, \Lambda
 x_{min})` with a negative first argument, for which SciPy has no function. All integrals are
-composite Gauss-Legendre sums over the interval where the integrand is above e^-45 of its peak.
+composite Gauss-Legendre sums. They reach as far as :math:`s^2 p(u)`, and not p(u) alone, is above
+e^-45 of the peak of p: where the power law has no mean, the cut-off decides the expectation of s.
 """
 
 from __future__ import annotations
@@ -97,7 +100,6 @@ class _Family:
                 high *= 2.0
             peak = _root(rise, 0.0, high)
         top = phi(peak)
-
         far = _DROP / (1.0 + abs(one) + two)
         while furthest(peak + far) > top - _DROP:
             far *= 2.0
