@@ -3,12 +3,10 @@
 ``import pyspectra as ps`` is light: torch, pandas and matplotlib load on first use.
 """
 
+from pyspectra.analysis.analyze import analyze
+from pyspectra.analysis.distances import Distances, LayerDistance, distances
 from pyspectra.config import get_num_threads, set_num_threads, show_config
-from pyspectra.diagnostics.analyze import analyze
-from pyspectra.diagnostics.distances import Distances, LayerDistance, distances
-from pyspectra.diagnostics.edits import remove_traps, svd_smoothing
-from pyspectra.diagnostics.report import LayerReport, Report
-from pyspectra.diagnostics.verdicts import Verdict
+from pyspectra.edit.edits import remove_traps, svd_smoothing
 from pyspectra.errors import (
     ConvergenceError,
     CudaError,
@@ -18,6 +16,8 @@ from pyspectra.errors import (
     PyspectraError,
 )
 from pyspectra.ops import build_info as _build_info
+from pyspectra.report.report import LayerReport, Report
+from pyspectra.report.verdicts import Verdict
 from pyspectra.spectra.comparison import DistributionComparison, compare_distributions
 from pyspectra.spectra.esd import eigvals, esd
 from pyspectra.spectra.farms import farms

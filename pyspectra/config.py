@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass, fields
 
 from pyspectra import ops
-from pyspectra._arguments import as_integer
+from pyspectra._support.arguments import as_integer
 
 MAX_THREADS = 4096
 

@@ -1,18 +1,29 @@
 """The exceptions of the package.
 
 Every one derives from :class:`PyspectraError` and from the built-in exception that a caller
-would expect, so that ``except ValueError`` and ``except PyspectraError`` both work.
+would expect, so that ``except ValueError`` and ``except PyspectraError`` both work. What is wrong
+with an argument is a ``ValueError``, ``TypeError`` or ``FileNotFoundError`` that carries function,
+argument and requirement as fields (:class:`ArgumentError`): whoever calls on behalf of another
+renames them (:func:`called_as`), and no message is ever parsed.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 __all__ = [
+    "ArgumentError",
+    "ArgumentTypeError",
+    "ArgumentValueError",
     "ConvergenceError",
     "CudaError",
     "DeviceError",
     "FormatError",
     "MissingDependencyError",
+    "MissingPathError",
     "PyspectraError",
+    "called_as",
     "missing_dependency",
 ]
 
@@ -39,6 +50,72 @@ class ConvergenceError(PyspectraError, ArithmeticError):
 
 class MissingDependencyError(PyspectraError, ImportError):
     """An optional package is missing, or too old for what was asked."""
+
+
+class ArgumentError(Exception):
+    """An argument that a public function refuses, as data; the English is written in `__str__`.
+
+    Attributes
+    ----------
+    function, argument : str
+        The public function and its argument.
+    requirement : str
+        What the argument must do, after "must": ``"be a positive integer"``, ``"not be empty"``.
+    got : str
+        What came: usually ``repr(value)``, its shape, or the type of an object.
+    hint : str or None
+        What to do about it: a sentence without its final full stop.
+    """
+
+    def __init__(
+        self, function: str, argument: str, requirement: str, got: str, hint: str | None = None
+    ) -> None:
+        super().__init__(function, argument, requirement, got, hint)
+        self.function = function
+        self.argument = argument
+        self.requirement = requirement
+        self.got = got
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.function}: {self.argument!r} {self.complaint}."
+        return text if self.hint is None else f"{text} Hint: {self.hint}."
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong, without the names of function and argument, the full stop and the hint."""
+        return f"must {self.requirement}, got {self.got}"
+
+
+class ArgumentValueError(ArgumentError, ValueError):
+    """An argument of the right kind has a value or shape that is out of range."""
+
+
+class ArgumentTypeError(ArgumentError, TypeError):
+    """An argument is of the wrong kind or element type."""
+
+
+class MissingPathError(ArgumentError, FileNotFoundError):
+    """An argument names a file or folder that does not exist."""
+
+
+@contextlib.contextmanager
+def called_as(function: str, **arguments: str) -> Iterator[None]:
+    """Let errors about arguments speak of `function`, and of its names for the arguments.
+
+    Parameters
+    ----------
+    function : str
+        The public function that the caller called.
+    **arguments : str
+        Name of an argument inside -> its name in `function`; others keep theirs.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        error.function = function
+        error.argument = arguments.get(error.argument, error.argument)
+        raise
 
 
 def missing_dependency(

@@ -12,8 +12,9 @@ from cuda_emulation import COMPILER, build
 
 from pyspectra import _core, ops
 from pyspectra._cuda import devices as cuda_devices
-from pyspectra.diagnostics import analyze
-from pyspectra.optim import _device, _fused
+from pyspectra.analysis import analyze
+from pyspectra.optim._fused import base as _fused
+from pyspectra.optim._fused import device_plan as _device
 
 BACKENDS = [
     "emulated-ascending",

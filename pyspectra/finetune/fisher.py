@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyspectra.diagnostics.progress import progress_bar
+from pyspectra._support.progress import progress_bar
 from pyspectra.finetune.blocks import block_weights
 
 __all__ = ["fisher_diag"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pyspectra.optim._fused import FusedOptimizer, Params
+from pyspectra.optim._fused.base import FusedOptimizer, Params
 
 __all__ = ["SGD", "Adam"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pyspectra.optim._fused import Params
+from pyspectra.optim._fused.base import Params
 from pyspectra.optim.child_adamw import ChildAdamW
 
 __all__ = ["AdamW"]

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pyspectra.optim import _group, _tensors
-from pyspectra.optim._fused import FusedOptimizer, Params
+from pyspectra.optim._fused import group as _group
+from pyspectra.optim._fused import tensors as _tensors
+from pyspectra.optim._fused.base import FusedOptimizer, Params
 
 __all__ = ["ChildAdamW"]
 

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyspectra.optim import _averages, _sharded, _tensors
-from pyspectra.optim._group import EMA_WARMUPS, ema_decay_at
+from pyspectra.optim._fused import averages as _averages
+from pyspectra.optim._fused import sharded as _sharded
+from pyspectra.optim._fused import tensors as _tensors
+from pyspectra.optim._fused.group import EMA_WARMUPS, ema_decay_at
 from pyspectra.optim.formulas import check_count, check_number
 
 __all__ = ["EMA", "decay_from_half_life"]

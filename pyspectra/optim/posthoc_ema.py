@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pyspectra.optim._averages import load_file
+from pyspectra.optim._fused.averages import load_file
 from pyspectra.optim.ema import EMA
 from pyspectra.optim.formulas import check_number
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pyspectra import ops
-from pyspectra._arguments import as_integer
+from pyspectra._support.arguments import as_integer
 from pyspectra.spectra.estimators import Estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pyspectra import ops as core
-from pyspectra._arguments import as_integer, as_number
 from pyspectra._arrays import HostArray, as_host
+from pyspectra._support.arguments import as_integer, as_number
 from pyspectra.spectra.esd import pool
 from pyspectra.spectra.estimators import MAX_COUNT, Estimator, parse_estimator
 from pyspectra.spectra.powerlaw import EVALS_THRESHOLD, FitOptions, fit_spectra, no_fit

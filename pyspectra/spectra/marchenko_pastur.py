@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from pyspectra._arguments import as_integer, as_number
 from pyspectra._arrays import as_host
+from pyspectra._support.arguments import as_integer, as_number
 from pyspectra.spectra import marchenko_pastur_ww as ww
 from pyspectra.spectra import random_null, tracy_widom
 from pyspectra.types import FloatArray, MPFit, Status

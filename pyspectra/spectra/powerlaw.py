@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from pyspectra import ops
-from pyspectra._arguments import as_integer, as_number
 from pyspectra._arrays import as_host
 from pyspectra._cuda import devices
 from pyspectra._cuda import fits as device_fits
+from pyspectra._support.arguments import as_integer, as_number
 from pyspectra.spectra.alternatives import fit_truncated
 from pyspectra.spectra.bootstrap import (
     check_bootstrap,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pyspectra.diagnostics.progress import progress_bar
+from pyspectra._support.progress import progress_bar
 from pyspectra.errors import FormatError
 from pyspectra.training.averaging import FLOATS, Job
 from pyspectra.training.checkpoint_files import (

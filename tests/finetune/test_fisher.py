@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from pyspectra.diagnostics import progress as progress_module  # noqa: E402
+from pyspectra._support import progress as progress_module  # noqa: E402
 from pyspectra.finetune import fisher as fisher_module  # noqa: E402
 from pyspectra.finetune import fisher_diag  # noqa: E402
 

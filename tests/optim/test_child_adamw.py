@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 from optim.optim_cases import FLOATS, HYPER, parameters, same, set_grads  # noqa: E402
 
 from pyspectra.optim import AdamW, ChildAdamW  # noqa: E402
-from pyspectra.optim._group import parameter_key  # noqa: E402
+from pyspectra.optim._fused.group import parameter_key  # noqa: E402
 
 
 def model() -> Any:

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from optim import sharded_run  # noqa: E402
 
-from pyspectra.optim import _sharded  # noqa: E402
+from pyspectra.optim._fused import sharded as _sharded  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from pyspectra.optim import EMA
-from pyspectra.optim._fused import FusedOptimizer
+from pyspectra.optim._fused.base import FusedOptimizer
 
 
 def innermost(optimizer: Any) -> Any:

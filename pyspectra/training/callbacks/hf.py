@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from pyspectra.errors import FormatError, missing_dependency
-from pyspectra.optim import EMA, ChildAdamW, _group
-from pyspectra.optim._averages import load_file
-from pyspectra.optim._sharded import is_sharded
+from pyspectra.optim import EMA, ChildAdamW
+from pyspectra.optim._fused import group as _group
+from pyspectra.optim._fused.averages import load_file
+from pyspectra.optim._fused.sharded import is_sharded
 from pyspectra.training.callbacks import _source
 
 try:

@@ -1,0 +1,1 @@
+"""Models to values: analyse every layer, compare two models."""

@@ -1,0 +1,296 @@
+"""From a model or a file to a Report: load, matricise, spectra, fits, metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyspectra._cuda.devices import resolve_device
+from pyspectra._support.progress import progress_bar
+from pyspectra.analysis.layer_fits import LayerFit, layer_fits
+from pyspectra.analysis.layer_spectra import LayerSpectrum, layer_spectra
+from pyspectra.metrics import Spectrum, evaluate
+from pyspectra.report.report import AnalyzeOptions, LayerReport, Report
+from pyspectra.report.verdicts import layer_warning
+from pyspectra.spectra import marchenko_pastur
+from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
+from pyspectra.spectra.randomize import randomized
+from pyspectra.types import Status
+from pyspectra.weights import (
+    Layer,
+    SkippedLayer,
+    WeightSource,
+    open_weights,
+    reasons_for_none,
+)
+from pyspectra.weights.deltas import deltas
+from pyspectra.weights.matricize import matrix_shape
+from pyspectra.weights.selection import layer_filter
+
+if TYPE_CHECKING:
+    import torch
+
+
+def analyze(
+    model_or_path: Any,
+    *,
+    layers: Sequence[int | str] | int | str | None = None,
+    estimator: str = "ww",
+    randomize: bool = False,
+    mp_fit: bool = False,
+    detx: bool = False,
+    fix_fingers: str | None = None,
+    xmax: float | int | None = None,
+    vectors: bool = False,
+    pool: bool = True,
+    min_evals: int = 8,
+    max_evals: int | None = None,
+    method: str = "auto",
+    base_model: Any = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+    device: Any = "auto",
+    progress: bool | str = "auto",
+) -> Report:
+    """Analyse every weight matrix of a model: spectrum, power-law tail, norms, verdict.
+
+    Parameters
+    ----------
+    model_or_path : nn.Module, mapping, WeightSource or path
+        A model, a state dict (torch or numpy values), a ``.safetensors`` file, a Hugging Face
+        folder, a torch checkpoint (``.pt``, ``.pth``, ``.bin``; read with ``weights_only=True``) or
+        an ``.npz`` file.
+    layers : int, str or sequence of them, optional
+        Which layers: ids, or names, where ``*`` and ``?`` stand for any text. All by default. A
+        trailing ``.weight`` may be given.
+    estimator : str
+        How the tail is fitted, with arguments or without: ``"ww"``, ``"csn"``, ``"hill(50)"`` and
+        all others of `pyspectra.fit_powerlaw_batch`, or ``"farms(window, ops, Q)"``, the fit of
+        `pyspectra.farms` (estimator ``"ww"``) on the pooled sub-matrices of each layer.
+    randomize : bool
+        Also permute the entries of each matrix at random: what of the spectrum is left, and which
+        directions survive (correlation traps; `pyspectra.find_traps` tells the entries).
+    mp_fit : bool
+        Also fit the Marchenko-Pastur law to the bulk and count spikes
+        (`pyspectra.marchenko_pastur`). Whether a layer is a random matrix is always tested:
+        ``random_p_value``.
+    detx : bool
+        Also evaluate the trace-log (ERG) condition.
+    fix_fingers : {None, "clip_xmax"}
+        Clip the largest eigenvalues while that lowers alpha by more than 1.
+    xmax : float or int, optional
+        A float: leave eigenvalues above it out of the fit. An integer k, as in WeightWatcher: leave
+        the k largest out.
+    vectors : bool
+        Also measure how localised the eigenvectors are, in the bulk and in the tail.
+    pool : bool
+        Pool the eigenvalues of the slices of a convolution, or report one row a slice.
+    min_evals, max_evals : int, optional
+        Layers with fewer or more eigenvalues are skipped, and listed as such. ``max_evals=None``
+        sets no limit.
+    method : {"auto", "gram", "svd"}
+        See `pyspectra.esd`.
+    base_model : optional
+        Anything that `model_or_path` may be: analyse ``W - W_base`` instead, layers matched by
+        name. Eigenvalues below the rounding of the stored weights are left out of the fits; see
+        `pyspectra.weights.deltas.deltas`.
+    bootstrap : int
+        Replicates of each fit, for its ``ci`` and ``p_value``; 0 for neither. Not with estimators
+        ``"tpl"`` and ``"farms"``.
+    seed : int
+        Of all random numbers. Those of a layer depend on it and the layer's name only.
+    device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device
+        Where eigenvalues and singular values are computed: a device changes speed, and numbers
+        by rounding. ``"auto"`` is the CPU, as long as no measurement says when a GPU wins: the CUDA
+        path has been compiled and emulated, and never run on one. It needs torch with CUDA. Fits
+        and all else stay on the CPU.
+    progress : bool or "auto"
+        A progress bar on standard error; "auto" if that is a terminal and it takes over 2 s.
+
+    Returns
+    -------
+    Report
+        ``.layers``, ``.skipped`` (with reasons), ``.summary()``, ``.verdict``. A layer that cannot
+        be read or analysed is reported there; the rest goes on.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is of the wrong kind or range, or nothing in the model is a weight matrix.
+    FormatError, FileNotFoundError
+        The file cannot be used.
+    DeviceError
+        There is no such device, or this package was built without CUDA.
+
+    Notes
+    -----
+    Peak memory for a safetensors file: one tensor as stored; its Gram matrices and a workspace for
+    their eigenvalues up to the same size (half of it where our own reduction serves); at most 64
+    MiB of Gram matrices that wait to be solved together; for a matrix that needs an SVD, a float64
+    copy and LAPACK's workspace instead. `randomize` adds a permuted copy of one matrix and doubles
+    the Gram matrices; `vectors` adds two matrices of the size of a Gram matrix. With a CUDA
+    `device` three tensors and pinned copies of them are in host memory at a time, and Gram matrices
+    wait on the device until they take an eighth of its free memory.
+    """
+    options = AnalyzeOptions(
+        layers=layers,
+        estimator=estimator,
+        randomize=randomize,
+        mp_fit=mp_fit,
+        detx=detx,
+        fix_fingers=fix_fingers,
+        xmax=xmax,
+        vectors=vectors,
+        pool=pool,
+        min_evals=min_evals,
+        max_evals=max_evals,
+        method=method,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+    if progress not in (True, False, "auto"):
+        raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
+    where = resolve_device(device, "analyze")
+    with contextlib.ExitStack() as opened:
+        source = _open(model_or_path, opened)
+        if base_model is None:
+            given = _Input(source.name, source.format, source.layers, source.skipped, None)
+            return _analyze(given, options, where, progress)
+        try:
+            base = _open(base_model, opened)
+        except (TypeError, ValueError, FileNotFoundError) as error:
+            text = str(error).replace("'model_or_path'", "'base_model'")
+            raise type(error)(text) from error
+        change = deltas(source, base)
+        given = _Input(source.name, source.format, change.layers, change.skipped, change.floors)
+        return _analyze(given, replace(options, base_model=base.name), where, progress)
+
+
+@dataclass(frozen=True)
+class _Input:
+    name: str
+    format: str
+    layers: tuple[Layer, ...]
+    skipped: tuple[SkippedLayer, ...]
+    floors: dict[str, float] | None  # eigenvalues that are rounding; None: the usual threshold
+
+
+def _open(model: Any, opened: contextlib.ExitStack) -> WeightSource:
+    source = open_weights(model)
+    if source is not model:
+        opened.callback(source.close)
+    return source
+
+
+def _analyze(
+    source: _Input, options: AnalyzeOptions, device: torch.device | None, progress: bool | str
+) -> Report:
+    if not source.layers:
+        raise ValueError(_nothing_to_analyze(source))
+    chosen, skipped = _select(source, options)
+    rows: list[LayerSpectrum] = []
+    with progress_bar(len(chosen), "analysing", progress) as advance:
+        for result in layer_spectra(chosen, options, advance, source.floors, device):
+            if isinstance(result, SkippedLayer):
+                skipped.append(result)
+            else:
+                rows.append(result)
+    rows.sort(key=lambda row: (row.position, row.slice_id or 0))
+
+    fits = layer_fits(rows, [_threshold(row, source) for row in rows], options)
+    reports = tuple(_layer_report(row, f, options) for row, f in zip(rows, fits, strict=True))
+    return Report(
+        layers=reports,
+        skipped=(*source.skipped, *skipped),
+        source=source.name,
+        format=source.format,
+        options=options,
+    )
+
+
+def _threshold(row: LayerSpectrum, source: _Input) -> float:
+    """Eigenvalues must exceed it to enter the fit."""
+    return EVALS_THRESHOLD if source.floors is None else source.floors[row.layer.name]
+
+
+def _nothing_to_analyze(source: _Input) -> str:
+    text = f"analyze: 'model_or_path' ({source.name}) holds no weight matrix"
+    if source.floors is not None:
+        text += " that 'base_model' has too, by name and shape,"
+    return text + reasons_for_none(source.skipped)
+
+
+# --- which layers -------------------------------------------------------------------------------
+
+
+def _select(source: _Input, options: AnalyzeOptions) -> tuple[list[Layer], list[SkippedLayer]]:
+    wanted = layer_filter(source.layers, options.layers, "analyze")
+    chosen, skipped = [], []
+    for layer in source.layers:
+        reason = _gate(layer, options) if wanted(layer) else "not selected by 'layers'"
+        if reason is None:
+            chosen.append(layer)
+        else:
+            skipped.append(SkippedLayer(layer.name, layer.shape, reason))
+    return chosen, skipped
+
+
+def _gate(layer: Layer, options: AnalyzeOptions) -> str | None:
+    try:
+        _, M, rf = matrix_shape(layer)
+    except ValueError as error:
+        return str(error)
+    count = M * rf if options.pool else M
+    if count < options.min_evals:
+        return f"{count} eigenvalues, fewer than min_evals = {options.min_evals}"
+    if options.max_evals is not None and count > options.max_evals:
+        return f"{count} eigenvalues, more than max_evals = {options.max_evals}"
+    return None
+
+
+# --- metrics ------------------------------------------------------------------------------------
+
+
+def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) -> LayerReport:
+    esd, layer, fit = row.esd, row.layer, found.fit
+    metrics: dict[str, float | int] = {}
+    mp, random = None, None
+    if esd.status is Status.OK:
+        if options.mp_fit:
+            kurtosis = row.kurtosis if math.isfinite(row.kurtosis) else 0.0
+            mp = marchenko_pastur.fit(esd.evals, esd.N, esd.M, mp="robust", kurtosis=kurtosis)
+        if options.randomize:
+            random = randomized(row.replicas, esd.N, esd.M)
+        spectrum = Spectrum(esd, fit, esd.N, mp, random, row.vectors, row.kurtosis)
+        metrics = evaluate(spectrum, options.groups)
+    n_tail = fit.n_tail  # of all sub-matrices, where those were fitted
+    # The k points of Hill's tail are those above xmin.
+    ends_above = fit.estimator.startswith("hill")
+    of_all = row.windows is None and options.xmax is None and not ends_above
+    if of_all and fit.status is Status.OK:
+        n_tail = int(np.count_nonzero(esd.evals >= fit.xmin))
+    return LayerReport(
+        layer_id=layer.layer_id,
+        name=layer.name,
+        kind=layer.kind,
+        shape=layer.shape,
+        dtype=layer.dtype,
+        slice_id=row.slice_id,
+        rf=row.rf,
+        part_of=layer.part_of,
+        esd=esd,
+        fit=fit,
+        n_tail=n_tail,
+        raw_fit=found.raw_fit,
+        n_fingers=found.n_fingers,
+        metrics=metrics,
+        warning=layer_warning(fit, metrics.get("random_p_value", math.nan)),
+        mp=mp,
+        randomized=random,
+        vectors=row.vectors,
+    )

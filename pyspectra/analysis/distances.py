@@ -1,0 +1,206 @@
+"""How far apart two models are, layer by layer; layers are matched by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyspectra._support.progress import progress_bar
+from pyspectra.errors import PyspectraError, missing_dependency
+from pyspectra.spectra import distance
+from pyspectra.spectra.esd import esd
+from pyspectra.types import FloatArray, Status
+from pyspectra.weights import Layer, WeightSource, open_weights, reasons_for_none
+from pyspectra.weights.matricize import matricize
+
+if TYPE_CHECKING:
+    import pandas
+
+_SPECTRAL: dict[str, distance.MatrixDistance] = {
+    "ks": distance.kolmogorov_smirnov,
+    "wasserstein": distance.wasserstein,
+    "js": distance.jensen_shannon,
+}
+METHODS = ("raw", "euclidean", "cka", *_SPECTRAL)
+
+
+@dataclass(frozen=True)
+class LayerDistance:
+    """The distance between one layer of two models.
+
+    Attributes
+    ----------
+    name : str
+    shape_a, shape_b : tuple of int
+        As stored.
+    distance : float
+        NaN where it could not be formed.
+    reason : str
+        Why not; empty otherwise.
+    """
+
+    name: str
+    shape_a: tuple[int, ...]
+    shape_b: tuple[int, ...]
+    distance: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """What `distances` returns.
+
+    Attributes
+    ----------
+    method : str
+    layers : tuple of LayerDistance
+        The layers that both models have, in the order of the first.
+    only_in_a, only_in_b : tuple of str
+        Names of the layers that the other model lacks.
+    """
+
+    method: str
+    layers: tuple[LayerDistance, ...]
+    only_in_a: tuple[str, ...]
+    only_in_b: tuple[str, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean distance over the layers that have one; NaN if none has."""
+        values = [x.distance for x in self.layers if not math.isnan(x.distance)]
+        return sum(values) / len(values) if values else math.nan
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return one row a matched layer.
+
+        Raises
+        ------
+        MissingDependencyError
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise missing_dependency("pandas", "Distances.to_pandas", extra="pandas") from error
+        columns = ["name", "shape_a", "shape_b", "distance", "reason"]
+        return pandas.DataFrame([vars(x) for x in self.layers], columns=columns)
+
+
+def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "auto") -> Distances:
+    """Measure how far the weights of two models are apart, layer by layer.
+
+    Parameters
+    ----------
+    a, b : nn.Module, mapping, WeightSource or path
+        As for `pyspectra.analyze`.
+    method : {"raw", "euclidean", "cka", "ks", "wasserstein", "js"}
+        ``"raw"``: Frobenius norm of the difference of the tensors. ``"euclidean"``: the same a
+        matrix, averaged over the matrices of a layer (kernel positions, experts). ``"cka"``:
+        uncentred alignment, 1 for equal matrices, averaged likewise: a similarity. Between the
+        spectra: ``"ks"`` Kolmogorov-Smirnov, ``"wasserstein"``, ``"js"`` Jensen-Shannon.
+    progress : bool or "auto"
+        As for `pyspectra.analyze`.
+
+    Returns
+    -------
+    Distances
+        Layers are matched by name, and those without a partner are listed. A layer whose distance
+        cannot be formed has NaN and the reason. Only ``"ks"`` and ``"wasserstein"`` compare layers
+        of different shapes.
+
+    Raises
+    ------
+    ValueError, TypeError, FormatError, FileNotFoundError
+        If `method` is unknown, or a model cannot be opened or holds no weight matrix.
+    """
+    if method not in METHODS:
+        raise ValueError(f"distances: 'method' must be one of {METHODS}, got {method!r}.")
+    if progress not in (True, False, "auto"):
+        raise ValueError(f"distances: 'progress' must be True, False or 'auto', got {progress!r}.")
+    opened = []
+    try:
+        sources = []
+        for argument, model in (("a", a), ("b", b)):
+            sources.append(_open(model, argument))
+            if sources[-1] is not model:
+                opened.append(sources[-1])
+            if not sources[-1].layers:
+                raise ValueError(
+                    f"distances: {argument!r} ({sources[-1].name}) holds no weight matrix"
+                    + reasons_for_none(sources[-1].skipped)
+                )
+        first, second = ({layer.name: layer for layer in source.layers} for source in sources)
+        both = [layer for name, layer in first.items() if name in second]
+        found = []
+        with progress_bar(len(both), "comparing", progress) as advance:
+            for layer in both:
+                found.append(_compare(layer, second[layer.name], method))
+                advance(layer.name)
+    finally:
+        for source in opened:
+            source.close()
+    return Distances(
+        method=method,
+        layers=tuple(found),
+        only_in_a=tuple(name for name in first if name not in second),
+        only_in_b=tuple(name for name in second if name not in first),
+    )
+
+
+def _open(model: Any, argument: str) -> WeightSource:
+    try:
+        return open_weights(model)
+    except (TypeError, ValueError, FileNotFoundError) as error:
+        text = str(error).replace("open_weights: 'model_or_path'", f"distances: {argument!r}")
+        raise type(error)(text) from error
+
+
+def _compare(a: Layer, b: Layer, method: str) -> LayerDistance:
+    value, reason = math.nan, ""
+    if a.shape != b.shape and method not in ("ks", "wasserstein"):
+        reason = f"shapes differ: {a.shape} and {b.shape}"
+    else:
+        try:
+            value = _distance(a, b, method)
+        except _NoDistanceError as problem:
+            reason = str(problem)
+        except (PyspectraError, ValueError, OSError, MemoryError) as error:
+            reason = f"could not be read: {str(error) or type(error).__name__}"
+    return LayerDistance(a.name, a.shape, b.shape, value, reason)
+
+
+class _NoDistanceError(Exception):
+    """Two layers have no distance, for the reason that the message says."""
+
+
+def _distance(a: Layer, b: Layer, method: str) -> float:
+    if method in _SPECTRAL:
+        value = _SPECTRAL[method](_spectrum(a), _spectrum(b))
+    elif method == "raw":
+        value = distance.frobenius(a.load().to_float64(), b.load().to_float64())
+    else:
+        between = distance.cka if method == "cka" else distance.frobenius
+        pairs = zip(_matrices(a), _matrices(b), strict=True)
+        value = float(np.mean([between(A, B) for A, B in pairs]))
+    if math.isfinite(value):
+        return value
+    weights = (a.load().to_float64(), b.load().to_float64())
+    zero = all(np.isfinite(W).all() for W in weights) and method in ("cka", "js")
+    raise _NoDistanceError("a matrix is zero" if zero else "not finite")
+
+
+def _matrices(layer: Layer) -> Sequence[FloatArray]:
+    return [s.to_float64() for s in matricize(layer, layer.load()).slices]
+
+
+def _spectrum(layer: Layer) -> FloatArray:
+    """All eigenvalues of a layer, ascending."""
+    parts = [esd(matrix) for matrix in _matrices(layer)]
+    for part in parts:
+        if part.status is not Status.OK:
+            raise _NoDistanceError(str(part.status).replace("_", " "))
+    return np.sort(np.concatenate([part.evals for part in parts]))

@@ -1,0 +1,89 @@
+"""The fit that counts for each spectrum of a report, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pyspectra.analysis.layer_spectra import LayerSpectrum
+from pyspectra.report.report import AnalyzeOptions
+from pyspectra.spectra import powerlaw
+from pyspectra.spectra.bootstrap import on_host, with_uncertainty
+from pyspectra.spectra.estimators import parse_estimator
+from pyspectra.types import FloatArray, PowerLawFit, Status
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """The fit that counts; with ``fix_fingers`` the one before, and how many were clipped."""
+
+    fit: PowerLawFit
+    raw_fit: PowerLawFit | None = None
+    n_fingers: int | None = None
+
+
+def layer_fits(
+    rows: Sequence[LayerSpectrum], thresholds: Sequence[float], options: AnalyzeOptions
+) -> list[LayerFit]:
+    """Fit each spectrum; its eigenvalues must exceed its threshold."""
+    spectra = [
+        _below(row.esd.evals[row.esd.evals > threshold], options.xmax)
+        for row, threshold in zip(rows, thresholds, strict=True)
+    ]
+    fits = _fit(rows, spectra, options)
+    if options.bootstrap:
+        sure = with_uncertainty(
+            spectra,
+            [f.fit for f in fits],
+            on_host(_fit_options(options).compiled),
+            options.bootstrap,
+            options.seed,
+            [_random_name(row) for row in rows],
+        )
+        fits = [replace(f, fit=fit) for f, fit in zip(fits, sure, strict=True)]
+    return fits
+
+
+def _below(x: FloatArray, xmax: float | int | None) -> FloatArray:
+    if xmax is None:
+        return x
+    return x[: max(len(x) - xmax, 0)] if isinstance(xmax, int) else x[x <= xmax]
+
+
+def _fit(
+    rows: Sequence[LayerSpectrum], spectra: Sequence[FloatArray], options: AnalyzeOptions
+) -> list[LayerFit]:
+    good = [
+        x
+        for row, x in zip(rows, spectra, strict=True)
+        if row.esd.status is Status.OK and row.windows is None
+    ]
+    found = iter(powerlaw.fit_spectra(good, _fit_options(options)) if good else ())
+    out = []
+    for row, x in zip(rows, spectra, strict=True):
+        if row.esd.status is not Status.OK:
+            out.append(LayerFit(powerlaw.no_fit(row.esd.status, 0, options.estimator)))
+            continue
+        fit = next(found) if row.windows is None else row.windows
+        if fit.status is Status.OK and powerlaw.is_rounding(x, row.layer.dtype):
+            fit = powerlaw.no_fit(Status.DEGENERATE, fit.n, fit.estimator)
+        if options.fix_fingers == "clip_xmax":
+            out.append(LayerFit(*_clipped(x, fit)))
+        else:
+            out.append(LayerFit(fit))
+    return out
+
+
+def _clipped(x: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, PowerLawFit, int]:
+    fit, count = powerlaw.clip_fingers(x, raw)
+    return fit, raw, count
+
+
+def _fit_options(options: AnalyzeOptions) -> powerlaw.FitOptions:
+    # The threshold has been applied already: it may differ from layer to layer.
+    return powerlaw.FitOptions(parse_estimator(options.estimator, "analyze"), threshold=0.0)
+
+
+def _random_name(row: LayerSpectrum) -> str:
+    """What tells the random numbers of a row from those of all others, whatever their order."""
+    return row.layer.name if row.slice_id is None else f"{row.layer.name}[{row.slice_id}]"

@@ -1,1 +1,0 @@
-"""Models to judgement: analyse every layer, report, say what it means."""

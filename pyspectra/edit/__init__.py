@@ -1,0 +1,1 @@
+"""New weights from old ones, as their spectra suggest."""

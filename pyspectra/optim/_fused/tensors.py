@@ -1,0 +1,214 @@
+"""Torch tensors as rows of the kernel's table: every address passes a check first."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyspectra import ops
+from pyspectra._arrays import array_info
+from pyspectra.errors import DeviceError
+from pyspectra.optim._fused import sharded as _sharded
+
+NARROW = (torch.float16, torch.bfloat16)
+"""Types of parameters that can have a float32 master."""
+
+_DTYPES = {getattr(torch, name): code for name, code in ops.DTYPE_CODES.items()}
+
+
+def check_param(owner: str, p: Tensor, name: str) -> None:
+    """Refuse what the kernel cannot update in place; of a DTensor the local part counts.
+
+    Raises
+    ------
+    DeviceError
+        If the parameter is neither in host memory nor on a CUDA device.
+    TypeError
+        If it is not a dense floating-point tensor.
+    ValueError
+        If it is not contiguous.
+    """
+    p = _sharded.local(p)
+    if not (p.is_cpu or p.is_cuda):
+        raise DeviceError(
+            f"{owner}: parameter {name!r} must be in host memory or on a CUDA device, got device "
+            f"{p.device}. Hint: move the model with .cpu(); there is no step for other devices."
+        )
+    if p.is_cuda and not ops.cuda_built():
+        raise DeviceError(
+            f"{owner}: parameter {name!r} must be in host memory, got device {p.device}: this "
+            "package was built without CUDA. Hint: move the model with .cpu(), or build where nvcc "
+            "is found."
+        )
+    info = array_info(p)
+    if info is None or info.problem is not None:
+        raise TypeError(
+            f"{owner}: parameter {name!r} must be a dense tensor of "
+            f"{', '.join(ops.DTYPE_CODES)}, got {'none' if info is None else info.problem}."
+        )
+    if not p.is_contiguous():
+        raise ValueError(
+            f"{owner}: parameter {name!r} must be contiguous, got strides {tuple(p.stride())} "
+            f"for shape {tuple(p.shape)}. Hint: p.data = p.data.contiguous()."
+        )
+
+
+def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
+    """Return the gradient of `p` (the local part), contiguous (a copy only where it is not).
+
+    Raises
+    ------
+    TypeError
+        If it is sparse, or of another type or shape than the parameter.
+    """
+    assert p.grad is not None
+    grad = _sharded.local(_sharded.laid_out(p.grad, p))
+    p = _sharded.local(p)
+    if grad.layout is not torch.strided:
+        raise TypeError(
+            f"{owner}: the gradient of {name!r} must be dense, got layout {grad.layout}. "
+            "Hint: build the embedding with sparse=False."
+        )
+    if grad.dtype is not p.dtype or grad.shape != p.shape or grad.device != p.device:
+        raise TypeError(
+            f"{owner}: the gradient of {name!r} must be {p.dtype} of shape {tuple(p.shape)} on "
+            f"{p.device}, got {grad.dtype} of shape {tuple(grad.shape)} on {grad.device}."
+        )
+    return grad if grad.is_contiguous() and not grad.is_neg() else grad.contiguous().resolve_neg()
+
+
+def state_dtype(p: Tensor) -> torch.dtype:
+    """Type of moments and average: float32, or float64 for float64 parameters."""
+    return torch.float64 if p.dtype is torch.float64 else torch.float32
+
+
+def mask_bytes(size: int) -> int:
+    """Length of a packed mask."""
+    return (size + 7) // 8
+
+
+def packed(bits: Tensor) -> Tensor:
+    """Pack a boolean tensor, eight elements a byte, on its device."""
+    bytes_ = np.packbits(bits.cpu().numpy().reshape(-1), bitorder="little")
+    return torch.from_numpy(bytes_).to(bits.device)
+
+
+def count_ones(mask: Tensor) -> int:
+    """Elements of the child network in a packed mask."""
+    return int(np.count_nonzero(np.unpackbits(mask.cpu().numpy())))
+
+
+def mask_bits(mask: Tensor, size: int) -> Tensor:
+    """Boolean elements of a packed mask, on its device."""
+    bits = np.unpackbits(mask.cpu().numpy(), count=size, bitorder="little")
+    return torch.from_numpy(bits.view(bool)).to(mask.device)
+
+
+def _address(
+    owner: str,
+    device: torch.device,
+    state: Mapping[str, Any],
+    key: str,
+    name: str,
+    dtype: torch.dtype,
+    size: int,
+) -> int:
+    x = _sharded.local(state[key])
+    if (
+        not isinstance(x, Tensor)
+        or x.dtype is not dtype
+        or x.numel() != size
+        or x.device != device
+        or not x.is_contiguous()
+    ):
+        got = f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else repr(x)
+        raise TypeError(
+            f"{owner}: state {key!r} of {name!r} must be a contiguous {dtype} tensor of {size} "
+            f"elements on {device}, got {got}. Hint: after changing type, shape or device of a "
+            "parameter, build a new optimizer."
+        )
+    return x.data_ptr()
+
+
+def row(
+    owner: str,
+    p: Tensor,
+    grad: Tensor,
+    state: Mapping[str, Any],
+    name: str,
+    *,
+    moments: tuple[str, ...],
+    used: Collection[str],
+    compact: bool,
+    key: int,
+    option: int,
+) -> tuple[int, ...]:
+    """Return the row of the kernel's table for one parameter (columns: `ops.optim_table`).
+
+    `moments` are the keys of the first and second moment, as many as the rule has; `used` names
+    the other entries of the state that take part.
+
+    Raises
+    ------
+    DeviceError, TypeError, ValueError
+        If any of the tensors breaks the memory contract.
+    """
+    place = _sharded.place(owner, p, name)
+    p = _sharded.local(p)
+    code = _DTYPES.get(p.dtype)
+    if code is None or not p.is_cpu or p.layout is not torch.strided or not p.is_contiguous():
+        check_param(owner, p, name)
+    assert code is not None
+    size, dtype = p.numel(), state_dtype(p)
+    held = count_ones(state["mask"]) if compact else size
+    first, second = [_address(owner, p.device, state, k, name, dtype, held) for k in moments] + [
+        0
+    ] * (2 - len(moments))
+    other = [
+        _address(owner, p.device, state, k, name, dtype, size) if k in used else 0
+        for k in ("ema", "master")
+    ]
+    mask = "mask" in used
+    return (
+        p.data_ptr(),
+        grad.data_ptr(),
+        first,
+        second,
+        other[0],
+        _address(owner, p.device, state, "mask", name, torch.uint8, mask_bytes(size))
+        if mask
+        else 0,
+        other[1],
+        size,
+        held if compact else -1,
+        *place,
+        key,
+        code,
+        option,
+    )
+
+
+def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
+    """Pack a boolean mask of the shape of `p` into bits (True = trainable), the local part.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not boolean, or of another shape.
+    """
+    if isinstance(mask, Tensor):
+        mask = mask.detach().cpu().numpy()
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+        got = getattr(mask, "dtype", type(mask).__name__)
+        raise TypeError(f"{owner}: 'mask' of {name!r} must be a boolean array, got {got}.")
+    if mask.shape != tuple(p.shape):
+        raise ValueError(
+            f"{owner}: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
+        )
+    # torch takes no memory that is read-only or runs backwards.
+    part = np.require(_sharded.part(mask, p), requirements=["C", "W"])
+    return packed(torch.from_numpy(part)).to(_sharded.local(p).device)

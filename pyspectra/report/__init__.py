@@ -1,0 +1,1 @@
+"""Values to views: what an analysis found, in words, tables and pictures."""

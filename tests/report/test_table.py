@@ -1,0 +1,250 @@
+"""The table in a terminal: every width, every failure, no damage in a pipe."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+import pyspectra as ps
+from pyspectra.report.table import group_of, printable, render, shorten
+
+ANSI = re.compile(r"\x1b\[")
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def state(layers: int) -> dict[str, np.ndarray]:
+    return {
+        f"model.layers.{i}.self_attn.query_projection.weight": random(24, 20, seed=i)
+        for i in range(layers)
+    }
+
+
+def show(report: ps.Report, width: int = 200, **console: Any) -> str:
+    file = io.StringIO()
+    render(report, Console(file=file, width=width, **console))
+    return file.getvalue()
+
+
+def row_of(text: str, layer_id: int) -> str:
+    return next(line for line in text.splitlines() if re.match(rf"\s*{layer_id} ", line))
+
+
+@pytest.fixture(scope="module")
+def report() -> ps.Report:
+    weights = state(3)
+    weights["model.layers.1.mlp.weight"] = random(24, 20)
+    weights["model.layers.1.mlp.weight"][0, 0] = np.nan
+    weights["conv.weight"] = random(12, 10, 3, 3)
+    weights["tiny.weight"] = random(4, 4)
+    weights["small.weight"] = random(5, 5)
+    weights["conv.bias"] = random(12)
+    return ps.analyze(weights)
+
+
+def test_a_row_says_what_the_report_says(report: ps.Report) -> None:
+    layer = report.layers[0]
+    row = row_of(show(report), layer.layer_id)
+    assert layer.name in row
+    assert "linear" in row
+    assert "24x20" in row
+    assert f"{layer.alpha:.2f} ± {layer.fit.alpha_stderr:.2f}" in row
+    assert f"{layer.fit.D:.3f}" in row
+    assert f"{layer.n_tail}/20" in row
+    assert f"{layer.metrics['log_norm']:.2f}" in row
+    assert f"{layer.metrics['stable_rank']:.1f}" in row
+
+
+def test_matrices_of_a_convolution_are_counted(report: ps.Report) -> None:
+    conv = next(layer for layer in report.layers if layer.name == "conv")
+    assert "9x 12x10" in row_of(show(report), conv.layer_id)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_failed_layer_is_a_dash_with_a_reason(report: ps.Report, width: int) -> None:
+    failed = next(layer for layer in report.layers if layer.status is ps.Status.NOT_FINITE)
+    text = show(report, width)
+    row = row_of(text, failed.layer_id)
+    assert " – " in row
+    assert row.endswith("not finite")
+    assert "nan" not in text
+    assert "1 of 5 failed: 1 not finite" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160, 200])
+@pytest.mark.parametrize("layers", [1, 300])
+def test_no_line_is_wider_than_the_terminal(width: int, layers: int) -> None:
+    report = ps.analyze(state(layers))
+    lines = show(report, width, force_terminal=True, color_system=None).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    rows = [line for line in lines if re.search(r"\d±\d|\d ± \d", line)]
+    assert len(rows) == layers
+
+
+def test_names_stay_apart_at_80_columns() -> None:
+    report = ps.analyze(state(30))
+    text = show(report, 80)
+    for layer in report.layers:
+        block = layer.name.split(".")[2]
+        assert re.search(rf"…{block}…|\.{block}…|…{block}\.", row_of(text, layer.layer_id))
+
+
+def test_plain_where_nobody_watches(report: ps.Report) -> None:
+    text = show(report, 10_000)
+    assert not ANSI.search(text)
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert report.verdict.text in text.splitlines()
+
+
+def test_colour_only_where_wanted(report: ps.Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"force_terminal": True, "color_system": "standard"}
+    coloured = re.compile(r"\x1b\[[\d;]*3[0-7]")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert coloured.search(show(report, **options))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not coloured.search(show(report, **options))
+
+
+@pytest.mark.parametrize(("width", "word"), [(200, "under-trained"), (60, "under")])
+def test_a_warning_is_a_word(width: int, word: str) -> None:
+    evals = np.linspace(1.0, 1.1, 40)  # a narrow spectrum: a very steep tail
+    report = ps.analyze({"fc.weight": np.diag(np.sqrt(evals))})
+    assert report.layers[0].alpha > 6
+    text = show(report, width)
+    assert row_of(text, 1).endswith(word)
+    assert "≥ 12.0" in text
+
+
+def test_the_histogram_counts_every_fit(report: ps.Report) -> None:
+    lines = show(report).splitlines()
+    bars = [line for line in lines if "│" in line]
+    counts = [int(m[1]) for line in bars if (m := re.search(r"█\S* (\d+)$", line))]
+    assert sum(counts) == 4
+    for layer in report.layers:
+        if layer.status is ps.Status.OK:
+            low = np.floor(min(layer.alpha, 12.0) * 2) / 2
+            start = "≥ 12.0" if low == 12.0 else f"{low:.1f}–"
+            assert re.search(r"█", next(b for b in bars if b.lstrip().startswith(start)))
+    marks = [lines.index(line) for line in lines if re.match(r"\s*[26] ──", line)]
+    assert [lines[i].split()[0] for i in marks] == ["2", "6"]
+    assert lines[marks[0] + 1].lstrip().startswith("2.0–2.5")
+    assert lines[marks[1] + 1].lstrip().startswith("6.0–6.5")
+
+
+def test_skipped_tensors_are_grouped(report: ps.Report) -> None:
+    text = show(report)
+    assert "skipped  3 tensors" in text
+    assert re.search(r"2  fewer eigenvalues than min_evals = 8  \((tiny|small), ", text)
+    assert "1  bias: not a weight matrix  (conv.bias)" in text
+
+
+def test_summary_and_verdict(report: ps.Report) -> None:
+    text = show(report)
+    summary = report.summary()
+    assert f"alpha {summary['alpha']:.4g}" in text
+    assert f"log_norm {summary['log_norm']:.4g}" in text
+    assert f"verdict  {report.verdict.label}" in text
+    assert report.verdict.text.split(".")[0] in text
+
+
+def test_all_layers_failed() -> None:
+    report = ps.analyze({"fc.weight": np.full((20, 20), np.inf, np.float32)})
+    text = show(report, 80)
+    assert "verdict  cannot be judged" in text
+    assert "1 of 1 failed: 1 not finite" in text
+    assert "means" not in text
+    assert "│" not in text
+
+
+def test_no_layer_at_all() -> None:
+    text = show(ps.analyze({"a.weight": random(4, 4), "b.weight": random(5, 5)}))
+    assert "2  fewer eigenvalues than min_evals = 8  (a, b)" in text
+    assert "0 layers" in text
+
+
+def test_slices() -> None:
+    report = ps.analyze({"conv.weight": random(12, 10, 2, 2)}, pool=False)
+    text = show(report)
+    assert "slice" in text
+    rows = [line.split() for line in text.splitlines() if " conv2d " in line]
+    assert [row[:2] for row in rows] == [["1", str(i)] for i in range(4)] or [
+        row[:3] for row in rows
+    ] == [["1", "conv", str(i)] for i in range(4)]
+    assert "4x " not in text
+
+
+def test_fix_fingers_shows_the_raw_alpha() -> None:
+    report = ps.analyze(state(4), fix_fingers="clip_xmax")
+    text = show(report)
+    assert "raw alpha" in text
+    for layer in report.layers:
+        assert layer.raw_fit is not None
+        assert f" {layer.raw_fit.alpha:.2f} " in row_of(text, layer.layer_id)
+
+
+def test_detx_has_a_column() -> None:
+    report = ps.analyze(state(1), detx=True)
+    text = show(report)
+    assert "detX" in text
+    assert f" {report.layers[0].metrics['detX_num']}" in row_of(text, 1)
+
+
+def test_ascii_where_the_encoding_wants_it(report: ps.Report) -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii")
+    render(report, Console(file=file, width=80))
+    file.flush()
+    assert b"#" in raw.getvalue()
+
+
+def test_a_name_cannot_command_the_terminal() -> None:
+    report = ps.analyze({"a\x1b[31m\nb[bold].weight": random(20, 20)})
+    text = show(report)
+    assert "\x1b" not in text
+    assert r"a\x1b[31m\nb[bold]" in row_of(text, 1)
+
+
+def test_printable() -> None:
+    assert printable("encoder.层.weight") == "encoder.层.weight"
+    assert printable("a\x00b\t\u202e") == r"a\x00b\t\u202e"
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (36, "encoder.layer.3.attention.self.query"),
+        (35, "…layer.3.attention.self.query"),
+        (24, "…3.attention.self.query"),
+        (22, "encoder…3…self.query"),
+        (17, "…3…self.query"),
+        (9, "…3…query"),
+        (7, "…query"),
+        (5, "en…ry"),
+    ],
+)
+def test_shorten(width: int, expected: str) -> None:
+    assert shorten("encoder.layer.3.attention.self.query", width) == expected
+
+
+@pytest.mark.parametrize("name", ["x" * 40, "名前" * 20, "a.b.c" * 9, "0.1.2.3.4.5.6.7.8.9.10.11"])
+@pytest.mark.parametrize("width", range(1, 45))
+def test_shorten_fits(name: str, width: int) -> None:
+    short = shorten(name, width)
+    assert cell_len(short) <= width
+    assert (short == name) == (cell_len(name) <= width)
+
+
+def test_group_of() -> None:
+    assert group_of("5 eigenvalues, fewer than min_evals = 8") == group_of(
+        "3 eigenvalues, fewer than min_evals = 8"
+    )
+    assert group_of("could not be read: a") == group_of("could not be read: b")
+    assert group_of("bias: not a weight matrix") == "bias: not a weight matrix"
