@@ -12,19 +12,21 @@ import contextlib
 import importlib
 import re
 import sys
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from pyspectra.errors import missing_dependency
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError, missing_dependency
 
 __all__ = [
+    "ARRAY_PROBLEMS",
     "FLOAT_DTYPES",
     "ArrayInfo",
+    "ArrayProblem",
     "HostArray",
     "array_info",
     "as_host",
@@ -143,6 +145,61 @@ class HostArray:
         return self.data.astype(np.float64)
 
 
+_CONVERT = f"convert it to {FLOAT_DTYPES[2]} or {FLOAT_DTYPES[3]}"
+
+ARRAY_PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
+    "dtensor": (
+        "a DTensor (sharded over processes)",
+        "gather it first with .full_tensor()",
+    ),
+    "meta": (
+        "a tensor without data (meta device)",
+        "load the weights onto a real device first",
+    ),
+    "lazy": ("an uninitialised lazy parameter", "run one forward pass first"),
+    "quantised": (
+        "a quantised tensor ({dtype})",
+        "dequantise it first with .dequantize()",
+    ),
+    "sparse": ("a sparse tensor (layout {layout})", "convert it first with .to_dense()"),
+    "nested": ("a nested tensor", "pass its components one at a time"),
+    "masked": ("a masked array", "fill the masked elements first with .filled()"),
+    "subclass": (
+        "a tensor of subclass {type}",
+        "convert it to a plain torch.Tensor first",
+    ),
+    "dtype": ("dtype {dtype}", _CONVERT),
+    "no_array": ("an object of type {type}", _CONVERT),
+}
+"""Code -> what is the matter with an array, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class ArrayProblem:
+    """Why an array cannot be read as floating-point host memory, as data.
+
+    Attributes
+    ----------
+    code : str
+        One of `ARRAY_PROBLEMS`.
+    detail : Mapping
+        What the sentence speaks of, by name.
+    """
+
+    code: str
+    detail: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        return ARRAY_PROBLEMS[self.code][0].format_map(self.detail)
+
+    @property
+    def hint(self) -> str:
+        """What to do about it: a sentence without its final full stop."""
+        if self.code == "dtype" and self.detail["dtype"].startswith("complex"):
+            return "pass the real and the imaginary part apart"
+        return ARRAY_PROBLEMS[self.code][1]
+
+
 @dataclass(frozen=True)
 class ArrayInfo:
     """What is known about an array without touching its elements.
@@ -155,14 +212,14 @@ class ArrayInfo:
         Name of the element type as its library spells it, e.g. ``"int8"``.
     identity : hashable or None
         Equal for two arrays that are the same view of the same memory; None when unknown.
-    problem : str or None
+    problem : ArrayProblem or None
         Why the data cannot be read as floating-point host memory, or None if it can.
     """
 
     shape: tuple[int, ...] | None
     dtype: str
     identity: Hashable | None = None
-    problem: str | None = None
+    problem: ArrayProblem | None = None
 
 
 def _loaded_torch() -> Any:
@@ -216,17 +273,8 @@ def require_torch(purpose: str, *, minimum: tuple[int, int] | None = None) -> An
     return torch
 
 
-def _kind_of_dtype(name: str) -> str | None:
-    """Name the family of an element type that is not supported; None if it is supported."""
-    if name in FLOAT_DTYPES:
-        return None
-    if name == "bool":
-        return "boolean"
-    if re.match(r"q?u?int\d", name):
-        return "integer"
-    if name.startswith("complex"):
-        return "complex"
-    return name
+def _dtype_problem(name: str) -> ArrayProblem | None:
+    return None if name in FLOAT_DTYPES else ArrayProblem("dtype", {"dtype": name})
 
 
 def _torch_info(x: Any) -> ArrayInfo:
@@ -234,38 +282,34 @@ def _torch_info(x: Any) -> ArrayInfo:
     dtype = str(x.dtype).removeprefix("torch.")
     names = {c.__name__ for c in type(x).__mro__}
     if "UninitializedTensorMixin" in names:
-        return ArrayInfo(None, dtype, problem="an uninitialised lazy parameter")
+        return ArrayInfo(None, dtype, problem=ArrayProblem("lazy"))
     if x.is_nested:
-        return ArrayInfo(None, dtype, problem="a nested tensor")
+        return ArrayInfo(None, dtype, problem=ArrayProblem("nested"))
     shape = tuple(int(n) for n in x.shape)
     problem = None
     if "DTensor" in names:
-        problem = "a DTensor (sharded over processes)"
+        problem = ArrayProblem("dtensor")
     elif "FakeTensor" in names or x.device.type == "meta":
-        problem = "a tensor without data (meta device)"
+        problem = ArrayProblem("meta")
     elif x.is_quantized:
-        problem = f"a quantised tensor ({dtype})"
+        problem = ArrayProblem("quantised", {"dtype": dtype})
     elif x.layout != torch.strided:
-        problem = f"a sparse tensor (layout {str(x.layout).removeprefix('torch.')})"
+        problem = ArrayProblem("sparse", {"layout": str(x.layout).removeprefix("torch.")})
     elif hasattr(x, "__tensor_flatten__"):
-        problem = f"a tensor of subclass {type(x).__name__}"
+        problem = ArrayProblem("subclass", {"type": type(x).__name__})
     if problem is not None:
         return ArrayInfo(shape, dtype, problem=problem)
     identity = None
     if x.numel() > 0:
         # state_dict() wraps parameters in fresh objects: the memory is what tied names share.
         identity = (str(x.device), x.data_ptr(), shape, tuple(x.stride()), dtype)
-    family = _kind_of_dtype(dtype)
-    return ArrayInfo(shape, dtype, identity, None if family is None else f"dtype {dtype}")
+    return ArrayInfo(shape, dtype, identity, _dtype_problem(dtype))
 
 
 def _numpy_info(x: npt.NDArray[Any]) -> ArrayInfo:
     dtype = x.dtype.name
-    problem = None
-    if isinstance(x, np.ma.MaskedArray):
-        problem = "a masked array"
-    elif _kind_of_dtype(dtype) is not None:
-        problem = f"dtype {dtype}"
+    masked = isinstance(x, np.ma.MaskedArray)
+    problem = ArrayProblem("masked") if masked else _dtype_problem(dtype)
     identity = None
     if x.size > 0:
         identity = ("numpy", x.__array_interface__["data"][0], x.shape, x.strides, dtype)
@@ -292,30 +336,14 @@ def array_info(x: object) -> ArrayInfo | None:
     return None
 
 
-_HINTS = (
-    ("a DTensor", "gather it first with .full_tensor()."),
-    ("a tensor without data", "load the weights onto a real device first."),
-    ("an uninitialised", "run one forward pass first."),
-    ("a quantised", "dequantise it first with .dequantize()."),
-    ("a sparse", "convert it first with .to_dense()."),
-    ("a nested", "pass its components one at a time."),
-    ("a masked", "fill the masked elements first with .filled()."),
-    ("a tensor of subclass", "convert it to a plain torch.Tensor first."),
-    ("dtype complex", "pass the real and the imaginary part apart."),
-)
-
-
-def _hint(problem: str) -> str:
-    for start, hint in _HINTS:
-        if problem.startswith(start):
-            return hint
-    return f"convert it to {FLOAT_DTYPES[2]} or {FLOAT_DTYPES[3]}."
-
-
-def _reject(function: str, argument: str, got: str) -> TypeError:
-    return TypeError(
-        f"{function}: {argument!r} must be a floating-point array, got {got}. Hint: {_hint(got)}"
+def _reject(function: str, argument: str, problem: ArrayProblem) -> ArgumentTypeError:
+    return ArgumentTypeError(
+        function, argument, "be a floating-point array", str(problem), problem.hint
     )
+
+
+def _no_array(x: object) -> ArrayProblem:
+    return ArrayProblem("no_array", {"type": type(x).__name__})
 
 
 def _host_from_torch(x: Any, dtype: str) -> HostArray:
@@ -373,18 +401,21 @@ def as_host(x: object, *, function: str, argument: str) -> HostArray:
 
 def _array_from_like(x: object, function: str, argument: str) -> npt.NDArray[Any]:
     if x is None or isinstance(x, (str, bytes, dict, set)):
-        raise _reject(function, argument, f"an object of type {type(x).__name__}")
+        raise _reject(function, argument, _no_array(x))
     try:
         array = np.asarray(x)
     except ValueError as error:
-        raise ValueError(
-            f"{function}: {argument!r} must be a rectangular array, got nested lists of unequal "
-            "length. Hint: pass one array per matrix."
+        raise ArgumentValueError(
+            function,
+            argument,
+            "be a rectangular array",
+            "nested lists of unequal length",
+            "pass one array per matrix",
         ) from error
     except (TypeError, RuntimeError) as error:
-        raise _reject(function, argument, f"an object of type {type(x).__name__}") from error
+        raise _reject(function, argument, _no_array(x)) from error
     if array.dtype == object:
-        raise _reject(function, argument, f"an object of type {type(x).__name__}")
+        raise _reject(function, argument, _no_array(x))
     # Written-out numbers carry no element type of their own, so that integers are welcome here.
     if isinstance(x, (list, tuple, int, float)) and array.dtype.kind in "iu":
         return array.astype(np.float64)

@@ -23,6 +23,7 @@ from pyspectra.spectra.randomize import randomized
 from pyspectra.types import Status
 from pyspectra.weights import (
     Layer,
+    Skip,
     SkippedLayer,
     WeightSource,
     open_weights,
@@ -232,24 +233,21 @@ def _select(source: _Input, options: AnalyzeOptions) -> tuple[list[Layer], list[
     wanted = layer_filter(source.layers, options.layers, "analyze")
     chosen, skipped = [], []
     for layer in source.layers:
-        reason = _gate(layer, options) if wanted(layer) else "not selected by 'layers'"
-        if reason is None:
+        skip = _gate(layer, options) if wanted(layer) else Skip("not_selected")
+        if skip is None:
             chosen.append(layer)
         else:
-            skipped.append(SkippedLayer(layer.name, layer.shape, reason))
+            skipped.append(SkippedLayer(layer.name, layer.shape, skip))
     return chosen, skipped
 
 
-def _gate(layer: Layer, options: AnalyzeOptions) -> str | None:
-    try:
-        _, M, rf = matrix_shape(layer)
-    except ValueError as error:
-        return str(error)
+def _gate(layer: Layer, options: AnalyzeOptions) -> Skip | None:
+    _, M, rf = matrix_shape(layer)
     count = M * rf if options.pool else M
     if count < options.min_evals:
-        return f"{count} eigenvalues, fewer than min_evals = {options.min_evals}"
+        return Skip("few_evals", {"count": count, "limit": options.min_evals})
     if options.max_evals is not None and count > options.max_evals:
-        return f"{count} eigenvalues, more than max_evals = {options.max_evals}"
+        return Skip("many_evals", {"count": count, "limit": options.max_evals})
     return None
 
 

@@ -18,7 +18,7 @@ from pyspectra.spectra.estimators import Estimator, parse_estimator
 from pyspectra.spectra.farms import fit_windows
 from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
 from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
-from pyspectra.weights import Layer, SkippedLayer
+from pyspectra.weights import Layer, Skip, SkippedLayer
 from pyspectra.weights.matricize import matricize, matrix_shape
 
 if TYPE_CHECKING:
@@ -250,12 +250,8 @@ def _windows(
 
 
 def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
-    return SkippedLayer(
-        layer.name,
-        layer.shape,
-        f"could not be read: {str(error) or type(error).__name__}",
-        failed=True,
-    )
+    detail = {"error": str(error) or type(error).__name__}
+    return SkippedLayer(layer.name, layer.shape, Skip("read_failed", detail))
 
 
 def _rows(

@@ -95,7 +95,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
     _check_outputs(arguments)
     report = _run(arguments)
     if not report.layers:
-        reasons = Counter(s.reason for s in report.skipped).most_common(3)
+        reasons = Counter(s.skip.group for s in report.skipped).most_common(3)
         listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
         raise UsageError(f"no layer of {report.source!r} was analysed: {listed}")
 

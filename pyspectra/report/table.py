@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,14 +47,6 @@ FAILED_STYLE = "bold red"
 
 _SHORT_WARNING = {OVER_TRAINED: "over", UNDER_TRAINED: "under", NO_POWER_LAW: "no law"}
 _SHORT_STATUS = {Status.TOO_FEW_POINTS: "too few", Status.NO_CONVERGENCE: "no conv."}
-
-# Reasons that differ from tensor to tensor in a number or a name make one group.
-_GROUPS = (
-    (re.compile(r"^\d+ eigenvalues, (fewer|more) than"), r"\1 eigenvalues than"),
-    (re.compile(r"^(could not be read): .*", re.DOTALL), r"\1"),
-    (re.compile(r"^(shares its tensor with) .*", re.DOTALL), r"\1 another layer"),
-    (re.compile(r"^(empty tensor) of shape .*", re.DOTALL), r"\1"),
-)
 
 
 def render(report: Report, console: Console) -> None:
@@ -362,7 +353,7 @@ def _skipped(skipped: Sequence[SkippedLayer], width: int, glyphs: _Glyphs) -> It
         return
     groups: dict[str, list[SkippedLayer]] = {}
     for item in skipped:
-        groups.setdefault(group_of(item.reason), []).append(item)
+        groups.setdefault(item.skip.group, []).append(item)
     yield _line(("skipped", "bold"), f"  {_count(len(skipped), 'tensor')}", wrap=True)
     digits = max(len(str(len(items))) for items in groups.values())
     longest = max(12, width // 4)
@@ -381,13 +372,6 @@ def _verdict(report: Report) -> Iterator[Text]:
     style = STYLES.get(verdict.label, FAILED_STYLE)
     yield _line(("verdict  ", "bold"), (verdict.label, f"bold {style}"))
     yield _line(printable(verdict.text), wrap=True)
-
-
-def group_of(reason: str) -> str:
-    """Return a reason for skipping without what differs from tensor to tensor."""
-    for pattern, general in _GROUPS:
-        reason = pattern.sub(general, reason)
-    return reason
 
 
 def _count(n: int, noun: str) -> str:

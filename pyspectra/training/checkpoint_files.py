@@ -329,7 +329,7 @@ def _read_torch(path: Path, file: Path) -> Checkpoint:
         if dtype is None:
             raise _unsupported(file, key, info.dtype)
         problem = info.problem
-        if info.shape is None or (problem is not None and not problem.startswith("dtype ")):
+        if info.shape is None or (problem is not None and problem.code != "dtype"):
             raise FormatError(f"{file}: tensor {key!r} is {problem}, which cannot be averaged.")
         tensors[key] = Tensor(key, dtype, info.shape, _TensorRange(value), info.identity)
     attributes = dict(getattr(content, "__dict__", {}))

@@ -1,6 +1,7 @@
 """Weights: from a model, a state dict or a file to layers that load on demand."""
 
-from pyspectra.weights.layer import Layer, SkippedLayer, reasons_for_none
+from pyspectra.weights.layer import Layer
+from pyspectra.weights.skip import Skip, SkippedLayer, reasons_for_none
 from pyspectra.weights.source import WeightSource, open_weights
 
-__all__ = ["Layer", "SkippedLayer", "WeightSource", "open_weights", "reasons_for_none"]
+__all__ = ["Layer", "Skip", "SkippedLayer", "WeightSource", "open_weights", "reasons_for_none"]

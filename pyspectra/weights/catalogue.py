@@ -17,13 +17,13 @@ from pyspectra.weights.layer import (
     LINEAR,
     UNKNOWN,
     Layer,
-    SkippedLayer,
     guess_kind,
     is_bias_key,
     is_weight_key,
     layer_name,
 )
 from pyspectra.weights.parts import lora_layer, lora_pairs, part_layers
+from pyspectra.weights.skip import Skip, SkippedLayer
 
 __all__ = ["Contents", "TensorEntry", "catalogue", "natural_key"]
 
@@ -48,7 +48,7 @@ class TensorEntry:
         Where the source knows it (a module); otherwise guessed from name and rank.
     identity : hashable or None
         Equal for tensors that share their memory.
-    problem : str or None
+    problem : Skip or None
         Why the tensor cannot be used, if it cannot.
     part_names : tuple of str or None
         Parts that are stacked along the rows, where the source knows them (empty: none);
@@ -61,7 +61,7 @@ class TensorEntry:
     load: Callable[[], HostArray] | None
     kind: str | None = None
     identity: Hashable | None = None
-    problem: str | None = None
+    problem: Skip | None = None
     part_names: tuple[str, ...] | None = None
 
 
@@ -148,20 +148,17 @@ def catalogue(
         layer_id += is_weight
         if entry.key in halves:
             half = halves[entry.key]
-            skipped.append(SkippedLayer(name, entry.shape, half.reason))
+            skipped.append(SkippedLayer(name, entry.shape, half.skip))
             if half.derive is not None:
                 layers.append(half.derive(layer_id))
             continue
-        reason, owner = _reason_to_skip(entry, is_weight), None
-        if reason is None and entry.identity is not None:
-            owner = first_name.get(entry.identity)
-            if owner is not None:
-                reason = f"shares its tensor with {owner}"
-            first_name.setdefault(entry.identity, name)
-        if reason is not None or entry.shape is None or entry.load is None:
-            skipped.append(
-                SkippedLayer(name, entry.shape, reason or "cannot be read", same_as=owner)
-            )
+        skip = _reason_to_skip(entry, is_weight)
+        if skip is None and entry.identity is not None:
+            owner = first_name.setdefault(entry.identity, name)
+            if owner != name:
+                skip = Skip("shared", {"same_as": owner})
+        if skip is not None or entry.shape is None or entry.load is None:
+            skipped.append(SkippedLayer(name, entry.shape, skip or Skip("unreadable")))
             continue
         kind = entry.kind or guess_kind(entry.key, entry.shape)
         layer = Layer(name, kind, entry.shape, entry.dtype, layer_id, entry.key, entry.load)
@@ -174,7 +171,7 @@ def catalogue(
 class _Half:
     """What becomes of one half of a LoRA pair: `derive` makes the pair's layer, of its id."""
 
-    reason: str
+    skip: Skip
     derive: Callable[[int], Layer] | None = None
 
 
@@ -191,70 +188,68 @@ def _lora_halves(entries: Sequence[TensorEntry], lora_scale: ScaleOf | None) -> 
     halves: dict[str, _Half] = {}
     first_name: dict[Hashable, str] = {}
     for pair in lora_pairs({key: half.shape for key, half in usable.items()}):
-        reason = pair.problem
+        skip = pair.problem
         derive = None
-        if reason is None:
+        if skip is None:
             scale = 1.0 if lora_scale is None else lora_scale(pair.module, pair.rank)
             both = (identity[pair.key_a], identity[pair.key_b])
             # A shared module is listed under all its names. Halves alone may well be shared, and
             # make another product with each partner.
             owner = None if None in both else first_name.setdefault((*both, scale), pair.name)
             if owner is None or owner == pair.name:
-                reason = f"half of the LoRA pair {pair.name}"
+                skip = Skip("lora_half", {"pair": pair.name})
                 derive = functools.partial(
                     lora_layer, pair, usable[pair.key_a].load, usable[pair.key_b].load, scale
                 )
             else:
-                reason = f"half of the LoRA pair {pair.name}, which shares its tensors with {owner}"
-        halves[pair.key_a] = _Half(reason, derive)
-        halves[pair.key_b] = _Half(reason)
+                skip = Skip("lora_shared", {"pair": pair.name, "same_as": owner})
+        halves[pair.key_a] = _Half(skip, derive)
+        halves[pair.key_b] = _Half(skip)
     return halves
 
 
-def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> str | None:
-    dtype_problem = _dtype_problem(entry.dtype)
+def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> Skip | None:
+    of_dtype = _dtype_skip(entry.dtype)
     if not is_weight:
-        if is_bias_key(entry.key):
-            return "bias: not a weight matrix"
-        last = entry.key.rpartition(".")[2]
-        if dtype_problem is not None and last == "qweight":
-            return dtype_problem
-        if ".parametrizations." in f".{entry.key}" or last in (
-            "weight_g",
-            "weight_v",
-            "weight_orig",
-        ):
-            return (
-                "not a weight: a factor of a parametrized weight (pass the module to analyse "
-                "the weight itself)"
-            )
-        return entry.problem or "not a weight: its name does not end in '.weight'"
+        return _skip_by_name(entry.key, of_dtype) or entry.problem or Skip("name")
     if entry.problem is not None:
         return entry.problem
-    if dtype_problem is not None:
-        return dtype_problem
+    if of_dtype is not None:
+        return of_dtype
     shape = entry.shape
     if shape is None:
-        return "shape unknown"
+        return Skip("shape_unknown")
     if len(shape) < 2:
-        return "1-D tensor: no spectrum" if shape else "scalar: no spectrum"
+        return Skip("vector" if shape else "scalar")
     if math.prod(shape) == 0:
-        return f"empty tensor of shape {shape}"
+        return Skip("empty", {"shape": shape})
     if (entry.kind or guess_kind(entry.key, shape)) == UNKNOWN:
-        return f"no rule to turn a {len(shape)}-D tensor of this layer type into matrices"
+        return Skip("no_rule", {"rank": len(shape)})
     return None
 
 
-def _dtype_problem(dtype: str) -> str | None:
+def _skip_by_name(key: str, of_dtype: Skip | None) -> Skip | None:
+    if is_bias_key(key):
+        return Skip("bias")
+    last = key.rpartition(".")[2]
+    if of_dtype is not None and last == "qweight":
+        return of_dtype
+    if ".parametrizations." in f".{key}" or last in ("weight_g", "weight_v", "weight_orig"):
+        return Skip("parametrized")
+    return None
+
+
+# Families of element types without a spectrum, by how libraries and file formats spell them.
+_FAMILIES = (
+    ("boolean", re.compile(r"bool$")),
+    ("integer", re.compile(r"q?u?int\d|[iu]\d")),
+    ("low_precision", re.compile(r"(?:float|f)[468](?:_|$)")),
+    ("complex", re.compile(r"complex|c\d")),
+)
+
+
+def _dtype_skip(dtype: str) -> Skip | None:
     if dtype in FLOAT_DTYPES:
         return None
-    lower = dtype.lower()
-    if lower == "bool":
-        return "boolean tensor: not a weight matrix"
-    if re.match(r"q?u?int\d|[iu]\d", lower):
-        return f"integer dtype {dtype}: quantised weights are not dequantised"
-    if re.match(r"(?:float|f)[468](?:_|$)", lower):
-        return f"low-precision dtype {dtype}: weights without their scales are not supported"
-    if re.match(r"complex|c\d", lower):
-        return f"complex dtype {dtype}: not supported"
-    return f"dtype {dtype}: not supported"
+    families = (code for code, pattern in _FAMILIES if pattern.match(dtype.lower()))
+    return Skip(next(families, "dtype"), {"dtype": dtype})

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pyspectra._arrays import HostArray
-from pyspectra.weights.layer import Layer, SkippedLayer
+from pyspectra.weights.layer import Layer
 from pyspectra.weights.matricize import matrix_shape
+from pyspectra.weights.skip import Skip, SkippedLayer
 from pyspectra.weights.source import WeightSource
 
 __all__ = ["EPSILON", "Deltas", "deltas"]
@@ -65,12 +66,12 @@ def deltas(source: WeightSource, base: WeightSource) -> Deltas:
         layer, other = ours.get(name), theirs.get(name)
         if layer is None:
             assert other is not None
-            skipped.append(SkippedLayer(name, other.shape, "only in base_model"))
+            skipped.append(SkippedLayer(name, other.shape, Skip("only_in_base")))
         elif other is None:
-            skipped.append(SkippedLayer(name, layer.shape, "not in base_model"))
+            skipped.append(SkippedLayer(name, layer.shape, Skip("not_in_base")))
         elif other.shape != layer.shape:
-            reason = f"has shape {layer.shape}, and {other.shape} in base_model"
-            skipped.append(SkippedLayer(name, layer.shape, reason))
+            differs = Skip("shape_differs", {"shape": layer.shape, "other": other.shape})
+            skipped.append(SkippedLayer(name, layer.shape, differs))
         else:
             load = _difference(layer, other, floors)
             found.append(replace(layer, dtype="float64", _loader=load))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from pyspectra._arrays import HostArray
 from pyspectra.errors import FormatError, PyspectraError
 
-__all__ = ["Layer", "SkippedLayer", "guess_kind", "is_weight_key", "layer_name"]
+__all__ = ["Layer", "guess_kind", "is_weight_key", "layer_name"]
 
 LINEAR: Final = "linear"
 EMBEDDING: Final = "embedding"
@@ -110,31 +109,6 @@ class Layer:
         return array
 
 
-@dataclass(frozen=True)
-class SkippedLayer:
-    """A tensor that is not offered for analysis, and why.
-
-    Attributes
-    ----------
-    name : str
-        The key, without its trailing ``.weight``.
-    shape : tuple of int or None
-        None if the source does not tell.
-    reason : str
-        For people.
-    failed : bool
-        True if it should have been analysed, but could not be read.
-    same_as : str or None
-        The layer that it shares its tensor with (tied weights).
-    """
-
-    name: str
-    shape: tuple[int, ...] | None
-    reason: str
-    failed: bool = False
-    same_as: str | None = None
-
-
 def layer_name(key: str) -> str:
     """Strip the trailing ``.weight`` of a key, if it has one."""
     return key.removesuffix(WEIGHT_SUFFIX) or key
@@ -198,12 +172,3 @@ def guess_kind(key: str, shape: tuple[int, ...]) -> str:
     if rank == 3:
         return EXPERT_STACK if "expert" in key else CONV1D
     return {0: SCALAR, 1: VECTOR, 4: CONV2D, 5: CONV3D}.get(rank, UNKNOWN)
-
-
-def reasons_for_none(skipped: Sequence[SkippedLayer]) -> str:
-    """End the sentence "... holds no weight matrix" with why not."""
-    if not skipped:
-        return ": it is empty."
-    reasons = Counter(s.reason for s in skipped).most_common(3)
-    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
-    return f" among its {len(skipped)} tensors: {listed}."

@@ -29,6 +29,7 @@ from pyspectra.weights.layer import (
     Layer,
     layer_name,
 )
+from pyspectra.weights.skip import Skip
 
 __all__ = [
     "GRU_GATES",
@@ -180,14 +181,12 @@ class LoraPair:
         return self.shape_a[0]
 
     @property
-    def problem(self) -> str | None:
+    def problem(self) -> Skip | None:
         """Why A and B cannot be multiplied, or None."""
         if self.rank == self.shape_b[1]:
             return None
-        return (
-            f"halves of the LoRA pair {self.name} do not fit: A has rank {self.rank}, "
-            f"B has rank {self.shape_b[1]}"
-        )
+        detail = {"pair": self.name, "rank_a": self.rank, "rank_b": self.shape_b[1]}
+        return Skip("lora_misfit", detail)
 
 
 def lora_pairs(shapes: Mapping[str, Shape]) -> tuple[LoraPair, ...]:

@@ -12,7 +12,8 @@ from pyspectra._arrays import is_torch_module
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, catalogue
 from pyspectra.weights.formats import FORMATS, NOT_YET, huggingface, module, state_dict
-from pyspectra.weights.layer import Layer, SkippedLayer
+from pyspectra.weights.layer import Layer
+from pyspectra.weights.skip import SkippedLayer
 
 if TYPE_CHECKING:
     from typing_extensions import Self

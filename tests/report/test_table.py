@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import pyspectra as ps
-from pyspectra.report.table import group_of, printable, render, shorten
+from pyspectra.report.table import printable, render, shorten
 
 ANSI = re.compile(r"\x1b\[")
 
@@ -240,11 +240,3 @@ def test_shorten_fits(name: str, width: int) -> None:
     short = shorten(name, width)
     assert cell_len(short) <= width
     assert (short == name) == (cell_len(name) <= width)
-
-
-def test_group_of() -> None:
-    assert group_of("5 eigenvalues, fewer than min_evals = 8") == group_of(
-        "3 eigenvalues, fewer than min_evals = 8"
-    )
-    assert group_of("could not be read: a") == group_of("could not be read: b")
-    assert group_of("bias: not a weight matrix") == "bias: not a weight matrix"

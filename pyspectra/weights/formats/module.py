@@ -14,6 +14,7 @@ from pyspectra.weights import layer as kinds
 from pyspectra.weights.catalogue import Contents, TensorEntry
 from pyspectra.weights.layer import guess_kind
 from pyspectra.weights.parts import GRU_GATES, LSTM_GATES, NO_PARTS
+from pyspectra.weights.skip import Skip, array_skip
 
 __all__ = ["read"]
 
@@ -148,11 +149,8 @@ def _entry(
 ) -> TensorEntry:
     info = array_info(value)
     if info is None:
-        problem = f"not a tensor: {type(value).__name__}"
+        problem = Skip("not_a_tensor", {"type": type(value).__name__})
         return TensorEntry(key, None, "none", None, problem=problem)
-    problem_of_kind = info.problem
-    if problem_of_kind is not None and problem_of_kind.startswith("dtype "):
-        problem_of_kind = None  # the catalogue words it better
     if kind is None and info.shape is not None:
         kind = guess_kind(key, info.shape)
     return TensorEntry(
@@ -162,7 +160,7 @@ def _entry(
         load if info.problem is None else None,
         kind,
         identity or info.identity,
-        problem_of_kind,
+        array_skip(info.problem),
         part_names,
     )
 
@@ -170,7 +168,7 @@ def _entry(
 def _module_entries(prefix: str, module: Any) -> Iterator[TensorEntry]:
     dot = f"{prefix}." if prefix else ""
     if type(module).__module__.startswith("torch.ao.nn.quantized") and hasattr(module, "weight"):
-        problem = f"quantised layer ({type(module).__name__}): weights are not dequantised"
+        problem = Skip("quantised_layer", {"type": type(module).__name__})
         yield TensorEntry(f"{dot}weight", None, "quantised", None, problem=problem)
         return
     for name in _derived_names(module):
@@ -197,7 +195,7 @@ def _module_entries(prefix: str, module: Any) -> Iterator[TensorEntry]:
         if value is not None and name not in transient:
             info = array_info(value)
             shape, dtype = (None, "none") if info is None else (info.shape, info.dtype)
-            yield TensorEntry(dot + name, shape, dtype, None, problem="not a weight: a buffer")
+            yield TensorEntry(dot + name, shape, dtype, None, problem=Skip("buffer"))
 
 
 def read(model: Any) -> Contents:

@@ -15,6 +15,7 @@ from pyspectra._arrays import FLOAT_DTYPES, HostArray, as_host
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry
 from pyspectra.weights.formats._files import Stamp, check_head, open_binary, stamp
+from pyspectra.weights.skip import Skip
 
 __all__ = ["read"]
 
@@ -87,11 +88,10 @@ def read(path: Path) -> Contents:
 def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, when: Stamp) -> TensorEntry:
     key = info.filename.removesuffix(_SUFFIX)
     if not info.filename.endswith(_SUFFIX):
-        return TensorEntry(key, None, "none", None, problem="not an array")
+        return TensorEntry(key, None, "none", None, problem=Skip("not_an_array"))
     with archive.open(info) as member:
         shape, dtype = _header(member, info.file_size)
     if dtype.hasobject:
-        problem = "an object array: pickled objects are never loaded"
-        return TensorEntry(key, shape, "object", None, problem=problem)
+        return TensorEntry(key, shape, "object", None, problem=Skip("object_array"))
     load = functools.partial(_load, path, info.filename, when)
     return TensorEntry(key, shape, dtype.name, load if dtype.name in FLOAT_DTYPES else None)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pyspectra._arrays import HostArray, array_info, as_host
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry
+from pyspectra.weights.skip import Skip, array_skip
 
 __all__ = ["flat", "read"]
 
@@ -99,17 +100,12 @@ def read(mapping: Mapping[Any, Any], *, format: str = "state_dict") -> Contents:
     for key, value in held.items():
         info = array_info(value)
         if info is None:
-            problem = f"not a tensor: {type(value).__name__}"
-            entries.append(TensorEntry(key, None, "none", None, problem=problem))
+            no_tensor = Skip("not_a_tensor", {"type": type(value).__name__})
+            entries.append(TensorEntry(key, None, "none", None, problem=no_tensor))
             continue
-        # A plain "dtype ..." problem is worded better by the catalogue, which knows the name.
-        problem_of_kind = info.problem
-        if problem_of_kind is not None and problem_of_kind.startswith("dtype "):
-            problem_of_kind = None
         load = functools.partial(_load, held, key) if info.problem is None else None
+        problem = array_skip(info.problem)
         entries.append(
-            TensorEntry(
-                key, info.shape, info.dtype, load, identity=info.identity, problem=problem_of_kind
-            )
+            TensorEntry(key, info.shape, info.dtype, load, identity=info.identity, problem=problem)
         )
     return Contents(format, entries, held.clear)

@@ -1,0 +1,206 @@
+"""Why a tensor is not analysed, as data: a code, what it is about, and the one home of its English.
+
+To add a reason, add a `Reason` to the list below. Nothing else repeats it: reports group by the
+code and print the sentence that the record makes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pyspectra._arrays import ARRAY_PROBLEMS, ArrayProblem
+
+__all__ = ["REASONS", "Reason", "Skip", "SkippedLayer", "array_skip", "reasons_for_none"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One way in which a tensor is not analysed.
+
+    Attributes
+    ----------
+    code : str
+        What programs go by.
+    text : str
+        The sentence for people; names in braces are fields of a skip's detail.
+    group : str
+        The sentence for all tensors of a group, without what differs from one to the next; empty
+        where `text` serves.
+    failed : bool
+        True if such a tensor should have been analysed, and could not be.
+    """
+
+    code: str
+    text: str
+    group: str = ""
+    failed: bool = False
+
+
+_LIST: Final = (
+    # By its name or role the tensor is no weight.
+    Reason("bias", "bias: not a weight matrix"),
+    Reason("buffer", "not a weight: a buffer"),
+    Reason("name", "not a weight: its name does not end in '.weight'"),
+    Reason(
+        "parametrized",
+        "not a weight: a factor of a parametrized weight (pass the module to analyse the weight "
+        "itself)",
+    ),
+    # It is no tensor, or one that cannot be read.
+    Reason("not_a_tensor", "not a tensor: {type}"),
+    Reason("not_an_array", "not an array"),
+    Reason("object_array", "an object array: pickled objects are never loaded"),
+    Reason("quantised_layer", "quantised layer ({type}): weights are not dequantised"),
+    *(Reason(code, text) for code, (text, _) in ARRAY_PROBLEMS.items() if code != "dtype"),
+    Reason("unreadable", "cannot be read"),
+    Reason("shape_unknown", "shape unknown"),
+    # Its elements are of a type without a spectrum.
+    Reason("boolean", "boolean tensor: not a weight matrix"),
+    Reason("integer", "integer dtype {dtype}: quantised weights are not dequantised"),
+    Reason(
+        "low_precision",
+        "low-precision dtype {dtype}: weights without their scales are not supported",
+    ),
+    Reason("complex", "complex dtype {dtype}: not supported"),
+    Reason("dtype", "dtype {dtype}: not supported"),
+    # Its shape makes no matrix.
+    Reason("vector", "1-D tensor: no spectrum"),
+    Reason("scalar", "scalar: no spectrum"),
+    Reason("empty", "empty tensor of shape {shape}", group="empty tensor"),
+    Reason("no_rule", "no rule to turn a {rank}-D tensor of this layer type into matrices"),
+    # Another layer stands for it.
+    Reason(
+        "shared",
+        "shares its tensor with {same_as}",
+        group="shares its tensor with another layer",
+    ),
+    Reason("lora_half", "half of the LoRA pair {pair}", group="half of a LoRA pair"),
+    Reason("lora_alpha", "scale of the LoRA pair {pair}", group="scale of a LoRA pair"),
+    Reason(
+        "lora_shared",
+        "half of the LoRA pair {pair}, which shares its tensors with {same_as}",
+        group="half of a LoRA pair that shares its tensors with another",
+    ),
+    Reason(
+        "lora_misfit",
+        "halves of the LoRA pair {pair} do not fit: A has rank {rank_a}, B has rank {rank_b}",
+        group="halves of a LoRA pair that do not fit",
+    ),
+    # Comparison with a base model.
+    Reason("only_in_base", "only in base_model"),
+    Reason("not_in_base", "not in base_model"),
+    Reason(
+        "shape_differs",
+        "has shape {shape}, and {other} in base_model",
+        group="has another shape in base_model",
+    ),
+    Reason("unchanged", "identical in base_model: nothing has changed"),
+    # Options of `analyze`.
+    Reason("not_selected", "not selected by 'layers'"),
+    Reason(
+        "few_evals",
+        "{count} eigenvalues, fewer than min_evals = {limit}",
+        group="fewer eigenvalues than min_evals = {limit}",
+    ),
+    Reason(
+        "many_evals",
+        "{count} eigenvalues, more than max_evals = {limit}",
+        group="more eigenvalues than max_evals = {limit}",
+    ),
+    # Reading failed.
+    Reason("read_failed", "could not be read: {error}", group="could not be read", failed=True),
+)
+
+REASONS: Final[Mapping[str, Reason]] = {reason.code: reason for reason in _LIST}
+"""Code -> the record."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Why one tensor is not analysed.
+
+    Attributes
+    ----------
+    code : str
+        One of `REASONS`.
+    detail : Mapping
+        What the sentence speaks of, by name: text, numbers and tuples of them.
+
+    Examples
+    --------
+    >>> print(Skip("few_evals", {"count": 3, "limit": 8}))
+    3 eigenvalues, fewer than min_evals = 8
+    """
+
+    code: str
+    detail: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        return REASONS[self.code].text.format_map(self.detail)
+
+    @property
+    def group(self) -> str:
+        """What all tensors of a group have in common, as a sentence."""
+        reason = REASONS[self.code]
+        return (reason.group or reason.text).format_map(self.detail)
+
+    @property
+    def failed(self) -> bool:
+        """True if the tensor should have been analysed, and could not be."""
+        return REASONS[self.code].failed
+
+
+@dataclass(frozen=True)
+class SkippedLayer:
+    """A tensor that is not offered for analysis, and why.
+
+    Attributes
+    ----------
+    name : str
+        The key, without its trailing ``.weight``.
+    shape : tuple of int or None
+        None if the source does not tell.
+    skip : Skip
+        Why, as data.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    skip: Skip
+
+    @property
+    def reason(self) -> str:
+        """Why, in English."""
+        return str(self.skip)
+
+    @property
+    def failed(self) -> bool:
+        """True if it should have been analysed, but could not be read."""
+        return self.skip.failed
+
+    @property
+    def same_as(self) -> str | None:
+        """Name of the layer that it shares its tensor with (tied weights), or None."""
+        return self.skip.detail.get("same_as")
+
+
+def array_skip(problem: ArrayProblem | None) -> Skip | None:
+    """Say why an array cannot be read; None if it can, or if its element type is all there is.
+
+    The element type is left to the catalogue, which knows what the tensor is for.
+    """
+    if problem is None or problem.code == "dtype":
+        return None
+    return Skip(problem.code, problem.detail)
+
+
+def reasons_for_none(skipped: Sequence[SkippedLayer]) -> str:
+    """End the sentence "... holds no weight matrix" with why not."""
+    if not skipped:
+        return ": it is empty."
+    reasons = Counter(s.skip.group for s in skipped).most_common(3)
+    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+    return f" among its {len(skipped)} tensors: {listed}."
