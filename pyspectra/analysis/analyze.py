@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ from pyspectra._support.progress import progress_bar
 from pyspectra.analysis.layer_fits import LayerFit, layer_fits
 from pyspectra.analysis.layer_spectra import LayerSpectrum, layer_spectra
 from pyspectra.metrics import Spectrum, evaluate
-from pyspectra.report.report import AnalyzeOptions, LayerReport, Report
+from pyspectra.report.options import AnalyzeOptions, takes_options
+from pyspectra.report.report import LayerReport, Report
 from pyspectra.report.verdicts import layer_warning
 from pyspectra.spectra import marchenko_pastur
 from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
@@ -35,28 +35,19 @@ from pyspectra.weights.selection import layer_filter
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Unpack
+
+    from pyspectra.report._keywords import AnalyzeKeywords
 
 
+@takes_options
 def analyze(
     model_or_path: Any,
     *,
-    layers: Sequence[int | str] | int | str | None = None,
-    estimator: str = "ww",
-    randomize: bool = False,
-    mp_fit: bool = False,
-    detx: bool = False,
-    fix_fingers: str | None = None,
-    xmax: float | int | None = None,
-    vectors: bool = False,
-    pool: bool = True,
-    min_evals: int = 8,
-    max_evals: int | None = None,
-    method: str = "auto",
     base_model: Any = None,
-    bootstrap: int = 0,
-    seed: int = 0,
     device: Any = "auto",
     progress: bool | str = "auto",
+    **options: Unpack[AnalyzeKeywords],
 ) -> Report:
     """Analyse every weight matrix of a model: spectrum, power-law tail, norms, verdict.
 
@@ -64,47 +55,13 @@ def analyze(
     ----------
     model_or_path : nn.Module, mapping, WeightSource or path
         A model, a state dict (torch or numpy values), a ``.safetensors`` file, a Hugging Face
-        folder, a torch checkpoint (``.pt``, ``.pth``, ``.bin``; read with ``weights_only=True``) or
+        folder, a torch checkpoint (``.pt``, ``.pth``, ``.bin``; no pickled code is executed) or
         an ``.npz`` file.
-    layers : int, str or sequence of them, optional
-        Which layers: ids, or names, where ``*`` and ``?`` stand for any text. All by default. A
-        trailing ``.weight`` may be given.
-    estimator : str
-        How the tail is fitted, with arguments or without: ``"ww"``, ``"csn"``, ``"hill(50)"`` and
-        all others of `pyspectra.fit_powerlaw_batch`, or ``"farms(window, ops, Q)"``, the fit of
-        `pyspectra.farms` (estimator ``"ww"``) on the pooled sub-matrices of each layer.
-    randomize : bool
-        Also permute the entries of each matrix at random: what of the spectrum is left, and which
-        directions survive (correlation traps; `pyspectra.find_traps` tells the entries).
-    mp_fit : bool
-        Also fit the Marchenko-Pastur law to the bulk and count spikes
-        (`pyspectra.marchenko_pastur`). Whether a layer is a random matrix is always tested:
-        ``random_p_value``.
-    detx : bool
-        Also evaluate the trace-log (ERG) condition.
-    fix_fingers : {None, "clip_xmax"}
-        Clip the largest eigenvalues while that lowers alpha by more than 1.
-    xmax : float or int, optional
-        A float: leave eigenvalues above it out of the fit. An integer k, as in WeightWatcher: leave
-        the k largest out.
-    vectors : bool
-        Also measure how localised the eigenvectors are, in the bulk and in the tail.
-    pool : bool
-        Pool the eigenvalues of the slices of a convolution, or report one row a slice.
-    min_evals, max_evals : int, optional
-        Layers with fewer or more eigenvalues are skipped, and listed as such. ``max_evals=None``
-        sets no limit.
-    method : {"auto", "gram", "svd"}
-        See `pyspectra.esd`.
+    {options}
     base_model : optional
         Anything that `model_or_path` may be: analyse ``W - W_base`` instead, layers matched by
         name. Eigenvalues below the rounding of the stored weights are left out of the fits; see
         `pyspectra.weights.deltas.deltas`.
-    bootstrap : int
-        Replicates of each fit, for its ``ci`` and ``p_value``; 0 for neither. Not with estimators
-        ``"tpl"`` and ``"farms"``.
-    seed : int
-        Of all random numbers. Those of a layer depend on it and the layer's name only.
     device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device
         Where eigenvalues and singular values are computed: a device changes speed, and numbers
         by rounding. ``"auto"`` is the CPU, as long as no measurement says when a GPU wins: the CUDA
@@ -137,23 +94,16 @@ def analyze(
     the Gram matrices; `vectors` adds two matrices of the size of a Gram matrix. With a CUDA
     `device` three tensors and pinned copies of them are in host memory at a time, and Gram matrices
     wait on the device until they take an eighth of its free memory.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> rng = np.random.default_rng(0)
+    >>> report = ps.analyze({"fc.weight": rng.standard_normal((64, 48))})
+    >>> report.layers[0].name, len(report.layers[0].esd.evals)
+    ('fc', 48)
     """
-    options = AnalyzeOptions(
-        layers=layers,
-        estimator=estimator,
-        randomize=randomize,
-        mp_fit=mp_fit,
-        detx=detx,
-        fix_fingers=fix_fingers,
-        xmax=xmax,
-        vectors=vectors,
-        pool=pool,
-        min_evals=min_evals,
-        max_evals=max_evals,
-        method=method,
-        bootstrap=bootstrap,
-        seed=seed,
-    )
+    checked = AnalyzeOptions.from_keywords(options)
     if progress not in (True, False, "auto"):
         raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
     where = resolve_device(device, "analyze")
@@ -161,7 +111,7 @@ def analyze(
         source = _open(model_or_path, opened)
         if base_model is None:
             given = _Input(source.name, source.format, source.layers, source.skipped, None)
-            return _analyze(given, options, where, progress)
+            return _analyze(given, checked, where, progress)
         try:
             base = _open(base_model, opened)
         except (TypeError, ValueError, FileNotFoundError) as error:
@@ -169,7 +119,7 @@ def analyze(
             raise type(error)(text) from error
         change = deltas(source, base)
         given = _Input(source.name, source.format, change.layers, change.skipped, change.floors)
-        return _analyze(given, replace(options, base_model=base.name), where, progress)
+        return _analyze(given, replace(checked, base_model=base.name), where, progress)
 
 
 @dataclass(frozen=True)
@@ -269,7 +219,7 @@ def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) 
     n_tail = fit.n_tail  # of all sub-matrices, where those were fitted
     # The k points of Hill's tail are those above xmin.
     ends_above = fit.estimator.startswith("hill")
-    of_all = row.windows is None and options.xmax is None and not ends_above
+    of_all = row.windows is None and not options.cuts_above and not ends_above
     if of_all and fit.status is Status.OK:
         n_tail = int(np.count_nonzero(esd.evals >= fit.xmin))
     return LayerReport(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pyspectra.analysis.layer_spectra import LayerSpectrum
-from pyspectra.report.report import AnalyzeOptions
+from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra import powerlaw
 from pyspectra.spectra.bootstrap import on_host, with_uncertainty
 from pyspectra.spectra.estimators import parse_estimator
@@ -27,7 +27,7 @@ def layer_fits(
 ) -> list[LayerFit]:
     """Fit each spectrum; its eigenvalues must exceed its threshold."""
     spectra = [
-        _below(row.esd.evals[row.esd.evals > threshold], options.xmax)
+        _below(row.esd.evals[row.esd.evals > threshold], options)
         for row, threshold in zip(rows, thresholds, strict=True)
     ]
     fits = _fit(rows, spectra, options)
@@ -44,10 +44,10 @@ def layer_fits(
     return fits
 
 
-def _below(x: FloatArray, xmax: float | int | None) -> FloatArray:
-    if xmax is None:
-        return x
-    return x[: max(len(x) - xmax, 0)] if isinstance(xmax, int) else x[x <= xmax]
+def _below(x: FloatArray, options: AnalyzeOptions) -> FloatArray:
+    if options.xmax is not None:
+        x = x[x <= options.xmax]
+    return x[: max(len(x) - options.drop_largest, 0)]
 
 
 def _fit(

@@ -10,7 +10,7 @@ from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.analysis.engine import Engine, Matrices, engine
 from pyspectra.errors import PyspectraError
-from pyspectra.report.report import AnalyzeOptions
+from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra import esd as esd_module
 from pyspectra.spectra import random_null, randomize
 from pyspectra.spectra.eigenvectors import EigenvectorStatistics, eigenvector_statistics

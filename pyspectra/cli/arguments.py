@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     import pyspectra
     from pyspectra.cli.average import add_average
     from pyspectra.report.columns import DIALECTS
-    from pyspectra.report.report import FIX_FINGERS
+    from pyspectra.report.options import FIX_FINGERS
     from pyspectra.spectra.esd import METHODS
     from pyspectra.spectra.estimators import ESTIMATORS
 
@@ -70,9 +70,9 @@ def parser() -> argparse.ArgumentParser:
         "and --json")  # fmt: skip
     add("--fix-fingers", choices=[f for f in FIX_FINGERS if f],
         help="clip the largest eigenvalues while that lowers alpha by more than 1")  # fmt: skip
-    add("--xmax", metavar="X", type=_xmax,
-        help="leave eigenvalues above X out of the fits, or with a whole number, written without "
-        "a point, the X largest")  # fmt: skip
+    add("--xmax", metavar="X", type=float, help="leave eigenvalues above X out of the fits")
+    add("--drop-largest", metavar="K", type=int, default=0,
+        help="leave the K largest eigenvalues out of the fits")  # fmt: skip
     add("--no-pool", dest="pool", action="store_false", help="one row a slice of a convolution")
     add("--min-evals", metavar="N", type=_positive, default=8,
         help="skip layers with fewer eigenvalues (default: 8)")  # fmt: skip
@@ -99,13 +99,6 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
     return value
-
-
-def _xmax(text: str) -> int | float:
-    try:
-        return int(text) if text.lstrip("+").isdigit() else float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
 
 
 def _layer(text: str) -> int | str:

@@ -142,6 +142,7 @@ def _run(arguments: argparse.Namespace) -> Report:
             vectors=arguments.vectors,
             fix_fingers=arguments.fix_fingers,
             xmax=arguments.xmax,
+            drop_largest=arguments.drop_largest,
             pool=arguments.pool,
             min_evals=arguments.min_evals,
             max_evals=arguments.max_evals,

@@ -6,127 +6,28 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyspectra._support.arguments import as_integer, as_number
 from pyspectra._support.files import write_text
 from pyspectra.errors import missing_dependency
 from pyspectra.report import columns
+from pyspectra.report.options import AnalyzeOptions
 from pyspectra.report.verdicts import Verdict, judge
-from pyspectra.spectra.bootstrap import check_bootstrap, check_bootstrap_goes_with
 from pyspectra.spectra.eigenvectors import EigenvectorStatistics
-from pyspectra.spectra.esd import check_method
-from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.spectra.randomize import Randomized
 from pyspectra.types import ESD, MPFit, PowerLawFit, Status
 from pyspectra.weights import SkippedLayer
-from pyspectra.weights.selection import checked
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
 JSON_SCHEMA = "pyspectra.report/1"
-FIX_FINGERS = (None, "clip_xmax")
-METRIC_OPTIONS = ("detx", "mp_fit", "randomize", "vectors")  # also names of groups of metrics
-
-
-@dataclass(frozen=True)
-class AnalyzeOptions:
-    """The options of `pyspectra.analyze`, checked."""
-
-    layers: Sequence[int | str] | int | str | None = None  # held as a tuple
-    estimator: str = "ww"
-    randomize: bool = False
-    mp_fit: bool = False
-    detx: bool = False
-    fix_fingers: str | None = None
-    xmax: float | int | None = None
-    vectors: bool = False
-    pool: bool = True
-    min_evals: int = 8
-    max_evals: int | None = None
-    method: str = "auto"
-    base_model: str | None = None
-    bootstrap: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", checked(self.layers, "analyze"))
-        estimator = parse_estimator(self.estimator, "analyze")
-        object.__setattr__(self, "estimator", str(estimator))
-        if self.seed is None:
-            raise TypeError("analyze: 'seed' must be an integer, got None.")
-        bootstrap, seed = check_bootstrap(self.bootstrap, self.seed, "analyze")
-        object.__setattr__(self, "bootstrap", bootstrap)
-        object.__setattr__(self, "seed", seed)
-        check_bootstrap_goes_with(estimator, self.bootstrap, "analyze")
-        check_method(self.method, "analyze")
-        if self.fix_fingers not in FIX_FINGERS:
-            raise ValueError(
-                f"analyze: 'fix_fingers' must be one of {FIX_FINGERS}, got {self.fix_fingers!r}."
-            )
-        if self.fix_fingers is not None and self.estimator != "ww":
-            raise ValueError(
-                f"analyze: 'fix_fingers' goes with estimator 'ww', got {self.estimator!r}."
-            )
-        self._check_xmax()
-        for name in ("min_evals", "max_evals"):
-            value = getattr(self, name)
-            if value is None and name == "max_evals":
-                continue
-            count = as_integer(value)
-            if count is None or count < 1:
-                raise ValueError(f"analyze: {name!r} must be a positive integer, got {value!r}.")
-            object.__setattr__(self, name, count)
-        if self.max_evals is not None and self.max_evals < self.min_evals:
-            raise ValueError(
-                f"analyze: 'max_evals' must be at least 'min_evals' = {self.min_evals}, got "
-                f"{self.max_evals}."
-            )
-        for name in ("randomize", "mp_fit", "detx", "vectors", "pool"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"analyze: {name!r} must be a bool, got {getattr(self, name)!r}.")
-
-    def _check_xmax(self) -> None:
-        if self.xmax is None:
-            return
-        count, number = as_integer(self.xmax), as_number(self.xmax)
-        if number is None:
-            raise TypeError(f"analyze: 'xmax' must be a number or None, got {self.xmax!r}.")
-        object.__setattr__(self, "xmax", number if count is None else count)
-        if not (math.isfinite(number) and number > 0):
-            raise ValueError(f"analyze: 'xmax' must be positive and finite, got {self.xmax!r}.")
-        if self.fix_fingers is not None:
-            raise ValueError(f"analyze: 'xmax' does not go with 'fix_fingers', got {self.xmax!r}.")
-        if parse_estimator(self.estimator, "analyze").name == "farms":
-            raise ValueError(
-                f"analyze: 'xmax' does not go with estimator 'farms', got {self.xmax!r}."
-            )
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Groups of metrics that were asked for."""
-        return "default", *(name for name in METRIC_OPTIONS if getattr(self, name))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        layers = checked(self.layers, "analyze")
-        return {
-            "layers": None if layers is None else list(layers),
-            **{
-                name: getattr(self, name)
-                for name in (
-                    "estimator", "randomize", "mp_fit", "detx", "fix_fingers", "xmax", "vectors",
-                    "pool", "min_evals", "max_evals", "method", "base_model", "bootstrap", "seed",
-                )
-            },
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)

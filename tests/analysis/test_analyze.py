@@ -240,9 +240,11 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"fix_fingers": "clip"}, ValueError, "fix_fingers"),
     ({"fix_fingers": "clip_xmax", "estimator": "hill"}, ValueError, "fix_fingers"),
     ({"min_evals": 0}, ValueError, "min_evals"),
-    ({"min_evals": 2.0}, ValueError, "min_evals"),
+    ({"min_evals": 2.0}, TypeError, "min_evals"),
     ({"max_evals": -5}, ValueError, "max_evals"),
-    ({"max_evals": True}, ValueError, "max_evals"),
+    ({"max_evals": True}, TypeError, "max_evals"),
+    ({"drop_largest": -1}, ValueError, "drop_largest"),
+    ({"drop_largest": 1.0}, TypeError, "drop_largest"),
     ({"progress": "yes"}, ValueError, "progress"),
     ({"detx": 1}, TypeError, "detx"),
     ({"mp_fit": "ww"}, TypeError, "mp_fit"),
@@ -1103,10 +1105,10 @@ def test_options_of_randomness_reach_json_and_csv() -> None:
 
 def test_numpy_numbers_are_options_like_any_other() -> None:
     W = {"w.weight": np.random.default_rng(0).standard_normal((60, 40))}
-    plain = ps.analyze(W, xmax=5, min_evals=9, max_evals=50, seed=3, bootstrap=4, layers=1)
+    plain = ps.analyze(W, drop_largest=5, min_evals=9, max_evals=50, seed=3, bootstrap=4, layers=1)
     other = ps.analyze(
         W,
-        xmax=np.int64(5),
+        drop_largest=np.int64(5),
         min_evals=np.int64(9),
         max_evals=np.int32(50),
         seed=np.uint8(3),

@@ -168,7 +168,7 @@ def test_exports() -> None:
         ({"bootstrap": 5, "estimator": "farms(8)"}, "'bootstrap' does not go with .* 'farms'"),
         ({"bootstrap": 5, "estimator": "tpl"}, "'bootstrap' does not go with estimator 'tpl'"),
         ({"estimator": "hill(0)"}, r"'k' of 'hill\(0\)' must be an integer >= 1"),
-        ({"estimator": "hill(9)", "fix_fingers": "clip_xmax"}, "'fix_fingers' goes with"),
+        ({"estimator": "hill(9)", "fix_fingers": "clip_xmax"}, "'fix_fingers' must come with"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
@@ -186,9 +186,9 @@ def fitted() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_xmax_leaves_out_the_largest_or_what_lies_above(k: int) -> None:
+def test_fits_leave_out_the_largest_or_what_lies_above(k: int) -> None:
     plain = ps.analyze(fitted())
-    by_count = ps.analyze(fitted(), xmax=k)
+    by_count = ps.analyze(fitted(), drop_largest=k)
     for layer, cut in zip(plain.layers, by_count.layers, strict=True):
         x = layer.esd.evals[layer.esd.evals > 1e-5]
         expected = ps.fit_powerlaw(x[:-k])
@@ -198,11 +198,18 @@ def test_xmax_leaves_out_the_largest_or_what_lies_above(k: int) -> None:
         by_value = ps.analyze(fitted(), layers=layer.layer_id, xmax=float(x[-k - 1])).layers[0]
         assert by_value.fit == cut.fit
         assert cut.esd.evals[-1] == layer.esd.evals[-1]  # the spectrum itself is whole
-    assert '"xmax": ' in by_count.to_json()
+    assert '"drop_largest": ' in by_count.to_json()
 
 
-def test_xmax_beyond_the_spectrum_leaves_nothing_to_fit() -> None:
-    assert {x.status for x in ps.analyze(fitted(), xmax=10_000).layers} == {Status.TOO_FEW_POINTS}
+@pytest.mark.parametrize("cut", [{"drop_largest": 10_000}, {"xmax": 1e-9}])
+def test_a_cut_beyond_the_spectrum_leaves_nothing_to_fit(cut: dict[str, Any]) -> None:
+    assert {x.status for x in ps.analyze(fitted(), **cut).layers} == {Status.TOO_FEW_POINTS}
+
+
+def test_xmax_is_a_value_whatever_its_type() -> None:
+    """It once left the ten largest out for 10, and what lies above 10.0 for 10.0."""
+    whole, real = ps.analyze(fitted(), xmax=1000), ps.analyze(fitted(), xmax=1000.0)
+    assert [x.fit for x in whole.layers] == [x.fit for x in real.layers]
 
 
 @pytest.mark.parametrize(
@@ -210,10 +217,11 @@ def test_xmax_beyond_the_spectrum_leaves_nothing_to_fit() -> None:
     [
         ({"xmax": 0}, ValueError, "'xmax' must be positive and finite, got 0"),
         ({"xmax": math.inf}, ValueError, "'xmax' must be positive and finite, got inf"),
-        ({"xmax": "force"}, TypeError, "'xmax' must be a number or None, got 'force'"),
-        ({"xmax": True}, TypeError, "'xmax' must be a number or None, got True"),
-        ({"xmax": 2, "fix_fingers": "clip_xmax"}, ValueError, "'xmax' does not go with 'fix_f"),
-        ({"xmax": 2, "estimator": "farms(8)"}, ValueError, "'xmax' does not go with estimator"),
+        ({"xmax": "force"}, TypeError, "'xmax' must be positive and finite, got 'force'"),
+        ({"xmax": True}, TypeError, "'xmax' must be positive and finite, got True"),
+        ({"xmax": 2, "fix_fingers": "clip_xmax"}, ValueError, "'xmax' must not come with 'fix_f"),
+        ({"drop_largest": 2, "fix_fingers": "clip_xmax"}, ValueError, "'drop_largest' must not"),
+        ({"xmax": 2, "estimator": "farms(8)"}, ValueError, "'xmax' must not come with estimator"),
     ],
 )
 def test_bad_xmax(options: dict[str, Any], error: type[Exception], words: str) -> None:

@@ -238,7 +238,7 @@ def test_unreadable_layers(
          "--bootstrap does not go with estimator 'tpl'"),
         (["analyze", "{model}", "--seed", "-1"], "--seed must be an integer"),
         (["analyze", "{model}", "--estimator", "hill", "--fix-fingers", "clip_xmax"],
-         "--fix-fingers goes with estimator 'ww'"),
+         "--fix-fingers must come with estimator 'ww'"),
         (["analyze", "{model}", "--layers", "nope"], "--layers names what the model has not"),
         (["analyze", "{model}", "--layers", "99"], "[99]"),
         (["analyze", "{model}", "--dialect", "weightwatcher"], "--dialect goes with --csv"),

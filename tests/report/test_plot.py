@@ -219,8 +219,8 @@ def test_the_fit_of_sub_matrices_is_not_drawn_over_the_whole() -> None:
     assert "fit of its sub-matrices: α = " in ax.get_title()
 
 
-def test_what_xmax_left_out_is_not_coloured_as_tail() -> None:
-    model = ps.analyze({"w.weight": random(200, 120)}, xmax=20)
+def test_what_was_left_out_is_not_coloured_as_tail() -> None:
+    model = ps.analyze({"w.weight": random(200, 120)}, drop_largest=20)
     fit = model.layers[0].fit
     ax = plot(model, "esd")
     assert f"tail: {fit.n_tail} with" in legend(ax)
