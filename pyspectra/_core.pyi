@@ -120,11 +120,12 @@ def bootstrap(
             typing.SupportsInt | typing.SupportsIndex,
         ]
     ],
+    first: typing.SupportsInt | typing.SupportsIndex,
     count: typing.SupportsInt | typing.SupportsIndex,
     keys: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
 ) -> list[numpy.typing.NDArray[numpy.float64]]:
     """
-    (alpha, D, n_tail) of each replicate of each fit; fits as (alpha, xmin, n, index).
+    (alpha, D, n_tail) of `count` replicates of each fit, from the one numbered `first` on; fits as (alpha, xmin, n, index).
     """
 
 def build_info() -> dict[str, typing.Any]: ...

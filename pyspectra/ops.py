@@ -257,14 +257,17 @@ def bootstrap_powerlaw(
     fits: Sequence[PowerLawFit],
     count: int,
     keys: Sequence[int],
+    *,
+    first: int = 0,
 ) -> list[FloatArray]:
     """Refit `count` semi-parametric replicates of each (successful) fit of each spectrum.
 
     Returns one array of shape (count, 3) a fit: alpha, D and n_tail of each replicate, NaN where
-    it could not be fitted. ``csrc/powerlaw/bootstrap.hpp`` says how replicates are made.
+    it could not be fitted. ``csrc/powerlaw/bootstrap.hpp`` says how replicates are made. They are
+    numbered, and the first one is `first`: replicate b is the same bits whichever are asked for.
     """
     laws = [(f.alpha, f.xmin, f.n, f.index) for f in fits]
-    return _core.bootstrap(list(spectra), options, laws, count, list(keys))
+    return _core.bootstrap(list(spectra), options, laws, first, count, list(keys))
 
 
 FIT_BYTES: int = _core.FIT_BYTES

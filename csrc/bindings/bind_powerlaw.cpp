@@ -69,8 +69,8 @@ void bind_powerlaw(py::module_& m) {
   m.def(
       "bootstrap",
       [](const std::vector<Vector>& spectra, const FitOptions& options,
-         const std::vector<std::tuple<double, double, Index, Index>>& fits, Index count,
-         const std::vector<std::uint64_t>& keys) {
+         const std::vector<std::tuple<double, double, Index, Index>>& fits, Index first,
+         Index count, const std::vector<std::uint64_t>& keys) {
         std::vector<Fit> found;
         for (const auto& [alpha, xmin, n, index] : fits) {
           Fit fit;
@@ -84,7 +84,7 @@ void bind_powerlaw(py::module_& m) {
         std::vector<std::vector<Replicate>> all;
         {
           py::gil_scoped_release unlocked;
-          all = powerlaw::bootstrap(views, found, options, count, keys);
+          all = powerlaw::bootstrap(views, found, options, first, count, keys);
         }
         std::vector<py::array_t<double>> out;
         for (const auto& replicates : all) {
@@ -99,8 +99,11 @@ void bind_powerlaw(py::module_& m) {
         }
         return out;
       },
-      "(alpha, D, n_tail) of each replicate of each fit; fits as (alpha, xmin, n, index).",
-      py::arg("spectra"), py::arg("options"), py::arg("fits"), py::arg("count"), py::arg("keys"));
+      "(alpha, D, n_tail) of `count` replicates of each fit, from the one numbered `first` on; "
+      "fits "
+      "as (alpha, xmin, n, index).",
+      py::arg("spectra"), py::arg("options"), py::arg("fits"), py::arg("first"), py::arg("count"),
+      py::arg("keys"));
 }
 
 }  // namespace pyspectra::bindings

@@ -113,10 +113,12 @@ Replicate replicate(const Source& source, Index b, const FitOptions& options,
 
 std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const double>> spectra,
                                               std::span<const Fit> fits, const FitOptions& options,
-                                              Index count, std::span<const std::uint64_t> keys) {
+                                              Index first, Index count,
+                                              std::span<const std::uint64_t> keys) {
   PS_REQUIRE(spectra.size() == fits.size() && spectra.size() == keys.size(),
              "bootstrap: as many fits and keys as spectra are needed");
-  PS_REQUIRE(count >= 0 && count < (Index{1} << 32), "bootstrap: count must be below 2^32");
+  PS_REQUIRE(first >= 0 && count >= 0 && count < (Index{1} << 32) - first,
+             "bootstrap: the numbers of the replicates must be below 2^32");
   const detail::Kernels kernels = PS_SELECT_ISA(detail::kernels);
   std::vector<std::vector<Replicate>> out(spectra.size());
   std::vector<Source> sources(spectra.size());
@@ -127,12 +129,12 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
   std::vector<Task> tasks;
   for (std::size_t s = 0; s < spectra.size(); ++s) {
     PS_REQUIRE(fits[s].n < (Index{1} << 32), "bootstrap: a spectrum may have 2^32 points");
-    const auto first = std::upper_bound(spectra[s].begin(), spectra[s].end(), options.threshold);
+    const auto lowest = std::upper_bound(spectra[s].begin(), spectra[s].end(), options.threshold);
     PS_REQUIRE(
-        fits[s].index >= 0 && fits[s].index < fits[s].n && fits[s].n <= spectra[s].end() - first,
+        fits[s].index >= 0 && fits[s].index < fits[s].n && fits[s].n <= spectra[s].end() - lowest,
         "bootstrap: a fit does not belong to its spectrum");
     Source& source = sources[s];
-    for (Index i = 0; i < fits[s].index; ++i) source.body.push_back(log_positive(first[i]));
+    for (Index i = 0; i < fits[s].index; ++i) source.body.push_back(log_positive(lowest[i]));
     source.n = fits[s].n;
     source.log_xmin = log_positive(fits[s].xmin);
     source.beta = fits[s].alpha - 1.0;
@@ -144,7 +146,7 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
     thread_local Scratch scratch;
     const auto [s, begin] = tasks[t];
     for (Index b = begin; b < std::min(begin + kChunk, count); ++b)
-      out[s][b] = replicate(sources[s], b, options, kernels, scratch);
+      out[s][b] = replicate(sources[s], first + b, options, kernels, scratch);
   });
   return out;
 }

@@ -28,9 +28,11 @@ struct Replicate {
 };
 
 // `fits[s]` is the fit of `spectra[s]` (ascending) with `options`, and did not fail; each spectrum
-// gets `count` replicates. Parallel over the replicates of all spectra together.
+// gets `count` replicates, those numbered from `first` on: a caller that wants many can ask for
+// some at a time and gets the same bits. Parallel over the replicates of all spectra together.
 std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const double>> spectra,
                                               std::span<const Fit> fits, const FitOptions& options,
-                                              Index count, std::span<const std::uint64_t> keys);
+                                              Index first, Index count,
+                                              std::span<const std::uint64_t> keys);
 
 }  // namespace pyspectra::powerlaw

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -74,11 +74,15 @@ def bootstrap_powerlaw(
     fits: Sequence[PowerLawFit],
     count: int,
     keys: Sequence[int],
+    advance: Callable[[int], object] = lambda _made: None,
     *,
     threshold: float,
     xmax: float,
 ) -> list[FloatArray]:
-    """`ops.bootstrap_powerlaw` of fits that `fit_powerlaw` made of these spectra; the same bits."""
+    """`ops.bootstrap_powerlaw` of fits that `fit_powerlaw` made of these spectra; the same bits.
+
+    `advance` is called with the number of replicates (of each spectrum) that have just been made.
+    """
     import torch
 
     if not fits:
@@ -121,4 +125,5 @@ def bootstrap_powerlaw(
         out[:, first : first + now] = np.array(
             [(fit.alpha, fit.D, fit.n_tail or math.nan) for fit in again]
         ).reshape(len(fits), now, 3)
+        advance(now)
     return list(out)

@@ -29,6 +29,7 @@ __all__ = [
     "check_path",
     "check_probability",
     "check_seed",
+    "shown",
 ]
 
 SEEDS = 2**64
@@ -84,9 +85,9 @@ def check_count(
     requirement = _count_words(least, most)
     count = as_integer(value)
     if count is None:
-        raise ArgumentTypeError(function, argument, requirement, _shown(value))
+        raise ArgumentTypeError(function, argument, requirement, shown(value))
     if count < least or (most is not None and count > most):
-        raise ArgumentValueError(function, argument, requirement, _shown(value))
+        raise ArgumentValueError(function, argument, requirement, shown(value))
     return count
 
 
@@ -107,9 +108,9 @@ def check_seed(function: str, argument: str, value: object) -> int:
     requirement = "be an integer in [0, 2^64)"
     seed = as_integer(value)
     if seed is None:
-        raise ArgumentTypeError(function, argument, requirement, _shown(value))
+        raise ArgumentTypeError(function, argument, requirement, shown(value))
     if not 0 <= seed < SEEDS:
-        raise ArgumentValueError(function, argument, requirement, _shown(value))
+        raise ArgumentValueError(function, argument, requirement, shown(value))
     return seed
 
 
@@ -133,10 +134,10 @@ def check_number(
     requirement = _number_words(above, least, most, below)
     number = as_number(value)
     if number is None:
-        raise ArgumentTypeError(function, argument, requirement, _shown(value))
+        raise ArgumentTypeError(function, argument, requirement, shown(value))
     inside = above < number < below and least <= number <= most
     if not (math.isfinite(number) and inside):
-        raise ArgumentValueError(function, argument, requirement, _shown(value))
+        raise ArgumentValueError(function, argument, requirement, shown(value))
     return number
 
 
@@ -184,7 +185,7 @@ def check_choice(
         near = difflib.get_close_matches(value.lower(), words, 1)
         hint = f"did you mean {words[near[0]]!r}" if near else None
     listed = f"be one of {', '.join(map(repr, choices))}"
-    raise ArgumentValueError(function, argument, listed, _shown(value), hint)
+    raise ArgumentValueError(function, argument, listed, shown(value), hint)
 
 
 def check_flag(function: str, argument: str, value: object) -> bool:
@@ -198,7 +199,7 @@ def check_flag(function: str, argument: str, value: object) -> bool:
     # By name, so that this module needs no numpy.
     if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
         return bool(value)
-    raise ArgumentTypeError(function, argument, "be a bool", _shown(value))
+    raise ArgumentTypeError(function, argument, "be a bool", shown(value))
 
 
 def check_path(function: str, argument: str, value: object) -> Path:
@@ -221,8 +222,8 @@ def check_path(function: str, argument: str, value: object) -> Path:
         raise ArgumentValueError(function, argument, f"be a path ({error})", repr(text)) from error
 
 
-def _shown(value: object) -> str:
-    """Return a short `repr`: a message is no place for an array of a million numbers."""
+def shown(value: object) -> str:
+    """Return what a message shows of `value`: its `repr`, or its type where that is long."""
     try:
         text = repr(value)
     except Exception:  # of a broken object: the message must not fail

@@ -153,7 +153,8 @@ def _analyze(
                 rows.append(result)
     rows.sort(key=lambda row: (row.position, row.slice_id or 0))
 
-    fits = layer_fits(rows, [_threshold(row, source) for row in rows], options)
+    thresholds = [_threshold(row, source) for row in rows]
+    fits = layer_fits(rows, thresholds, options, progress)
     reports = tuple(_layer_report(row, f, options) for row, f in zip(rows, fits, strict=True))
     return Report(
         layers=reports,

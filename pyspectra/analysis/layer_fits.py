@@ -23,7 +23,10 @@ class LayerFit:
 
 
 def layer_fits(
-    rows: Sequence[LayerSpectrum], thresholds: Sequence[float], options: AnalyzeOptions
+    rows: Sequence[LayerSpectrum],
+    thresholds: Sequence[float],
+    options: AnalyzeOptions,
+    progress: bool | str = False,
 ) -> list[LayerFit]:
     """Fit each spectrum; its eigenvalues must exceed its threshold."""
     spectra = [
@@ -39,6 +42,7 @@ def layer_fits(
             options.bootstrap,
             options.seed,
             [_random_name(row) for row in rows],
+            progress=progress,
         )
         fits = [replace(f, fit=fit) for f, fit in zip(fits, sure, strict=True)]
     return fits

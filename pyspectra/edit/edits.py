@@ -15,13 +15,12 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray, array_info, is_torch_module, is_torch_tensor, require_torch
-from pyspectra._support.arguments import as_number
+from pyspectra._support.arguments import as_number, check_seed
 from pyspectra.analysis.layer_spectra import conv_scale
 from pyspectra.metrics import Spectrum
 from pyspectra.metrics.detx import detx_index
 from pyspectra.spectra import esd as esd_module
 from pyspectra.spectra import marchenko_pastur, powerlaw, randomize
-from pyspectra.spectra.bootstrap import check_seed
 from pyspectra.spectra.distance import of_order_one
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, open_weights, reasons_for_none
@@ -162,7 +161,7 @@ def remove_traps(
             return None
         return edited
 
-    seed = check_seed(seed, "remove_traps")
+    seed = check_seed("remove_traps", "seed", seed)
     return _apply("remove_traps", model, layers, inplace, edit)
 
 

@@ -16,7 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar
 
-from pyspectra._support.arguments import check_choice, check_count, check_flag, check_number
+from pyspectra._support.arguments import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_number,
+    check_seed,
+)
 from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra import bootstrap as replicates
 from pyspectra.spectra.esd import METHODS
@@ -128,10 +134,6 @@ def _estimator(function: str, _name: str, value: Any) -> str:
     return str(parse_estimator(value, function))
 
 
-def _seed(function: str, _name: str, value: Any) -> int:
-    return replicates.check_seed(value, function)
-
-
 def _wildcards(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() else text
 
@@ -236,8 +238,8 @@ class AnalyzeOptions:
         metavar="B", parse=int,
     )  # fmt: skip
     seed: int = _option(
-        0, _seed,
-        "Seed of every random draw, from 0 to 2**64 - 1. What is drawn for a layer depends on the "
+        0, check_seed,
+        "Seed of every random draw, in [0, 2^64). What is drawn for a layer depends on the "
         "seed and the layer's name only.",
         kind="int",
         brief="seed of every random draw", metavar="S", parse=int,

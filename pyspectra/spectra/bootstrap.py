@@ -15,49 +15,42 @@ from typing import Any
 import numpy as np
 
 from pyspectra import ops
-from pyspectra._support.arguments import as_integer
+from pyspectra._support.arguments import check_count, check_seed
+from pyspectra._support.progress import progress_bar
+from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra.estimators import Estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
 LEVEL = 0.95
-MAX_SEED = 2**64
 MAX_REPLICATES = 2**24
+
+# Points of all replicates of one call of the kernel: a fraction of a second of work.
+POINTS_A_CALL = 1 << 22
+# The kernel hands so many replicates of a spectrum to a thread (csrc/powerlaw/bootstrap.cpp).
+REPLICATES_A_TASK = 16
 
 
 def check_bootstrap(bootstrap: Any, seed: Any, function: str) -> tuple[int, int | None]:
-    """Return both; ValueError or TypeError unless `bootstrap` is a count, `seed` None or 64-bit."""
-    count = as_integer(bootstrap)
-    if count is None or not 0 <= count <= MAX_REPLICATES:
-        raise ValueError(
-            f"{function}: 'bootstrap' must be an integer from 0 to {MAX_REPLICATES}, "
-            f"got {bootstrap!r}."
-        )
-    return count, None if seed is None else check_seed(seed, function)
+    """Return both, `bootstrap` as a count and `seed` as None or an integer in [0, 2^64).
 
-
-def check_seed(seed: Any, function: str) -> int:
-    """Return `seed`; TypeError or ValueError unless it is an unsigned 64-bit integer."""
-    number = as_integer(seed)
-    if number is None:
-        raise TypeError(f"{function}: 'seed' must be an integer, got {seed!r}.")
-    if not 0 <= number < MAX_SEED:
-        raise ValueError(
-            f"{function}: 'seed' must be an integer from 0 to 2**64 - 1, got {seed!r}."
-        )
-    return number
+    Raises
+    ------
+    ArgumentTypeError, ArgumentValueError
+        If either is anything else; the error names `function`.
+    """
+    count = check_count(function, "bootstrap", bootstrap, least=0, most=MAX_REPLICATES)
+    return count, None if seed is None else check_seed(function, "seed", seed)
 
 
 def check_bootstrap_goes_with(estimator: Estimator, bootstrap: int, function: str) -> None:
-    """Raise ValueError if replicates of `estimator` would mean nothing.
+    """Raise ArgumentValueError if replicates of `estimator` would mean nothing.
 
     ``"tpl"``: its replicates would need the other law; ``"farms"``: the eigenvalues of windows that
     overlap are far from independent.
     """
     if bootstrap and estimator.name in ("tpl", "farms"):
-        raise ValueError(
-            f"{function}: 'bootstrap' does not go with estimator {estimator.name!r}, "
-            f"got {bootstrap}."
-        )
+        requirement = f"be 0 with estimator {estimator.name!r}"
+        raise ArgumentValueError(function, "bootstrap", requirement, str(bootstrap))
 
 
 def confidence_interval(fit: PowerLawFit, alpha: FloatArray) -> tuple[float, float]:
@@ -85,14 +78,40 @@ def goodness_of_fit(fit: PowerLawFit, D: FloatArray, n_tail: FloatArray) -> floa
     return (1 + farther) / (1 + len(D))
 
 
-# Spectra, their fits, replicates of each and the keys of their random numbers: tables of refits, as
-# `ops.bootstrap_powerlaw` and `_cuda.fits.bootstrap_powerlaw` make them.
-Refits = Callable[[list[Any], list[PowerLawFit], int, list[int]], list[FloatArray]]
+# Called with how many replicates have just been made.
+Advance = Callable[[int], object]
+
+# Spectra, their fits, replicates of each, the keys of their random numbers, and what to call while
+# the work goes on: tables of refits, as `on_host` and `_cuda.fits.bootstrap_powerlaw` make them.
+Refits = Callable[[list[Any], list[PowerLawFit], int, list[int], Advance], list[FloatArray]]
 
 
 def on_host(options: Any) -> Refits:
     """Refits by the CPU, with the `options` of the fits as `ops.fit_options` returns them."""
-    return lambda spectra, *rest: ops.bootstrap_powerlaw(spectra, options, *rest)
+
+    def refits(
+        spectra: list[Any], fits: list[PowerLawFit], count: int, keys: list[int], advance: Advance
+    ) -> list[FloatArray]:
+        tables = [np.empty((count, 3)) for _ in fits]
+        step = _replicates_a_call([fit.n for fit in fits])
+        # The interpreter handles signals between the calls: Ctrl-C need not wait for the last one.
+        for first in range(0, count, step):
+            n = min(step, count - first)
+            part = ops.bootstrap_powerlaw(spectra, options, fits, n, keys, first=first)
+            for table, rows in zip(tables, part, strict=True):
+                table[first : first + n] = rows
+            advance(n)
+        return tables
+
+    return refits
+
+
+def _replicates_a_call(lengths: Sequence[int]) -> int:
+    """How many replicates of each spectrum are made at a time: enough to keep every thread busy."""
+    busy = -(-4 * ops.get_num_threads() // max(1, len(lengths)))
+    return REPLICATES_A_TASK * max(
+        busy, POINTS_A_CALL // (REPLICATES_A_TASK * max(1, sum(lengths)))
+    )
 
 
 def with_uncertainty(
@@ -102,22 +121,27 @@ def with_uncertainty(
     bootstrap: int,
     seed: int | None,
     names: Sequence[str],
+    *,
+    progress: bool | str = False,
+    function: str = "analyze",
 ) -> list[PowerLawFit]:
     """Return `fits` with ``ci`` and ``p_value`` from `bootstrap` replicates each.
 
     Randomness comes from `seed` (None: fresh) and the spectrum's entry in `names`, not from its
-    place among the others.
+    place among the others. `progress` and `function` are those of `progress_bar`.
     """
     if seed is None:
         seed = secrets.randbits(64)
     out = list(fits)
     usable = [i for i, fit in enumerate(fits) if fit.status is Status.OK]
-    tables = refits(
-        [spectra[i] for i in usable],
-        [fits[i] for i in usable],
-        bootstrap,
-        [ops.random_key(seed, names[i]) for i in usable],
-    )
+    with progress_bar(bootstrap, "refitting replicates", progress, function=function) as advance:
+        tables = refits(
+            [spectra[i] for i in usable],
+            [fits[i] for i in usable],
+            bootstrap,
+            [ops.random_key(seed, names[i]) for i in usable],
+            lambda made: advance("", made),
+        )
     for i, table in zip(usable, tables, strict=True):
         good = table[np.isfinite(table[:, 0])]
         if 2 * len(good) < bootstrap:

@@ -16,8 +16,8 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray, as_host
+from pyspectra._support.arguments import check_seed
 from pyspectra.spectra import marchenko_pastur
-from pyspectra.spectra.bootstrap import check_seed
 from pyspectra.types import FloatArray, MPFit, Status
 
 # WeightWatcher pools this many permutations where one has few eigenvalues.
@@ -118,9 +118,9 @@ def find_traps(W: Any, *, seed: int = 0) -> tuple[Trap, ...]:
     ------
     TypeError, ValueError
         If `W` is not a finite real floating-point matrix with entries, the largest of them between
-        1e-145 and 1e145 (or 0), or `seed` not an integer from 0 to 2**64 - 1.
+        1e-145 and 1e145 (or 0), or `seed` not an integer in [0, 2^64).
     """
-    seed = check_seed(seed, "find_traps")
+    seed = check_seed("find_traps", "seed", seed)
     host = as_host(W, function="find_traps", argument="W")
     if host.ndim != 2 or min(host.shape) == 0:
         raise ValueError(f"find_traps: 'W' must be a matrix with entries, got shape {host.shape}.")

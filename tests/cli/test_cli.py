@@ -235,7 +235,7 @@ def test_unreadable_layers(
         (["analyze", "{model}", "-j", "two"], "positive integer, got 'two'"),
         (["analyze", "{model}", "--estimator", "magic"], "--estimator must be one of"),
         (["analyze", "{model}", "--estimator", "tpl", "--bootstrap", "9"],
-         "--bootstrap does not go with estimator 'tpl'"),
+         "--bootstrap must be 0 with estimator 'tpl'"),
         (["analyze", "{model}", "--seed", "-1"], "--seed must be an integer"),
         (["analyze", "{model}", "--estimator", "hill", "--fix-fingers", "clip_xmax"],
          "--fix-fingers must come with estimator 'ww'"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from reference.optim import philox4x32
 
 import pyspectra as ps
 from pyspectra import PowerLawFit, Status, ops
+from pyspectra.spectra import bootstrap
 
 Array = ref.Array
 KEY = 0x9E3779B97F4A7C15
@@ -83,6 +88,8 @@ def test_a_replicate_does_not_depend_on_how_many_there_are() -> None:
     few = ops.bootstrap_powerlaw([x], o, [fit], 5, [KEY])[0]
     many = ops.bootstrap_powerlaw([x], o, [fit], 40, [KEY])[0]
     assert few.tobytes() == many[:5].tobytes()
+    some = ops.bootstrap_powerlaw([x], o, [fit], 7, [KEY], first=33)[0]
+    assert some.tobytes() == many[33:].tobytes()
     other = ops.bootstrap_powerlaw([x], o, [fit], 5, [KEY + 1])[0]
     assert not np.any(other == few)
 
@@ -129,6 +136,50 @@ def test_seeds() -> None:
     assert batch[1].ci != first.ci
 
 
+@pytest.mark.parametrize("points", [1, 5000, 10**9])
+def test_how_many_replicates_a_call_makes_changes_no_bit(
+    points: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xs = [with_bulk(100, 5), with_bulk(31, 8)]
+    whole = repr(ps.fit_powerlaw_batch(xs, bootstrap=333, seed=1))
+    monkeypatch.setattr(bootstrap, "POINTS_A_CALL", points)
+    ps.set_num_threads(1)
+    made = []
+    bar = bootstrap.progress_bar
+
+    @contextlib.contextmanager
+    def spy(total: int | None, *rest: Any, **more: Any) -> Iterator[Any]:
+        with bar(total, *rest, **more):
+            yield lambda _label, steps=1: made.append(steps)
+        assert total == 333
+
+    monkeypatch.setattr(bootstrap, "progress_bar", spy)
+    assert repr(ps.fit_powerlaw_batch(xs, bootstrap=333, seed=1)) == whole
+    assert sum(made) == 333
+    assert len(made) == {1: 11, 5000: 11, 10**9: 1}[points]
+
+
+def test_an_interrupt_stops_the_replicates() -> None:
+    """A minute of work is left after a second or two, between two calls of the kernel."""
+    code = (
+        "import os, signal, threading, time\n"
+        "import numpy as np, pyspectra as ps\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "ps.set_num_threads(1)\n"
+        "x = np.exp(np.random.default_rng(0).exponential(size=20000))\n"
+        "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "begin = time.monotonic()\n"
+        "try:\n"
+        "    ps.fit_powerlaw(x, bootstrap=2**24, seed=0)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout == "interrupted\n", done.stderr
+
+
 @pytest.mark.parametrize("estimator", ["ww", "csn(20)", "hill(40)", "tempbalance_median"])
 def test_every_estimator_covers_the_truth_about_as_often_as_it_says(estimator: str) -> None:
     """Small counts: 300 data sets put 95 % at 92 to 98 within five standard deviations or so."""
@@ -172,21 +223,24 @@ def test_two_points_are_no_trouble() -> None:
 
 @pytest.mark.parametrize("seed", [0.5, True, "1"])
 def test_seeds_are_integers(seed: object) -> None:
-    with pytest.raises(TypeError, match=r"^fit_powerlaw: 'seed' must be an integer, got "):
+    with pytest.raises(
+        TypeError, match=r"^fit_powerlaw: 'seed' must be an integer in \[0, 2\^64\)"
+    ):
         ps.fit_powerlaw([1.0, 2.0, 3.0], seed=seed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "kind", "message"),
     [
-        ({"bootstrap": -1}, "'bootstrap' must be an integer from 0 to 16777216, got -1"),
-        ({"bootstrap": 2.0}, "'bootstrap' must be an integer from 0 to 16777216, got 2.0"),
-        ({"bootstrap": True}, "'bootstrap' must be an integer .* got True"),
-        ({"seed": -1}, r"'seed' must be an integer from 0 to 2\*\*64 - 1, got -1"),
-        ({"seed": 2**64}, "'seed' must be an integer"),
-        ({"bootstrap": 9, "estimator": "tpl"}, "'bootstrap' does not go with estimator 'tpl'"),
+        ({"bootstrap": -1}, ValueError, "'bootstrap' must be an integer from 0 to 1.*, got -1"),
+        ({"bootstrap": 2.0}, TypeError, "'bootstrap' must be an integer from 0 to 1.*, got 2.0"),
+        ({"bootstrap": True}, TypeError, "'bootstrap' must be an integer .* got True"),
+        ({"seed": -1}, ValueError, r"'seed' must be an integer in \[0, 2\^64\), got -1"),
+        ({"seed": 2**64}, ValueError, "'seed' must be an integer"),
+        ({"bootstrap": 9, "estimator": "tpl"}, ValueError,
+         "'bootstrap' must be 0 with estimator 'tpl', got 9"),
     ],
-)
-def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^fit_powerlaw: {message}"):
+)  # fmt: skip
+def test_bad_arguments(arguments: dict[str, object], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=f"^fit_powerlaw: {message}"):
         ps.fit_powerlaw([1.0, 2.0, 3.0], **arguments)  # type: ignore[arg-type]
