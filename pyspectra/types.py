@@ -44,8 +44,6 @@ class ESD:
         ``evals`` is NaN unless ``OK``.
     matrix_evals : tuple of ndarray
         The eigenvalues of each matrix, ascending.
-    scale : float
-        Factor that multiplied the eigenvalues (1/2 for pooled convolutions), 1 for none.
     """
 
     evals: FloatArray = field(repr=False)
@@ -55,7 +53,6 @@ class ESD:
     method: str = "gram"
     status: Status = Status.OK
     matrix_evals: tuple[FloatArray, ...] = field(default=(), repr=False)
-    scale: float = 1.0
 
     @property
     def Q(self) -> float:

@@ -32,7 +32,7 @@ LOAD_ERRORS = (PyspectraError, OSError, MemoryError)
 class LayerSpectrum:
     """The ESD of a layer, or of one slice of it (`slice_id`); `rf` matrices make the layer.
 
-    `kurtosis` of the entries, spectra of the permuted entries (`replicas`, ascending, scaled),
+    `kurtosis` of the entries, spectra of the permuted entries (`replicas`, ascending),
     statistics of the `vectors` and the fit of sub-matrices (`windows`, estimator ``"farms"``) are
     there if the options asked for them.
     """
@@ -196,10 +196,8 @@ def _extras(
     kurtosis = random_null.excess_kurtosis(slices)
     vectors: list[EigenvectorStatistics | None] = []
     if options.vectors:
-        rf = len(slices)
-        scale = conv_scale(layer.kind, rf, pool=options.pool or rf == 1)
         rows = [slices] if options.pool else [[X] for X in slices]
-        vectors = [eigenvector_statistics(row, scale) for row in rows]
+        vectors = [eigenvector_statistics(row) for row in rows]
     return _Extras(kurtosis, tuple(vectors), _windows(layer, slices, options, floors))
 
 
@@ -241,12 +239,9 @@ def _windows(
     farms = parse_estimator(options.estimator, "analyze")
     if farms.name != "farms":
         return ()
-    scale = conv_scale(layer.kind, len(slices), pool=options.pool or len(slices) == 1)
     threshold = EVALS_THRESHOLD if floors is None else floors[layer.name]
     rows = [slices] if options.pool else [[one] for one in slices]
-    return tuple(
-        fit_windows(row, farms, Estimator("ww"), scale=scale, threshold=threshold) for row in rows
-    )
+    return tuple(fit_windows(row, farms, Estimator("ww"), threshold=threshold) for row in rows)
 
 
 def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
@@ -264,7 +259,6 @@ def _rows(
 ) -> Iterator[LayerSpectrum]:
     """Yield a row for the layer, or one a slice; `evals` has `rf` spectra a permutation."""
     pooled = options.pool or rf == 1
-    scale = conv_scale(p.layer.kind, rf, pool=pooled)
     n_sets = len(evals) // rf
     for row, members in enumerate([range(rf)] if pooled else [range(i, i + 1) for i in range(rf)]):
         sets = [
@@ -274,7 +268,6 @@ def _rows(
                 N=p.N,
                 M=p.M,
                 method=method,
-                scale=scale,
             )
             for k in range(n_sets)
         ]
@@ -289,10 +282,3 @@ def _rows(
             vectors=p.extras.vectors[row] if p.extras.vectors else None,
             windows=p.extras.windows[row] if p.extras.windows else None,
         )
-
-
-def conv_scale(kind: str, rf: int, *, pool: bool) -> float:
-    """Factor on the eigenvalues; only 2-D convolutions have one, which is WeightWatcher's."""
-    if not (kind.startswith("conv2d") or kind.startswith("conv_transpose2d")):
-        return 1.0
-    return 0.5 if pool else rf / 2.0

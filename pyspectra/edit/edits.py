@@ -16,7 +16,6 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray, array_info, is_torch_module, is_torch_tensor, require_torch
 from pyspectra._support.arguments import as_number, check_seed
-from pyspectra.analysis.layer_spectra import conv_scale
 from pyspectra.metrics import Spectrum
 from pyspectra.metrics.detx import detx_index
 from pyspectra.spectra import esd as esd_module
@@ -93,13 +92,12 @@ def svd_smoothing(
         )
 
     def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
-        # Directions do not depend on the scale; the absolute threshold of fits does.
+        # A power of two changes no direction; fits have an absolute threshold.
         spectra = [_eigen(of_order_one(W) if fraction else W) for W in matrices]
         n_kept = [max(1, math.ceil(fraction * len(e))) if fraction else 0 for e, _ in spectra]
         if fraction is None:
-            scale = conv_scale(layer.kind, len(matrices), pool=True)
             evals = [e for e, _ in spectra]
-            threshold = _threshold(evals, matrices[0].shape, str(keep), scale)
+            threshold = _threshold(evals, matrices[0].shape, str(keep))
             n_kept = [int(np.count_nonzero(e >= threshold)) for e, _ in spectra]
             if not any(n_kept):
                 return None
@@ -222,18 +220,16 @@ def _project(W: FloatArray, V: FloatArray) -> FloatArray:
     return np.asarray(V @ (V.T @ W))
 
 
-def _threshold(
-    evals: Sequence[FloatArray], shape: tuple[int, ...], keep: str, scale: float
-) -> float:
-    """Return the eigenvalue from which on they are kept; `scale` is what `analyze` fits them by."""
+def _threshold(evals: Sequence[FloatArray], shape: tuple[int, ...], keep: str) -> float:
+    """Return the eigenvalue from which on they are kept."""
     N, M = max(shape), min(shape)
     esd = esd_module.pool(evals, [Status.OK] * len(evals), N=N, M=M, method="gram")
     if keep == "mp":
         fit = marchenko_pastur.fit(esd.evals, N, M, mp="robust", test=False)
         return fit.spike_threshold if fit.n_spikes > 0 else math.inf
-    tail = powerlaw.fit_powerlaw(esd.evals * scale)
+    tail = powerlaw.fit_powerlaw(esd.evals)
     if keep == "powerlaw":
-        return tail.xmin / scale if tail.status is Status.OK else math.inf
+        return tail.xmin if tail.status is Status.OK else math.inf
     count, index = detx_index(Spectrum(esd, tail, N))
     return float(esd.evals[index]) if count else math.inf
 

@@ -1,245 +1,176 @@
-"""The two dialects of a report's table: our names, and WeightWatcher 0.7.7's.
+"""The columns of a report: one record each, from which CSV, JSON, pandas and the terminal derive.
 
-WeightWatcher's dialect lives here and nowhere else, its quirks included: ``spectral_norm`` is
-lambda_max; a failed fit is -1 everywhere and 'over-trained'; a convolution with out < in swaps N
-and M once a slice, so that an even receptive field ends with N < M.
+`COLUMNS` is the one list. A record holds the function that computes the value of a layer and, where
+the terminal shows it, the `Head` that prints it. A metric of `pyspectra.metrics` becomes a column
+by itself; `METRIC_HEADS` tells which of them the terminal shows. WeightWatcher's list of the same
+records is in `pyspectra.report.weightwatcher`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from pyspectra.metrics import METRICS, Spectrum
-from pyspectra.metrics import rank as rank_metrics
-from pyspectra.metrics.tail import log_power_sum
-from pyspectra.report import columns_random
-from pyspectra.report.verdicts import OVER_TRAINED, alpha_warning
-from pyspectra.spectra import powerlaw
+from pyspectra.metrics import METRICS
 from pyspectra.types import Status
 
 if TYPE_CHECKING:
-    from pyspectra.report.report import LayerReport, Report
+    from pyspectra.report.options import AnalyzeOptions
+    from pyspectra.report.report import LayerReport
 
-DIALECTS = ("pyspectra", "weightwatcher")
-SUMMARY = (
-    "log_norm", "alpha", "alpha_weighted", "log_alpha_norm", "log_spectral_norm", "stable_rank"
-)  # fmt: skip
-
-_WW_LAYER_TYPE = {"conv1d_gpt2": "conv1d", "linear": "dense"}
-_WW_DETX = ("ERG_gap", "detX_num", "detX_val", "detX_val_unrescaled", "num_ERG_spikes")
-_WW_FINGERS = ("num_fingers", "raw_alpha")
-_WW_DEFAULT = (
-    "D", "M", "N", "Q", "alpha", "alpha_weighted", "entropy", "has_esd", "lambda_max", "layer_type",
-    "log_alpha_norm", "log_norm", "log_spectral_norm", "longname", "matrix_rank", "norm",
-    "num_evals", "num_pl_spikes", "rank_loss", "rf", "sigma", "spectral_norm", "stable_rank",
-    "status", "sv_max", "sv_min", "warning", "weak_rank_loss", "xmax", "xmin",
-)  # fmt: skip
+R = TypeVar("R")
 
 
-def _check(dialect: str) -> None:
-    if dialect not in DIALECTS:
-        raise ValueError(f"Report: 'dialect' must be one of {DIALECTS}, got {dialect!r}.")
+@dataclass(frozen=True)
+class Group:
+    """Columns that are there under one condition on the options of the analysis."""
+
+    words: str
+    holds: Callable[[AnalyzeOptions], bool]
 
 
-def names(report: Report, dialect: str) -> list[str]:
-    """Return the columns in order; they depend on the options of the analysis."""
-    _check(dialect)
-    options = report.options
-    if dialect == "pyspectra":
-        own = [
-            "layer_id", "name", "part_of", "kind", "shape", "dtype", "N", "M", "Q", "rf", "n_evals",
-            "method", "status", "warning", "alpha", "alpha_stderr", "alpha_corrected", "xmin",
-            "xmax", "D", "n_tail", "n_fit",
-        ]  # fmt: skip
-        if not options.pool:
-            own.insert(1, "slice_id")
-        if options.fix_fingers:
-            own += ["n_fingers", "raw_alpha"]
-        if options.bootstrap:
-            own += ["ci_low", "ci_high", "p_value"]
-        if options.estimator == "tpl":
-            own.append("Lambda")
-        return own + [m.name for m in METRICS.values() if m.group in options.groups]
-    ww = [*_WW_DEFAULT]
-    ww += _WW_DETX if options.detx else ()
-    ww += columns_random.MP if options.mp_fit else ()
-    ww += columns_random.RANDOMIZE if options.randomize else ()
-    ww += columns_random.VECTORS if options.vectors else ()
-    ww += _WW_FINGERS if options.fix_fingers else ()
-    ww += ("Lambda",) if options.estimator == "tpl" else ()
-    ww += () if options.pool else ("slice_id",)
-    return ["layer_id", "name", *sorted(ww)]
+ALWAYS = Group("always", lambda options: True)
+UNPOOLED = Group("with pool=False", lambda options: not options.pool)
+CLIPPED = Group("with fix_fingers", lambda options: options.fix_fingers is not None)
+BOOTSTRAP = Group("with bootstrap", lambda options: options.bootstrap > 0)
+CUT_OFF = Group('with estimator="tpl"', lambda options: options.estimator == "tpl")
 
 
-def rows(report: Report, dialect: str) -> list[dict[str, Any]]:
-    """Return one dict a layer, with the columns of `names`."""
-    columns = names(report, dialect)
-    one: Callable[[LayerReport, Report], dict[str, Any]] = (
-        _own_row if dialect == "pyspectra" else _ww_row
-    )
-    layers = report.layers if dialect == "pyspectra" else report.wholes
-    return [{c: values.get(c, math.nan) for c in columns}
-            for values in (one(layer, report) for layer in layers)]  # fmt: skip
+def metric_group(name: str) -> Group:
+    """Return the group of the metrics of that name: of the option that asks for them."""
+    if name == "default":
+        return ALWAYS
+    return Group(f"with {name}=True", lambda options: name in options.groups)
 
 
-def summary(report: Report, dialect: str) -> dict[str, float]:
-    """Mean of each main metric; see `Report.summary`."""
-    _check(dialect)
-    one = _own_row if dialect == "pyspectra" else _ww_row
-    table = [one(layer, report) for layer in report.wholes]
-    out: dict[str, float] = {}
-    averaged = [*SUMMARY]
-    if report.options.mp_fit:
-        averaged.append("mp_soft_rank" if dialect == "pyspectra" else "mp_softrank")
-    for column in averaged:
-        values = [float(row.get(column, math.nan)) for row in table]
-        # pandas' mean, which is WeightWatcher's, leaves NaN out but neither infinity nor -1.
-        counts = math.isfinite if dialect == "pyspectra" else lambda v: not math.isnan(v)
-        values = [v for v in values if counts(v)]
-        out[column] = sum(values) / len(values) if values else math.nan
-    if dialect == "pyspectra":
-        out["n_layers"] = len(table)
-        out["n_failed"] = sum(layer.status is not Status.OK for layer in report.wholes)
-    return out
+DETX, MP_FIT, RANDOMIZE, VECTORS = map(metric_group, ("detx", "mp_fit", "randomize", "vectors"))
 
 
-def _own_row(layer: LayerReport, report: Report) -> dict[str, Any]:
-    esd, fit = layer.esd, layer.fit
-    return {
-        "layer_id": layer.layer_id,
-        "slice_id": layer.slice_id,
-        "name": layer.name,
-        "part_of": layer.part_of,
-        "kind": layer.kind,
-        "shape": "x".join(map(str, layer.shape)),
-        "dtype": layer.dtype,
-        "N": esd.N,
-        "M": esd.M,
-        "Q": esd.Q,
-        "rf": layer.rf,
-        "n_evals": len(esd.evals),
-        "method": esd.method,
-        "status": str(layer.status),
-        "warning": layer.warning,
-        "alpha": fit.alpha,
-        "alpha_stderr": fit.alpha_stderr,
-        "alpha_corrected": fit.alpha_corrected,
-        "xmin": fit.xmin,
-        "xmax": fit.xmax,
-        "D": fit.D,
-        "n_tail": layer.n_tail,
-        "n_fit": fit.n,
-        "ci_low": fit.ci[0],
-        "ci_high": fit.ci[1],
-        "p_value": fit.p_value,
-        "Lambda": fit.Lambda,
-        "n_fingers": layer.n_fingers,
-        "raw_alpha": layer.raw_fit.alpha if layer.raw_fit else math.nan,
-        **layer.metrics,
-    }
+@dataclass(frozen=True)
+class Column(Generic[R]):
+    """One column of a table of layers.
 
-
-def _ww_sides(layer: LayerReport) -> tuple[int, int]:
-    """WeightWatcher's N and M: swapped once a slice where a convolution has out < in."""
-    N, M = layer.esd.N, layer.esd.M
-    swapped = len(layer.shape) == 4 and layer.shape[0] < layer.shape[1] and layer.rf % 2 == 0
-    return (M, N) if swapped else (N, M)
-
-
-def _ww_row(layer: LayerReport, report: Report) -> dict[str, Any]:
-    esd, fit = layer.esd, layer.fit
-    N, M = _ww_sides(layer)
-    failed = fit.status is not Status.OK or _ww_clipping_fails(layer)
-    alpha = -1.0 if failed else fit.alpha
-    row: dict[str, Any] = {
-        "layer_id": layer.layer_id,
-        "slice_id": layer.slice_id or 0,
-        "name": layer.name,
-        "longname": layer.name,
-        "layer_type": _ww_layer_type(layer, report),
-        "N": N,
-        "M": M,
-        "Q": N / M,
-        "rf": layer.rf,
-        "num_evals": len(esd.evals),
-        "has_esd": esd.status is Status.OK,
-        "alpha": alpha,
-        "D": -1.0 if failed else fit.D,
-        "sigma": -1.0 if failed else fit.alpha_stderr,
-        "xmin": -1.0 if failed else fit.xmin,
-        "xmax": None if failed else fit.xmax,
-        "num_pl_spikes": -1 if failed else layer.n_tail,
-        "Lambda": -1.0 if failed else fit.Lambda,
-        "status": "failed" if failed else "success",
-        "warning": OVER_TRAINED if failed else alpha_warning(fit.alpha),
-        "num_fingers": layer.n_fingers or 0,
-        "raw_alpha": layer.raw_fit.alpha if layer.raw_fit and not failed else -1.0,
-    }
-    if esd.status is not Status.OK:
-        return row
-    m = layer.metrics
-    with np.errstate(all="ignore"):
-        spectrum = Spectrum(esd, fit, rank_side=N)
-        row |= {
-            "lambda_max": m["lambda_max"],
-            "spectral_norm": m["lambda_max"],
-            "log_spectral_norm": spectrum.log_lambda_max,
-            "norm": m["norm"],
-            "log_norm": m["log_norm"],
-            "alpha_weighted": alpha * spectrum.log_lambda_max,
-            "log_alpha_norm": log_power_sum(esd.evals, alpha),
-            "stable_rank": m["stable_rank"],
-            "sv_max": m["sv_max"],
-            "sv_min": m["sv_min"],
-            "weak_rank_loss": m["weak_rank_loss"],
-            "rank_loss": rank_metrics.rank_loss(spectrum),
-            "matrix_rank": rank_metrics.matrix_rank(spectrum),
-            "entropy": rank_metrics.regularized_entropy(spectrum),
-        }
-    row |= columns_random.row(layer, N, M, -1.0 if failed else fit.xmin)
-    if report.options.detx:
-        row |= {name: m[name] for name in ("detX_num", "detX_val", "detX_val_unrescaled")}
-        row["num_ERG_spikes"] = m["detX_num"]
-        row["ERG_gap"] = m["detX_num"] - row["num_pl_spikes"]
-    return row
-
-
-def _ww_clipping_fails(layer: LayerReport) -> bool:
-    """WeightWatcher's clip_xmax fails where clipping leaves it fewer than two points.
-
-    It tries k = 2, 3, ... until it stops, and then up to three more k as a check of the last fit.
+    Attributes
+    ----------
+    name : str
+        In CSV, JSON and pandas.
+    value : callable
+        The value of one row: a number, text, a bool or None.
+    help : str
+        What it is, in one sentence.
+    group : Group
+        When there is such a column.
     """
-    if layer.raw_fit is None or layer.raw_fit.status is not Status.OK:
-        return False
-    raw = layer.raw_fit
-    x = layer.esd.evals[layer.esd.evals <= raw.xmax][-raw.n :]  # those that entered the fit
-    if len(x) > powerlaw.MAX_FINGERS + 3:
-        return False
 
-    def alpha(k: int) -> float:
-        return powerlaw.fit_powerlaw(x[:-k], threshold=0.0).alpha
-
-    last = math.nan
-    for k in range(2, powerlaw.MAX_FINGERS):
-        if len(x) - k < 2:
-            return True
-        last = alpha(k)
-        if last + powerlaw.FINGER_THRESHOLD < raw.alpha or last <= powerlaw.MIN_CLIPPED_ALPHA:
-            break
-    for check in range(k + 1, k + 4):
-        if len(x) - check < 2:
-            return True
-        if abs(alpha(check) - last) > powerlaw.FINGER_THRESHOLD:
-            break
-    return False
+    name: str
+    value: Callable[[R], Any]
+    help: str
+    group: Group = ALWAYS
 
 
-def _ww_layer_type(layer: LayerReport, report: Report) -> str:
-    """WeightWatcher knows embeddings and GPT-2's Conv1D only from a module, not from a file."""
-    if layer.kind == "embedding":
-        return "embedding" if report.format == "torch_module" else "dense"
-    return _WW_LAYER_TYPE.get(layer.kind, layer.kind)
+@dataclass(frozen=True)
+class Entry(Generic[R]):
+    """One number of a summary; `value` computes it from all rows."""
+
+    name: str
+    value: Callable[[Sequence[R]], float]
+    help: str
+    group: Group = ALWAYS
+
+
+def mean(
+    columns: Sequence[Column[R]], name: str, keep: Callable[[float], bool] = math.isfinite
+) -> Entry[R]:
+    """Return the mean of a column over the rows whose value `keep` accepts; NaN if it is none."""
+    (column,) = (column for column in columns if column.name == name)
+
+    def value(rows: Sequence[R]) -> float:
+        kept = [v for v in map(float, map(column.value, rows)) if keep(v)]
+        return sum(kept) / len(kept) if kept else math.nan
+
+    return Entry(name, value, f"Mean over the layers: {column.help}", column.group)
+
+
+def shown(columns: Sequence[Column[R]], options: AnalyzeOptions) -> list[Column[R]]:
+    """Return the columns that a report with these options has."""
+    return [column for column in columns if column.group.holds(options)]
+
+
+def tabulate(
+    columns: Sequence[Column[R]], rows: Sequence[R], options: AnalyzeOptions
+) -> list[dict[str, Any]]:
+    """Return one dict a row, with the columns that `options` ask for."""
+    own = shown(columns, options)
+    # A zero matrix has log10(0) = -inf and 0/0 = NaN where the formula says so.
+    with np.errstate(all="ignore"):
+        return [{column.name: column.value(row) for column in own} for row in rows]
+
+
+def summarize(
+    entries: Sequence[Entry[R]], rows: Sequence[R], options: AnalyzeOptions
+) -> dict[str, float]:
+    """Return the numbers of a summary."""
+    with np.errstate(all="ignore"):
+        return {e.name: e.value(rows) for e in entries if e.group.holds(options)}
+
+
+# --- our dialect --------------------------------------------------------------------------------
+
+
+def _metric(name: str) -> Callable[[LayerReport], Any]:
+    return lambda layer: layer.metrics.get(name, math.nan)
+
+
+def _first_sentence(text: str | None) -> str:
+    return (text or "").strip().split("\n")[0]
+
+
+COLUMNS: tuple[Column[LayerReport], ...] = (
+    Column("layer_id", lambda r: r.layer_id, "Number of the layer in the model."),
+    Column("slice_id", lambda r: r.slice_id, "Number of the slice of a convolution.", UNPOOLED),
+    Column("name", lambda r: r.name, "Name of the layer."),
+    Column("part_of", lambda r: r.part_of, "Name of the layer that this is a part of."),
+    Column("kind", lambda r: r.kind, "Kind of layer."),
+    Column("shape", lambda r: "x".join(map(str, r.shape)), "Shape of the tensor."),
+    Column("dtype", lambda r: r.dtype, "Type of the stored weights."),
+    Column("N", lambda r: r.esd.N, "Longer side of a matrix."),
+    Column("M", lambda r: r.esd.M, "Shorter side of a matrix."),
+    Column("Q", lambda r: r.esd.Q, "Aspect ratio N / M."),
+    Column("rf", lambda r: r.rf, "Number of matrices of the layer: slices of a convolution."),
+    Column("n_evals", lambda r: len(r.esd.evals), "Number of eigenvalues."),
+    Column("method", lambda r: r.esd.method, "How the eigenvalues were computed."),
+    Column("status", lambda r: str(r.status), "What became of the spectrum and its fit."),
+    Column("warning", lambda r: r.warning, "What is wrong with the layer; empty if nothing is."),
+    Column("alpha", lambda r: r.fit.alpha, "Exponent of the power-law tail."),
+    Column("alpha_stderr", lambda r: r.fit.alpha_stderr, "Standard error of alpha."),
+    Column("alpha_corrected", lambda r: r.fit.alpha_corrected,
+           "Alpha without the bias of maximum likelihood."),
+    Column("Lambda", lambda r: r.fit.Lambda, "Rate of the exponential cut-off.", CUT_OFF),
+    Column("raw_alpha", lambda r: r.raw_fit.alpha if r.raw_fit else math.nan,
+           "Alpha before fingers were clipped.", CLIPPED),
+    Column("n_fingers", lambda r: r.n_fingers, "Number of clipped eigenvalues.", CLIPPED),
+    Column("ci_low", lambda r: r.fit.ci[0], "Lower end of the 95 % interval of alpha.", BOOTSTRAP),
+    Column("ci_high", lambda r: r.fit.ci[1], "Upper end of it.", BOOTSTRAP),
+    Column("p_value", lambda r: r.fit.p_value, "How well a power law fits the tail.", BOOTSTRAP),
+    Column("xmin", lambda r: r.fit.xmin, "Eigenvalue from which on the tail starts."),
+    Column("xmax", lambda r: r.fit.xmax, "Largest eigenvalue that entered the fit."),
+    Column("D", lambda r: r.fit.D, "Kolmogorov-Smirnov distance between tail and fitted law."),
+    Column("n_tail", lambda r: r.n_tail, "Number of eigenvalues in the tail."),
+    Column("n_fit", lambda r: r.fit.n, "Number of eigenvalues that entered the fit."),
+    *(Column(m.name, _metric(m.name), _first_sentence(m.function.__doc__), metric_group(m.group))
+      for m in METRICS.values()),
+)  # fmt: skip
+
+SUMMARY: tuple[Entry[LayerReport], ...] = (
+    *(mean(COLUMNS, name) for name in (
+        "log_norm", "alpha", "alpha_weighted", "log_alpha_norm", "log_spectral_norm",
+        "stable_rank", "mp_soft_rank",
+    )),
+    Entry("n_layers", len, "Number of layers."),
+    Entry("n_failed", lambda rows: sum(r.status is not Status.OK for r in rows),
+          "Number of layers without a fit."),
+)  # fmt: skip

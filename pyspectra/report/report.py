@@ -6,16 +6,17 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyspectra._support.arguments import check_choice
 from pyspectra._support.files import write_text
 from pyspectra.errors import missing_dependency
-from pyspectra.report import columns
+from pyspectra.report import columns, weightwatcher
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.report.verdicts import Verdict, judge
 from pyspectra.spectra.eigenvectors import EigenvectorStatistics
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 JSON_SCHEMA = "pyspectra.report/1"
+DIALECTS = ("pyspectra", "weightwatcher")
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,21 @@ class Report:
 
     def rows(self, dialect: str = "pyspectra") -> list[dict[str, Any]]:
         """One dict a layer; `dialect` as in `to_pandas`."""
-        return columns.rows(self, dialect)
+        check_choice("Report", "dialect", dialect, DIALECTS)
+        if dialect == "weightwatcher":
+            return columns.tabulate(weightwatcher.COLUMNS, self._foreign, self.options)
+        return columns.tabulate(columns.COLUMNS, self.layers, self.options)
+
+    def _names(self, dialect: str) -> list[str]:
+        check_choice("Report", "dialect", dialect, DIALECTS)
+        own: Sequence[columns.Column[Any]] = columns.COLUMNS
+        if dialect == "weightwatcher":
+            own = weightwatcher.COLUMNS
+        return [column.name for column in columns.shown(own, self.options)]
+
+    @cached_property
+    def _foreign(self) -> tuple[weightwatcher.Row, ...]:
+        return tuple(weightwatcher.Row(x, self.options, self.format) for x in self.wholes)
 
     def summary(self, dialect: str = "pyspectra") -> dict[str, float]:
         """Mean of the main metrics over the layers (`wholes`: parts do not count twice).
@@ -138,7 +154,10 @@ class Report:
         ``"pyspectra"`` leaves failed fits out and counts them in ``n_failed``; ``"weightwatcher"``
         averages them in as -1, as WeightWatcher does.
         """
-        return columns.summary(self, dialect)
+        check_choice("Report", "dialect", dialect, DIALECTS)
+        if dialect == "weightwatcher":
+            return columns.summarize(weightwatcher.SUMMARY, self._foreign, self.options)
+        return columns.summarize(columns.SUMMARY, self.wholes, self.options)
 
     def to_pandas(self, dialect: str = "pyspectra") -> pandas.DataFrame:
         """Return the layers as a pandas DataFrame.
@@ -162,12 +181,12 @@ class Report:
             import pandas
         except ImportError as error:
             raise missing_dependency("pandas", "Report.to_pandas", extra="pandas") from error
-        return pandas.DataFrame(rows, columns=columns.names(self, dialect))
+        return pandas.DataFrame(rows, columns=self._names(dialect))
 
     def to_csv(self, path: str | PathLike[str] | None = None, dialect: str = "pyspectra") -> str:
         """Return the layers as CSV, and write them to `path` if one is given (atomically)."""
         out = io.StringIO()
-        writer = csv.DictWriter(out, columns.names(self, dialect), lineterminator="\n")
+        writer = csv.DictWriter(out, self._names(dialect), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows(dialect))
         if path is not None:

@@ -47,15 +47,11 @@ class EigenvectorStatistics:
     part_ratio: FloatArray
 
 
-def eigenvector_statistics(
-    matrices: Sequence[HostArray], scale: float
-) -> EigenvectorStatistics | None:
+def eigenvector_statistics(matrices: Sequence[HostArray]) -> EigenvectorStatistics | None:
     """Statistics of the eigenvectors of each Gram matrix, float64.
 
-    Of the shorter side; for square matrices of ``W @ W.T``, as WeightWatcher has it.
-
-    `scale` multiplies the eigenvalues, as it does in the layer's `ESD`. None if a Gram matrix is
-    not finite.
+    They are those of the shorter side; for square matrices those of ``W @ W.T``, as WeightWatcher
+    has it. None if a Gram matrix is not finite.
     """
     evals, columns = [], []
     for X in matrices:
@@ -65,7 +61,7 @@ def eigenvector_statistics(
             return None
         values, V = np.linalg.eigh(gram, UPLO="L")
         size = np.abs(V)
-        evals.append(values * scale)
+        evals.append(values)
         columns.append(
             np.array(
                 [

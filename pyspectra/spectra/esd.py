@@ -75,27 +75,25 @@ def pool(
     N: int,
     M: int,
     method: str,
-    scale: float = 1.0,
 ) -> ESD:
-    """Join the eigenvalues of the matrices of one layer into its ESD, times `scale`.
+    """Join the eigenvalues of the matrices of one layer into its ESD.
 
     One matrix that failed makes the layer fail: a spectrum with a hole in it is no spectrum.
     """
     worst = next((s for s in status if s is not Status.OK), Status.OK)
     # Rounding can leave a zero eigenvalue slightly below zero.
-    scaled = tuple(np.maximum(e, 0.0) * scale for e in matrix_evals)
-    evals = np.sort(np.concatenate(scaled)) if len(scaled) > 1 else scaled[0]
+    clean = tuple(np.maximum(e, 0.0) for e in matrix_evals)
+    evals = np.sort(np.concatenate(clean)) if len(clean) > 1 else clean[0]
     if worst is not Status.OK:
         evals = np.full_like(evals, np.nan)
     return ESD(
         evals=evals,
         N=N,
         M=M,
-        n_matrices=len(scaled),
+        n_matrices=len(clean),
         method=method,
         status=worst,
-        matrix_evals=scaled,
-        scale=scale,
+        matrix_evals=clean,
     )
 
 

@@ -111,8 +111,8 @@ def windows(
     return (height, width), [(r, c) for r in starts(rows, height) for c in starts(cols, width)]
 
 
-def window_esd(matrices: Sequence[HostArray], farms: Estimator, scale: float = 1.0) -> ESD:
-    """Pooled eigenvalues of the sub-matrices of matrices of one shape, times `scale`.
+def window_esd(matrices: Sequence[HostArray], farms: Estimator) -> ESD:
+    """Pooled eigenvalues of the sub-matrices of matrices of one shape.
 
     `farms` carries the arguments of its name, as far as they were given.
     """
@@ -139,7 +139,7 @@ def window_esd(matrices: Sequence[HostArray], farms: Estimator, scale: float = 1
         found, codes = core.eigvals(core.gram(some, room[: len(some)]))
         evals += found
         status += codes
-    return pool(evals, status, N=max(height, width), M=M, method="gram", scale=scale)
+    return pool(evals, status, N=max(height, width), M=M, method="gram")
 
 
 def fit_windows(
@@ -147,11 +147,10 @@ def fit_windows(
     farms: Estimator,
     inner: Estimator,
     *,
-    scale: float = 1.0,
     threshold: float = EVALS_THRESHOLD,
 ) -> PowerLawFit:
     """Fit the sub-matrices of matrices of one shape by `inner`; the fit is named after `farms`."""
-    esd = window_esd(matrices, farms, scale)
+    esd = window_esd(matrices, farms)
     if esd.status is not Status.OK:
         return no_fit(esd.status, 0, str(farms))
     # Where the rank is deficient, what rounding makes of zero eigenvalues is no tail.

@@ -38,7 +38,7 @@ class Randomized:
     Attributes
     ----------
     evals : ndarray of float64, shape (n,)
-        Ascending, of one permutation of every matrix, scaled as the layer's own.
+        Ascending, of one permutation of every matrix.
     all_evals : ndarray of float64
         Of all permutations together: 5 for layers of fewer than 100 eigenvalues, else 1.
     mp : MPFit

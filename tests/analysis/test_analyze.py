@@ -275,25 +275,25 @@ def test_slices_are_pooled_or_reported_one_by_one() -> None:
     slices = [expected_evals(W[:, :, i, j]) for i in range(3) for j in range(2)]
     pooled = by_name(ps.analyze(state))["conv"]
     assert (pooled.rf, pooled.slice_id, pooled.esd.n_matrices) == (6, None, 6)
-    assert (pooled.esd.N, pooled.esd.M, pooled.esd.scale) == (16, 12, 0.5)
+    assert (pooled.esd.N, pooled.esd.M) == (16, 12)
     np.testing.assert_allclose(
-        pooled.esd.evals, np.sort(np.concatenate(slices)) / 2.0, rtol=tol.ESD_SMALL_RTOL
+        pooled.esd.evals, np.sort(np.concatenate(slices)), rtol=tol.ESD_SMALL_RTOL
     )
     assert len(pooled.esd.matrix_evals) == 6
     report = ps.analyze(state, pool=False)
     rows = [x for x in report.layers if x.name == "conv"]
     assert [x.slice_id for x in rows] == list(range(6))
     for row, evals in zip(rows, slices, strict=True):
-        assert (row.rf, row.esd.n_matrices, row.esd.scale) == (6, 1, 3.0)
-        np.testing.assert_allclose(row.esd.evals, evals * 3.0, rtol=tol.ESD_SMALL_RTOL)
+        assert (row.rf, row.esd.n_matrices) == (6, 1)
+        np.testing.assert_allclose(row.esd.evals, evals, rtol=tol.ESD_SMALL_RTOL)
     assert [x.name for x in report.layers] == ["embed_tokens", *["conv"] * 6, "fc", "head"]
     assert [row["slice_id"] for row in report.rows()][:3] == [None, 0, 1]
 
 
-def test_only_convolutions_in_two_dimensions_are_rescaled() -> None:
+def test_slices_of_a_convolution_in_one_dimension_are_pooled() -> None:
     W = np.random.default_rng(0).standard_normal((16, 12, 3))
     pooled = ps.analyze({"conv.weight": W}).layers[0]
-    assert (pooled.kind, pooled.esd.scale, pooled.rf) == ("conv1d", 1.0, 3)
+    assert (pooled.kind, pooled.rf) == ("conv1d", 3)
     want = np.sort(np.concatenate([expected_evals(W[:, :, i]) for i in range(3)]))
     np.testing.assert_allclose(pooled.esd.evals, want, rtol=tol.ESD_SMALL_RTOL)
 
@@ -732,7 +732,8 @@ def test_the_dialect_of_weightwatcher() -> None:
             assert row["num_pl_spikes"] == -1
             assert (row["status"], row["warning"]) == ("failed", "over-trained")
         if layer.esd.status is Status.OK:
-            assert row["spectral_norm"] == own[name]["lambda_max"]
+            halved = 0.5 if layer.kind == "conv2d" else 1.0
+            assert row["spectral_norm"] == halved * own[name]["lambda_max"]
             assert row["has_esd"] is True
     assert ww["bad"]["has_esd"] is False
     assert ww["conv"]["layer_type"] == "conv2d"

@@ -312,7 +312,7 @@ def test_nothing_is_written_where_one_tensor_cannot_be() -> None:
 
 
 def test_the_tail_of_a_convolution_is_the_one_that_analyze_finds() -> None:
-    # Small enough for the absolute threshold of the fit to bite: half of it keeps 12 more.
+    # Small enough for the absolute threshold of the fit to bite.
     W = np.random.default_rng(2).standard_t(3, (24, 20, 3, 3)) * 4e-4
     layer = ps.analyze({"conv.weight": W}).layers[0]
     assert layer.fit.n < len(layer.esd.evals)
