@@ -8,26 +8,29 @@ whether an object is a tensor: an object cannot be one before its library is loa
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import re
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextvars import ContextVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from pyspectra._support.dtypes import BY_NAME, FLOAT_DTYPES
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, missing_dependency
 
 __all__ = [
     "ARRAY_PROBLEMS",
     "FLOAT_DTYPES",
+    "Allocate",
     "ArrayInfo",
     "ArrayProblem",
     "HostArray",
+    "Loader",
+    "StoredArray",
     "array_info",
     "as_host",
     "is_torch_module",
@@ -35,36 +38,8 @@ __all__ = [
     "require_torch",
 ]
 
-FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
-"""Element types that kernels read."""
-
-# numpy has no bfloat16: its bit patterns travel as uint16.
-_STORAGE: Final[dict[str, np.dtype[Any]]] = {
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(np.uint16),
-    "float32": np.dtype(np.float32),
-    "float64": np.dtype(np.float64),
-}
-
-
-# Where readers of files put a tensor: whoever sends it on to a device has memory of its own.
-_Allocator = Callable[[tuple[int, ...], "np.dtype[Any]"], npt.NDArray[Any]]
-_allocator: ContextVar[_Allocator] = ContextVar("allocator", default=np.empty)
-
-
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return memory for a tensor that is about to be read."""
-    return _allocator.get()(shape, dtype)
-
-
-@contextlib.contextmanager
-def allocating(allocator: _Allocator) -> Iterator[None]:
-    """Let `allocator` provide what `empty` returns in this thread."""
-    token = _allocator.set(allocator)
-    try:
-        yield
-    finally:
-        _allocator.reset(token)
+Allocate = Callable[[tuple[int, ...], "np.dtype[Any]"], npt.NDArray[Any]]
+"""Returns memory for an array of a shape and type, as `numpy.empty` does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +64,11 @@ class HostArray:
     dtype: str
 
     def __post_init__(self) -> None:
-        storage = _STORAGE.get(self.dtype)
-        if storage is None:
+        if self.dtype not in FLOAT_DTYPES:
             raise TypeError(
                 f"HostArray: 'dtype' must be one of {', '.join(FLOAT_DTYPES)}, got {self.dtype!r}."
             )
+        storage = BY_NAME[self.dtype].numpy
         if self.data.dtype != storage:
             raise TypeError(
                 f"HostArray: 'data' must hold {storage} for dtype {self.dtype}, "
@@ -145,7 +120,34 @@ class HostArray:
         return self.data.astype(np.float64)
 
 
-_CONVERT = f"convert it to {FLOAT_DTYPES[2]} or {FLOAT_DTYPES[3]}"
+class Loader(ABC):
+    """Reads one array where it is; told so, into memory that the caller provides."""
+
+    @abstractmethod
+    def load(self, allocate: Allocate | None = None) -> HostArray:
+        """Read the elements.
+
+        Parameters
+        ----------
+        allocate : callable, optional
+            Provides the memory that the elements are read into; by default `numpy.empty`.
+
+        Returns
+        -------
+        HostArray
+        """
+
+
+class StoredArray(Loader):
+    """An array whose elements are still in a file, and that knows where."""
+
+    @property
+    @abstractmethod
+    def info(self) -> ArrayInfo:
+        """What is known without reading the elements."""
+
+
+_CONVERT = "convert it to float32 or float64"
 
 ARRAY_PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     "dtensor": (
@@ -327,8 +329,10 @@ def array_info(x: object) -> ArrayInfo | None:
     Returns
     -------
     ArrayInfo or None
-        None if `x` is neither a torch tensor nor a numpy array.
+        None if `x` is neither a torch tensor, a numpy array nor a stored array.
     """
+    if isinstance(x, StoredArray):
+        return x.info
     if is_torch_tensor(x):
         return _torch_info(x)
     if isinstance(x, np.ndarray):
@@ -360,8 +364,9 @@ def _host_from_numpy(x: npt.NDArray[Any], dtype: str) -> HostArray:
     if dtype == "bfloat16":
         bits = x.view(np.uint16)
         return HostArray(bits if bits.flags.aligned else bits.copy(), dtype)
-    if x.dtype != _STORAGE[dtype] or not x.flags.aligned:
-        x = x.astype(_STORAGE[dtype])  # foreign byte order or unaligned memory
+    storage = BY_NAME[dtype].numpy
+    if x.dtype != storage or not x.flags.aligned:
+        x = x.astype(storage)  # foreign byte order or unaligned memory
     return HostArray(x, dtype)
 
 
@@ -394,6 +399,8 @@ def as_host(x: object, *, function: str, argument: str) -> HostArray:
         info = _numpy_info(x)
     if info.problem is not None:
         raise _reject(function, argument, info.problem)
+    if isinstance(x, StoredArray):
+        return x.load()
     if isinstance(x, np.ndarray):
         return _host_from_numpy(x, info.dtype)
     return _host_from_torch(x, info.dtype)

@@ -21,12 +21,12 @@ import threadpoolctl
 from scipy.linalg import cython_lapack
 
 from pyspectra import _core
-from pyspectra._arrays import HostArray
+from pyspectra._arrays import FLOAT_DTYPES, HostArray
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
 _core.load_lapack(dict(cython_lapack.__pyx_capi__))
 
-DTYPE_CODES = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
+DTYPE_CODES = {name: code for code, name in enumerate(FLOAT_DTYPES)}
 
 # From this order on, one matrix is worth all BLAS threads when it dominates its batch.
 LARGE_ORDER = 1024

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pyspectra import ops
-from pyspectra._arrays import HostArray, allocating
+from pyspectra._arrays import HostArray
 from pyspectra._cuda import devices, eigenvalues
 from pyspectra.spectra import esd
 from pyspectra.types import FloatArray, Status
@@ -158,8 +158,8 @@ class _Device:
             pool.shutdown(cancel_futures=True)  # waits for what is being read, for no more
 
     def _read(self, layer: Layer) -> Matrices:
-        with self._uploads.reading(), allocating(self._uploads.empty):
-            loaded = layer.load()
+        with self._uploads.reading():
+            loaded = layer.load(self._uploads.empty)
         whole = HostArray(np.ascontiguousarray(loaded.data), loaded.dtype)
         sent = self._uploads.send(whole)
         slices = matricize(layer, whole).slices

@@ -15,6 +15,7 @@ from pyspectra._arrays import as_host
 from pyspectra._cuda import devices
 from pyspectra._cuda import fits as device_fits
 from pyspectra._support.arguments import as_integer, as_number
+from pyspectra._support.dtypes import DTYPES
 from pyspectra.spectra.alternatives import fit_truncated
 from pyspectra.spectra.bootstrap import (
     check_bootstrap,
@@ -30,12 +31,7 @@ EVALS_THRESHOLD = 1e-5
 
 # Relative spread of the eigenvalues of an orthogonal matrix that is due to its type. A QR in 32
 # bits leaves up to 40 epsilon (n = 8 to 2048), rounding to 16 bits 1.2; with a margin of three.
-ROUNDING_SPREAD = {
-    "float64": 128 * 2.0**-52,
-    "float32": 128 * 2.0**-23,
-    "float16": 4 * 2.0**-10,
-    "bfloat16": 4 * 2.0**-7,
-}
+ROUNDING_SPREAD = {t.name: (128 if t.bits > 16 else 4) * t.spacing for t in DTYPES if t.is_float}
 
 # WeightWatcher's fix_fingers="clip_xmax": clip up to MAX_FINGERS - 1 eigenvalues, until alpha has
 # dropped by more than FINGER_THRESHOLD; never below MIN_CLIPPED_ALPHA.

@@ -13,26 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pyspectra._arrays import HostArray, require_torch
-from pyspectra.training.checkpoint_files import ITEM_BYTES, Checkpoint, Tensor, as_bytes
+from pyspectra._support.dtypes import BY_NAME, DType
+from pyspectra.training.checkpoint_files import Checkpoint, Tensor, as_bytes
 
-__all__ = ["FLOATS", "Job", "round_to"]
+__all__ = ["Job", "round_to"]
 
 F64 = npt.NDArray[np.float64]
 
 # Elements that are in memory at a time, of one checkpoint: a tensor is never there as a whole.
 CHUNK: Final = 1 << 18
-
-FLOATS: Final[dict[str, tuple[str, np.dtype[Any]]]] = {
-    "F64": ("float64", np.dtype("<f8")),
-    "F32": ("float32", np.dtype("<f4")),
-    "F16": ("float16", np.dtype("<f2")),
-    "BF16": ("bfloat16", np.dtype("<u2")),
-}
-_TORCH_NAMES: Final = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
 
 
 def round_to(values: F64, dtype: str) -> npt.NDArray[Any]:
@@ -43,16 +32,16 @@ def round_to(values: F64, dtype: str) -> npt.NDArray[Any]:
     values : numpy.ndarray
         float64.
     dtype : str
-        ``"F64"``, ``"F32"``, ``"F16"`` or ``"BF16"``.
+        ``"float64"``, ``"float32"``, ``"float16"`` or ``"bfloat16"``.
 
     Returns
     -------
     numpy.ndarray
-        Of that type; for ``"BF16"`` its bit patterns as uint16.
+        Little-endian, of that type; of ``"bfloat16"`` the bit patterns as uint16.
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        if dtype != "BF16":
-            return values.astype(FLOATS[dtype][1], copy=False)
+        if dtype != "bfloat16":
+            return values.astype(_little(BY_NAME[dtype]), copy=False)
         single = values.astype(np.float32)
         wide = single.astype(np.float64)
         bits = single.view(np.uint32)
@@ -80,9 +69,9 @@ class Job:
     def chunks(self, key: str) -> Iterator[npt.NDArray[Any]]:
         """Yield the elements of the result, some at a time."""
         tensor = self.newest.tensors[key]
-        item = ITEM_BYTES[tensor.dtype]
+        item = tensor.dtype.item_bytes
         with contextlib.ExitStack() as stack:
-            if tensor.dtype not in FLOATS:
+            if not tensor.dtype.is_float:
                 sources = [(1.0, stack.enter_context(tensor.open()))]
             else:
                 shares = self.shares or [1.0] * len(self.checkpoints)
@@ -94,7 +83,7 @@ class Job:
             finite = True
             for begin in range(0, tensor.nbytes, CHUNK * item):
                 end = min(begin + CHUNK * item, tensor.nbytes)
-                if tensor.dtype not in FLOATS:
+                if not tensor.dtype.is_float:
                     yield sources[0][1](begin, end)
                     continue
                 total = np.zeros((end - begin) // item)
@@ -105,14 +94,14 @@ class Job:
                     if self.shares is None:
                         total /= len(sources)
                 finite = finite and bool(np.isfinite(total).all())
-                yield round_to(total, tensor.dtype)
+                yield round_to(total, tensor.dtype.name)
         if not finite:
             self.not_finite.append(key)
 
     def write_safetensors(self, file: Path, advance: Callable[[str], None]) -> None:
         """Write a new safetensors file: the header first, then tensor after tensor."""
         # Wide types first, as the reference implementation does: every tensor is then aligned.
-        order = sorted(self.newest.tensors.values(), key=lambda t: (-ITEM_BYTES[t.dtype], t.key))
+        order = sorted(self.newest.tensors.values(), key=lambda t: (-t.dtype.item_bytes, t.key))
         with open(file, "xb") as handle:
             handle.write(_header(order, dict(self.newest.metadata) or {"format": "pt"}))
             for tensor in order:
@@ -132,7 +121,7 @@ class Job:
             if owner is not None and owner != key:
                 state[key] = state[owner]
             else:
-                result = torch.empty(tensor.shape, dtype=getattr(torch, _TORCH_NAMES[tensor.dtype]))
+                result = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype.name))
                 if tensor.nbytes:
                     flat, done = as_bytes(result), 0
                     for chunk in self.chunks(key):
@@ -147,10 +136,13 @@ class Job:
             torch.save(state, handle)
 
 
-def _to_float64(raw: npt.NDArray[np.uint8], dtype: str) -> F64:
-    name, storage = FLOATS[dtype]
-    data = raw.view(storage).astype(storage.newbyteorder("="), copy=False)
-    return HostArray(data, name).to_float64()
+def _to_float64(raw: npt.NDArray[np.uint8], dtype: DType) -> F64:
+    data = raw.view(_little(dtype)).astype(dtype.numpy, copy=False)
+    return HostArray(data, dtype.name).to_float64()
+
+
+def _little(dtype: DType) -> np.dtype[Any]:
+    return dtype.numpy.newbyteorder("<")
 
 
 def _header(order: list[Tensor], metadata: dict[str, str]) -> bytes:
@@ -158,7 +150,7 @@ def _header(order: list[Tensor], metadata: dict[str, str]) -> bytes:
     position = 0
     for t in order:
         end = position + t.nbytes
-        header[t.key] = {"dtype": t.dtype, "shape": t.shape, "data_offsets": [position, end]}
+        header[t.key] = {"dtype": t.dtype.code, "shape": t.shape, "data_offsets": [position, end]}
         position = end
     raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     raw += b" " * (-len(raw) % 8)

@@ -20,14 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pyspectra._arrays import array_info, is_torch_tensor, require_torch
+from pyspectra._support.dtypes import DType, find
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import natural_key
 from pyspectra.weights.formats import FORMATS, huggingface, safetensors, torch_checkpoint
-from pyspectra.weights.formats._files import Stamp, open_binary, stamp
+from pyspectra.weights.formats._files import open_binary
 from pyspectra.weights.formats.state_dict import WRAPPERS
+from pyspectra.weights.formats.stored import ReadRange, StoredTensor
 
 __all__ = [
-    "ITEM_BYTES",
     "TORCH_SUFFIXES",
     "Checkpoint",
     "Tensor",
@@ -37,21 +38,9 @@ __all__ = [
 ]
 
 Bytes = npt.NDArray[np.uint8]
-ReadRange = Callable[[int, int], Bytes]
 
 TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES: Final = (".safetensors", *TORCH_SUFFIXES)
-
-_CODES: Final = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
-    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
-    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
-ITEM_BYTES: Final = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
-    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
-}  # fmt: skip
-"""Element types that can be averaged or copied, by their names in safetensors."""
 
 # Trainers leave these beside the model, with the suffixes of weights files.
 _TRAINING_STATE = re.compile(r"optim|sched|scaler|rng_state|training_args|tmp-|\.", re.IGNORECASE)
@@ -66,8 +55,8 @@ class Tensor:
     ----------
     key : str
         Its name.
-    dtype : str
-        As safetensors spells it, e.g. ``"BF16"``.
+    dtype : DType
+        Element type, one that is copied.
     shape : tuple of int
         Lengths of the axes.
     open : callable
@@ -77,7 +66,7 @@ class Tensor:
     """
 
     key: str
-    dtype: str
+    dtype: DType
     shape: tuple[int, ...]
     open: Callable[[], AbstractContextManager[ReadRange]] = field(repr=False, compare=False)
     identity: Hashable | None = None
@@ -85,7 +74,7 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         """Bytes of the elements."""
-        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+        return math.prod(self.shape) * self.dtype.item_bytes
 
 
 @dataclass(frozen=True)
@@ -248,53 +237,14 @@ def _unsupported(file: Path, key: str, dtype: str) -> FormatError:
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with open_binary(file) as handle:
-        when = stamp(handle)
-    order = [entry.key for entry in safetensors.read(file).entries]
-    # The strict reader keeps neither the note nor the place of integers. The file that it has
-    # passed is the one stamped before, or reading it below fails.
-    with _at(file, when) as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        header = json.loads(handle.read(length))
-    tensors = {}
-    for key in order:
-        entry = header[key]
-        if entry["dtype"] not in ITEM_BYTES:
-            raise _unsupported(file, key, entry["dtype"])
-        begin = 8 + length + entry["data_offsets"][0]
-        tensors[key] = Tensor(
-            key, entry["dtype"], tuple(entry["shape"]), _FileRange(file, when, begin, key)
-        )
-    return tensors, header.get("__metadata__", {})
+    found, note = safetensors.stored(file)
+    return {t.name: _stored(file, t) for t in found}, note
 
 
-@contextlib.contextmanager
-def _at(file: Path, when: Stamp) -> Iterator[Any]:
-    with open_binary(file) as handle:
-        if stamp(handle) != when:
-            raise FormatError(f"{file}: the file changed while it was read. Hint: try again.")
-        yield handle
-
-
-@dataclass(frozen=True)
-class _FileRange:
-    file: Path
-    when: Stamp
-    offset: int
-    key: str
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[ReadRange]:
-        with _at(self.file, self.when) as handle:
-
-            def read(begin: int, end: int) -> Bytes:
-                buffer = np.empty(end - begin, np.uint8)
-                handle.seek(self.offset + begin)
-                if handle.readinto(buffer.data) != len(buffer):
-                    raise FormatError(f"{self.file}: the data of {self.key!r} is truncated.")
-                return buffer
-
-            yield read
+def _stored(file: Path, tensor: StoredTensor) -> Tensor:
+    if not tensor.type.is_copied:
+        raise _unsupported(file, tensor.name, tensor.info.dtype)
+    return Tensor(tensor.name, tensor.type, tensor.shape, tensor.open, tensor.identity)
 
 
 # --- torch --------------------------------------------------------------------------------------
@@ -325,8 +275,8 @@ def _read_torch(path: Path, file: Path) -> Checkpoint:
             continue
         info = array_info(value)
         assert info is not None
-        dtype = _CODES.get(info.dtype)
-        if dtype is None:
+        dtype = find(info.dtype)
+        if dtype is None or not dtype.is_copied:
             raise _unsupported(file, key, info.dtype)
         problem = info.problem
         if info.shape is None or (problem is not None and problem.code != "dtype"):

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pyspectra._support.progress import progress_bar
 from pyspectra.errors import FormatError
-from pyspectra.training.averaging import FLOATS, Job
+from pyspectra.training.averaging import Job
 from pyspectra.training.checkpoint_files import (
     TORCH_SUFFIXES,
     Checkpoint,
@@ -130,7 +130,7 @@ def average_checkpoints(
     newest = checkpoints[_newest(paths)]
     for checkpoint in checkpoints:
         _check_match(newest, checkpoint)
-    if not any(t.dtype in FLOATS for t in newest.tensors.values()):
+    if not any(t.dtype.is_float for t in newest.tensors.values()):
         raise FormatError(f"{newest.path}: holds no floating-point tensors to average.")
     if kind != "torch" and newest.extras:
         name = next(iter(newest.extras))
@@ -164,7 +164,7 @@ def average_checkpoints(
             # The caller knows `out`, not the name that it has while it is written.
             raise type(error)(error.errno, error.strerror, os.fspath(target)) from error
         raise
-    n_averaged = sum(t.dtype in FLOATS for t in newest.tensors.values())
+    n_averaged = sum(t.dtype.is_float for t in newest.tensors.values())
     return AveragedCheckpoint(
         path=os.fspath(target),
         checkpoints=tuple(map(str, paths)),
@@ -321,7 +321,9 @@ def _check_match(newest: Checkpoint, other: Checkpoint) -> None:
         if a.shape != b.shape:
             raise FormatError(f"{where}: tensor {key!r} has shape {b.shape} instead of {a.shape}.")
         if a.dtype != b.dtype:
-            raise FormatError(f"{where}: tensor {key!r} has dtype {b.dtype} instead of {a.dtype}.")
+            raise FormatError(
+                f"{where}: tensor {key!r} has dtype {b.dtype.code} instead of {a.dtype.code}."
+            )
 
 
 # --- folders ------------------------------------------------------------------------------------

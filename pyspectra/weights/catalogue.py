@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from pyspectra._arrays import FLOAT_DTYPES, HostArray
+from pyspectra._arrays import FLOAT_DTYPES, HostArray, Loader
+from pyspectra._support.dtypes import find
 from pyspectra.weights.layer import (
     LINEAR,
     UNKNOWN,
@@ -58,7 +59,7 @@ class TensorEntry:
     key: str
     shape: tuple[int, ...] | None
     dtype: str
-    load: Callable[[], HostArray] | None
+    load: Callable[[], HostArray] | Loader | None
     kind: str | None = None
     identity: Hashable | None = None
     problem: Skip | None = None
@@ -239,17 +240,8 @@ def _skip_by_name(key: str, of_dtype: Skip | None) -> Skip | None:
     return None
 
 
-# Families of element types without a spectrum, by how libraries and file formats spell them.
-_FAMILIES = (
-    ("boolean", re.compile(r"bool$")),
-    ("integer", re.compile(r"q?u?int\d|[iu]\d")),
-    ("low_precision", re.compile(r"(?:float|f)[468](?:_|$)")),
-    ("complex", re.compile(r"complex|c\d")),
-)
-
-
-def _dtype_skip(dtype: str) -> Skip | None:
-    if dtype in FLOAT_DTYPES:
+def _dtype_skip(spelling: str) -> Skip | None:
+    dtype = find(spelling)
+    if dtype is not None and dtype.is_float:
         return None
-    families = (code for code, pattern in _FAMILIES if pattern.match(dtype.lower()))
-    return Skip(next(families, "dtype"), {"dtype": dtype})
+    return Skip("dtype" if dtype is None else dtype.family, {"dtype": spelling})

@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pyspectra._arrays import HostArray
+from pyspectra._support.dtypes import BY_NAME
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.matricize import matrix_shape
 from pyspectra.weights.skip import Skip, SkippedLayer
 from pyspectra.weights.source import WeightSource
 
-__all__ = ["EPSILON", "Deltas", "deltas"]
-
-# Spacing of the numbers of a type, relative to the lower end of a binade.
-EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+__all__ = ["Deltas", "deltas"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def _by_name(source: WeightSource) -> dict[str, Layer]:
 
 
 def _difference(layer: Layer, base: Layer, floors: dict[str, float]) -> Callable[[], HostArray]:
-    spacing = max(EPSILON[layer.dtype], EPSILON[base.dtype])
+    spacing = max(BY_NAME[layer.dtype].spacing, BY_NAME[base.dtype].spacing)
 
     def load() -> HostArray:
         N, M, _ = matrix_shape(layer)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from pyspectra._arrays import HostArray
+from pyspectra._arrays import Allocate, HostArray, Loader
 from pyspectra.errors import FormatError, PyspectraError
 
 __all__ = ["Layer", "guess_kind", "is_weight_key", "layer_name"]
@@ -76,11 +76,18 @@ class Layer:
     dtype: str
     layer_id: int
     key: str
-    _loader: Callable[[], HostArray] = field(repr=False, compare=False)
+    _loader: Callable[[], HostArray] | Loader = field(repr=False, compare=False)
     part_of: str | None = None
 
-    def load(self) -> HostArray:
+    def load(self, allocate: Allocate | None = None) -> HostArray:
         """Read the elements of this tensor, and of no other, now.
+
+        Parameters
+        ----------
+        allocate : callable, optional
+            Takes a shape and a numpy dtype and returns memory that elements from a file are read
+            into: whoever sends them on to a device has memory of its own. By default
+            `numpy.empty`. Elements that are in memory already stay where they are.
 
         Returns
         -------
@@ -95,7 +102,8 @@ class Layer:
             If the tensor cannot be read, or is no longer what it was when the source was opened.
         """
         try:
-            array = self._loader()
+            loader = self._loader
+            array = loader.load(allocate) if isinstance(loader, Loader) else loader()
         except PyspectraError:
             raise
         except Exception as error:  # whatever a reader meets: one layer must not lose the rest

@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from pyspectra._arrays import HostArray
+from pyspectra._arrays import Allocate, HostArray, Loader
 from pyspectra.weights.layer import (
     ATTENTION_IN_PROJ,
     CONV1D_GPT2,
@@ -113,15 +113,20 @@ def part_layers(layer: Layer, names: Sequence[str] | None, shapes: Shapes) -> tu
             dtype=layer.dtype,
             layer_id=layer.layer_id,
             key=layer.key,
-            _loader=functools.partial(_view, layer, (*before, slice(i * size, (i + 1) * size))),
+            _loader=_Part(layer, (*before, slice(i * size, (i + 1) * size))),
             part_of=layer.name,
         )
         for i, name in enumerate(names)
     )
 
 
-def _view(whole: Layer, index: tuple[slice, ...]) -> HostArray:
-    return whole.load().view(index)
+@dataclass(frozen=True)
+class _Part(Loader):
+    whole: Layer
+    index: tuple[slice, ...]
+
+    def load(self, allocate: Allocate | None = None) -> HostArray:
+        return self.whole.load(allocate).view(self.index)
 
 
 def _is_fused_qkv(layer: Layer) -> bool:

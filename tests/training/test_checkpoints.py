@@ -173,7 +173,7 @@ def test_bfloat16_is_rounded_once() -> None:
     ties = (1 + (2 * rng.integers(0, 127, 200) + 1) / 256) * (1 + rng.choice([-1, 1], 200) * 1e-14)
     edge = [0.0, -0.0, 3.3895e38, 3.4e38, 3.39e38, 1e-45, 4.6e-41, 1e300, -1e300, 2.0**-149]
     x = np.concatenate([values, ties, edge])
-    assert round_to(x, "BF16").tolist() == [bf16_reference(v) for v in x.tolist()]
+    assert round_to(x, "bfloat16").tolist() == [bf16_reference(v) for v in x.tolist()]
 
 
 def test_bfloat16_equals_torch_where_float32_is_exact() -> None:
@@ -184,8 +184,8 @@ def test_bfloat16_equals_torch_where_float32_is_exact() -> None:
     x = bits.view(np.float32)
     x = x[~np.isnan(x)]
     expected = torch.from_numpy(x).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
-    np.testing.assert_array_equal(round_to(x.astype(np.float64), "BF16"), expected)
-    got = round_to(np.array([np.nan, -np.nan]), "BF16")
+    np.testing.assert_array_equal(round_to(x.astype(np.float64), "bfloat16"), expected)
+    got = round_to(np.array([np.nan, -np.nan]), "bfloat16")
     assert ((got & 0x7FFF) > 0x7F80).all()
 
 

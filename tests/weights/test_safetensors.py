@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyspectra._arrays import allocating
 from pyspectra.errors import FormatError
 from pyspectra.weights import open_weights
-from pyspectra.weights.formats import safetensors as reader
+from pyspectra.weights.formats.stored import StoredTensor
 
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "F8_E4M3": "u1"}
 
@@ -122,13 +121,13 @@ def test_opening_reads_no_elements(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     content = {f"l.{i}.weight": ("F32", np.full((8, 8), i)) for i in range(1000)}
     path = write(tmp_path, encode(content))
     loaded: list[str] = []
-    original = reader._load
+    original = StoredTensor.load
 
-    def counting(path: Path, extent: Any, when: Any) -> Any:
-        loaded.append(extent.key)
-        return original(path, extent, when)
+    def counting(self: StoredTensor, allocate: Any = None) -> Any:
+        loaded.append(self.name)
+        return original(self, allocate)
 
-    monkeypatch.setattr(reader, "_load", counting)
+    monkeypatch.setattr(StoredTensor, "load", counting)
     source = open_weights(path)
     assert len(source) == 1000
     assert loaded == []
@@ -239,8 +238,7 @@ def test_elements_go_where_the_reader_of_a_device_wants_them(tmp_path: Path) -> 
         given.append(np.empty(shape, dtype))
         return given[-1]
 
-    with allocating(allocator):
-        loaded = layer.load()
+    loaded = layer.load(allocator)
     assert np.shares_memory(loaded.data, given[0])
     assert np.array_equal(given[0], values)
     assert not np.shares_memory(layer.load().data, given[0])

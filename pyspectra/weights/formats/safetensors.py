@@ -1,9 +1,7 @@
 """safetensors files: a strict reader of the header, and of one tensor's bytes at a time.
 
 Layout: a little-endian 64-bit header length, the header (JSON: name to dtype, shape and byte
-range), the data. The file is opened for each read and closed again, and bytes are read into
-fresh memory instead of being mapped: nothing stays open and a file that shrinks under a reader
-is an error, not a crash.
+range), the data.
 
 References
 ----------
@@ -12,51 +10,22 @@ https://huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
-import functools
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from pyspectra._arrays import HostArray, empty
+from pyspectra._support.dtypes import BY_CODE, DType
 from pyspectra.errors import FormatError
-from pyspectra.weights.catalogue import Contents, TensorEntry, natural_key
+from pyspectra.weights.catalogue import Contents, natural_key
 from pyspectra.weights.formats._files import Stamp, check_head, open_binary, stamp
+from pyspectra.weights.formats.stored import StoredTensor, stored_entry
 
-__all__ = ["read"]
+__all__ = ["read", "stored"]
 
 MAX_HEADER_BYTES: Final = 100_000_000  # the limit of the reference implementation
 
-_LOADABLE: Final[dict[str, tuple[str, np.dtype[Any]]]] = {
-    "F64": ("float64", np.dtype("<f8")),
-    "F32": ("float32", np.dtype("<f4")),
-    "F16": ("float16", np.dtype("<f2")),
-    "BF16": ("bfloat16", np.dtype("<u2")),
-}
-_DTYPES_BY_BITS: Final = {
-    64: ("F64", "I64", "U64", "C64"),
-    32: ("F32", "I32", "U32"),
-    16: ("F16", "BF16", "I16", "U16"),
-    8: ("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"),
-    6: ("F6_E2M3", "F6_E3M2"),
-    4: ("F4",),
-}
-_BITS: Final = {dtype: bits for bits, dtypes in _DTYPES_BY_BITS.items() for dtype in dtypes}
 _NOTE: Final = "__metadata__"
-
-
-@dataclass(frozen=True)
-class _Extent:
-    """Where the bytes of one tensor are, counted from the start of the file."""
-
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
 
 
 def _is_count(x: object) -> bool:
@@ -72,7 +41,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _parse_header(raw: bytes) -> dict[str, Any]:
+def _parse_header(raw: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     if not raw.startswith(b"{"):
         raise ValueError("the header is not a JSON object")
     try:
@@ -83,16 +52,17 @@ def _parse_header(raw: bytes) -> dict[str, Any]:
     note = header.pop(_NOTE, {})
     if not isinstance(note, dict) or not all(isinstance(v, str) for v in note.values()):
         raise ValueError(f"{_NOTE} is not a map of strings")
-    return header
+    return header, note
 
 
-def _parse_extent(key: str, entry: Any, data_start: int, data_bytes: int) -> _Extent:
+def _parse_entry(key: str, entry: Any, data_bytes: int) -> tuple[DType, tuple[int, ...], int, int]:
+    """Return type, shape, and where the bytes begin and end, counted from the first one."""
     key.encode("utf-8")  # a lone surrogate could never be printed
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"tensor {key!r} must have dtype, shape and data_offsets")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _BITS:
-        raise ValueError(f"tensor {key!r} has unknown dtype {dtype!r}")
+    code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(code, str) or code not in BY_CODE:
+        raise ValueError(f"tensor {key!r} has unknown dtype {code!r}")
     if not isinstance(shape, list) or not all(_is_count(n) for n in shape):
         raise ValueError(f"tensor {key!r} has an invalid shape")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(n) for n in offsets):
@@ -103,27 +73,27 @@ def _parse_extent(key: str, entry: Any, data_start: int, data_bytes: int) -> _Ex
             f"tensor {key!r} lies outside of the data: bytes {begin} to {end} of {data_bytes} "
             "(is the file truncated?)"
         )
-    if (end - begin) * 8 != math.prod(shape) * _BITS[dtype]:
+    if (end - begin) * 8 != math.prod(shape) * BY_CODE[code].bits:
         raise ValueError(
-            f"tensor {key!r} of dtype {dtype} and shape {tuple(shape)} does not fit in its "
+            f"tensor {key!r} of dtype {code} and shape {tuple(shape)} does not fit in its "
             f"{end - begin} bytes"
         )
-    return _Extent(key, dtype, tuple(shape), data_start + begin, data_start + end)
+    return BY_CODE[code], tuple(shape), begin, end
 
 
-def _check_cover(extents: list[_Extent], data_start: int, file_bytes: int) -> None:
-    position = data_start
-    for extent in sorted(extents, key=lambda e: (e.begin, e.end)):
-        if extent.begin < position:
-            raise ValueError(f"tensor {extent.key!r} overlaps another tensor")
-        if extent.begin > position:
-            raise ValueError(f"{extent.begin - position} bytes before tensor {extent.key!r} unused")
-        position = extent.end
-    if position != file_bytes:
-        raise ValueError(f"{file_bytes - position} bytes follow the last tensor")
+def _check_cover(extents: list[tuple[int, int, str]], data_bytes: int) -> None:
+    position = 0
+    for begin, end, key in sorted(extents):
+        if begin < position:
+            raise ValueError(f"tensor {key!r} overlaps another tensor")
+        if begin > position:
+            raise ValueError(f"{begin - position} bytes before tensor {key!r} unused")
+        position = end
+    if position != data_bytes:
+        raise ValueError(f"{data_bytes - position} bytes follow the last tensor")
 
 
-def _read_extents(path: Path) -> tuple[list[_Extent], Stamp]:
+def _header_bytes(path: Path) -> tuple[bytes, Stamp]:
     with open_binary(path) as file:
         when = stamp(file)
         size = when[0]
@@ -141,32 +111,58 @@ def _read_extents(path: Path) -> tuple[list[_Extent], Stamp]:
         raw = file.read(length)
     if len(raw) != length:
         raise ValueError("the header is truncated")
-    start = 8 + length
-    extents = [_parse_extent(k, v, start, size - start) for k, v in _parse_header(raw).items()]
-    _check_cover(extents, start, size)
-    return extents, when
+    return raw, when
 
 
-def _load(path: Path, extent: _Extent, when: Stamp) -> HostArray:
-    dtype, storage = _LOADABLE[extent.dtype]
-    array = empty(extent.shape, storage)
-    with open_binary(path) as file:
-        if stamp(file) != when:
-            raise FormatError(f"{path}: the file changed since it was opened. Hint: open it again.")
-        file.seek(extent.begin)
-        # A flat buffer of bytes; an array of rank zero could not be cast to one directly.
-        target = array.reshape(-1).view(np.uint8).data
-        done = 0
-        while done < len(target):
-            count = file.readinto(target[done:])  # type: ignore[attr-defined]
-            if not count:
-                raise FormatError(f"{path}: the data of tensor {extent.key!r} is truncated.")
-            done += count
-    return HostArray(array.astype(storage.newbyteorder("="), copy=False), dtype)
+def _tensors(path: Path) -> tuple[list[StoredTensor], dict[str, str]]:
+    raw, when = _header_bytes(path)
+    start = 8 + len(raw)
+    header, note = _parse_header(raw)
+    tensors, extents = [], []
+    for key, entry in header.items():
+        dtype, shape, begin, end = _parse_entry(key, entry, when[0] - start)
+        extents.append((begin, end, key))
+        spelling = "" if dtype.is_float else entry["dtype"]
+        tensor = StoredTensor(path, when, key, dtype.name, shape, start + begin, spelling=spelling)
+        tensors.append(tensor)
+    _check_cover(extents, when[0] - start)
+    return tensors, note
+
+
+def stored(path: Path) -> tuple[list[StoredTensor], dict[str, str]]:
+    """Find the tensors of a safetensors file; only its header is read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    tensors : list of StoredTensor
+        In the natural order of their names: files list them in any order, and ids have to agree
+        between one file and several shards.
+    note : dict of str to str
+        The ``__metadata__`` of the file.
+
+    Raises
+    ------
+    FormatError
+        If anything about the file is not as the format demands.
+    """
+    check_head(path, "a safetensors file")
+    try:
+        tensors, note = _tensors(path)
+    except FormatError:
+        raise
+    except (ValueError, OSError) as error:  # includes JSON and Unicode errors
+        raise FormatError(f"{path}: not a valid safetensors file: {error}.") from error
+    tensors.sort(key=lambda t: natural_key(t.name))
+    return tensors, note
 
 
 def read(path: Path) -> Contents:
-    """List the tensors of a safetensors file; only its header is read.
+    """List the tensors of a safetensors file for analysis.
 
     Parameters
     ----------
@@ -176,26 +172,12 @@ def read(path: Path) -> Contents:
     Returns
     -------
     Contents
-        Tensors in the natural order of their names: files list them in any order, and ids have
-        to agree between one file and several shards.
+        As `stored` orders them.
 
     Raises
     ------
     FormatError
         If anything about the file is not as the format demands.
     """
-    check_head(path, "a safetensors file")
-    try:
-        extents, when = _read_extents(path)
-    except FormatError:
-        raise
-    except (ValueError, OSError) as error:  # includes JSON and Unicode errors
-        raise FormatError(f"{path}: not a valid safetensors file: {error}.") from error
-    extents.sort(key=lambda e: natural_key(e.key))
-    entries = []
-    for extent in extents:
-        known = _LOADABLE.get(extent.dtype)
-        load = functools.partial(_load, path, extent, when) if known else None
-        dtype = known[0] if known else extent.dtype
-        entries.append(TensorEntry(extent.key, extent.shape, dtype, load))
-    return Contents("safetensors", entries)
+    tensors, _ = stored(path)
+    return Contents("safetensors", [stored_entry(t.name, t) for t in tensors])
