@@ -10,7 +10,10 @@ renames them (:func:`called_as`), and no message is ever parsed.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
+from typing import Any
 
 __all__ = [
     "ArgumentError",
@@ -77,6 +80,11 @@ class ArgumentError(Exception):
         self.got = got
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it stands now: `called_as` may have renamed it. Workers of a pool send errors home.
+        fields = (self.function, self.argument, self.requirement, self.got, self.hint)
+        return type(self), fields
+
     def __str__(self) -> str:
         text = f"{self.function}: {self.argument!r} {self.complaint}."
         return text if self.hint is None else f"{text} Hint: {self.hint}."
@@ -97,6 +105,15 @@ class ArgumentTypeError(ArgumentError, TypeError):
 
 class MissingPathError(ArgumentError, FileNotFoundError):
     """An argument names a file or folder that does not exist."""
+
+    def __init__(
+        self, function: str, argument: str, requirement: str, got: str, hint: str | None = None
+    ) -> None:
+        super().__init__(function, argument, requirement, got, hint)
+        # OSError takes the first of its arguments for these.
+        self.errno = errno.ENOENT
+        self.strerror = os.strerror(errno.ENOENT)
+        self.filename = None
 
 
 @contextlib.contextmanager

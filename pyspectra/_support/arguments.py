@@ -214,7 +214,9 @@ def check_path(function: str, argument: str, value: object) -> Path:
     if not isinstance(text, str):
         got = f"an object of type {type(value).__name__}"
         raise ArgumentTypeError(function, argument, "be a path", got)
-    if not text or "\0" in text:
+    if not text:
+        raise ArgumentValueError(function, argument, "not be empty", repr(text))
+    if "\0" in text:
         raise ArgumentValueError(function, argument, "be a path", repr(text))
     try:
         return Path(text).expanduser()

@@ -13,6 +13,8 @@ from pyspectra._cuda.devices import resolve_device
 from pyspectra._support.progress import progress_bar
 from pyspectra.analysis.layer_fits import LayerFit, layer_fits
 from pyspectra.analysis.layer_spectra import LayerSpectrum, layer_spectra
+from pyspectra.analysis.porting import refuse_foreign_names
+from pyspectra.errors import called_as
 from pyspectra.metrics import Spectrum, evaluate
 from pyspectra.report.options import AnalyzeOptions, takes_options
 from pyspectra.report.report import LayerReport, Report
@@ -103,20 +105,19 @@ def analyze(
     >>> report.layers[0].name, len(report.layers[0].esd.evals)
     ('fc', 48)
     """
+    refuse_foreign_names(options)
     checked = AnalyzeOptions.from_keywords(options)
     if progress not in (True, False, "auto"):
         raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
     where = resolve_device(device, "analyze")
     with contextlib.ExitStack() as opened:
-        source = _open(model_or_path, opened)
+        with called_as("analyze"):
+            source = _open(model_or_path, opened)
         if base_model is None:
             given = _Input(source.name, source.format, source.layers, source.skipped, None)
             return _analyze(given, checked, where, progress)
-        try:
+        with called_as("analyze", model_or_path="base_model"):
             base = _open(base_model, opened)
-        except (TypeError, ValueError, FileNotFoundError) as error:
-            text = str(error).replace("'model_or_path'", "'base_model'")
-            raise type(error)(text) from error
         change = deltas(source, base)
         given = _Input(source.name, source.format, change.layers, change.skipped, change.floors)
         return _analyze(given, replace(checked, base_model=base.name), where, progress)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyspectra._support.progress import progress_bar
-from pyspectra.errors import PyspectraError, missing_dependency
+from pyspectra.errors import PyspectraError, called_as, missing_dependency
 from pyspectra.spectra import distance
 from pyspectra.spectra.esd import esd
 from pyspectra.types import FloatArray, Status
@@ -152,11 +152,8 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
 
 
 def _open(model: Any, argument: str) -> WeightSource:
-    try:
+    with called_as("distances", model_or_path=argument):
         return open_weights(model)
-    except (TypeError, ValueError, FileNotFoundError) as error:
-        text = str(error).replace("open_weights: 'model_or_path'", f"distances: {argument!r}")
-        raise type(error)(text) from error
 
 
 def _compare(a: Layer, b: Layer, method: str) -> LayerDistance:

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pyspectra._arrays import is_torch_module
-from pyspectra.errors import FormatError
+from pyspectra._arrays import array_info, is_torch_module
+from pyspectra._support.arguments import check_path
+from pyspectra.errors import ArgumentTypeError, FormatError, MissingPathError
 from pyspectra.weights.catalogue import Contents, catalogue
 from pyspectra.weights.formats import FORMATS, NOT_YET, huggingface, module, state_dict
 from pyspectra.weights.layer import Layer
@@ -118,18 +119,17 @@ def open_weights(model_or_path: Any) -> WeightSource:
     if isinstance(model_or_path, Mapping):
         return WeightSource("state dict", state_dict.read(model_or_path))
     if isinstance(model_or_path, (str, os.PathLike)):
-        raw = os.fspath(model_or_path)
-        if isinstance(raw, str):
-            if not raw:
-                raise ValueError("open_weights: 'model_or_path' must not be empty, got ''.")
-            try:
-                path = Path(raw).expanduser()
-            except RuntimeError as error:  # no such user
-                raise FormatError(f"open_weights: {raw!r} cannot be read: {error}") from error
-            return WeightSource(raw, _read_path(path))
-    raise TypeError(
-        "open_weights: 'model_or_path' must be a torch module, a state dict or a path, got an "
-        f"object of type {type(model_or_path).__name__}."
+        path = check_path("open_weights", "model_or_path", model_or_path)
+        return WeightSource(str(os.fspath(model_or_path)), _read_path(path))
+    array = array_info(model_or_path) is not None
+    raise ArgumentTypeError(
+        "open_weights",
+        "model_or_path",
+        "be a torch module, a state dict or a path",
+        f"an object of type {type(model_or_path).__name__}",
+        "pyspectra.esd(W) takes one matrix; {'name.weight': W} is a model of one"
+        if array
+        else None,
     )
 
 
@@ -137,16 +137,14 @@ def _read_path(path: Path) -> Contents:
     try:
         exists, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError) as error:  # no permission; a NUL in the name
-        raise FormatError(f"open_weights: {str(path)!r} cannot be read: {error}") from error
+        raise FormatError(f"{path} cannot be read: {error}") from error
     if not exists:
-        raise FileNotFoundError(
-            f"open_weights: 'model_or_path' must exist, got {str(path)!r}. Hint: paths are "
-            f"relative to {Path.cwd()}; models are not downloaded."
-        )
+        hint = f"paths are relative to {Path.cwd()}; models are not downloaded"
+        raise MissingPathError("open_weights", "model_or_path", "exist", repr(str(path)), hint)
     if is_folder:
         return huggingface.read_folder(path, FORMATS)
     if not path.is_file():  # a pipe would be waited for, a device never ends
-        raise FormatError(f"open_weights: {str(path)!r} is neither a file nor a folder.")
+        raise FormatError(f"{path} is neither a file nor a folder.")
     if path.name.endswith(huggingface.INDEX_SUFFIX):
         return huggingface.read_index(path, FORMATS)
     suffix = path.suffix.lower()

@@ -244,8 +244,8 @@ def test_unreadable_layers(
         (["analyze", "{model}", "--dialect", "weightwatcher"], "--dialect goes with --csv"),
         (["analyze", "{model}", "--csv", "-", "--json", "-"], "cannot both"),
         (["analyze", "{model}", "--min-evals", "1000"], "no layer of"),
-        (["analyze", "no/such/model"], "no such file or folder: 'no/such/model'"),
-        (["analyze", ""], "no such file or folder: ''"),
+        (["analyze", "no/such/model"], "MODEL: no such file or folder: 'no/such/model'"),
+        (["analyze", ""], "MODEL must not be empty"),
         (["analyze", "a\0b"], "a"),
     ],
 )  # fmt: skip
@@ -491,4 +491,4 @@ def test_base_model(model: Path, tmp_path: Path) -> None:
     assert done.stdout == expected
     done = pyspectra("analyze", model, "--base-model", tmp_path / "missing.safetensors")
     assert done.returncode == 2
-    assert done.stderr.startswith("pyspectra: error: --base-model must exist, got ")
+    assert done.stderr.startswith("pyspectra: error: --base-model: no such file or folder: ")
