@@ -16,7 +16,8 @@ from pyspectra.errors import (
     PyspectraError,
 )
 from pyspectra.ops import build_info as _build_info
-from pyspectra.report.report import LayerReport, Report
+from pyspectra.report.layer import LayerReport
+from pyspectra.report.report import Report
 from pyspectra.report.verdicts import Verdict
 from pyspectra.spectra.comparison import DistributionComparison, compare_distributions
 from pyspectra.spectra.esd import eigvals, esd

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +27,51 @@ class Status(enum.IntEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True)
-class ESD:
+class Value:
+    """Base of frozen dataclasses that are compared by value, arrays and NaN included.
+
+    Two are equal if they are of one class and so are their fields: arrays element by element, and
+    NaN equals NaN, since it says the same of both. Declare the dataclass with ``eq=False``.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        compared = (f.name for f in fields(self) if f.compare)  # type: ignore[arg-type]
+        return all(_same(getattr(self, name), getattr(other, name)) for name in compared)
+
+    def __hash__(self) -> int:
+        compared = (f.name for f in fields(self) if f.compare)  # type: ignore[arg-type]
+        return hash((type(self), *(_hashable(getattr(self, name)) for name in compared)))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, float) and isinstance(b, float) and math.isnan(a):
+        return math.isnan(b)
+    return bool(a == b)
+
+
+def _hashable(value: Any) -> Any:
+    """Return something hashable that equal values share."""
+    if isinstance(value, np.ndarray):
+        return value.shape
+    if isinstance(value, Mapping):
+        return frozenset(value)
+    if isinstance(value, tuple | list):
+        return tuple(map(_hashable, value))
+    if isinstance(value, float) and math.isnan(value):
+        return None  # the hash of a NaN is that of its place in memory
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class ESD(Value):
     """Empirical spectral density: the eigenvalues of ``W.T @ W``, nothing divided out.
 
     Attributes
@@ -60,8 +105,8 @@ class ESD:
         return self.N / self.M if self.M else float("nan")
 
 
-@dataclass(frozen=True)
-class PowerLawFit:
+@dataclass(frozen=True, eq=False)
+class PowerLawFit(Value):
     """A power-law tail ``p(x) ~ x**-alpha`` for ``x >= xmin``.
 
     Attributes
@@ -150,8 +195,8 @@ class StepStatistics:
     n_rounded_away: int
 
 
-@dataclass(frozen=True)
-class MPFit:
+@dataclass(frozen=True, eq=False)
+class MPFit(Value):
     """A Marchenko-Pastur law fitted to the bulk of a spectrum, and how random the whole looks.
 
     Attributes

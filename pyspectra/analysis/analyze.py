@@ -7,8 +7,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pyspectra._cuda.devices import resolve_device
 from pyspectra._support.progress import progress_bar
 from pyspectra.analysis.layer_fits import LayerFit, layer_fits
@@ -16,8 +14,9 @@ from pyspectra.analysis.layer_spectra import LayerSpectrum, layer_spectra
 from pyspectra.analysis.porting import refuse_foreign_names
 from pyspectra.errors import called_as
 from pyspectra.metrics import Spectrum, evaluate
+from pyspectra.report.layer import LayerReport, tail_size
 from pyspectra.report.options import AnalyzeOptions, takes_options
-from pyspectra.report.report import LayerReport, Report
+from pyspectra.report.report import Report
 from pyspectra.report.verdicts import layer_warning
 from pyspectra.spectra import marchenko_pastur
 from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
@@ -218,15 +217,11 @@ def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) 
             random = randomized(row.replicas, esd.N, esd.M)
         spectrum = Spectrum(esd, fit, esd.N, mp, random, row.vectors, row.kurtosis)
         metrics = evaluate(spectrum, options.groups)
-    n_tail = fit.n_tail  # of all sub-matrices, where those were fitted
-    # The k points of Hill's tail are those above xmin.
-    ends_above = fit.estimator.startswith("hill")
-    of_all = row.windows is None and not options.cuts_above and not ends_above
-    if of_all and fit.status is Status.OK:
-        n_tail = int(np.count_nonzero(esd.evals >= fit.xmin))
+    measured = {"mp": mp, "randomized": random, "vectors": row.vectors}
     return LayerReport(
         layer_id=layer.layer_id,
         name=layer.name,
+        key=layer.key,
         kind=layer.kind,
         shape=layer.shape,
         dtype=layer.dtype,
@@ -235,12 +230,10 @@ def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) 
         part_of=layer.part_of,
         esd=esd,
         fit=fit,
-        n_tail=n_tail,
+        n_tail=tail_size(esd.evals, fit, options),
         raw_fit=found.raw_fit,
         n_fingers=found.n_fingers,
         metrics=metrics,
         warning=layer_warning(fit, metrics.get("random_p_value", math.nan)),
-        mp=mp,
-        randomized=random,
-        vectors=row.vectors,
+        measured={name: value for name, value in measured.items() if value is not None},
     )

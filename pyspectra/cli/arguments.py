@@ -21,8 +21,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
     import pyspectra
     from pyspectra.cli.average import add_average
+    from pyspectra.report.data import DIALECTS
     from pyspectra.report.options import FIX_FINGERS
-    from pyspectra.report.report import DIALECTS
     from pyspectra.spectra.esd import METHODS
     from pyspectra.spectra.estimators import ESTIMATORS
 

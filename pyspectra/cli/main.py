@@ -261,12 +261,10 @@ def _save(target: str, text: str) -> None:
 def _print_table(report: Report) -> None:
     from rich.console import Console
 
-    from pyspectra.report.table import render
-
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else UNLIMITED_WIDTH)
     # Captured and not printed directly: rich would end the process on a broken pipe.
     with console.capture() as captured:
-        render(report, console)
+        report.print(console)
     _write(captured.get())
 
 

@@ -11,18 +11,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from pyspectra._support.text import printable
 from pyspectra.metrics import METRICS
+from pyspectra.report.glyphs import Glyphs
+from pyspectra.report.layer import LayerReport
+from pyspectra.report.options import AnalyzeOptions
+from pyspectra.report.verdicts import WELL_TRAINED, problem_of, words
 from pyspectra.types import Status
 
-if TYPE_CHECKING:
-    from pyspectra.report.options import AnalyzeOptions
-    from pyspectra.report.report import LayerReport
-
 R = TypeVar("R")
+
+FAILED_STYLE = "bold red"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,58 @@ def metric_group(name: str) -> Group:
 DETX, MP_FIT, RANDOMIZE, VECTORS = map(metric_group, ("detx", "mp_fit", "randomize", "vectors"))
 
 
+Cell = tuple[str, str]  # text, style for rich
+
+
+@dataclass(frozen=True)
+class Look:
+    """How cells are written: the signs that the terminal has, and whether it is narrow."""
+
+    glyphs: Glyphs
+    short: bool = False
+
+    def number(self, value: float | None, digits: int) -> str:
+        """Return a number with so many decimals; a dash for none and for what is not finite."""
+        if value is None or not math.isfinite(value):
+            return self.glyphs.dash
+        return f"{value:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Head(Generic[R]):
+    """How the terminal shows a column.
+
+    Attributes
+    ----------
+    text : str
+        The head of the column.
+    show : callable
+        The cell of a row, as text and style.
+    short : str
+        The head where the terminal is narrow; `text` by default.
+    right : bool
+        Whether cells end, and do not start, below one another.
+    spare : int
+        In which round the column is left out as the terminal narrows, from 1; 0 for never.
+    last : bool
+        Whether it comes after all others.
+    elastic : bool
+        Whether its cells are shortened to the width that is left.
+    """
+
+    text: str
+    show: Callable[[R, Look], Cell]
+    short: str = ""
+    right: bool = True
+    spare: int = 2
+    last: bool = False
+    elastic: bool = False
+
+    def of(self, look: Look) -> str:
+        """Return the head as this terminal shows it."""
+        return self.short or self.text if look.short else self.text
+
+
 @dataclass(frozen=True)
 class Column(Generic[R]):
     """One column of a table of layers.
@@ -64,12 +119,15 @@ class Column(Generic[R]):
         What it is, in one sentence.
     group : Group
         When there is such a column.
+    head : Head or None
+        How the terminal shows it; None if it does not.
     """
 
     name: str
     value: Callable[[R], Any]
     help: str
     group: Group = ALWAYS
+    head: Head[R] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,51 +179,136 @@ def summarize(
 # --- our dialect --------------------------------------------------------------------------------
 
 
-def _metric(name: str) -> Callable[[LayerReport], Any]:
-    return lambda layer: layer.metrics.get(name, math.nan)
+Row = LayerReport
+
+
+def number(value: Callable[[Row], float | None], digits: int) -> Callable[[Row, Look], Cell]:
+    """Return what shows a number with so many decimals."""
+    return lambda r, look: (look.number(value(r), digits), "")
+
+
+def _text(value: Callable[[Row], str]) -> Callable[[Row, Look], Cell]:
+    return lambda r, look: (printable(value(r)), "dim")
+
+
+def _metric(name: str) -> Callable[[Row], Any]:
+    return lambda r: r.metrics.get(name, math.nan)
+
+
+def _metric_head(name: str, text: str, digits: int, short: str = "", spare: int = 0) -> Head[Row]:
+    return Head(text, number(_metric(name), digits), short, spare=spare)
 
 
 def _first_sentence(text: str | None) -> str:
     return (text or "").strip().split("\n")[0]
 
 
-COLUMNS: tuple[Column[LayerReport], ...] = (
-    Column("layer_id", lambda r: r.layer_id, "Number of the layer in the model."),
-    Column("slice_id", lambda r: r.slice_id, "Number of the slice of a convolution.", UNPOOLED),
-    Column("name", lambda r: r.name, "Name of the layer."),
+def fitted(r: Row) -> bool:
+    """Tell whether a row has an alpha."""
+    return r.status is Status.OK and math.isfinite(r.alpha)
+
+
+def _raw_alpha(r: Row) -> float:
+    return r.raw_fit.alpha if r.raw_fit else math.nan
+
+
+def _show_size(r: Row, look: Look) -> Cell:
+    factor = f"{r.rf}x " if r.rf > 1 and r.slice_id is None else ""
+    return f"{factor}{r.esd.N}x{r.esd.M}", ""
+
+
+def _show_alpha(r: Row, look: Look) -> Cell:
+    if not fitted(r):
+        return look.glyphs.dash, FAILED_STYLE
+    problem = problem_of(r)
+    sign = look.glyphs.plus_minus if look.short else f" {look.glyphs.plus_minus} "
+    error = look.number(r.fit.alpha_stderr, 2)
+    return f"{r.alpha:.2f}{sign}{error}", problem.style if problem else WELL_TRAINED.style
+
+
+def _show_interval(r: Row, look: Look) -> Cell:
+    low, high = r.fit.ci
+    known = math.isfinite(low)
+    return (f"{low:.2f}{look.glyphs.to}{high:.2f}" if known else look.glyphs.dash), ""
+
+
+def _show_tail(r: Row, look: Look) -> Cell:
+    return f"{r.n_tail if fitted(r) else look.glyphs.dash}/{len(r.esd.evals)}", ""
+
+
+_SHORT_STATUS = {Status.TOO_FEW_POINTS: "too few", Status.NO_CONVERGENCE: "no conv."}
+
+
+def _show_warning(r: Row, look: Look) -> Cell:
+    if not fitted(r):
+        full = words(r.status)
+        return (_SHORT_STATUS.get(r.status, full) if look.short else full), FAILED_STYLE
+    problem = problem_of(r)
+    if problem is None:
+        return "", ""
+    return (problem.short if look.short else problem.word), problem.style
+
+
+# The metrics that the terminal shows.
+METRIC_HEADS = {
+    "log_norm": _metric_head("log_norm", "log10 norm", 2, "lognorm", spare=3),
+    "stable_rank": _metric_head("stable_rank", "stable rank", 1, "srank", spare=3),
+    "n_spikes": _metric_head("n_spikes", "spikes", 0),
+    "n_traps": _metric_head("n_traps", "traps", 0),
+    "detX_num": _metric_head("detX_num", "detX", 0, spare=2),
+}
+
+COLUMNS: tuple[Column[Row], ...] = (
+    Column("layer_id", lambda r: r.layer_id, "Number of the layer in the model.",
+           head=Head("id", lambda r, look: (str(r.layer_id), "dim"), spare=0)),
+    Column("slice_id", lambda r: r.slice_id, "Number of the slice of a convolution.", UNPOOLED,
+           Head("slice", lambda r, look: ("" if r.slice_id is None else str(r.slice_id), "dim"),
+                spare=0)),
+    Column("name", lambda r: r.name, "Name of the layer.",
+           head=Head("layer", lambda r, look: (printable(r.name), ""), right=False, spare=0,
+                     elastic=True)),
     Column("part_of", lambda r: r.part_of, "Name of the layer that this is a part of."),
-    Column("kind", lambda r: r.kind, "Kind of layer."),
+    Column("kind", lambda r: r.kind, "Kind of layer.",
+           head=Head("kind", _text(lambda r: r.kind), right=False, spare=1)),
     Column("shape", lambda r: "x".join(map(str, r.shape)), "Shape of the tensor."),
     Column("dtype", lambda r: r.dtype, "Type of the stored weights."),
-    Column("N", lambda r: r.esd.N, "Longer side of a matrix."),
+    Column("N", lambda r: r.esd.N, "Longer side of a matrix.",
+           head=Head("N x M", _show_size, spare=0)),
     Column("M", lambda r: r.esd.M, "Shorter side of a matrix."),
     Column("Q", lambda r: r.esd.Q, "Aspect ratio N / M."),
     Column("rf", lambda r: r.rf, "Number of matrices of the layer: slices of a convolution."),
     Column("n_evals", lambda r: len(r.esd.evals), "Number of eigenvalues."),
     Column("method", lambda r: r.esd.method, "How the eigenvalues were computed."),
     Column("status", lambda r: str(r.status), "What became of the spectrum and its fit."),
-    Column("warning", lambda r: r.warning, "What is wrong with the layer; empty if nothing is."),
-    Column("alpha", lambda r: r.fit.alpha, "Exponent of the power-law tail."),
+    Column("warning", lambda r: r.warning, "What is wrong with the layer; empty if nothing is.",
+           head=Head("warning", _show_warning, "warn", right=False, spare=0, last=True)),
+    Column("alpha", lambda r: r.fit.alpha, "Exponent of the power-law tail.",
+           head=Head("alpha", _show_alpha, spare=0)),
     Column("alpha_stderr", lambda r: r.fit.alpha_stderr, "Standard error of alpha."),
     Column("alpha_corrected", lambda r: r.fit.alpha_corrected,
            "Alpha without the bias of maximum likelihood."),
     Column("Lambda", lambda r: r.fit.Lambda, "Rate of the exponential cut-off.", CUT_OFF),
-    Column("raw_alpha", lambda r: r.raw_fit.alpha if r.raw_fit else math.nan,
-           "Alpha before fingers were clipped.", CLIPPED),
-    Column("n_fingers", lambda r: r.n_fingers, "Number of clipped eigenvalues.", CLIPPED),
-    Column("ci_low", lambda r: r.fit.ci[0], "Lower end of the 95 % interval of alpha.", BOOTSTRAP),
-    Column("ci_high", lambda r: r.fit.ci[1], "Upper end of it.", BOOTSTRAP),
-    Column("p_value", lambda r: r.fit.p_value, "How well a power law fits the tail.", BOOTSTRAP),
+    Column("raw_alpha", _raw_alpha, "Alpha before fingers were clipped.", CLIPPED,
+           Head("raw alpha", number(_raw_alpha, 2), "raw", spare=0)),
+    Column("n_fingers", lambda r: r.n_fingers, "Number of clipped eigenvalues.", CLIPPED,
+           Head("fingers", lambda r, look: (str(r.n_fingers or 0), ""))),
+    Column("ci_low", lambda r: r.fit.ci[0], "Lower end of the 95 % interval of alpha.", BOOTSTRAP,
+           Head("95 %", _show_interval)),
+    Column("ci_high", lambda r: r.fit.ci[1], "Upper end of the 95 % interval of alpha.", BOOTSTRAP),
+    Column("p_value", lambda r: r.fit.p_value, "How well a power law fits the tail.", BOOTSTRAP,
+           Head("p", number(lambda r: r.fit.p_value, 2), spare=0)),
     Column("xmin", lambda r: r.fit.xmin, "Eigenvalue from which on the tail starts."),
     Column("xmax", lambda r: r.fit.xmax, "Largest eigenvalue that entered the fit."),
-    Column("D", lambda r: r.fit.D, "Kolmogorov-Smirnov distance between tail and fitted law."),
-    Column("n_tail", lambda r: r.n_tail, "Number of eigenvalues in the tail."),
+    Column("D", lambda r: r.fit.D, "Kolmogorov-Smirnov distance between tail and fitted law.",
+           head=Head("D", number(lambda r: r.fit.D, 3), spare=4)),
+    Column("n_tail", lambda r: r.n_tail, "Number of eigenvalues in the tail.",
+           head=Head("tail", _show_tail, spare=4)),
     Column("n_fit", lambda r: r.fit.n, "Number of eigenvalues that entered the fit."),
-    *(Column(m.name, _metric(m.name), _first_sentence(m.function.__doc__), metric_group(m.group))
-      for m in METRICS.values()),
+    *(Column(m.name, _metric(m.name), _first_sentence(m.function.__doc__), metric_group(m.group),
+             METRIC_HEADS.get(m.name)) for m in METRICS.values()),
 )  # fmt: skip
 
-SUMMARY: tuple[Entry[LayerReport], ...] = (
+SUMMARY: tuple[Entry[Row], ...] = (
     *(mean(COLUMNS, name) for name in (
         "log_norm", "alpha", "alpha_weighted", "log_alpha_norm", "log_spectral_norm",
         "stable_rank", "mp_soft_rank",

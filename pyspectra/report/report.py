@@ -1,4 +1,4 @@
-"""What `analyze` returns: frozen values, and the ways out of them (pandas, CSV, JSON)."""
+"""The report of an analysis: its values, and the ways out of them (pandas, CSV, JSON, plots)."""
 
 from __future__ import annotations
 
@@ -6,102 +6,28 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyspectra._support.arguments import check_choice
 from pyspectra._support.files import write_text
 from pyspectra.errors import missing_dependency
-from pyspectra.report import columns, weightwatcher
-from pyspectra.report.options import AnalyzeOptions
-from pyspectra.report.verdicts import Verdict, judge
-from pyspectra.spectra.eigenvectors import EigenvectorStatistics
-from pyspectra.spectra.randomize import Randomized
-from pyspectra.types import ESD, MPFit, PowerLawFit, Status
-from pyspectra.weights import SkippedLayer
+from pyspectra.report.data import ReportData
+from pyspectra.report.findings import Finding
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
+    from rich.console import Console
 
 JSON_SCHEMA = "pyspectra.report/1"
-DIALECTS = ("pyspectra", "weightwatcher")
 
 
-@dataclass(frozen=True)
-class LayerReport:
-    """One row of a report: a layer, or a slice of a convolution with ``pool=False``.
-
-    Attributes
-    ----------
-    layer_id, name, kind, shape, dtype
-        Of the layer, as in `pyspectra.weights.Layer`.
-    slice_id : int or None
-        Which slice; None for a pooled layer.
-    rf : int
-        Number of matrices of the layer (the size of a receptive field).
-    part_of : str or None
-        Name of the layer that this is a part of (q of a fused qkv, a gate of an LSTM).
-    esd : ESD
-    fit : PowerLawFit
-        The fit that counts (after clipping fingers, if asked for).
-    n_tail : int
-        Eigenvalues >= xmin among all of the layer (estimator ``"farms"``: of its sub-matrices;
-        ``"hill"`` and with `xmax`: those of the fit).
-    raw_fit : PowerLawFit or None
-        The fit before fingers were clipped.
-    n_fingers : int or None
-        Eigenvalues clipped, by WeightWatcher's count.
-    metrics : mapping of str to number
-        Every registered metric that was asked for; empty if the spectrum failed.
-    warning : str
-        ``"random"``, ``"no power law"``, ``"over-trained"``, ``"under-trained"`` or ``""``; see
-        `pyspectra.report.verdicts.layer_warning`.
-    mp : MPFit or None
-        Marchenko-Pastur fit and test for randomness, with ``mp_fit=True``.
-    randomized : Randomized or None
-        Spectrum of the permuted entries, with ``randomize=True``.
-    vectors : EigenvectorStatistics or None
-        With ``vectors=True``.
-    """
-
-    layer_id: int
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    dtype: str
-    slice_id: int | None
-    rf: int
-    part_of: str | None
-    esd: ESD
-    fit: PowerLawFit
-    n_tail: int
-    raw_fit: PowerLawFit | None
-    n_fingers: int | None
-    metrics: Mapping[str, float | int]
-    warning: str
-    mp: MPFit | None = None
-    randomized: Randomized | None = None
-    vectors: EigenvectorStatistics | None = None
-
-    @property
-    def status(self) -> Status:
-        """Of the spectrum if that failed, else of the fit."""
-        return self.esd.status if self.esd.status is not Status.OK else self.fit.status
-
-    @property
-    def alpha(self) -> float:
-        """Tail exponent; NaN where the fit failed."""
-        return self.fit.alpha
-
-
-@dataclass(frozen=True, repr=False)
-class Report:
-    """The diagnosis of a model.
+@dataclass(frozen=True, eq=False, repr=False)
+class Report(ReportData):
+    """The diagnosis of a model: its values (`ReportData`), and the ways out of them.
 
     Attributes
     ----------
@@ -111,53 +37,14 @@ class Report:
     source, format : str
         What was analysed, and how it was stored.
     options : AnalyzeOptions
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> report = ps.analyze({"fc.weight": np.random.default_rng(0).standard_normal((60, 40))})
+    >>> len(report), report["fc"].esd.M
+    (1, 40)
     """
-
-    layers: tuple[LayerReport, ...]
-    skipped: tuple[SkippedLayer, ...]
-    source: str
-    format: str
-    options: AnalyzeOptions
-
-    @cached_property
-    def verdict(self) -> Verdict:
-        """The judgement of the whole model, in words."""
-        return judge(self.wholes, len(self.skipped))
-
-    @cached_property
-    def wholes(self) -> tuple[LayerReport, ...]:
-        """The layers without the parts of those that were analysed whole: nothing counts twice."""
-        analysed = {layer.name for layer in self.layers}
-        return tuple(layer for layer in self.layers if layer.part_of not in analysed)
-
-    def rows(self, dialect: str = "pyspectra") -> list[dict[str, Any]]:
-        """One dict a layer; `dialect` as in `to_pandas`."""
-        check_choice("Report", "dialect", dialect, DIALECTS)
-        if dialect == "weightwatcher":
-            return columns.tabulate(weightwatcher.COLUMNS, self._foreign, self.options)
-        return columns.tabulate(columns.COLUMNS, self.layers, self.options)
-
-    def _names(self, dialect: str) -> list[str]:
-        check_choice("Report", "dialect", dialect, DIALECTS)
-        own: Sequence[columns.Column[Any]] = columns.COLUMNS
-        if dialect == "weightwatcher":
-            own = weightwatcher.COLUMNS
-        return [column.name for column in columns.shown(own, self.options)]
-
-    @cached_property
-    def _foreign(self) -> tuple[weightwatcher.Row, ...]:
-        return tuple(weightwatcher.Row(x, self.options, self.format) for x in self.wholes)
-
-    def summary(self, dialect: str = "pyspectra") -> dict[str, float]:
-        """Mean of the main metrics over the layers (`wholes`: parts do not count twice).
-
-        ``"pyspectra"`` leaves failed fits out and counts them in ``n_failed``; ``"weightwatcher"``
-        averages them in as -1, as WeightWatcher does.
-        """
-        check_choice("Report", "dialect", dialect, DIALECTS)
-        if dialect == "weightwatcher":
-            return columns.summarize(weightwatcher.SUMMARY, self._foreign, self.options)
-        return columns.summarize(columns.SUMMARY, self.wholes, self.options)
 
     def to_pandas(self, dialect: str = "pyspectra") -> pandas.DataFrame:
         """Return the layers as a pandas DataFrame.
@@ -181,12 +68,12 @@ class Report:
             import pandas
         except ImportError as error:
             raise missing_dependency("pandas", "Report.to_pandas", extra="pandas") from error
-        return pandas.DataFrame(rows, columns=self._names(dialect))
+        return pandas.DataFrame(rows, columns=list(self.columns(dialect)))
 
     def to_csv(self, path: str | PathLike[str] | None = None, dialect: str = "pyspectra") -> str:
         """Return the layers as CSV, and write them to `path` if one is given (atomically)."""
         out = io.StringIO()
-        writer = csv.DictWriter(out, self._names(dialect), lineterminator="\n")
+        writer = csv.DictWriter(out, list(self.columns(dialect)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows(dialect))
         if path is not None:
@@ -206,9 +93,16 @@ class Report:
                 "summary": self.summary(),
                 "layers": self.rows(),
                 "skipped": [
-                    {"name": s.name, "shape": s.shape, "reason": s.reason, "failed": s.failed}
+                    {
+                        "name": s.name,
+                        "shape": s.shape,
+                        "code": s.skip.code,
+                        "reason": s.reason,
+                        "failed": s.failed,
+                    }
                     for s in self.skipped
                 ],
+                "findings": [_fields(finding) for finding in self.findings],
             }
         )
         return plain
@@ -238,11 +132,23 @@ class Report:
 
         return plot(self, kind, layer, ax)
 
-    def __repr__(self) -> str:
-        return (
-            f"<Report of {self.source}: {len(self.layers)} layers, {len(self.skipped)} skipped, "
-            f"{self.verdict.label}>"
-        )
+    def print(self, console: Console | None = None) -> None:
+        """Print the table, the histogram of alpha and the verdict.
+
+        Parameters
+        ----------
+        console : rich.console.Console, optional
+            The terminal or file to print to; standard output by default.
+        """
+        from rich.console import Console
+
+        from pyspectra.report.table import render
+
+        render(self, Console() if console is None else console)
+
+
+def _fields(finding: Finding) -> dict[str, Any]:
+    return {f.name: getattr(finding, f.name) for f in fields(finding)}
 
 
 def _plain(value: Any) -> Any:

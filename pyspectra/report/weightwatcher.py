@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -36,16 +36,14 @@ from pyspectra.report.columns import (
     Column,
     mean,
 )  # fmt: skip
+from pyspectra.report.layer import LayerReport, tail_size
+from pyspectra.report.options import AnalyzeOptions
 from pyspectra.report.verdicts import OVER_TRAINED, alpha_warning
 from pyspectra.spectra import marchenko_pastur, powerlaw
 from pyspectra.spectra.distance import jensen_shannon
 from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.spectra.randomize import n_replicas
 from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
-
-if TYPE_CHECKING:
-    from pyspectra.report.options import AnalyzeOptions
-    from pyspectra.report.report import LayerReport
 
 _LAYER_TYPES = {"conv1d_gpt2": "conv1d", "linear": "dense"}
 
@@ -231,10 +229,7 @@ def _refit(evals: FloatArray, f: float, dtype: str, options: AnalyzeOptions) -> 
     if options.fix_fingers is not None:
         raw_fit = fit
         fit, n_fingers = powerlaw.clip_fingers(x, raw_fit)
-    n_tail = fit.n_tail
-    if fit.status is Status.OK and not options.cuts_above and estimator.name != "hill":
-        n_tail = int(np.count_nonzero(evals >= fit.xmin))
-    return _Fits(fit, raw_fit, n_fingers, n_tail)
+    return _Fits(fit, raw_fit, n_fingers, tail_size(evals, fit, options))
 
 
 def _marchenko_pastur(evals: FloatArray, N: int, M: int) -> tuple[float, ...]:
@@ -323,7 +318,7 @@ _COLUMNS: tuple[Column[Row], ...] = (
     Column("num_pl_spikes", _num_pl_spikes, "Eigenvalues in the tail."),
     Column("Lambda", _of_fit(lambda r: r.fit.Lambda), "Rate of the cut-off.", CUT_OFF),
     Column("status", lambda r: "failed" if r.failed else "success", "What became of the fit."),
-    Column("warning", lambda r: OVER_TRAINED if r.failed else alpha_warning(r.fit.alpha),
+    Column("warning", lambda r: OVER_TRAINED.word if r.failed else alpha_warning(r.fit),
            "What alpha says."),
     Column("num_fingers", lambda r: r.n_fingers or 0, "Eigenvalues clipped.", CLIPPED),
     Column("raw_alpha", _of_fit(lambda r: r.raw_fit.alpha if r.raw_fit else -1.0),

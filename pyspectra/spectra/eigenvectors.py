@@ -16,7 +16,7 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
-from pyspectra.types import FloatArray
+from pyspectra.types import FloatArray, Value
 
 ENTROPY_BINS = 100
 # Vectors at a time, so that what is needed besides stays small beside the matrix.
@@ -25,8 +25,8 @@ BLOCK = 256
 ENTROPY_EPSILON = 1e-10
 
 
-@dataclass(frozen=True)
-class EigenvectorStatistics:
+@dataclass(frozen=True, eq=False)
+class EigenvectorStatistics(Value):
     """One number an eigenvector of each Gram matrix of a layer, all sorted by eigenvalue.
 
     Attributes

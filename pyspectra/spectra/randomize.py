@@ -18,7 +18,7 @@ from pyspectra import ops
 from pyspectra._arrays import HostArray, as_host
 from pyspectra._support.arguments import check_seed
 from pyspectra.spectra import marchenko_pastur
-from pyspectra.types import FloatArray, MPFit, Status
+from pyspectra.types import FloatArray, MPFit, Status, Value
 
 # WeightWatcher pools this many permutations where one has few eigenvalues.
 FEW_EVALS = 100
@@ -31,8 +31,8 @@ TRAP_SHARE = 0.5
 LEAST_ENTRY, LARGEST_ENTRY = 1e-145, 1e145
 
 
-@dataclass(frozen=True)
-class Randomized:
+@dataclass(frozen=True, eq=False)
+class Randomized(Value):
     """Spectra of a layer whose entries were permuted at random within each matrix.
 
     Attributes

@@ -1,0 +1,113 @@
+"""The row of a report: what is known of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pyspectra.report.options import AnalyzeOptions
+from pyspectra.spectra.eigenvectors import EigenvectorStatistics
+from pyspectra.spectra.randomize import Randomized
+from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit, Status, Value
+
+
+@dataclass(frozen=True, eq=False)
+class LayerReport(Value):
+    """One row of a report: a layer, or a slice of a convolution with ``pool=False``.
+
+    Attributes
+    ----------
+    layer_id, name, key, kind, shape, dtype
+        Of the layer, as in `pyspectra.weights.Layer`; `key` is the name of the parameter.
+    slice_id : int or None
+        Which slice; None for a pooled layer.
+    rf : int
+        Number of matrices of the layer (the size of a receptive field).
+    part_of : str or None
+        Name of the layer that this is a part of (q of a fused qkv, a gate of an LSTM).
+    esd : ESD
+        Spectrum of the weights as they are stored.
+    fit : PowerLawFit
+        The fit that counts (after clipping fingers, if asked for).
+    n_tail : int
+        Eigenvalues >= xmin among all of the layer (estimator ``"farms"``: of its sub-matrices;
+        ``"hill"`` and with `xmax` or `drop_largest`: those of the fit).
+    raw_fit : PowerLawFit or None
+        The fit before fingers were clipped.
+    n_fingers : int or None
+        Eigenvalues clipped, by WeightWatcher's count.
+    metrics : mapping of str to number
+        Every registered metric that was asked for; empty if the spectrum failed.
+    warning : str
+        ``"random"``, ``"no power law"``, ``"over-trained"``, ``"under-trained"`` or ``""``; see
+        `pyspectra.report.verdicts.layer_warning`.
+    measured : mapping of str to object
+        What else was measured, by the name of the measurement.
+
+    Notes
+    -----
+    Two rows are equal if all their values are, arrays element by element.
+    """
+
+    layer_id: int
+    name: str
+    key: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    slice_id: int | None
+    rf: int
+    part_of: str | None
+    esd: ESD
+    fit: PowerLawFit
+    n_tail: int
+    raw_fit: PowerLawFit | None
+    n_fingers: int | None
+    metrics: Mapping[str, float | int]
+    warning: str
+    measured: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def status(self) -> Status:
+        """Status of the spectrum if that failed, else of the fit."""
+        return self.esd.status if self.esd.status is not Status.OK else self.fit.status
+
+    @property
+    def alpha(self) -> float:
+        """Tail exponent; NaN where the fit failed."""
+        return self.fit.alpha
+
+    @property
+    def label(self) -> str:
+        """Its name, with the number of the slice where it is one: ``"conv[3]"``."""
+        return self.name if self.slice_id is None else f"{self.name}[{self.slice_id}]"
+
+    @property
+    def mp(self) -> MPFit | None:
+        """Marchenko-Pastur fit and test for randomness, with ``mp_fit=True``."""
+        return self.measured.get("mp")
+
+    @property
+    def randomized(self) -> Randomized | None:
+        """Spectrum of the permuted entries, with ``randomize=True``."""
+        return self.measured.get("randomized")
+
+    @property
+    def vectors(self) -> EigenvectorStatistics | None:
+        """How localised the eigenvectors are, with ``vectors=True``."""
+        return self.measured.get("vectors")
+
+
+def tail_size(evals: FloatArray, fit: PowerLawFit, options: AnalyzeOptions) -> int:
+    """Return the number of eigenvalues in the tail of a layer.
+
+    They are those >= xmin among all of the layer. Where other points were fitted than the layer's
+    eigenvalues, or the points of the tail are those above xmin (``"hill"``), it is the fit's count.
+    """
+    own = not (options.cuts_above or fit.estimator.startswith(("farms", "hill")))
+    if own and fit.status is Status.OK:
+        return int(np.count_nonzero(evals >= fit.xmin))
+    return fit.n_tail
