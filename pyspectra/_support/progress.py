@@ -21,7 +21,7 @@ class Advance(Protocol):
     def __call__(self, label: str, steps: int = 1, /) -> None: ...
 
 
-def _ignore(_label: str, _steps: int = 1, /) -> None:
+def ignore(_label: str, _steps: int = 1, /) -> None:
     """Move no bar."""
 
 
@@ -43,7 +43,7 @@ def progress_bar(
     """
     check_progress(function, progress)
     if not (sys.stderr.isatty() if progress == "auto" else progress):
-        yield _ignore
+        yield ignore
         return
 
     from rich.console import Console

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pyspectra._cuda.devices import resolve_device
 from pyspectra._support.progress import progress_bar
-from pyspectra.analysis.layer_fits import LayerFit, layer_fits
-from pyspectra.analysis.layer_spectra import LayerSpectrum, layer_spectra
+from pyspectra.analysis.batches import Outcome, steps_a_layer
+from pyspectra.analysis.executor import outcomes
 from pyspectra.analysis.porting import refuse_foreign_names
-from pyspectra.errors import called_as
-from pyspectra.metrics import Spectrum, evaluate
-from pyspectra.report.layer import LayerReport, tail_size
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
+from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions, takes_options
 from pyspectra.report.report import Report
-from pyspectra.report.verdicts import layer_warning
-from pyspectra.spectra import marchenko_pastur
-from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
-from pyspectra.spectra.randomize import randomized
-from pyspectra.types import Status
 from pyspectra.weights import (
     Layer,
     Skip,
@@ -47,6 +42,7 @@ def analyze(
     *,
     base_model: Any = None,
     device: Any = "auto",
+    executor: Executor | None = None,
     progress: bool | str = "auto",
     **options: Unpack[AnalyzeKeywords],
 ) -> Report:
@@ -68,6 +64,11 @@ def analyze(
         by rounding. ``"auto"`` is the CPU, as long as no measurement says when a GPU wins: the CUDA
         path has been compiled and emulated, and never run on one. It needs torch with CUDA. Fits
         and all else stay on the CPU.
+    executor : concurrent.futures.Executor, optional
+        Who works on the layers: a ``ProcessPoolExecutor``, Dask's ``client.get_executor()`` or any
+        other. The report is the same to the last bit. Workers read layers of files by themselves;
+        weights in memory are sent to them. Each has as many threads as this process
+        (`pyspectra.set_num_threads`). Not together with a CUDA `device`.
     progress : bool or "auto"
         A progress bar on standard error; "auto" if that is a terminal and it takes over 2 s.
 
@@ -106,29 +107,34 @@ def analyze(
     """
     refuse_foreign_names(options)
     checked = AnalyzeOptions.from_keywords(options)
-    if progress not in (True, False, "auto"):
-        raise ValueError(f"analyze: 'progress' must be True, False or 'auto', got {progress!r}.")
-    where = resolve_device(device, "analyze")
+    cuda = resolve_device(device, "analyze")
+    _check_executor(executor, cuda)
     with contextlib.ExitStack() as opened:
         with called_as("analyze"):
             source = _open(model_or_path, opened)
-        if base_model is None:
-            given = _Input(source.name, source.format, source.layers, source.skipped, None)
-            return _analyze(given, checked, where, progress)
-        with called_as("analyze", model_or_path="base_model"):
-            base = _open(base_model, opened)
-        change = deltas(source, base)
-        given = _Input(source.name, source.format, change.layers, change.skipped, change.floors)
-        return _analyze(given, replace(checked, base_model=base.name), where, progress)
-
-
-@dataclass(frozen=True)
-class _Input:
-    name: str
-    format: str
-    layers: tuple[Layer, ...]
-    skipped: tuple[SkippedLayer, ...]
-    floors: dict[str, float] | None  # eigenvalues that are rounding; None: the usual threshold
+        layers: Sequence[Layer] = source.layers
+        skipped = source.skipped
+        if base_model is not None:
+            with called_as("analyze", model_or_path="base_model"):
+                base = _open(base_model, opened)
+            checked = replace(checked, base_model=base.name)
+            change = deltas(source, base)
+            layers, skipped = change.layers, change.skipped
+        if not layers:
+            raise ValueError(_nothing_to_analyze(source.name, skipped, base_model is not None))
+        chosen, left_out = _select(layers, checked)
+        found: list[Outcome] = []
+        total = len(chosen) * steps_a_layer(checked)
+        with progress_bar(total, "analysing", progress) as advance:
+            found += outcomes(chosen, checked, cuda, executor, advance)
+    lost = (x for x in found if isinstance(x, SkippedLayer))
+    return Report(
+        layers=tuple(x for x in found if isinstance(x, LayerReport)),
+        skipped=(*skipped, *left_out, *lost),
+        source=source.name,
+        format=source.format,
+        options=checked,
+    )
 
 
 def _open(model: Any, opened: contextlib.ExitStack) -> WeightSource:
@@ -138,58 +144,40 @@ def _open(model: Any, opened: contextlib.ExitStack) -> WeightSource:
     return source
 
 
-def _analyze(
-    source: _Input, options: AnalyzeOptions, device: torch.device | None, progress: bool | str
-) -> Report:
-    if not source.layers:
-        raise ValueError(_nothing_to_analyze(source))
-    chosen, skipped = _select(source, options)
-    rows: list[LayerSpectrum] = []
-    with progress_bar(len(chosen), "analysing", progress) as advance:
-        for result in layer_spectra(chosen, options, advance, source.floors, device):
-            if isinstance(result, SkippedLayer):
-                skipped.append(result)
-            else:
-                rows.append(result)
-    rows.sort(key=lambda row: (row.position, row.slice_id or 0))
-
-    thresholds = [_threshold(row, source) for row in rows]
-    fits = layer_fits(rows, thresholds, options, progress)
-    reports = tuple(_layer_report(row, f, options) for row, f in zip(rows, fits, strict=True))
-    return Report(
-        layers=reports,
-        skipped=(*source.skipped, *skipped),
-        source=source.name,
-        format=source.format,
-        options=options,
-    )
+def _check_executor(executor: Executor | None, cuda: torch.device | None) -> None:
+    if executor is None:
+        return
+    if not isinstance(executor, Executor):
+        got = f"an object of type {type(executor).__name__}"
+        requirement = "be a concurrent.futures.Executor or None"
+        raise ArgumentTypeError("analyze", "executor", requirement, got)
+    if cuda is not None:
+        requirement = "be None with a CUDA device, whose memory processes do not share"
+        raise ArgumentValueError("analyze", "executor", requirement, repr(executor))
 
 
-def _threshold(row: LayerSpectrum, source: _Input) -> float:
-    """Eigenvalues must exceed it to enter the fit."""
-    return EVALS_THRESHOLD if source.floors is None else source.floors[row.layer.name]
-
-
-def _nothing_to_analyze(source: _Input) -> str:
-    text = f"analyze: 'model_or_path' ({source.name}) holds no weight matrix"
-    if source.floors is not None:
+def _nothing_to_analyze(name: str, skipped: Sequence[SkippedLayer], is_change: bool) -> str:
+    text = f"analyze: 'model_or_path' ({name}) holds no weight matrix"
+    if is_change:
         text += " that 'base_model' has too, by name and shape,"
-    return text + reasons_for_none(source.skipped)
+    return text + reasons_for_none(skipped)
 
 
 # --- which layers -------------------------------------------------------------------------------
 
 
-def _select(source: _Input, options: AnalyzeOptions) -> tuple[list[Layer], list[SkippedLayer]]:
-    wanted = layer_filter(source.layers, options.layers, "analyze")
-    chosen, skipped = [], []
-    for layer in source.layers:
+def _select(
+    layers: Sequence[Layer], options: AnalyzeOptions
+) -> tuple[list[Layer], list[SkippedLayer]]:
+    wanted = layer_filter(layers, options.layers, "analyze")
+    chosen, left_out = [], []
+    for layer in layers:
         skip = _gate(layer, options) if wanted(layer) else Skip("not_selected")
         if skip is None:
             chosen.append(layer)
         else:
-            skipped.append(SkippedLayer(layer.name, layer.shape, skip))
-    return chosen, skipped
+            left_out.append(SkippedLayer(layer.name, layer.shape, skip))
+    return chosen, left_out
 
 
 def _gate(layer: Layer, options: AnalyzeOptions) -> Skip | None:
@@ -200,40 +188,3 @@ def _gate(layer: Layer, options: AnalyzeOptions) -> Skip | None:
     if options.max_evals is not None and count > options.max_evals:
         return Skip("many_evals", {"count": count, "limit": options.max_evals})
     return None
-
-
-# --- metrics ------------------------------------------------------------------------------------
-
-
-def _layer_report(row: LayerSpectrum, found: LayerFit, options: AnalyzeOptions) -> LayerReport:
-    esd, layer, fit = row.esd, row.layer, found.fit
-    metrics: dict[str, float | int] = {}
-    mp, random = None, None
-    if esd.status is Status.OK:
-        if options.mp_fit:
-            kurtosis = row.kurtosis if math.isfinite(row.kurtosis) else 0.0
-            mp = marchenko_pastur.fit(esd.evals, esd.N, esd.M, mp="robust", kurtosis=kurtosis)
-        if options.randomize:
-            random = randomized(row.replicas, esd.N, esd.M)
-        spectrum = Spectrum(esd, fit, esd.N, mp, random, row.vectors, row.kurtosis)
-        metrics = evaluate(spectrum, options.groups)
-    measured = {"mp": mp, "randomized": random, "vectors": row.vectors}
-    return LayerReport(
-        layer_id=layer.layer_id,
-        name=layer.name,
-        key=layer.key,
-        kind=layer.kind,
-        shape=layer.shape,
-        dtype=layer.dtype,
-        slice_id=row.slice_id,
-        rf=row.rf,
-        part_of=layer.part_of,
-        esd=esd,
-        fit=fit,
-        n_tail=tail_size(esd.evals, fit, options),
-        raw_fit=found.raw_fit,
-        n_fingers=found.n_fingers,
-        metrics=metrics,
-        warning=layer_warning(fit, metrics.get("random_p_value", math.nan)),
-        measured={name: value for name, value in measured.items() if value is not None},
-    )

@@ -1,18 +1,19 @@
-"""Where the eigenvalues of `analyze` are computed: reading, Gram matrices, solving.
+"""Where matrices of an analysis are read and solved: on the CPU, or on a CUDA device.
 
-Both engines do the same to the same layers; `layer_spectra` drives the one that `engine` chose.
+Both engines do the same to the same layers; `pyspectra.analysis.batches` drives them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,68 +38,96 @@ PENDING_SHARE = 1 / 8
 # Tensors that are read and sent to a device while those before them are worked on.
 READ_AHEAD = 2
 
+Solution = tuple[list[FloatArray], list[Status]]
+"""Ascending eigenvalues of each matrix, and whether they are any good."""
+
 
 @dataclass(frozen=True)
 class Matrices:
-    """The matrices of a layer in host memory, and as the engine's `grams` wants them."""
+    """The matrices of a layer.
+
+    Attributes
+    ----------
+    slices : tuple of HostArray
+        In host memory.
+    operands : sequence
+        As the engine's `grams` wants them.
+    floor : float or None
+        Of a difference of two models: the eigenvalue below which there is rounding alone.
+    """
 
     slices: tuple[HostArray, ...]
     operands: Sequence[Any]
+    floor: float | None = None
 
 
-class Engine(Protocol):
-    """What `layer_spectra` needs; `Any` stands for whatever the engine's matrices are."""
-
-    def reads(self, layers: Sequence[Layer]) -> Iterator[Callable[[], Matrices]]:
-        """Yield, for each layer, what reads it: to be called once, before the next; may raise."""
-        ...
-
-    def take(self, M: int, count: int) -> Sequence[Any] | None:
-        """Return room for `count` M x M matrices, or None until `clear`."""
-        ...
-
-    def clear(self) -> None:
-        """Give all room back."""
-        ...
-
-    def operand(self, X: HostArray) -> Any:
-        """Return one more matrix as `grams` wants it."""
-        ...
-
-    def grams(self, operands: Sequence[Any], room: Sequence[Any] | None) -> list[Any]:
-        """Return the float64 Gram matrices of the shorter side, in `room` if there is any."""
-        ...
-
-    def eigvals(self, grams: Sequence[Any]) -> tuple[list[FloatArray], list[Status]]:
-        """Return the ascending eigenvalues of each, and whether they are any good."""
-        ...
-
-    def squared_singular_values(
-        self, X: Sequence[HostArray]
-    ) -> tuple[list[FloatArray], list[Status]]:
-        """Return those of matrices of one shape, for which Gram matrices would not do."""
-        ...
+Read = Callable[[], Matrices]
 
 
-class _Host:
-    """The CPU's: one tensor in memory at a time.
+class Engine(ABC):
+    """What solves the matrices; `Any` stands for whatever its Gram matrices are.
 
-    Gram matrices that wait have one block, taken and given back whole: a block of its own for each
-    matrix costs a page fault every 4 KiB, again in every batch; numpy asks for huge pages where one
-    block is large. `elements`: of all Gram matrices that there will be.
+    Attributes
+    ----------
+    capacity : int
+        Elements of Gram matrices that may wait to be solved together.
     """
 
-    def __init__(self, elements: int) -> None:
-        self._block = np.empty(min(elements, PENDING_BYTES // 8))
+    capacity: int
+
+    @abstractmethod
+    def reads(self, layers: Sequence[Layer]) -> Iterator[Read]:
+        """Yield, for each layer, what reads it: to be called once, before the next; may raise."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget the Gram matrices that were made so far: what held them serves the next ones."""
+
+    @abstractmethod
+    def take(self, M: int, count: int) -> Sequence[Any] | None:
+        """Return room for `count` M x M matrices, None where they need memory of their own."""
+
+    @abstractmethod
+    def operand(self, X: HostArray) -> Any:
+        """Return one more matrix as `grams` wants it."""
+
+    @abstractmethod
+    def grams(self, operands: Sequence[Any], room: Sequence[Any] | None) -> list[Any]:
+        """Return the float64 Gram matrices of the shorter side, in `room` if there is any."""
+
+    @abstractmethod
+    def eigvals(self, grams: Sequence[Any]) -> Solution:
+        """Solve Gram matrices."""
+
+    @abstractmethod
+    def squared_singular_values(self, X: Sequence[HostArray]) -> Solution:
+        """Solve matrices of one shape for which Gram matrices would not do."""
+
+
+class _HostEngine(Engine):
+    """The CPU's: one tensor in memory at a time.
+
+    Gram matrices that wait have one block, given back whole: a block of its own for each matrix
+    costs a page fault every 4 KiB, again in every batch; numpy asks for huge pages where one block
+    is large.
+    """
+
+    def __init__(self, capacity: int, block: int) -> None:
+        self.capacity = capacity
+        self._block = np.empty(block)
         self._used = 0
 
-    def reads(self, layers: Sequence[Layer]) -> Iterator[Callable[[], Matrices]]:
+    def reads(self, layers: Sequence[Layer]) -> Iterator[Read]:
         return (partial(self._read, layer) for layer in layers)
 
     @staticmethod
     def _read(layer: Layer) -> Matrices:
-        slices = matricize(layer, layer.load()).slices
-        return Matrices(slices, slices)
+        loaded, floor = layer.load_with_floor()
+        slices = matricize(layer, loaded).slices
+        return Matrices(slices, slices, floor)
+
+    def clear(self) -> None:
+        self._used = 0
 
     def take(self, M: int, count: int) -> list[FloatArray] | None:
         size = M * M
@@ -110,9 +139,6 @@ class _Host:
             for i in range(count)
         ]
 
-    def clear(self) -> None:
-        self._used = 0
-
     def operand(self, X: HostArray) -> HostArray:
         return X
 
@@ -121,24 +147,30 @@ class _Host:
     ) -> list[FloatArray]:
         return ops.gram(operands, room)
 
-    def eigvals(self, grams: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
+    def eigvals(self, grams: Sequence[FloatArray]) -> Solution:
         return ops.eigvals(grams)
 
-    def squared_singular_values(
-        self, X: Sequence[HostArray]
-    ) -> tuple[list[FloatArray], list[Status]]:
+    def squared_singular_values(self, X: Sequence[HostArray]) -> Solution:
         return esd.squared_singular_values(X)
 
 
-class _Device:
+def host_engine(sizes: Sequence[int]) -> Engine:
+    """Return the CPU's engine for batches whose Gram matrices have so many elements."""
+    capacity = PENDING_BYTES // 8
+    # What is larger is one matrix or a few, and gets memory of its own.
+    fitting = [size for size in sizes if size <= capacity]
+    return _HostEngine(capacity, max(fitting, default=0))
+
+
+class _DeviceEngine(Engine):
     """A CUDA device's: a thread reads tensors and sends them there while others are solved."""
 
     def __init__(self, device: torch.device) -> None:
         self._uploads = devices.Uploads(device)
         self._budget = int(devices.free_bytes(device) * PENDING_SHARE)
-        self._used = 0
+        self.capacity = self._budget // 8
 
-    def reads(self, layers: Sequence[Layer]) -> Iterator[Callable[[], Matrices]]:
+    def reads(self, layers: Sequence[Layer]) -> Iterator[Read]:
         ahead: deque[Future[Matrices]] = deque()
 
         def read() -> Matrices:
@@ -159,86 +191,81 @@ class _Device:
 
     def _read(self, layer: Layer) -> Matrices:
         with self._uploads.reading():
-            loaded = layer.load(self._uploads.empty)
+            loaded, floor = layer.load_with_floor(self._uploads.empty)
         whole = HostArray(np.ascontiguousarray(loaded.data), loaded.dtype)
         sent = self._uploads.send(whole)
         slices = matricize(layer, whole).slices
-        return Matrices(slices, [partial(sent, index) for index in matrix_indices(layer)])
-
-    def take(self, M: int, count: int) -> list[None] | None:
-        size = 8 * M * M * count
-        if self._used + size > self._budget:
-            return None
-        self._used += size
-        return [None] * count
+        return Matrices(slices, [partial(sent, i) for i in matrix_indices(layer)], floor)
 
     def clear(self) -> None:
-        self._used = 0
+        pass  # the memory belongs to torch, which keeps what is given back
+
+    def take(self, M: int, count: int) -> None:
+        return None  # torch's allocator serves
 
     def operand(self, X: HostArray) -> Callable[[], torch.Tensor]:
         sent = self._uploads.send(HostArray(np.ascontiguousarray(X.data), X.dtype))
         return partial(sent, ...)
 
     def grams(
-        self, operands: Sequence[Callable[[], torch.Tensor]], room: Sequence[None] | None
+        self, operands: Sequence[Callable[[], torch.Tensor]], room: Sequence[Any] | None
     ) -> list[torch.Tensor]:
         return [eigenvalues.gram(operand()) for operand in operands]
 
-    def eigvals(self, grams: Sequence[torch.Tensor]) -> tuple[list[FloatArray], list[Status]]:
+    def eigvals(self, grams: Sequence[torch.Tensor]) -> Solution:
         orders = sorted({len(g) for g in grams}, reverse=True)
 
-        def here(i: int) -> tuple[list[FloatArray], list[Status]]:
+        def on_host(i: int) -> Solution:
             return ops.eigvals([np.asfortranarray(grams[i].cpu().numpy())])
 
         return _in_batches(
             [[i for i, g in enumerate(grams) if len(g) == M] for M in orders],
-            lambda where: eigenvalues.eigvals_of([grams[i] for i in where]),
-            here,
+            lambda members: eigenvalues.eigvals_of([grams[i] for i in members]),
+            on_host,
         )
 
-    def squared_singular_values(
-        self, X: Sequence[HostArray]
-    ) -> tuple[list[FloatArray], list[Status]]:
+    def squared_singular_values(self, X: Sequence[HostArray]) -> Solution:
         # Each takes a symmetric matrix of twice the order.
         count = max(1, self._budget // (32 * min(X[0].shape) ** 2))
 
-        def there(where: list[int]) -> tuple[list[FloatArray], list[Status]]:
-            return esd.squares(*eigenvalues.singular_values([self.operand(X[i])() for i in where]))
+        def on_device(members: list[int]) -> Solution:
+            tensors = [self.operand(X[i])() for i in members]
+            return esd.squares(*eigenvalues.singular_values(tensors))
 
         return _in_batches(
             [list(range(len(X)))[k : k + count] for k in range(0, len(X), count)],
-            there,
+            on_device,
             lambda i: esd.squared_singular_values([X[i]]),
         )
 
 
+def device_engine(device: torch.device) -> Engine:
+    """Return the engine of a CUDA device."""
+    return _DeviceEngine(device)
+
+
 def _in_batches(
     batches: list[list[int]],
-    there: Callable[[list[int]], tuple[list[FloatArray], list[Status]]],
-    here: Callable[[int], tuple[list[FloatArray], list[Status]]],
-) -> tuple[list[FloatArray], list[Status]]:
-    """Solve problems on a device, by halves of a batch if need be, and those too large for it here.
+    on_device: Callable[[list[int]], Solution],
+    on_host: Callable[[int], Solution],
+) -> Solution:
+    """Solve problems on a device, by halves of a batch if need be; the CPU gets what has no room.
 
     The batches hold the numbers 0, 1, ... of the problems, each once.
     """
     evals: dict[int, FloatArray] = {}
     status: dict[int, Status] = {}
-    todo = list(batches)
-    while todo:
-        where = todo.pop(0)
+    waiting = list(batches)
+    while waiting:
+        members = waiting.pop(0)
         found = None
         # Only after the error, which holds what it failed with, has gone: others need the room.
         with contextlib.suppress(MemoryError):
-            found = there(where)
-        if found is None and len(where) > 1:
-            half = len(where) // 2
-            todo[:0] = where[:half], where[half:]
+            found = on_device(members)
+        if found is None and len(members) > 1:
+            half = len(members) // 2
+            waiting[:0] = members[:half], members[half:]
             continue
-        for i, e, s in zip(where, *(found or here(where[0])), strict=True):
+        for i, e, s in zip(members, *(found or on_host(members[0])), strict=True):
             evals[i], status[i] = e, s
     return [evals[i] for i in range(len(evals))], [status[i] for i in range(len(status))]
-
-
-def engine(elements: int, device: torch.device | None) -> Engine:
-    """Return the engine of a device, None for the CPU; Gram matrices have `elements` in all."""
-    return _Host(elements) if device is None else _Device(device)

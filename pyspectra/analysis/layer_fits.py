@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from pyspectra.analysis.layer_spectra import LayerSpectrum
+from pyspectra.analysis.rows import LayerFit, Spectrum
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra import powerlaw
 from pyspectra.spectra.bootstrap import on_host, with_uncertainty
@@ -13,26 +13,11 @@ from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
 
-@dataclass(frozen=True)
-class LayerFit:
-    """The fit that counts; with ``fix_fingers`` the one before, and how many were clipped."""
-
-    fit: PowerLawFit
-    raw_fit: PowerLawFit | None = None
-    n_fingers: int | None = None
-
-
 def layer_fits(
-    rows: Sequence[LayerSpectrum],
-    thresholds: Sequence[float],
-    options: AnalyzeOptions,
-    progress: bool | str = False,
+    rows: Sequence[Spectrum], options: AnalyzeOptions, advance: Callable[[int], None]
 ) -> list[LayerFit]:
-    """Fit each spectrum; its eigenvalues must exceed its threshold."""
-    spectra = [
-        _below(row.esd.evals[row.esd.evals > threshold], options)
-        for row, threshold in zip(rows, thresholds, strict=True)
-    ]
+    """Fit each spectrum; `advance` hears how many replicates of each have been made."""
+    spectra = [_below(row.esd.evals[row.esd.evals > row.threshold], options) for row in rows]
     fits = _fit(rows, spectra, options)
     if options.bootstrap:
         sure = with_uncertainty(
@@ -41,8 +26,8 @@ def layer_fits(
             on_host(_fit_options(options).compiled),
             options.bootstrap,
             options.seed,
-            [_random_name(row) for row in rows],
-            progress=progress,
+            [row.label for row in rows],
+            advance,
         )
         fits = [replace(f, fit=fit) for f, fit in zip(fits, sure, strict=True)]
     return fits
@@ -55,7 +40,7 @@ def _below(x: FloatArray, options: AnalyzeOptions) -> FloatArray:
 
 
 def _fit(
-    rows: Sequence[LayerSpectrum], spectra: Sequence[FloatArray], options: AnalyzeOptions
+    rows: Sequence[Spectrum], spectra: Sequence[FloatArray], options: AnalyzeOptions
 ) -> list[LayerFit]:
     good = [
         x
@@ -86,8 +71,3 @@ def _clipped(x: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, PowerLawFit,
 def _fit_options(options: AnalyzeOptions) -> powerlaw.FitOptions:
     # The threshold has been applied already: it may differ from layer to layer.
     return powerlaw.FitOptions(parse_estimator(options.estimator, "analyze"), threshold=0.0)
-
-
-def _random_name(row: LayerSpectrum) -> str:
-    """What tells the random numbers of a row from those of all others, whatever their order."""
-    return row.layer.name if row.slice_id is None else f"{row.layer.name}[{row.slice_id}]"

@@ -15,21 +15,20 @@ from pyspectra.types import MPFit
 
 
 def _mp(s: Spectrum) -> MPFit:
-    if s.mp is None:
-        raise ValueError("metric: group 'mp_fit' needs the Marchenko-Pastur fit of the spectrum.")
-    return s.mp
+    fit: MPFit = s.measurement("mp")
+    return fit
 
 
 def _rand(s: Spectrum) -> Randomized:
-    if s.randomized is None:
-        raise ValueError("metric: group 'randomize' needs the randomised spectrum.")
-    return s.randomized
+    spectrum: Randomized = s.measurement("randomized")
+    return spectrum
 
 
 @metric("random_p_value")
 def random_p_value(s: Spectrum) -> float:
     """P-value of "a random matrix with iid entries": small means it is not one."""
-    kurtosis = s.kurtosis if math.isfinite(s.kurtosis) else 0.0
+    kurtosis = s.measured.get("kurtosis", 0.0)  # Gaussian where nobody has measured it
+    kurtosis = kurtosis if math.isfinite(kurtosis) else 0.0
     return random_null.p_value(s.evals, s.esd.N, s.esd.M, kurtosis)
 
 

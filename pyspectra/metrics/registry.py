@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from pyspectra.spectra.eigenvectors import EigenvectorStatistics
-from pyspectra.spectra.randomize import Randomized
-from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit, Status
+from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
 
 
 @dataclass(frozen=True)
@@ -25,23 +24,20 @@ class Spectrum:
         Its numbers are NaN where the fit failed; a metric of them is NaN then.
     rank_side : int
         The N of the rank tolerance ``sigma_max * N * eps``.
-    mp : MPFit or None
-        For the metrics of group ``"mp_fit"``.
-    randomized : Randomized or None
-        For those of group ``"randomize"``.
-    vectors : EigenvectorStatistics or None
-        For those of group ``"vectors"``.
-    kurtosis : float
-        Excess kurtosis of the entries of the matrices.
+    measured : Mapping
+        What was measured besides (`pyspectra.analysis.measurements`), by name.
     """
 
     esd: ESD
     fit: PowerLawFit
     rank_side: int
-    mp: MPFit | None = None
-    randomized: Randomized | None = None
-    vectors: EigenvectorStatistics | None = None
-    kurtosis: float = 0.0
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def measurement(self, name: str) -> Any:
+        """Return what was measured under a name; ValueError if nobody has."""
+        if name not in self.measured:
+            raise ValueError(f"metric: needs the measurement {name!r}, which was not taken.")
+        return self.measured[name]
 
     @property
     def evals(self) -> FloatArray:

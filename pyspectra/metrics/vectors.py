@@ -25,13 +25,12 @@ def bulk_and_tail(vectors: EigenvectorStatistics, start: int) -> dict[str, float
 
 def _member(name: str) -> MetricFunction:
     def function(s: Spectrum) -> float:
-        if s.vectors is None:
-            raise ValueError("metric: group 'vectors' needs the statistics of the eigenvectors.")
-        if not s.has_tail:
+        vectors = s.measurement("vectors")
+        if vectors is None or not s.has_tail:
             return math.nan
         # By the eigenvalues that were fitted: xmin is one of them, and another routine's rounding
         # would put its vector on either side.
-        return bulk_and_tail(s.vectors, int(np.searchsorted(s.evals, s.fit.xmin)))[name]
+        return bulk_and_tail(vectors, int(np.searchsorted(s.evals, s.fit.xmin)))[name]
 
     return function
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._support.arguments import check_count, check_seed
-from pyspectra._support.progress import progress_bar
 from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra.estimators import Estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
@@ -121,27 +120,24 @@ def with_uncertainty(
     bootstrap: int,
     seed: int | None,
     names: Sequence[str],
-    *,
-    progress: bool | str = False,
-    function: str = "analyze",
+    advance: Advance = lambda _made: None,
 ) -> list[PowerLawFit]:
     """Return `fits` with ``ci`` and ``p_value`` from `bootstrap` replicates each.
 
     Randomness comes from `seed` (None: fresh) and the spectrum's entry in `names`, not from its
-    place among the others. `progress` and `function` are those of `progress_bar`.
+    place among the others. `advance` hears how many replicates of each have been made.
     """
     if seed is None:
         seed = secrets.randbits(64)
     out = list(fits)
     usable = [i for i, fit in enumerate(fits) if fit.status is Status.OK]
-    with progress_bar(bootstrap, "refitting replicates", progress, function=function) as advance:
-        tables = refits(
-            [spectra[i] for i in usable],
-            [fits[i] for i in usable],
-            bootstrap,
-            [ops.random_key(seed, names[i]) for i in usable],
-            lambda made: advance("", made),
-        )
+    tables = refits(
+        [spectra[i] for i in usable],
+        [fits[i] for i in usable],
+        bootstrap,
+        [ops.random_key(seed, names[i]) for i in usable],
+        advance,
+    )
     for i, table in zip(usable, tables, strict=True):
         good = table[np.isfinite(table[:, 0])]
         if 2 * len(good) < bootstrap:

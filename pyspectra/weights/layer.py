@@ -116,6 +116,17 @@ class Layer:
             )
         return array
 
+    def load_with_floor(self, allocate: Allocate | None = None) -> tuple[HostArray, float | None]:
+        """Do what `load` does, and tell below which eigenvalue there is rounding alone.
+
+        Returns
+        -------
+        array : HostArray
+        floor : float or None
+            Of a difference of two models; None for stored weights, which have no such floor.
+        """
+        return self.load(allocate), None
+
 
 def layer_name(key: str) -> str:
     """Strip the trailing ``.weight`` of a key, if it has one."""

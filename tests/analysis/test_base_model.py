@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -58,10 +56,11 @@ def test_rounding_alone_is_no_change(dtype: type, shape: tuple[int, int]) -> Non
     # What is left is the rounding of one of the two; the floor must lie above nearly all of it.
     source = open_weights({"fc.weight": exact.astype(np.float32)})
     found = deltas(source, open_weights({"fc.weight": W.astype(dtype)}))
-    found.layers[0].load()
+    _, floor = found.layers[0].load_with_floor()
+    assert floor is not None
     evals = np.linalg.svd(exact - W, compute_uv=False) ** 2
-    assert np.mean(evals < found.floors["fc"]) > 0.95
-    assert evals.max() < 3.0 * found.floors["fc"]
+    assert np.mean(evals < floor) > 0.95
+    assert evals.max() < 3.0 * floor
 
 
 def test_a_low_rank_change_stands_above_the_rounding() -> None:
@@ -84,11 +83,14 @@ def test_layers_without_a_partner_are_listed() -> None:
     assert reasons["other"] == "has shape (30, 20), and (30, 24) in base_model"
 
 
-def test_an_unchanged_layer_has_no_fit() -> None:
-    a = {"fc.weight": heavy(30, 20)}
-    layer = ps.analyze(a, base_model=a).layers[0]
-    assert layer.status is ps.Status.TOO_FEW_POINTS
-    assert math.isnan(layer.alpha)
+def test_an_unchanged_layer_is_listed_as_such_and_no_failed_fit() -> None:
+    a = {"fc.weight": heavy(30, 20), "conv.weight": heavy(30, 20, seed=3).reshape(5, 6, 4, 5)}
+    b = {**a, "fc.weight": heavy(30, 20, seed=1)}
+    report = ps.analyze(a, base_model=b, min_evals=1)
+    assert [layer.name for layer in report.layers] == ["fc"]
+    assert [(s.name, s.skip.code, s.failed) for s in report.skipped] == [
+        ("conv", "unchanged", False)
+    ]
 
 
 def test_two_models_without_a_common_layer_are_an_error() -> None:

@@ -238,7 +238,7 @@ def test_who_stops_early_waits_for_one_read_at_most(
         Layer(f"{k}", "linear", (9, 9), "float64", k, f"{k}", functools.partial(load, k))
         for k in range(5)
     ]
-    reads = engines.engine(0, torch.device(device)).reads(layers)
+    reads = engines.device_engine(torch.device(device)).reads(layers)
     next(reads)()
     assert second.wait(60)
     reads.close()  # type: ignore[attr-defined]

@@ -182,8 +182,9 @@ def test_groups_choose_what_is_evaluated() -> None:
     }  # fmt: skip
     assert list(evaluate(s, GROUPS)) == [m.name for m in METRICS.values() if m.group in GROUPS]
     assert {m.group for m in METRICS.values()} == {*GROUPS, "mp_fit", "randomize", "vectors"}
-    for group in ("mp_fit", "randomize", "vectors"):
-        with pytest.raises(ValueError, match=f"group '{group}' needs"):
+    needs = {"mp_fit": "mp", "randomize": "randomized", "vectors": "vectors"}
+    for group, measurement in needs.items():
+        with pytest.raises(ValueError, match=f"needs the measurement '{measurement}'"):
             evaluate(s, (group,))
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -144,16 +142,13 @@ def test_how_many_replicates_a_call_makes_changes_no_bit(
     whole = repr(ps.fit_powerlaw_batch(xs, bootstrap=333, seed=1))
     monkeypatch.setattr(bootstrap, "POINTS_A_CALL", points)
     ps.set_num_threads(1)
-    made = []
-    bar = bootstrap.progress_bar
-
-    @contextlib.contextmanager
-    def spy(total: int | None, *rest: Any, **more: Any) -> Iterator[Any]:
-        with bar(total, *rest, **more):
-            yield lambda _label, steps=1: made.append(steps)
-        assert total == 333
-
-    monkeypatch.setattr(bootstrap, "progress_bar", spy)
+    made: list[int] = []
+    fits = ps.fit_powerlaw_batch(xs)
+    refits = bootstrap.on_host(options(threshold=1e-5))
+    names = [str(i) for i in range(len(xs))]
+    spectra = [np.sort(x) for x in xs]
+    sure = bootstrap.with_uncertainty(spectra, fits, refits, 333, 1, names, made.append)
+    assert repr(sure) == whole
     assert repr(ps.fit_powerlaw_batch(xs, bootstrap=333, seed=1)) == whole
     assert sum(made) == 333
     assert len(made) == {1: 11, 5000: 11, 10**9: 1}[points]

@@ -1,0 +1,234 @@
+"""Some layers from their tensors to rows of a report: what one process does at a time.
+
+`analyze_batch` is a pure function of layers and options, and both can be pickled: any executor can
+map it. Rows do not depend on which layers share a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspectra._support.progress import Advance, ignore
+from pyspectra.analysis import measurements
+from pyspectra.analysis.engine import Engine, Matrices, Read, host_engine
+from pyspectra.analysis.layer_fits import layer_fits
+from pyspectra.analysis.measurements import Entries, Solved
+from pyspectra.analysis.rows import Spectrum, layer_report
+from pyspectra.errors import PyspectraError
+from pyspectra.report.layer import LayerReport
+from pyspectra.report.options import AnalyzeOptions
+from pyspectra.spectra import esd as esd_module
+from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
+from pyspectra.types import FloatArray, Status
+from pyspectra.weights import Layer, Skip, SkippedLayer
+from pyspectra.weights.matricize import matricize, matrix_shape
+
+Outcome = LayerReport | SkippedLayer
+
+# What reading one tensor may raise; the layer is then reported and the rest goes on.
+LOAD_ERRORS = (PyspectraError, OSError, MemoryError)
+
+
+def gram_elements(layer: Layer, options: AnalyzeOptions) -> int:
+    """Elements of the Gram matrices of a layer and of its permutations."""
+    _, M, rf = matrix_shape(layer)
+    return M * M * rf * (1 + measurements.n_replicas(M, rf, options))
+
+
+def split(
+    layers: Sequence[Layer], options: AnalyzeOptions, capacity: int
+) -> list[tuple[Layer, ...]]:
+    """Cut layers into batches, in order, whose Gram matrices have at most `capacity` elements.
+
+    A layer that has more makes a batch of its own.
+    """
+    batches: list[list[Layer]] = []
+    free = 0
+    for layer in layers:
+        needed = gram_elements(layer, options)
+        if needed > free:
+            batches.append([])
+            free = capacity
+        batches[-1].append(layer)
+        free -= needed
+    return [tuple(batch) for batch in batches]
+
+
+def steps_a_layer(options: AnalyzeOptions) -> int:
+    """How many steps of a progress bar one layer takes."""
+    return 1 + options.bootstrap
+
+
+def analyze_batch(layers: Sequence[Layer], options: AnalyzeOptions) -> list[Outcome]:
+    """Analyse some layers on the CPU.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Weights that have matrices (`pyspectra.weights.matricize.matrix_shape`).
+    options : AnalyzeOptions
+
+    Returns
+    -------
+    list of LayerReport and SkippedLayer
+        In the order of `layers`: a row each, or one a slice with ``pool=False``, or why there is
+        none.
+    """
+    engine = host_engine([sum(gram_elements(layer, options) for layer in layers)])
+    return run_batch(layers, engine.reads(layers), engine, options, ignore)
+
+
+def run_batch(
+    layers: Sequence[Layer],
+    reads: Iterator[Read],
+    engine: Engine,
+    options: AnalyzeOptions,
+    advance: Advance,
+) -> list[Outcome]:
+    """Analyse some layers with an engine: take all in, solve them together, fit, measure.
+
+    `reads` yields what reads each of them, in order. `advance` hears of ``steps`` a layer
+    (`steps_a_layer`): one when it has been read, and one for each of its replicates.
+    """
+    engine.clear()
+    taken: list[_Taken | SkippedLayer] = []
+    for layer, read in zip(layers, reads, strict=False):  # `reads` goes on with the next batch
+        try:
+            taken.append(_take_in(layer, read(), engine, options))
+        except LOAD_ERRORS as error:
+            taken.append(_unreadable(layer, error))
+        advance(layer.name)
+    solved = iter(_solve([t for t in taken if isinstance(t, _Taken)], engine, options))
+    found = [t if isinstance(t, SkippedLayer) else next(solved) for t in taken]
+    rows = [row for rows in found if not isinstance(rows, SkippedLayer) for row in rows]
+    fits = layer_fits(rows, options, lambda made: advance("", made * len(layers)))
+    reports = iter([layer_report(row, fit, options) for row, fit in zip(rows, fits, strict=True)])
+    out: list[Outcome] = []
+    for one in found:
+        out += [one] if isinstance(one, SkippedLayer) else [next(reports) for _ in one]
+    return out
+
+
+# --- entries ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What is kept of a layer when its entries are gone."""
+
+    layer: Layer
+    grams: list[Any]  # the engine's; of the matrices, then of each of their permutations
+    spectra: tuple[list[FloatArray], list[Status]] | None  # in their place with method "svd"
+    measured: list[dict[str, Any]]  # one a row of the report
+    threshold: float
+
+
+# The functions below let go of the tensor as they return, before the next one comes.
+
+
+def _take_in(
+    layer: Layer, matrices: Matrices, engine: Engine, options: AnalyzeOptions
+) -> _Taken | SkippedLayer:
+    """Take from the entries what is needed: Gram matrices, and whatever is measured."""
+    _, M, rf = matrix_shape(layer)
+    slices = matrices.slices
+    threshold = EVALS_THRESHOLD if matrices.floor is None else matrices.floor
+    if matrices.floor is not None and not any(X.data.any() for X in slices):
+        return SkippedLayer(layer.name, layer.shape, Skip("unchanged"))
+    grams: list[Any] = []
+    spectra = None
+    permuted = measurements.permuted(layer, slices, M, options)
+    if options.method == "svd":
+        spectra = engine.squared_singular_values([*slices, *permuted])
+    else:
+        room = engine.take(M, rf * (1 + measurements.n_replicas(M, rf, options)))
+        grams = engine.grams(matrices.operands, None if room is None else room[:rf])
+        for k, X in enumerate(permuted, start=rf):  # one of them exists at a time
+            grams += engine.grams([engine.operand(X)], None if room is None else [room[k]])
+    rows = [slices] if options.pool else [[X] for X in slices]
+    measured = [measurements.take(Entries(row, slices, options, threshold)) for row in rows]
+    return _Taken(layer, grams, spectra, measured, threshold)
+
+
+def _read_again(
+    layer: Layer, unresolved: Sequence[int], engine: Engine
+) -> tuple[list[FloatArray], list[Status]]:
+    """Return squared singular values of some matrices of a layer, and whether they are any good."""
+    slices = matricize(layer, layer.load()).slices
+    return engine.squared_singular_values([slices[i] for i in unresolved])
+
+
+def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
+    words = str(error) or type(error).__name__
+    return SkippedLayer(layer.name, layer.shape, Skip("read_failed", {"error": words}))
+
+
+# --- spectra ------------------------------------------------------------------------------------
+
+
+def _solve(
+    taken: Sequence[_Taken], engine: Engine, options: AnalyzeOptions
+) -> Iterator[list[Spectrum] | SkippedLayer]:
+    """Yield the rows of each layer, or why it has none; all Gram matrices are solved together."""
+    evals, status = engine.eigvals([gram for t in taken for gram in t.grams])
+    start = 0
+    for t in taken:
+        if t.spectra is not None:
+            yield _rows(t, *t.spectra, "svd", options)
+            continue
+        stop = start + len(t.grams)
+        try:
+            yield _resolved(t, evals[start:stop], status[start:stop], engine, options)
+        except LOAD_ERRORS as error:
+            yield _unreadable(t.layer, error)
+        start = stop
+
+
+def _resolved(
+    taken: _Taken,
+    evals: list[FloatArray],
+    status: list[Status],
+    engine: Engine,
+    options: AnalyzeOptions,
+) -> list[Spectrum]:
+    """Put singular values in the place of eigenvalues that a Gram matrix does not resolve."""
+    rf = matrix_shape(taken.layer)[2]
+    own = zip(evals[:rf], status[:rf], strict=True)
+    unresolved = [i for i, (e, s) in enumerate(own) if esd_module.needs_svd(e, s)]
+    if options.method == "gram" or not unresolved:
+        return _rows(taken, evals, status, "gram", options)
+    found, codes = _read_again(taken.layer, unresolved, engine)
+    for i, e, s in zip(unresolved, found, codes, strict=True):
+        evals[i], status[i] = e, s
+    return _rows(taken, evals, status, "svd", options)
+
+
+def _rows(
+    taken: _Taken,
+    evals: Sequence[FloatArray],
+    status: Sequence[Status],
+    method: str,
+    options: AnalyzeOptions,
+) -> list[Spectrum]:
+    """Make a row of the layer, or one a slice; `evals` has `rf` spectra a permutation."""
+    N, M, rf = matrix_shape(taken.layer)
+    whole = options.pool or rf == 1
+    rows = []
+    for k, members in enumerate([range(rf)] if whole else [range(i, i + 1) for i in range(rf)]):
+        esd, *replicas = (
+            esd_module.pool(
+                [evals[first + i] for i in members],
+                [status[first + i] for i in members],
+                N=N, M=M, method=method,
+            )
+            for first in range(0, len(evals), rf)
+        )  # fmt: skip
+        measured = taken.measured[k]
+        if esd.status is Status.OK:
+            solved = Solved(esd, [r.evals for r in replicas], measured)
+            measured = measured | measurements.follow(solved, options)
+        slice_id = None if whole else k
+        rows.append(Spectrum(taken.layer, slice_id, rf, esd, taken.threshold, measured))
+    return rows

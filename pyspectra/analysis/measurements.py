@@ -1,0 +1,180 @@
+"""What is measured of a layer besides its eigenvalues: one record each.
+
+The entries of a layer are in memory for a moment; whatever a metric needs of them is taken then, by
+a function with `@of_entries`. What follows from the spectrum and from what was taken is a function
+with `@of_spectrum`. Both store their value under a name, where metrics (`Spectrum.measured`) and
+the row of the report (`LayerReport.measured`) find it; nothing else has to know of it.
+
+Permutations of the entries (`randomize`) are spectra of their own: they are solved together with
+the layer's, and their eigenvalues are handed to the functions of the second kind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspectra import ops
+from pyspectra._arrays import HostArray
+from pyspectra.report.options import AnalyzeOptions
+from pyspectra.spectra import marchenko_pastur, random_null, randomize
+from pyspectra.spectra.eigenvectors import EigenvectorStatistics, eigenvector_statistics
+from pyspectra.spectra.estimators import Estimator, parse_estimator
+from pyspectra.spectra.farms import fit_windows
+from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit
+from pyspectra.weights import Layer
+
+# The fit of sub-matrices is not kept in a report: it becomes the row's own fit.
+WINDOWS = "windows"
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The entries of one row of a report, while they are in memory.
+
+    Attributes
+    ----------
+    matrices : sequence of HostArray
+        Those of the row: all of the layer, or one slice of it with ``pool=False``.
+    siblings : sequence of HostArray
+        All of the layer.
+    options : AnalyzeOptions
+    threshold : float
+        What eigenvalues must exceed to enter a fit.
+    """
+
+    matrices: Sequence[HostArray]
+    siblings: Sequence[HostArray]
+    options: AnalyzeOptions
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What is known of a row once its spectrum is.
+
+    Attributes
+    ----------
+    esd : ESD
+        With status ``OK``.
+    replicas : sequence of ndarray
+        Ascending eigenvalues of the permuted entries, one array a permutation.
+    measured : Mapping
+        What was taken from the entries, by name.
+    """
+
+    esd: ESD
+    replicas: Sequence[FloatArray]
+    measured: Mapping[str, Any]
+
+
+Wanted = Callable[[AnalyzeOptions], bool]
+_of_entries: dict[str, tuple[Wanted, Callable[[Entries], Any]]] = {}
+_of_spectrum: dict[str, tuple[Wanted, Callable[[Solved], Any]]] = {}
+
+
+def _always(_options: AnalyzeOptions) -> bool:
+    return True
+
+
+def _option(name: str | None) -> Wanted:
+    return _always if name is None else lambda options: bool(getattr(options, name))
+
+
+def of_entries(
+    name: str, *, option: str | None = None, wanted: Wanted | None = None
+) -> Callable[[Callable[[Entries], Any]], Callable[[Entries], Any]]:
+    """Register what is taken from the entries: always, with an `option`, or where `wanted`."""
+
+    def register(function: Callable[[Entries], Any]) -> Callable[[Entries], Any]:
+        _of_entries[name] = wanted or _option(option), function
+        return function
+
+    return register
+
+
+def of_spectrum(
+    name: str, *, option: str | None = None
+) -> Callable[[Callable[[Solved], Any]], Callable[[Solved], Any]]:
+    """Register what follows from a spectrum: always, or with an `option`."""
+
+    def register(function: Callable[[Solved], Any]) -> Callable[[Solved], Any]:
+        _of_spectrum[name] = _option(option), function
+        return function
+
+    return register
+
+
+def take(entries: Entries) -> dict[str, Any]:
+    """Take all that the options ask for from entries."""
+    options = entries.options
+    return {name: f(entries) for name, (wanted, f) in _of_entries.items() if wanted(options)}
+
+
+def follow(solved: Solved, options: AnalyzeOptions) -> dict[str, Any]:
+    """Return all that the options ask for that follows from a spectrum."""
+    return {name: f(solved) for name, (wanted, f) in _of_spectrum.items() if wanted(options)}
+
+
+# --- the measurements ---------------------------------------------------------------------------
+
+
+@of_entries("kurtosis")
+def kurtosis(entries: Entries) -> float:
+    """Excess kurtosis of the entries of all matrices of the layer."""
+    return random_null.excess_kurtosis(entries.siblings)
+
+
+@of_entries("vectors", option="vectors")
+def vectors(entries: Entries) -> EigenvectorStatistics | None:
+    """How localised the eigenvectors are; None where a Gram matrix is not finite."""
+    return eigenvector_statistics(entries.matrices)
+
+
+def _fits_windows(options: AnalyzeOptions) -> bool:
+    return parse_estimator(options.estimator, "analyze").name == "farms"
+
+
+@of_entries(WINDOWS, wanted=_fits_windows)
+def windows(entries: Entries) -> PowerLawFit:
+    """The fit of the pooled eigenvalues of sub-matrices."""
+    farms = parse_estimator(entries.options.estimator, "analyze")
+    return fit_windows(entries.matrices, farms, Estimator("ww"), threshold=entries.threshold)
+
+
+@of_spectrum("mp", option="mp_fit")
+def mp(solved: Solved) -> MPFit:
+    """The Marchenko-Pastur law of the bulk, and the test for randomness."""
+    excess = solved.measured["kurtosis"]
+    esd = solved.esd
+    return marchenko_pastur.fit(
+        esd.evals, esd.N, esd.M, mp="robust", kurtosis=excess if math.isfinite(excess) else 0.0
+    )
+
+
+@of_spectrum("randomized", option="randomize")
+def randomized(solved: Solved) -> randomize.Randomized:
+    """The spectrum of the permuted entries."""
+    return randomize.randomized(solved.replicas, solved.esd.N, solved.esd.M)
+
+
+# --- permutations -------------------------------------------------------------------------------
+
+
+def n_replicas(M: int, rf: int, options: AnalyzeOptions) -> int:
+    """How often the entries of a layer of `rf` matrices with shorter side `M` are permuted."""
+    if not options.randomize:
+        return 0
+    return randomize.n_replicas(M * rf if options.pool else M)
+
+
+def permuted(
+    layer: Layer, slices: Sequence[HostArray], M: int, options: AnalyzeOptions
+) -> Iterator[HostArray]:
+    """Yield the matrices with their entries permuted, one permutation of all after the other."""
+    for replica in range(n_replicas(M, len(slices), options)):
+        for i, X in enumerate(slices):
+            key = randomize.permutation_key(options.seed, layer.name, i, replica)
+            yield ops.permute(X, key)
