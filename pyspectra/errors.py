@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 __all__ = [
@@ -49,6 +49,33 @@ class CudaError(PyspectraError, RuntimeError):
 
 class ConvergenceError(PyspectraError, ArithmeticError):
     """An iterative method stopped before it reached its tolerance."""
+
+
+class RefusedTensorError(PyspectraError, ValueError):
+    """The kernel of a step refuses a tensor, which it knows by its row in the table only.
+
+    Attributes
+    ----------
+    row : int
+        Of the tensor.
+    complaint : str
+        What is wrong with it.
+    other : int
+        Row of the tensor that the complaint ends in, or -1.
+    hint : str
+        What to do about it, or nothing.
+    """
+
+    def __init__(self, message: str, row: int, complaint: str, other: int, hint: str) -> None:
+        super().__init__(message)
+        self.row, self.complaint, self.other, self.hint = row, complaint, other, hint
+
+    def told(self, function: str, names: Sequence[str]) -> str:
+        """Return the message of a function whose caller knows the tensors by these names."""
+        text = f"{function}: {names[self.row]!r}: {self.complaint}"
+        if self.other >= 0:
+            text += f" of {names[self.other]!r}"
+        return f"{text}. Hint: {self.hint}." if self.hint else f"{text}."
 
 
 class MissingDependencyError(PyspectraError, ImportError):

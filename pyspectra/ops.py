@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,24 +23,33 @@ from pyspectra import _core
 from pyspectra._arrays import FLOAT_DTYPES, HostArray
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
-_core.load_lapack(dict(cython_lapack.__pyx_capi__))
+if _core.status_names() != {status.name.lower(): status.value for status in Status}:
+    raise ImportError(
+        "pyspectra: the compiled core is of another version than the Python modules. "
+        "Hint: install the package again."
+    )
+_core.linalg.load_lapack(dict(cython_lapack.__pyx_capi__))
 
 DTYPE_CODES = {name: code for code, name in enumerate(FLOAT_DTYPES)}
 
 # From this order on, one matrix is worth all BLAS threads when it dominates its batch.
 LARGE_ORDER = 1024
 
-cuda_built = _core.cuda_built
+cuda_built = _core.cuda.built
 get_num_threads = _core.num_threads
 set_num_threads = _core.set_num_threads
 get_isa = _core.isa
 set_isa = _core.set_isa
-status_names = _core.status_names
 
 
 def build_info() -> dict[str, Any]:
     """Return compiler, version and CUDA facts of the compiled core."""
-    return _core.build_info()
+    return {
+        **_core.build_info(),
+        "cuda_built": _core.cuda.built(),
+        "cuda_available": _core.cuda.available(),
+        "cuda_devices": _core.cuda.device_names(),
+    }
 
 
 def available_isas() -> tuple[str, ...]:
@@ -152,7 +160,7 @@ def gram(X: Sequence[HostArray], out: Sequence[FloatArray] | None = None) -> lis
     data, code = _matrices(X)
     if out is None:
         out = [np.empty((min(a.shape), min(a.shape)), order="F") for a in data]
-    _core.gram(data, code, list(out))
+    _core.linalg.gram(data, code, list(out))
     return list(out)
 
 
@@ -170,7 +178,7 @@ def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
 
     def solve(indices: list[int]) -> None:
         with _blas_threads_for([len(data[i]) for i in indices]):
-            out, codes = _core.eigvals([data[i] for i in indices])
+            out, codes = _core.linalg.eigvals([data[i] for i in indices])
         for i, values, code in zip(indices, out, codes, strict=True):
             evals[i], status[i] = values, Status(code)
 
@@ -187,7 +195,7 @@ def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
     """Descending singular values of 2-D arrays in float64 (needs a float64 copy of each)."""
     data, code = _matrices(X)
     with _blas_threads_for([min(a.shape) for a in data]):
-        values, codes = _core.svdvals(data, code)
+        values, codes = _core.linalg.svdvals(data, code)
     return values, [Status(c) for c in codes]
 
 
@@ -198,7 +206,7 @@ def permute(X: HostArray, key: int) -> HostArray:
     """
     data, code = _matrices([X])
     out = np.empty(X.shape, X.data.dtype)
-    _core.permute(data[0], code, key, out)
+    _core.spectra.permute(data[0], code, key, out)
     return HostArray(out, X.dtype)
 
 
@@ -211,13 +219,13 @@ def fit_options(
     k: int = 0,
     min_tail: int = 10,
     xmin_max: float = math.nan,
-) -> _core.FitOptions:
+) -> _core.powerlaw.FitOptions:
     """Options of a compiled fit, by estimator name of ``csrc/powerlaw/fit.hpp``.
 
     ``xmin`` NaN scans for it; ``k`` 0 stands for half of the points; ``xmin_max`` NaN for 1.5
     times the peak.
     """
-    return _core.FitOptions(
+    return _core.powerlaw.FitOptions(
         estimator=estimator,
         threshold=threshold,
         xmin=xmin,
@@ -229,13 +237,13 @@ def fit_options(
 
 
 def fit_powerlaw(
-    spectra: Sequence[FloatArray], options: _core.FitOptions, *, estimator: str
+    spectra: Sequence[FloatArray], options: _core.powerlaw.FitOptions, *, estimator: str
 ) -> list[PowerLawFit]:
     """Fit ascending, contiguous float64 spectra; `estimator` is the name that the fits carry."""
-    return [_powerlaw_fit(f, estimator) for f in _core.fit(list(spectra), options)]
+    return [_powerlaw_fit(f, estimator) for f in _core.powerlaw.fit(list(spectra), options)]
 
 
-def _powerlaw_fit(f: _core.Fit, estimator: str) -> PowerLawFit:
+def _powerlaw_fit(f: _core.powerlaw.Fit, estimator: str) -> PowerLawFit:
     return PowerLawFit(
         alpha=f.alpha,
         xmin=f.xmin,
@@ -253,7 +261,7 @@ def _powerlaw_fit(f: _core.Fit, estimator: str) -> PowerLawFit:
 
 def bootstrap_powerlaw(
     spectra: Sequence[FloatArray],
-    options: _core.FitOptions,
+    options: _core.powerlaw.FitOptions,
     fits: Sequence[PowerLawFit],
     count: int,
     keys: Sequence[int],
@@ -267,41 +275,58 @@ def bootstrap_powerlaw(
     numbered, and the first one is `first`: replicate b is the same bits whichever are asked for.
     """
     laws = [(f.alpha, f.xmin, f.n, f.index) for f in fits]
-    return _core.bootstrap(list(spectra), options, laws, first, count, list(keys))
+    return _core.powerlaw.bootstrap(list(spectra), options, laws, first, count, list(keys))
 
 
-FIT_BYTES: int = _core.FIT_BYTES
+FIT_BYTES: int = _core.powerlaw.FIT_BYTES
 
 
 def powerlaw_fits(fits: np.ndarray) -> list[PowerLawFit]:
     """Read what `device_fit` wrote, `FIT_BYTES` bytes (uint8) a spectrum."""
-    return [_powerlaw_fit(f, "ww") for f in _core.fits_from_bytes(fits)]
+    return [_powerlaw_fit(f, "ww") for f in _core.powerlaw.fits_from_bytes(fits)]
 
 
 # A row of the table that `device_draw` reads: ``csrc/powerlaw/device_bootstrap.hpp``.
 DEVICE_SOURCE = np.dtype(
     [("begin", "i8"), ("n", "i8"), ("body", "i8"), ("xmin", "f8"), ("alpha", "f8"), ("key", "u8")]
 )
-assert DEVICE_SOURCE.itemsize == _core.SOURCE_BYTES
+assert DEVICE_SOURCE.itemsize == _core.powerlaw.SOURCE_BYTES
 
 
 # Launches on a CUDA device: addresses there, and a stream. ``csrc/<ring>/device_*.hpp`` say what
 # each argument is. CudaError where a launch fails, or the package was built without CUDA.
-device_draw = _core.device_draw
-device_fit = _core.device_fit
-device_chase = _core.device_chase
-device_panel = _core.device_panel
-device_tridiagonalize = _core.device_tridiagonalize
-device_tridiagonal_eigvals = _core.device_tridiagonal_eigvals
-device_plan = _core.device_plan
-device_ranks = _core.device_ranks
-device_prepared_bytes = _core.device_prepared_bytes
-device_step = _core.device_step
+device_draw = _core.powerlaw.device_draw
+device_fit = _core.powerlaw.device_fit
+device_chase = _core.linalg.device_chase
+device_panel = _core.linalg.device_panel
+device_tridiagonalize = _core.linalg.device_tridiagonalize
+device_tridiagonal_eigvals = _core.linalg.device_tridiagonal_eigvals
+device_plan = _core.optim.device_plan
+device_ranks = _core.optim.device_ranks
+device_prepared_bytes = _core.optim.device_prepared_bytes
+device_step = _core.optim.device_step
 
-StepOptions = _core.StepOptions
-optim_rule_names = _core.rule_names
-STEP_COLUMNS: tuple[str, ...] = tuple(_core.step_columns())
-STATISTICS_COLUMNS: tuple[str, ...] = tuple(_core.statistics_columns())
+StepOptions = _core.optim.StepOptions
+STEP_COLUMNS: tuple[str, ...] = tuple(_core.optim.step_columns())
+STATISTICS_COLUMNS: tuple[str, ...] = tuple(_core.optim.statistics_columns())
+
+
+class OptimRule(NamedTuple):
+    """An update rule of the kernel: a line of the list in ``csrc/optim/rules.inl.hpp``."""
+
+    code: int
+    moments: tuple[str, ...]  # keys of the saved state; the kernel's first and second moment
+    compact: bool  # whether the moments can be those of a child network alone
+
+
+OPTIM_RULES = {
+    name: OptimRule(code, tuple(moments.split()), compact)
+    for code, (name, moments, compact) in enumerate(_core.optim.rules())
+}
+"""Every update rule of the kernel, by name."""
+
+EMA_WARMUPS = {None if k == "none" else k: code for k, code in _core.optim.ema_warmups().items()}
+"""Codes of the warm-ups of the moving average, by name."""
 
 
 def optim_table(rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -318,7 +343,7 @@ def optim_table(rows: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def optim_step(
-    table: np.ndarray, options: Sequence[_core.StepOptions], *, statistics: bool = False
+    table: np.ndarray, options: Sequence[_core.optim.StepOptions], *, statistics: bool = False
 ) -> FloatArray:
     """Move parameters, moments and averages in place; formulas in ``csrc/optim/step.hpp``.
 
@@ -339,32 +364,24 @@ def optim_step(
 
     Raises
     ------
-    ValueError
+    RefusedTensorError
         If arrays overlap that must not, are misaligned or missing. Nothing has moved then.
     """
-    return _core.step(table, list(options), statistics)
+    return _core.optim.step(table, list(options), statistics)
 
 
 def optim_grad_squares(table: np.ndarray) -> FloatArray:
     """Sum of squares of the gradient of each row, float64; the same for any number of threads."""
-    return _core.grad_squares(table)
+    return _core.optim.grad_squares(table)
 
 
-def optim_draws(key: int, step: int, stream: int, offset: int, size: int) -> np.ndarray:
-    """16-bit draws of the elements from `offset` on: stream 0 is the mask, 1 the rounding."""
-    return np.asarray(_core.draws(key, step, stream, offset, size))
+def random_draws(key: int, step: int, stream: int, offset: int, size: int) -> np.ndarray:
+    """16-bit random numbers of the elements from `offset` on, each from its index alone.
 
-
-@functools.cache
-def random_key(seed: int, name: str) -> int:
-    """64-bit key of the random numbers of one parameter or spectrum: of seed and name alone."""
-    digest = hashlib.blake2b(name.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
-    return int.from_bytes(digest, "little")
-
-
-def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, ...]:
-    """Philox4x32-10 of one counter (four 32-bit words) under one key (two)."""
-    return tuple(_core.philox(list(counter), list(key)))
+    Key, step and stream choose the sequence: in a step of an optimizer, stream 0 is the mask and
+    stream 1 the rounding. Generator and layout: ``csrc/core/philox.inl.hpp``.
+    """
+    return np.asarray(_core.optim.draws(key, step, stream, offset, size))
 
 
 def order_statistic(arrays: Sequence[npt.NDArray[np.float32]], index: int) -> tuple[float, int]:
@@ -373,4 +390,4 @@ def order_statistic(arrays: Sequence[npt.NDArray[np.float32]], index: int) -> tu
     Also the position of the first array with a NaN in it, or -1; with NaN there is no order and the
     element means nothing. Method: ``csrc/optim/select.hpp``.
     """
-    return _core.order_statistic(list(arrays), index)
+    return _core.optim.order_statistic(list(arrays), index)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from cuda_emulation import COMPILER, build
 
-from pyspectra import _core, ops
+from pyspectra import ops
 from pyspectra._cuda import devices as cuda_devices
 from pyspectra.analysis import analyze
 from pyspectra.optim._fused import base as _fused
@@ -43,9 +43,11 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         return
     module: Any = request.getfixturevalue("emulated_module")
     module.set_descending(backend.endswith("descending"))
-    for name in dir(_core):
-        if name.startswith("device_"):
-            monkeypatch.setattr(ops, name, getattr(module, name))
+    for domain in ("linalg", "optim", "powerlaw"):
+        emulated = getattr(module, domain)
+        for name in dir(emulated):
+            if name.startswith("device_"):
+                monkeypatch.setattr(ops, name, getattr(emulated, name))
     monkeypatch.setattr(_fused, "plan_class", lambda *_: _device.DevicePlan)
     monkeypatch.setattr(cuda_devices, "current_stream", lambda _: (0, 0))
     monkeypatch.setattr(cuda_devices, "free_bytes", lambda _: 1 << 20)

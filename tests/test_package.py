@@ -71,7 +71,7 @@ def test_public_names_exist_and_are_documented() -> None:
 
 
 def test_status_codes_are_those_of_the_core() -> None:
-    assert {s.name.lower(): int(s) for s in Status} == ops.status_names()
+    assert {s.name.lower(): int(s) for s in Status} == _core.status_names()
     assert str(Status.TOO_FEW_POINTS) == "too_few_points"
 
 

@@ -1,15 +1,15 @@
-"""Regenerate pyspectra/_core.pyi from the installed extension; --check only compares."""
+"""Regenerate the stubs in pyspectra/_core from the installed extension; --check only compares."""
 
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-STUB = Path(__file__).parent.parent / "pyspectra" / "_core.pyi"
+STUBS = Path(__file__).parent.parent / "pyspectra" / "_core"
 
 
-def generate() -> str:
-    """Return the stub of the installed extension, formatted."""
+def generate() -> dict[str, str]:
+    """Return the stubs of the installed extension by file name, formatted."""
     bin_dir = Path(sys.executable).parent
     with tempfile.TemporaryDirectory() as folder:
         # Run elsewhere: here, the source tree would hide the installed package.
@@ -19,15 +19,21 @@ def generate() -> str:
             cwd=folder,
             capture_output=True,
         )
-        stub = Path(folder) / "pyspectra" / "_core.pyi"
+        stubs = Path(folder) / "pyspectra" / "_core"
         style = ["--isolated", "--line-length=100"]
-        subprocess.run([bin_dir / "ruff", "format", "-q", *style, stub], check=True)
-        return stub.read_text()
+        subprocess.run([bin_dir / "ruff", "format", "-q", *style, stubs], check=True)
+        return {path.name: path.read_text() for path in sorted(stubs.glob("*.pyi"))}
 
 
 if __name__ == "__main__":
     fresh = generate()
-    if "--check" not in sys.argv:
-        STUB.write_text(fresh)
-    elif STUB.read_text() != fresh:
-        sys.exit("pyspectra/_core.pyi is out of date: run `make stubs`")
+    committed = {path.name: path.read_text() for path in sorted(STUBS.glob("*.pyi"))}
+    if "--check" in sys.argv:
+        if committed != fresh:
+            sys.exit("pyspectra/_core is out of date: run `make stubs`")
+    else:
+        for name in committed.keys() - fresh.keys():
+            (STUBS / name).unlink()
+        STUBS.mkdir(exist_ok=True)
+        for name, text in fresh.items():
+            (STUBS / name).write_text(text)

@@ -5,6 +5,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstdint>
+
+#include "core/cuda/stream.hpp"
 #include "core/error.hpp"
 #include "core/types.hpp"
 
@@ -12,12 +15,27 @@ namespace pyspectra::bindings {
 
 namespace py = pybind11;
 
+// One a submodule of _core. Those of a domain bind its CPU functions, then those for a CUDA device:
+// addresses of device memory and streams come in as integers, and a package without CUDA has the
+// same functions, which throw.
 void bind_core(py::module_& m);
-void bind_device(py::module_& m);
+void bind_cuda(py::module_& m);
 void bind_linalg(py::module_& m);
+void bind_linalg_device(py::module_& m);
 void bind_optim(py::module_& m);
+void bind_optim_device(py::module_& m);
 void bind_powerlaw(py::module_& m);
+void bind_powerlaw_device(py::module_& m);
 void bind_spectra(py::module_& m);
+
+template <typename T>
+T* pointer(Index address) {
+  return reinterpret_cast<T*>(static_cast<std::uintptr_t>(address));
+}
+
+inline cuda::Stream stream_of(int device, std::uintptr_t handle) {
+  return {device, reinterpret_cast<void*>(handle)};
+}
 
 // Strides in elements; ops.py has made sure that they are whole and that the dtype code fits.
 inline MatrixView matrix_view(const py::array& a, int dtype) {

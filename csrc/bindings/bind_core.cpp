@@ -1,7 +1,6 @@
 #include <pybind11/typing.h>
 
 #include "bindings/bind.hpp"
-#include "core/cuda/device.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
 
@@ -17,22 +16,18 @@ void bind_core(py::module_& m) {
     for (Isa isa : available_isas()) names.emplace_back(isa_name(isa));
     return names;
   });
-  m.def("cuda_built", &cuda::built);
   m.def("build_info", [] {
     py::typing::Dict<py::str, py::object> d;
     d["compiler"] = PYSPECTRA_COMPILER;
     d["version"] = PYSPECTRA_VERSION;
-    d["cuda_built"] = cuda::built();
-    d["cuda_available"] = cuda::available();
-    d["cuda_devices"] = cuda::device_names();
     return d;
   });
   m.def("status_names", [] {
-    return std::map<std::string, int>{{"ok", static_cast<int>(Status::ok)},
-                                      {"not_finite", static_cast<int>(Status::not_finite)},
-                                      {"too_few_points", static_cast<int>(Status::too_few_points)},
-                                      {"no_convergence", static_cast<int>(Status::no_convergence)},
-                                      {"degenerate", static_cast<int>(Status::degenerate)}};
+    std::map<std::string, int> codes;
+#define PS_CODE(name) codes[#name] = static_cast<int>(Status::name);
+    PS_STATUSES(PS_CODE)
+#undef PS_CODE
+    return codes;
   });
 }
 

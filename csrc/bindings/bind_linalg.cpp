@@ -3,6 +3,9 @@
 #include <cstring>
 
 #include "bindings/bind.hpp"
+#include "linalg/device_chase.hpp"
+#include "linalg/device_eigvals.hpp"
+#include "linalg/device_panel.hpp"
 #include "linalg/eigvals.hpp"
 #include "linalg/gram.hpp"
 #include "linalg/lapack.hpp"
@@ -28,12 +31,11 @@ void load(F*& slot, const py::dict& capi, const std::string& name) {
   if (slot == nullptr) throw py::error_already_set();
 }
 
-template <typename T>
-void load_table(const py::dict& capi, const std::string& prefix) {
-  linalg::LapackTable<T>& table = linalg::lapack_table<T>();
-  load(table.sytrd, capi, prefix + "sytrd");
-  load(table.sterf, capi, prefix + "sterf");
-  load(table.gesdd, capi, prefix + "gesdd");
+void load_lapack(const Capsules& capi) {
+  linalg::LapackTable& table = linalg::lapack_table();
+  load(table.sytrd, capi, "dsytrd");
+  load(table.sterf, capi, "dsterf");
+  load(table.gesdd, capi, "dgesdd");
 }
 
 std::vector<MatrixView> views(const std::vector<py::array>& X, int dtype) {
@@ -99,16 +101,53 @@ Solved svdvals(const std::vector<py::array>& X, int dtype) {
 }  // namespace
 
 void bind_linalg(py::module_& m) {
-  m.def(
-      "load_lapack",
-      [](const Capsules& capi) {
-        load_table<double>(capi, "d");
-        load_table<float>(capi, "s");
-      },
-      py::arg("capi"), "Fill the LAPACK table from scipy.linalg.cython_lapack.__pyx_capi__.");
+  m.def("load_lapack", &load_lapack, py::arg("capi"),
+        "Fill the LAPACK table from scipy.linalg.cython_lapack.__pyx_capi__.");
   m.def("gram", &gram, py::arg("X"), py::arg("dtype"), py::arg("out").noconvert());
   m.def("eigvals", &eigvals, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));
+}
+
+void bind_linalg_device(py::module_& m) {
+  m.def(
+      "device_panel",
+      [](Index A, Index count, Index n, Index start, Index band, Index V, Index T, int device,
+         std::uintptr_t stream) {
+        const py::gil_scoped_release unlocked;
+        linalg::device_panel(pointer<double>(A), count, n, start, band, pointer<double>(V),
+                             pointer<double>(T), stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("A"), py::arg("count"), py::arg("n"), py::arg("start"),
+      py::arg("band"), py::arg("V"), py::arg("T"), py::arg("device"), py::arg("stream"));
+  m.def(
+      "device_chase",
+      [](Index a, Index count, Index n, Index band, Index progress, int device,
+         std::uintptr_t stream) {
+        const py::gil_scoped_release unlocked;
+        linalg::device_chase(pointer<double>(a), count, n, band, pointer<int>(progress),
+                             stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("a"), py::arg("count"), py::arg("n"), py::arg("band"),
+      py::arg("progress"), py::arg("device"), py::arg("stream"));
+  m.def(
+      "device_tridiagonalize",
+      [](Index A, Index count, Index n, Index d, Index e, int device, std::uintptr_t stream) {
+        const py::gil_scoped_release unlocked;
+        linalg::device_tridiagonalize(pointer<double>(A), count, n, pointer<double>(d),
+                                      pointer<double>(e), stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("A"), py::arg("count"), py::arg("n"), py::arg("d"), py::arg("e"),
+      py::arg("device"), py::arg("stream"));
+  m.def(
+      "device_tridiagonal_eigvals",
+      [](Index d, Index e, Index count, Index n, Index evals, int device, std::uintptr_t stream) {
+        const py::gil_scoped_release unlocked;
+        linalg::device_tridiagonal_eigvals(pointer<const double>(d), pointer<const double>(e),
+                                           count, n, pointer<double>(evals),
+                                           stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("d"), py::arg("e"), py::arg("count"), py::arg("n"), py::arg("evals"),
+      py::arg("device"), py::arg("stream"));
 }
 
 }  // namespace pyspectra::bindings

@@ -1,5 +1,9 @@
+#include <algorithm>
+
 #include "bindings/bind.hpp"
 #include "powerlaw/bootstrap.hpp"
+#include "powerlaw/device_bootstrap.hpp"
+#include "powerlaw/device_fit.hpp"
 #include "powerlaw/fit.hpp"
 
 namespace pyspectra::bindings {
@@ -104,6 +108,53 @@ void bind_powerlaw(py::module_& m) {
       "as (alpha, xmin, n, index).",
       py::arg("spectra"), py::arg("options"), py::arg("fits"), py::arg("first"), py::arg("count"),
       py::arg("keys"));
+}
+
+void bind_powerlaw_device(py::module_& m) {
+  m.attr("FIT_BYTES") = sizeof(powerlaw::Fit);
+  m.def(
+      "device_fit",
+      [](Index count, Index longest, double threshold, double xmax, Index x, Index starts,
+         Index log_x, Index tail_sum, Index D, Index best, Index fits, int device,
+         std::uintptr_t stream) {
+        const powerlaw::DeviceFitBuffers buffers{.x = pointer<const double>(x),
+                                                 .starts = pointer<const Index>(starts),
+                                                 .log_x = pointer<double>(log_x),
+                                                 .tail_sum = pointer<double>(tail_sum),
+                                                 .D = pointer<double>(D),
+                                                 .best = pointer<unsigned long long>(best),
+                                                 .fits = pointer<powerlaw::Fit>(fits)};
+        py::gil_scoped_release unlocked;
+        powerlaw::device_fit(count, longest, threshold, xmax, buffers, stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("count"), py::arg("longest"), py::arg("threshold"), py::arg("xmax"),
+      py::arg("x"), py::arg("starts"), py::arg("log_x"), py::arg("tail_sum"), py::arg("D"),
+      py::arg("best"), py::arg("fits"), py::arg("device"), py::arg("stream"));
+  m.attr("SOURCE_BYTES") = sizeof(powerlaw::DeviceSource);
+  m.def(
+      "device_draw",
+      [](Index count, Index per, Index first, Index sources, Index x, Index starts, Index log_x,
+         Index scratch, int device, std::uintptr_t stream) {
+        const py::gil_scoped_release unlocked;
+        powerlaw::device_draw(count, per, first, pointer<const powerlaw::DeviceSource>(sources),
+                              pointer<const double>(x), pointer<const Index>(starts),
+                              pointer<double>(log_x), pointer<double>(scratch),
+                              stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("count"), py::arg("per"), py::arg("first"), py::arg("sources"),
+      py::arg("x"), py::arg("starts"), py::arg("log_x"), py::arg("scratch"), py::arg("device"),
+      py::arg("stream"));
+  m.def(
+      "fits_from_bytes",
+      [](const py::array_t<std::uint8_t, py::array::c_style>& bytes) {
+        PS_REQUIRE(bytes.size() % static_cast<py::ssize_t>(sizeof(powerlaw::Fit)) == 0,
+                   "fits_from_bytes: not a whole number of fits");
+        std::vector<powerlaw::Fit> fits(static_cast<std::size_t>(bytes.size()) /
+                                        sizeof(powerlaw::Fit));
+        std::copy_n(bytes.data(), bytes.size(), reinterpret_cast<std::uint8_t*>(fits.data()));
+        return fits;
+      },
+      py::arg("bytes").noconvert());
 }
 
 }  // namespace pyspectra::bindings

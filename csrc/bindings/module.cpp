@@ -1,11 +1,17 @@
 #include "bindings/bind.hpp"
 
 PYBIND11_MODULE(_core, m) {
+  using namespace pyspectra::bindings;
   m.doc() = "Compiled kernels of pyspectra. Private: pyspectra.ops is the only caller.";
-  pyspectra::bindings::bind_core(m);
-  pyspectra::bindings::bind_linalg(m);
-  pyspectra::bindings::bind_optim(m);
-  pyspectra::bindings::bind_powerlaw(m);
-  pyspectra::bindings::bind_spectra(m);
-  pyspectra::bindings::bind_device(m);
+  bind_core(m);
+  const auto submodule = [&m](const char* name, const char* doc, auto... bind) {
+    py::module_ part = m.def_submodule(name, doc);
+    (bind(part), ...);
+  };
+  submodule("cuda", "What CUDA devices there are.", bind_cuda);
+  submodule("linalg", "Gram matrices, eigenvalues, singular values.", bind_linalg,
+            bind_linalg_device);
+  submodule("optim", "The fused optimizer step and what it draws.", bind_optim, bind_optim_device);
+  submodule("powerlaw", "Power-law fits and their bootstrap.", bind_powerlaw, bind_powerlaw_device);
+  submodule("spectra", "Random permutation of entries.", bind_spectra);
 }

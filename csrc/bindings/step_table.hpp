@@ -18,11 +18,6 @@ inline constexpr std::array kStepColumns{"param", "grad",   "exp_avg", "exp_avg_
                                          "mask",  "master", "size",    "children",   "offset",
                                          "run",   "pitch",  "key",     "dtype",      "options"};
 
-template <typename T>
-T* pointer(Index address) {
-  return reinterpret_cast<T*>(static_cast<std::uintptr_t>(address));
-}
-
 inline std::vector<optim::StepTensor> step_tensors(const StepTable& table) {
   PS_REQUIRE(table.ndim() == 2 && table.shape(1) == static_cast<py::ssize_t>(kStepColumns.size()),
              "step: a row has " + std::to_string(static_cast<py::ssize_t>(kStepColumns.size())) +

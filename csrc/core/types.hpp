@@ -27,14 +27,16 @@ struct MatrixView {
   Index row_stride, col_stride;
 };
 
-// What became of one item of a batch. The numbers are part of the binding: keep in step with
-// pyspectra/types.py (a test compares the two).
-enum class Status : std::int32_t {
-  ok = 0,
-  not_finite = 1,
-  too_few_points = 2,
-  no_convergence = 3,
-  degenerate = 4,
-};
+// What became of one item of a batch. Python's names of the numbers are in pyspectra/types.py;
+// pyspectra/ops.py compares the two when it is imported.
+#define PS_STATUSES(STATUS) \
+  STATUS(ok)                \
+  STATUS(not_finite)        \
+  STATUS(too_few_points)    \
+  STATUS(no_convergence)    \
+  STATUS(degenerate)
+#define PS_NAME(name) name,
+enum class Status : std::int32_t { PS_STATUSES(PS_NAME) };
+#undef PS_NAME
 
 }  // namespace pyspectra

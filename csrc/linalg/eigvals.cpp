@@ -89,8 +89,8 @@ void reduce_by_lapack(std::vector<double>& a, double largest, Reduced& out) {
   work.resize(out.d.size() * 64);
   char uplo = 'L';
   lapack_int lwork = static_cast<lapack_int>(work.size()), info = 0;
-  lapack_table<double>().sytrd(&uplo, &n, a.data(), &n, out.d.data(), out.e.data(), tau.data(),
-                               work.data(), &lwork, &info);
+  lapack_table().sytrd(&uplo, &n, a.data(), &n, out.d.data(), out.e.data(), tau.data(), work.data(),
+                       &lwork, &info);
   if (info != 0) out.status = Status::no_convergence;
 }
 
@@ -169,7 +169,7 @@ Status svdvals_one(const MatrixView& X, double* sv) {
   lapack_int lwork = -1;
   double wanted = 0.0, unused = 0.0;
   std::vector<lapack_int> iwork(8 * M);
-  const auto gesdd = lapack_table<double>().gesdd;
+  const auto gesdd = lapack_table().gesdd;
   gesdd(&jobz, &m, &n, a.data(), &m, sv, &unused, &one, &unused, &one, &wanted, &lwork,
         iwork.data(), &info);
   if (info != 0) return fail(Status::no_convergence);
@@ -221,7 +221,7 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
     if (solved[t] != Status::ok && A[k].n > 0) {
       Reduced& r = reduced[k];
       lapack_int n = static_cast<lapack_int>(A[k].n), info = 0;
-      lapack_table<double>().sterf(&n, r.d.data(), r.e.data(), &info);
+      lapack_table().sterf(&n, r.d.data(), r.e.data(), &info);
       std::copy(r.d.begin(), r.d.end(), evals[k]);
       if (info != 0) status[k] = Status::no_convergence;
     }

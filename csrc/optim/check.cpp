@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.hpp"
@@ -7,13 +8,35 @@
 
 namespace pyspectra::optim {
 
-void detail::refuse(Index tensor, const std::string& what) {
-  throw std::invalid_argument("step: tensor " + std::to_string(tensor) + ": " + what);
-}
-
 namespace {
 
-using detail::refuse;
+using detail::Scalars;
+#include "optim/rules.inl.hpp"
+
+constexpr int count_words(const char* text) {
+  int words = *text == '\0' ? 0 : 1;
+  for (; *text != '\0'; ++text) words += *text == ' ' ? 1 : 0;
+  return words;
+}
+
+#define PS_INFO(name, Struct, moments) RuleInfo{#name, moments, kCanBeCompact<Struct<float>>},
+constexpr RuleInfo kRules[] = {PS_UPDATE_RULES(PS_INFO)};
+#undef PS_INFO
+#define PS_CHECK(name, Struct, moments) \
+  static_assert(Struct<float>::kMoments == count_words(moments));
+PS_UPDATE_RULES(PS_CHECK)
+#undef PS_CHECK
+
+std::string refusal(Index tensor, const std::string& complaint, Index other,
+                    const std::string& hint) {
+  std::string text = "step: tensor " + std::to_string(tensor) + ": " + complaint;
+  if (other >= 0) text += " of tensor " + std::to_string(other);
+  return hint.empty() ? text : text + ". Hint: " + hint;
+}
+
+[[noreturn]] void refuse(Index tensor, std::string complaint) {
+  throw RefusedTensor(tensor, std::move(complaint));
+}
 
 struct Range {
   std::uintptr_t begin, end;
@@ -41,9 +64,8 @@ void check_overlaps(std::vector<Range>& ranges) {
   for (const Range& r : ranges) {
     const Range* const other = r.written ? any : written;
     if (other != nullptr && r.begin < other->end)
-      refuse(r.tensor, std::string("'") + r.role + "' overlaps '" + other->role + "' of tensor " +
-                           std::to_string(other->tensor) +
-                           ". Hint: arrays that are written must not share memory");
+      throw RefusedTensor(r.tensor, std::string("'") + r.role + "' overlaps '" + other->role + "'",
+                          other->tensor, "arrays that are written must not share memory");
     if (any == nullptr || r.end > any->end) any = &r;
     if (r.written && (written == nullptr || r.end > written->end)) written = &r;
   }
@@ -51,11 +73,23 @@ void check_overlaps(std::vector<Range>& ranges) {
 
 }  // namespace
 
+std::span<const RuleInfo> rules() { return kRules; }
+
+RefusedTensor::RefusedTensor(Index tensor, std::string complaint, Index other, std::string hint)
+    : std::invalid_argument(refusal(tensor, complaint, other, hint)),
+      tensor(tensor),
+      other(other),
+      complaint(std::move(complaint)),
+      hint(std::move(hint)) {}
+
 void check(std::span<const StepTensor> tensors, std::span<const StepOptions> options) {
   for (const StepOptions& o : options) {
     PS_REQUIRE(o.step >= 1 && o.step < (std::int64_t{1} << 32),
                "step: 'step' must be in [1, 2^32)");
     PS_REQUIRE(o.ema_every >= 1, "step: 'ema_every' must be positive");
+#define PS_KNOWN(name) || o.ema_warmup == EmaWarmup::name
+    PS_REQUIRE(false PS_EMA_WARMUPS(PS_KNOWN), "step: unknown warm-up");
+#undef PS_KNOWN
     PS_REQUIRE(o.keep >= 0 && o.keep <= 65536, "step: 'keep' must be in [0, 65536]");
   }
   std::vector<Range> ranges;
@@ -69,13 +103,13 @@ void check(std::span<const StepTensor> tensors, std::span<const StepOptions> opt
     if (t.run < 1 || t.pitch < t.run) refuse(k, "'run' must be positive and 'pitch' not below it");
     const StepOptions& o = options[t.options];
     if (t.param == nullptr || t.grad == nullptr) refuse(k, "'param' and 'grad' are needed");
-    const bool adam = o.rule != Rule::sgd, compact = t.children >= 0;
+    const RuleInfo& rule = kRules[static_cast<int>(o.rule)];
+    const bool compact = t.children >= 0;
+    const int kinds = count_words(rule.moments);
     const Index moments = compact ? t.children : t.size;
-    if ((adam || o.momentum != 0) && moments != 0 && t.exp_avg == nullptr)
-      refuse(k, "'exp_avg' is needed");
-    if (adam && moments != 0 && t.exp_avg_sq == nullptr) refuse(k, "'exp_avg_sq' is needed");
-    if (compact &&
-        (t.mask == nullptr || !(o.rule == Rule::adamw || o.rule == Rule::adamw_alicemind)))
+    if (kinds >= 1 && moments != 0 && t.exp_avg == nullptr) refuse(k, "'exp_avg' is needed");
+    if (kinds >= 2 && moments != 0 && t.exp_avg_sq == nullptr) refuse(k, "'exp_avg_sq' is needed");
+    if (compact && (t.mask == nullptr || !rule.compact))
       refuse(k, "compact moments are for AdamW under a fixed mask");
     const bool narrow = t.dtype == DType::float16 || t.dtype == DType::bfloat16;
     if (t.master != nullptr && !narrow) refuse(k, "'master' is for parameters of 16 bits");

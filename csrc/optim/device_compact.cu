@@ -117,13 +117,27 @@ __device__ void for_child(const Child& child, Index size, const Visit& visit) {
 template <typename R, typename S>
 __device__ void apply(const Scalars& s, S* p, const S* g, S* m, S* v, unsigned int child,
                       bool rest_decays) {
-  const R rule(s);
+  if constexpr (kCanBeCompact<R>) {
+    const R rule(s);
 #pragma unroll
-  for (int k = 0; k < kEach; ++k) {
-    if ((child >> k & 1) != 0)
-      rule(p[k], g[k], m[k], v[k], true);
-    else if (rest_decays)
-      p[k] = rule.rest(p[k]);
+    for (int k = 0; k < kEach; ++k) {
+      if ((child >> k & 1) != 0)
+        rule(p[k], g[k], m[k], v[k], true);
+      else if (rest_decays)
+        p[k] = rule.rest(p[k]);
+    }
+  }
+}
+
+template <typename S>
+__device__ void dispatch_rule(Rule rule, const Scalars& s, S* p, const S* g, S* m, S* v,
+                              unsigned int child, bool rest_decays) {
+  switch (rule) {
+#define PS_APPLY(name, Struct, moments) \
+  case Rule::name:                      \
+    return apply<Struct<S>>(s, p, g, m, v, child, rest_decays);
+    PS_UPDATE_RULES(PS_APPLY)
+#undef PS_APPLY
   }
 }
 
@@ -168,10 +182,7 @@ __global__ void __launch_bounds__(kThreads)
     g[k] = scaled(grad[k], (S)s.grad_scale);
     before[k] = p[k];
   }
-  if (o.rule == Rule::adamw)
-    apply<AdamW<S>>(s, p, g, m, v, child.bits, rest_decays);
-  else
-    apply<AdamWAliceMind<S>>(s, p, g, m, v, child.bits, rest_decays);
+  dispatch_rule(o.rule, s, p, g, m, v, child.bits, rest_decays);
 
   store_parameter<T>(t, o, place, p, moved);
   for_child(child, t.children, [&](int k, Index rank) {

@@ -40,18 +40,14 @@ __device__ void apply(const Scalars& s, S* p, const S* g, S* m, S* v, unsigned i
 }
 
 template <typename S>
-__device__ void dispatch_rule(Rule rule, bool momentum, const Scalars& s, S* p, const S* g, S* m,
-                              S* v, unsigned int decays) {
+__device__ void dispatch_rule(Rule rule, const Scalars& s, S* p, const S* g, S* m, S* v,
+                              unsigned int decays) {
   switch (rule) {
-    case Rule::adamw:
-      return apply<AdamW<S>>(s, p, g, m, v, decays);
-    case Rule::adamw_alicemind:
-      return apply<AdamWAliceMind<S>>(s, p, g, m, v, decays);
-    case Rule::adam:
-      return apply<Adam<S>>(s, p, g, m, v, decays);
-    case Rule::sgd:
-      return momentum ? apply<Momentum<S>>(s, p, g, m, v, decays)
-                      : apply<Descent<S>>(s, p, g, m, v, decays);
+#define PS_APPLY(name, Struct, moments) \
+  case Rule::name:                      \
+    return apply<Struct<S>>(s, p, g, m, v, decays);
+    PS_UPDATE_RULES(PS_APPLY)
+#undef PS_APPLY
   }
 }
 
@@ -104,7 +100,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int k = 0; k < kEach; ++k) before[k] = p[k];
   }
-  dispatch_rule(o.rule, t.exp_avg != nullptr, s, p, g, m, v, decays);
+  dispatch_rule(o.rule, s, p, g, m, v, decays);
 
   store_parameter<T>(t, o, place, p);
   if (t.exp_avg != nullptr) store((S*)t.exp_avg, place, m);

@@ -42,17 +42,6 @@ static void draws(std::uint64_t key, std::uint32_t step, std::uint32_t stream, I
   }
 }
 
-static void philox(const std::uint32_t* counter, const std::uint32_t* key, std::uint32_t* out) {
-  const Philox<vu> x =
-      philox4x32<vu>({vu{} + (unsigned long long)counter[0], vu{} + (unsigned long long)counter[1],
-                      vu{} + (unsigned long long)counter[2], vu{} + (unsigned long long)counter[3]},
-                     key[0], key[1]);
-  out[0] = (std::uint32_t)x.c0[0];
-  out[1] = (std::uint32_t)x.c1[0];
-  out[2] = (std::uint32_t)x.c2[0];
-  out[3] = (std::uint32_t)x.c3[0];
-}
-
 // Eight bits to eight bytes of 0 or 1 at a time: copies of the byte, one bit kept in each, moved to
 // the lowest place (0x7f + 2^k reaches the highest bit and never carries over). `first` is a
 // multiple of 8 and `child` has room for n rounded up to one. Byte k of a word is bit k: all

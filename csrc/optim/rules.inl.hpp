@@ -1,11 +1,52 @@
-// Update rules: one struct each. S is the type of the arithmetic and of the moments. A rule sees
-// one element: parameter p, gradient g (scaled and masked), moments m and v, and whether weight
-// decay applies to it. `rest` is where p goes that decays while gradient and moments are zero (for
-// eps > 0), for the rules that can have compact moments. Included inside the anonymous namespace of
-// a unit; includes nothing itself.
+// Update rules: a line in the list and a struct each, and that is all of a rule on this side. The
+// enum, its names, the dispatch of CPU and CUDA, the checks and what Python knows of a rule derive
+// from the two.
+//
+// The file is read twice, and includes nothing itself. step.hpp reads the list. A unit that works
+// with the structs includes it again, inside its anonymous namespace.
+#ifndef PS_UPDATE_RULES
+
+// Name, struct, and the keys of its moments in a saved state, which are torch's.
+#define PS_UPDATE_RULES(RULE)                                 \
+  RULE(adamw, AdamW, "exp_avg exp_avg_sq")                    \
+  RULE(adamw_alicemind, AdamWAliceMind, "exp_avg exp_avg_sq") \
+  RULE(adam, Adam, "exp_avg exp_avg_sq")                      \
+  RULE(sgd, Descent, "")                                      \
+  RULE(sgd_momentum, Momentum, "momentum_buffer")
+
+#else
+
+// S is the type of the arithmetic and of the moments. A rule sees one element: parameter p,
+// gradient g (scaled and masked), moments m and v, and whether weight decay applies to it. Two
+// members are for the rules that need them:
+//   rest     where p goes that decays while gradient and moments are zero (for eps > 0): a rule
+//            that has it can have compact moments
+//   prepare  changes the scalars once a call, in double; scalars.inl.hpp has made them before
 
 static inline PS_HD float root(float x) { return __builtin_sqrtf(x); }
 static inline PS_HD double root(double x) { return __builtin_sqrt(x); }
+
+// x^n for 0 <= x <= 1 by repeated squaring, in pairs of doubles (value and rounding error), so that
+// the result is as good as correctly rounded, and the same wherever it is computed.
+static inline PS_HD double power(double x, std::int64_t n) {
+  double value = 1.0, error = 0.0, square = x, square_error = 0.0;
+  for (; n > 0; n >>= 1) {
+    if ((n & 1) != 0) {
+      const double p = value * square;
+      const double e = __builtin_fma(value, square, -p) + (value * square_error + error * square);
+      value = p + e;
+      error = e - (value - p);
+    }
+    const double p = square * square;
+    const double e = __builtin_fma(square, square, -p) + 2.0 * square * square_error;
+    square = p + e;
+    square_error = e - (square - p);
+  }
+  return value;
+}
+
+template <typename R>
+constexpr bool kCanBeCompact = requires(const R& rule, float p) { rule.rest(p); };
 
 // Loshchilov and Hutter, arXiv 1711.05101, in the order of torch.optim.AdamW:
 //   p <- (1 - lr wd) p;  m <- m + (1 - b1) (g - m);  v <- b2 v + (1 - b2) g^2
@@ -54,6 +95,9 @@ struct AdamWAliceMind {
     p = decays ? moved - decay * moved : moved;
   }
   PS_HD S rest(S p) const { return p - decay * p; }
+  static PS_HD void prepare(const StepOptions& o, Scalars& s) {
+    s.step_size = o.lr * s.root_correction2 / s.correction1;
+  }
 };
 
 // Kingma and Ba, arXiv 1412.6980, with L2 regularisation, in the order of torch.optim.Adam:
@@ -107,3 +151,5 @@ struct Descent {
     p = p - lr * g;
   }
 };
+
+#endif

@@ -1,24 +1,6 @@
 // From hyper-parameters to what the rules read, in double, once a call. Included inside the
-// anonymous namespace of a unit after step.hpp and elementary.inl.hpp; includes nothing itself.
-
-// x^n for 0 <= x <= 1 by repeated squaring, in pairs of doubles (value and rounding error), so that
-// the result is as good as correctly rounded, and the same wherever it is computed.
-static inline PS_HD double power(double x, std::int64_t n) {
-  double value = 1.0, error = 0.0, square = x, square_error = 0.0;
-  for (; n > 0; n >>= 1) {
-    if ((n & 1) != 0) {
-      const double p = value * square;
-      const double e = __builtin_fma(value, square, -p) + (value * square_error + error * square);
-      value = p + e;
-      error = e - (value - p);
-    }
-    const double p = square * square;
-    const double e = __builtin_fma(square, square, -p) + 2.0 * square * square_error;
-    square = p + e;
-    square_error = e - (square - p);
-  }
-  return value;
-}
+// anonymous namespace of a unit after step.hpp, elementary.inl.hpp and rules.inl.hpp; includes
+// nothing itself.
 
 // Weight of the parameter in the average at this step, 1 - decay; at update number n, counted from
 // 0, the warm-ups take the decay down to TensorFlow's (1 + n) / (10 + n), or 1 - (1 + n)^(-2/3).
@@ -32,11 +14,15 @@ static inline PS_HD double ema_weight(const StepOptions& o) {
   return 1.0 - (early < o.ema_decay ? early : o.ema_decay);
 }
 
+template <typename R>
+static inline PS_HD void prepare(const StepOptions& o, Scalars& s) {
+  if constexpr (requires { R::prepare(o, s); }) R::prepare(o, s);
+}
+
 static inline PS_HD Scalars scalars(const StepOptions& o) {
-  const double correction1 = 1.0 - power(o.beta1, o.step);
-  const double root2 = __builtin_sqrt(1.0 - power(o.beta2, o.step));
-  const bool alicemind = o.rule == Rule::adamw_alicemind;
   Scalars s{};
+  s.correction1 = 1.0 - power(o.beta1, o.step);
+  s.root_correction2 = __builtin_sqrt(1.0 - power(o.beta2, o.step));
   s.lr = o.lr;
   s.decay = o.lr * o.weight_decay;
   s.keep_weight = 1.0 - s.decay;
@@ -46,13 +32,21 @@ static inline PS_HD Scalars scalars(const StepOptions& o) {
   s.beta2 = o.beta2;
   s.one_minus_beta2 = 1.0 - o.beta2;
   s.eps = o.eps;
-  s.step_size = alicemind ? o.lr * root2 / correction1 : o.lr / correction1;
-  s.root_scale = 1.0 / root2;
+  s.step_size = o.lr / s.correction1;
+  s.root_scale = 1.0 / s.root_correction2;
   s.momentum = o.momentum;
   s.gain = o.step == 1 ? 1.0 : 1.0 - o.dampening;
   s.nesterov = o.nesterov ? o.momentum : 0.0;
   s.grad_scale = o.grad_scale;
   s.inverse_p = o.keep == 0 ? 1.0 : 65536.0 / o.keep;
   s.ema_weight = ema_weight(o);
+  switch (o.rule) {
+#define PS_PREPARE(name, Struct, moments) \
+  case Rule::name:                        \
+    prepare<Struct<double>>(o, s);        \
+    break;
+    PS_UPDATE_RULES(PS_PREPARE)
+#undef PS_PREPARE
+  }
   return s;
 }

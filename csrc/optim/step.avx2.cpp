@@ -15,6 +15,6 @@ constexpr int kLanes = 4;
 #include "optim/step.inl.hpp"
 }  // namespace
 
-Kernels kernels_avx2() { return {step, squares, count_bits, draws, philox}; }
+Kernels kernels_avx2() { return {step, squares, count_bits, draws}; }
 
 }  // namespace pyspectra::optim::detail

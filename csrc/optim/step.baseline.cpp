@@ -17,6 +17,6 @@ constexpr int kLanes = 2;
 #include "optim/step.inl.hpp"
 }  // namespace
 
-Kernels kernels_baseline() { return {step, squares, count_bits, draws, philox}; }
+Kernels kernels_baseline() { return {step, squares, count_bits, draws}; }
 
 }  // namespace pyspectra::optim::detail

@@ -17,10 +17,10 @@ constexpr Index kLargeChunk = 65536, kSmallChunk = 8192;
 constexpr Index kAlign = 128;  // chunks of a tensor begin at multiples of it
 using detail::kBlock;
 using detail::Piece;
-using detail::refuse;
 using detail::Scalars;
 
 #include "core/elementary.inl.hpp"
+#include "optim/rules.inl.hpp"
 #include "optim/scalars.inl.hpp"
 
 // The tensors laid end to end, each rounded up to a multiple of `align`; a task is a stretch of
@@ -79,9 +79,10 @@ void rank_pieces(Work& work, std::span<const StepTensor> tensors, const detail::
   }
   for (std::size_t k = 0; k < found.size(); ++k)
     if (compact(tensors[k]) && found[k] != tensors[k].children)
-      refuse(static_cast<Index>(k), "'mask' has " + std::to_string(found[k]) +
-                                        " ones, but the moments have " +
-                                        std::to_string(tensors[k].children) + " elements");
+      throw RefusedTensor(static_cast<Index>(k), "'mask' has " + std::to_string(found[k]) +
+                                                     " ones, but the moments have " +
+                                                     std::to_string(tensors[k].children) +
+                                                     " elements");
 }
 
 // Calls add(tensor, block) in the order of the elements.
@@ -151,10 +152,6 @@ void grad_squares(std::span<const StepTensor> tensors, double* out) {
 void draws(std::uint64_t key, std::uint32_t step, std::uint32_t stream, Index offset, Index size,
            std::uint16_t* out) {
   PS_SELECT_ISA(detail::kernels).draws(key, step, stream, offset, size, out);
-}
-
-void philox(const std::uint32_t counter[4], const std::uint32_t key[2], std::uint32_t out[4]) {
-  PS_SELECT_ISA(detail::kernels).philox(counter, key, out);
 }
 
 }  // namespace pyspectra::optim

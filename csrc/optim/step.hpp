@@ -29,37 +29,69 @@
 
 #include <cstdint>
 #include <span>
+#include <stdexcept>
 #include <string>
 
 #include "core/types.hpp"
+#include "optim/rules.inl.hpp"  // the list of rules
 
 namespace pyspectra::optim {
 
-// Numbers are part of the binding: keep in step with pyspectra/ops.py (a test compares the two).
-enum class Rule : int { adamw = 0, adamw_alicemind = 1, adam = 2, sgd = 3 };
+#define PS_NAME(name, ...) name,
+enum class Rule : int { PS_UPDATE_RULES(PS_NAME) };
 
-enum class EmaWarmup : int { none = 0, tf = 1, power = 2 };
+// How the decay of the average grows: scalars.inl.hpp.
+#define PS_EMA_WARMUPS(WARMUP) WARMUP(none) WARMUP(tf) WARMUP(power)
+enum class EmaWarmup : int { PS_EMA_WARMUPS(PS_NAME) };
+#undef PS_NAME
+
+// What Python knows of a rule.
+struct RuleInfo {
+  const char* name;
+  const char* moments;  // their keys in a saved state, with a space between
+  bool compact;         // can have compact moments
+};
+std::span<const RuleInfo> rules();  // in the order of Rule
+
+// Hyper-parameters of a step: type, name, and the value where the caller says nothing.
+//   beta1, beta2, eps             of the Adam family
+//   momentum, dampening, nesterov of SGD
+//   weight_decay                  decoupled in AdamW, L2 in the others
+//   step                          counts from 1, below 2^32
+//   grad_scale                    a clip factor, or 1 / loss scale
+//   keep                          F: keep probability in units of 2^-16, 1..65536; 0 for no mask
+//   decay_masked                  D: decay the weights outside the child network too?
+//   ema_decay, ema_warmup         used where a tensor has `ema`; see scalars.inl.hpp
+//   ema_every                     average at the steps that this divides
+//   stochastic_rounding           of bfloat16 parameters
+#define PS_STEP_OPTIONS(OPTION)                  \
+  OPTION(double, lr, 1e-3)                       \
+  OPTION(double, beta1, 0.9)                     \
+  OPTION(double, beta2, 0.999)                   \
+  OPTION(double, eps, 1e-8)                      \
+  OPTION(double, momentum, 0.0)                  \
+  OPTION(double, dampening, 0.0)                 \
+  OPTION(bool, nesterov, false)                  \
+  OPTION(double, weight_decay, 0.0)              \
+  OPTION(std::int64_t, step, 1)                  \
+  OPTION(double, grad_scale, 1.0)                \
+  OPTION(int, keep, 0)                           \
+  OPTION(bool, decay_masked, true)               \
+  OPTION(double, ema_decay, 1.0)                 \
+  OPTION(EmaWarmup, ema_warmup, EmaWarmup::none) \
+  OPTION(std::int64_t, ema_every, 1)             \
+  OPTION(bool, stochastic_rounding, false)
 
 struct StepOptions {
   Rule rule = Rule::adamw;
-  double lr = 1e-3;
-  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // Adam family
-  double momentum = 0.0, dampening = 0.0;         // SGD
-  bool nesterov = false;                          // SGD
-  double weight_decay = 0.0;                      // decoupled in AdamW, L2 in the others
-  std::int64_t step = 1;                          // counts from 1, below 2^32
-  double grad_scale = 1.0;                        // a clip factor, or 1 / loss scale
-  int keep = 0;              // F: keep probability in units of 2^-16, 1..65536; 0 for no mask
-  bool decay_masked = true;  // D: decay the weights outside the child network too?
-  double ema_decay = 1.0;    // used where a tensor has `ema`
-  EmaWarmup ema_warmup = EmaWarmup::none;  // see scalars.inl.hpp
-  std::int64_t ema_every = 1;              // average at steps that this divides
-  bool stochastic_rounding = false;        // bfloat16 parameters only
+#define PS_MEMBER(type, name, value) type name = value;
+  PS_STEP_OPTIONS(PS_MEMBER)
+#undef PS_MEMBER
 };
 
 // `param` and `grad` are of type `dtype`; moments, `ema` and `master` are float32, or float64 with
-// float64 parameters. Optional ones are null: `exp_avg_sq` where the rule has one moment (SGD),
-// `exp_avg` for SGD without momentum, `ema`, `mask` (bit i % 8 of byte i / 8; 1 = trainable),
+// float64 parameters. Optional ones are null: `exp_avg_sq` where the rule has one moment,
+// `exp_avg` too where it has none, `ema`, `mask` (bit i % 8 of byte i / 8; 1 = trainable),
 // `master` (16-bit parameters only).
 struct StepTensor {
   void* param;
@@ -93,7 +125,16 @@ struct StepStatistics {
   double rounded_away = 0;
 };
 
-// Throws std::invalid_argument before anything is written. `statistics`: one a tensor, or null.
+// A tensor that `step` refuses, by its place in the list: the caller knows its name, and that of
+// the `other` (-1: there is none) which the complaint is about.
+struct RefusedTensor : std::invalid_argument {
+  RefusedTensor(Index tensor, std::string complaint, Index other = -1, std::string hint = "");
+  Index tensor, other;
+  std::string complaint, hint;
+};
+
+// Throws RefusedTensor, or std::invalid_argument for options, before anything is written.
+// `statistics`: one a tensor, or null.
 void step(std::span<const StepTensor> tensors, std::span<const StepOptions> options,
           StepStatistics* statistics = nullptr);
 
@@ -108,18 +149,15 @@ void grad_squares(std::span<const StepTensor> tensors, double* out);
 void draws(std::uint64_t key, std::uint32_t step, std::uint32_t stream, Index offset, Index size,
            std::uint16_t* out);
 
-void philox(const std::uint32_t counter[4], const std::uint32_t key[2], std::uint32_t out[4]);
-
 namespace detail {
-
-[[noreturn]] void refuse(Index tensor, const std::string& what);
 
 // What the rules read: functions of StepOptions, computed in double once a call.
 struct Scalars {
   double lr, decay, keep_weight;  // lr; lr * weight_decay; 1 - lr * weight_decay
   double weight_decay;
   double beta1, one_minus_beta1, beta2, one_minus_beta2, eps;
-  double step_size, root_scale;              // see the rules
+  double correction1, root_correction2;      // 1 - beta1^t; sqrt(1 - beta2^t)
+  double step_size, root_scale;              // lr / correction1; 1 / root_correction2
   double momentum, gain, nesterov;           // SGD
   double grad_scale, inverse_p, ema_weight;  // ema_weight = 1 - ema_decay
 };
@@ -145,7 +183,6 @@ struct Kernels {
   Index (*count_bits)(const std::uint8_t* bits, Index begin, Index end);  // begin a multiple of 8
   void (*draws)(std::uint64_t key, std::uint32_t step, std::uint32_t stream, Index offset,
                 Index size, std::uint16_t* out);
-  void (*philox)(const std::uint32_t* counter, const std::uint32_t* key, std::uint32_t* out);
 };
 
 Kernels kernels_baseline();

@@ -84,28 +84,32 @@ static inline void apply_rule(const Scalars& s, int keep, const Arrays<S>& a, In
 template <typename S>
 static void dispatch_rule(const StepOptions& o, const Scalars& s, const Arrays<S>& a, Index n) {
   switch (o.rule) {
-    case Rule::adamw:
-      return apply_rule<AdamW<S>>(s, o.keep, a, n);
-    case Rule::adamw_alicemind:
-      return apply_rule<AdamWAliceMind<S>>(s, o.keep, a, n);
-    case Rule::adam:
-      return apply_rule<Adam<S>>(s, o.keep, a, n);
-    case Rule::sgd:
-      return a.m != nullptr ? apply_rule<Momentum<S>>(s, o.keep, a, n)
-                            : apply_rule<Descent<S>>(s, o.keep, a, n);
+#define PS_APPLY(name, Struct, moments) \
+  case Rule::name:                      \
+    return apply_rule<Struct<S>>(s, o.keep, a, n);
+    PS_UPDATE_RULES(PS_APPLY)
+#undef PS_APPLY
   }
 }
 
-// Where parameters outside the child go that have no moments: `rest` of the two rules that allow
-// it.
+template <typename R, typename S>
+static inline void apply_rest(const Scalars& s, S* p, Index n) {
+  if constexpr (kCanBeCompact<R>) {
+    const R rule(s);
+    for (Index i = 0; i < n; ++i) p[i] = rule.rest(p[i]);
+  }
+}
+
+// Where parameters outside the child go that have no moments.
 template <typename S>
 static void decay_rest(Rule rule, const Scalars& s, S* p, Index n) {
-  const AdamW<S> plain(s);
-  const AdamWAliceMind<S> last(s);
-  if (rule == Rule::adamw)
-    for (Index i = 0; i < n; ++i) p[i] = plain.rest(p[i]);
-  else
-    for (Index i = 0; i < n; ++i) p[i] = last.rest(p[i]);
+  switch (rule) {
+#define PS_REST(name, Struct, moments) \
+  case Rule::name:                     \
+    return apply_rest<Struct<S>>(s, p, n);
+    PS_UPDATE_RULES(PS_REST)
+#undef PS_REST
+  }
 }
 
 template <typename T, typename S>
@@ -236,7 +240,8 @@ static void step_chunk(const StepTensor& t, const StepOptions& o, const Scalars&
       const Index count = step_compact<T>(t, o, s, i, n, rank, p, tile);
       if (blocks != nullptr) {
         __builtin_memset(drive, 0, sizeof drive);
-        __builtin_memcpy(first, (const S*)t.exp_avg + rank, (std::size_t)count * sizeof *first);
+        if (count != 0)  // a child without elements may have no moments at all
+          __builtin_memcpy(first, (const S*)t.exp_avg + rank, (std::size_t)count * sizeof *first);
         put(first, t.mask + i / 8, n, drive);
         unpack(t.mask, i, n, tile.child);
       }

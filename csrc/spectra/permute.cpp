@@ -5,9 +5,16 @@
 #include <vector>
 
 #include "core/parallel.hpp"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace pyspectra::spectra {
 namespace {
+
+constexpr int kLanes = 2;  // the unit is compiled for the baseline
+#include "core/philox.inl.hpp"
+#include "core/random.inl.hpp"
 
 using std::uint64_t;
 
@@ -16,50 +23,50 @@ constexpr Index kBucket = Index{1} << 15;
 constexpr Index kMaxBuckets = 4096;
 constexpr Index kMinChunk = Index{1} << 16;
 constexpr Index kMaxChunks = 256;
-constexpr uint64_t kGolden = 0x9E3779B97F4A7C15ull;
 
-uint64_t mix(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-  return z ^ (z >> 31);
-}
+// Words of a Philox counter: which step of the method draws, and for which bucket.
+enum Stream : unsigned int { kScatter = 0, kShuffle = 1 };
 
-uint64_t draw(uint64_t stream, Index i) {
-  return mix(stream + kGolden * (static_cast<uint64_t>(i) + 1));
-}
-
-// The buckets of elements first, first + 1, ...: four share a draw, 16 bits each.
+// The buckets of elements first, first + 1, ..., of which `first` begins a group of draws. The
+// number of buckets is a power of two of at most 2^16, so that 16 bits say which.
 class Buckets {
  public:
-  Buckets(uint64_t stream, Index first, Index buckets)
-      : stream_(stream), element_(first), mask_(static_cast<uint64_t>(buckets) - 1) {
-    bits_ = draw(stream_, element_ >> 2) >> (16 * (element_ & 3));
-  }
+  Buckets(uint64_t key, Index first, Index buckets)
+      : key_(key), element_(first), mask_(static_cast<unsigned int>(buckets) - 1) {}
   Index next() {
-    if ((element_ & 3) == 0) bits_ = draw(stream_, element_ >> 2);
-    const Index bucket = static_cast<Index>(bits_ & mask_);
-    bits_ >>= 16;
+    const Index at = element_ % kDrawGroup;
+    if (at == 0)
+      philox_draws(static_cast<uint64_t>(element_ / kDrawGroup), 0, kScatter, key_, draws_);
     ++element_;
-    return bucket;
+    return static_cast<Index>(draws_[at] & mask_);
   }
 
  private:
-  uint64_t stream_, bits_;
+  uint64_t key_;
   Index element_;
-  uint64_t mask_;
+  unsigned int mask_;
+  unsigned short draws_[kDrawGroup];
 };
 
-// The product of two 64-bit numbers over 2^64: an integer below `bound` from 64 random bits, with a
-// bias below bound / 2^64.
-Index below(uint64_t random, Index bound) {
-  const uint64_t b = static_cast<uint64_t>(bound);
-  const uint64_t high = (random >> 32) * b, low = (random & 0xffffffffull) * b;
-  return static_cast<Index>((high + (low >> 32)) >> 32);  // bound < 2^32
-}
-
+// Fisher and Yates. The index below i + 1 is the product of it and 32 random bits, over 2^32: no
+// index is more or less likely than it should be by more than 2^-32.
 template <typename T>
-void shuffle(T* x, Index n, uint64_t stream) {
-  for (Index i = n - 1; i > 0; --i) std::swap(x[i], x[below(draw(stream, i), i + 1)]);
+void shuffle(T* x, Index n, Index bucket, uint64_t key) {
+  constexpr Index kWords = kDrawGroup / 2;  // of 32 bits in a group of draws
+  std::uint32_t words[kWords];
+  Index group = -1;
+  for (Index i = n - 1; i > 0; --i) {
+    if (i / kWords != group) {
+      group = i / kWords;
+      unsigned short draws[kDrawGroup];
+      philox_draws(static_cast<uint64_t>(group), static_cast<unsigned int>(bucket), kShuffle, key,
+                   draws);
+      __builtin_memcpy(words, draws, sizeof words);
+    }
+    const uint64_t product =
+        static_cast<uint64_t>(words[i % kWords]) * static_cast<uint64_t>(i + 1);
+    std::swap(x[i], x[product >> 32]);
+  }
 }
 
 // Elements [first, last) of the matrix in row-major order, one after the other.
@@ -76,16 +83,17 @@ void each(const MatrixView& in, Index first, Index last, F&& take) {
 template <typename T>
 void permute_as(const MatrixView& in, uint64_t key, T* out) {
   const Index n = in.rows * in.cols;
-  const uint64_t scatter = mix(key ^ kGolden), within = mix(scatter + kGolden);
   Index buckets = 1;
   while (buckets < kMaxBuckets && buckets * kBucket < n) buckets *= 2;
-  const Index chunk = std::max(kMinChunk, (n + kMaxChunks - 1) / kMaxChunks);
+  // Whole groups of draws.
+  const Index share = std::max(kMinChunk, (n + kMaxChunks - 1) / kMaxChunks);
+  const Index chunk = (share + kDrawGroup - 1) / kDrawGroup * kDrawGroup;
   const Index chunks = (n + chunk - 1) / chunk;
 
   std::vector<Index> start(chunks * buckets, 0);  // counts, then where each chunk's share begins
   parallel_for(chunks, [&](Index c) {
     Index* count = start.data() + c * buckets;
-    Buckets bucket(scatter, c * chunk, buckets);
+    Buckets bucket(key, c * chunk, buckets);
     for (Index e = c * chunk; e < std::min(n, (c + 1) * chunk); ++e) ++count[bucket.next()];
   });
   std::vector<Index> edge(buckets + 1, 0);
@@ -96,12 +104,11 @@ void permute_as(const MatrixView& in, uint64_t key, T* out) {
   edge[buckets] = n;
   parallel_for(chunks, [&](Index c) {
     Index* next = start.data() + c * buckets;
-    Buckets bucket(scatter, c * chunk, buckets);
+    Buckets bucket(key, c * chunk, buckets);
     each<T>(in, c * chunk, std::min(n, (c + 1) * chunk),
             [&](T value) { out[next[bucket.next()]++] = value; });
   });
-  parallel_for(buckets,
-               [&](Index b) { shuffle(out + edge[b], edge[b + 1] - edge[b], draw(within, b)); });
+  parallel_for(buckets, [&](Index b) { shuffle(out + edge[b], edge[b + 1] - edge[b], b, key); });
 }
 
 }  // namespace

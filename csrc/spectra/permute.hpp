@@ -4,9 +4,10 @@
 // each bucket (Fisher-Yates). The first pass reads and writes in order, the second stays in cache;
 // a plain Fisher-Yates shuffle of a large matrix misses the cache at every entry.
 //
-// Random numbers: SplitMix64 (Steele, Lea, Flood 2014), output i of a stream computed from i alone.
+// Random numbers: Philox (core/philox.inl.hpp), each computed from its element and the key alone.
 // The result depends on the key and the shape only: not on the element type, the strides or the
-// number of threads. So a permuted array of indices tells where the entries came from.
+// number of threads. So a permuted array of indices tells where the entries came from. A bucket may
+// hold up to 2^32 entries.
 #pragma once
 
 #include <cstdint>

@@ -122,4 +122,4 @@ class SGD(FusedOptimizer):
         super().__init__(params, defaults, max_grad_norm=max_grad_norm, statistics=statistics)
 
     def _rule(self, group: Mapping[str, Any]) -> str:
-        return "sgd"
+        return "sgd" if group["momentum"] == 0 else "sgd_momentum"

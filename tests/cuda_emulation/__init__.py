@@ -15,8 +15,15 @@ from types import ModuleType
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 COMPILER = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
-# What the bindings need of the rest, and no more.
-SOURCES = (HERE / "module.cpp", CSRC / "bindings/bind_device.cpp", CSRC / "optim/check.cpp")
+# The bindings of a domain name its CPU functions too. Nobody calls those here, so they are left
+# undefined and looked for when they are called.
+SOURCES = (
+    HERE / "module.cpp",
+    CSRC / "bindings/bind_linalg.cpp",
+    CSRC / "bindings/bind_optim.cpp",
+    CSRC / "bindings/bind_powerlaw.cpp",
+    CSRC / "optim/check.cpp",
+)
 KERNELS = (
     "linalg/device_chase",
     "linalg/device_eigvals",
@@ -50,11 +57,17 @@ def build(folder: Path) -> ModuleType:
         objects = list(pool.map(compiled, sources))
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     module = folder / f"emulated{suffix}"
-    undefined = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+    mac = sys.platform == "darwin"
+    undefined = ["-undefined", "dynamic_lookup"] if mac else ["-Wl,-z,lazy"]
     subprocess.run([COMPILER, "-shared", *objects, *undefined, "-o", str(module)], check=True)
     spec = importlib.util.spec_from_file_location("emulated", module)
     assert spec is not None
     assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
+    as_usual = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_LAZY)
+    try:
+        loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+    finally:
+        sys.setdlopenflags(as_usual)
     return loaded

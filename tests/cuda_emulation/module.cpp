@@ -112,6 +112,12 @@ void run_grid(dim3 grid, dim3 block, std::size_t bytes, Body body, void* argumen
 }  // namespace emulation
 
 PYBIND11_MODULE(emulated, m) {
-  pyspectra::bindings::bind_device(m);
+  using namespace pyspectra::bindings;
+  py::module_ linalg = m.def_submodule("linalg");
+  bind_linalg_device(linalg);
+  py::module_ optim = m.def_submodule("optim");
+  bind_optim_device(optim);
+  py::module_ powerlaw = m.def_submodule("powerlaw");
+  bind_powerlaw_device(powerlaw);
   m.def("set_descending", [](bool order) { emulation::descending = order; });
 }

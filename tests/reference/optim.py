@@ -54,10 +54,10 @@ def rule(name: str, p: Array, g: Array, m: Array, v: Array, o: dict[str, Any], S
     """New (p, m, v). `o["decays"]` tells where weight decay applies."""
     t, lr, wd = o["step"], o["lr"], o["weight_decay"]
     decays = o.get("decays", np.ones(p.shape, bool))
-    if name == "sgd":
+    if name in ("sgd", "sgd_momentum"):
         mu = o["momentum"]
         g = np.where(decays, g + S(wd) * p, g)
-        if mu == 0:
+        if name == "sgd":
             return p - S(lr) * g, m, v
         m = m * S(mu) + S(1.0 if t == 1 else 1 - o["dampening"]) * g
         return p - S(lr) * (g + S(mu) * m if o["nesterov"] else m), m, v

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyspectra import ops
 from pyspectra.optim._fused import compile as _compile
 from pyspectra.optim._fused import group as _group
 from pyspectra.optim._fused import state as _state
@@ -86,9 +87,7 @@ class FusedOptimizer(Averages):
 
     def _moments_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """Keys of the moments that a step of this group needs."""
-        # A state of another rule may have left a momentum in a group of Adam.
-        unused = "momentum" in self.defaults and group["momentum"] == 0
-        return () if unused else self._moments
+        return ops.OPTIM_RULES[self._rule(group)].moments
 
     def _given_names(self) -> list[str]:
         return [

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyspectra import ops
+from pyspectra._support.random import random_key
 
 RULES = {"torch": "adamw", "alicemind": "adamw_alicemind"}
-_CODES = ops.optim_rule_names()
-# Names, and the numbers of EmaWarmup in csrc/optim/step.hpp.
-EMA_WARMUPS = {None: 0, "tf": 1, "power": 2}
+EMA_WARMUPS = ops.EMA_WARMUPS
 MAX_SEED = 2**64
 
 
@@ -172,7 +171,7 @@ def keep_threshold(reserve_p: float) -> int:
     return max(1, round(reserve_p * 65536.0))
 
 
-parameter_key = ops.random_key
+parameter_key = random_key
 
 # What torch.compile puts before the names of a module, wherever that is in the model.
 _COMPILED = re.compile(r"(?<![^.])_orig_mod\.")
@@ -217,7 +216,7 @@ def step_options(rule: str, group: Mapping[str, Any], step: int, grad_scale: flo
     if group.get("mode") == "F":
         values["keep"] = keep_threshold(float(group["reserve_p"]))
     return ops.StepOptions(
-        rule=_CODES[rule],
+        rule=ops.OPTIM_RULES[rule].code,
         lr=_host_lr(group["lr"]),
         weight_decay=float(group["weight_decay"]),
         step=step,

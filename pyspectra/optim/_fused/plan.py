@@ -7,7 +7,6 @@ holds by comparing lists that C functions fill: identities, addresses, sizes, ty
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyspectra import ops
-from pyspectra.errors import DeviceError
+from pyspectra.errors import DeviceError, RefusedTensorError
 from pyspectra.optim._fused import group as _group
 from pyspectra.optim._fused import sharded as _sharded
 from pyspectra.optim._fused import tensors as _tensors
@@ -214,11 +213,9 @@ class Plan:
         options = self._step_options(lambda e: e.state["step"] + 1, scale)
         try:
             table = ops.optim_step(self._table, options, statistics=statistics)
-        except ValueError as error:  # the kernel knows parameters by their rows only
-            named = re.sub(
-                r"\btensor (\d+)", lambda m: repr(self._entries[int(m[1])].name), str(error)
-            )
-            raise ValueError(f"{self._owner}: {named}") from error
+        except RefusedTensorError as error:
+            names = [e.name for e in self._entries]
+            raise ValueError(error.told(self._owner, names)) from error
         # Autograd must know: a backward pass through the old weights is an error.
         torch.autograd.graph.increment_version(self._params)
         self._steps = [step + 1 for step in self._steps]

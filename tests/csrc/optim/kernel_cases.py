@@ -63,7 +63,7 @@ def column(name: str) -> int:
 
 
 def options(rule: str, **changes: Any) -> Any:
-    return ops.StepOptions(rule=ops.optim_rule_names()[rule], **{**BASE, **changes})
+    return ops.StepOptions(rule=ops.OPTIM_RULES[rule].code, **{**BASE, **changes})
 
 
 def widened(x: Any, dtype: str, S: Any) -> Any:

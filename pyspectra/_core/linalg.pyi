@@ -1,0 +1,79 @@
+"""
+Gram matrices, eigenvalues, singular values.
+"""
+
+from __future__ import annotations
+import collections.abc
+import numpy
+import numpy.typing
+import typing
+
+__all__: list[str] = [
+    "device_chase",
+    "device_panel",
+    "device_tridiagonal_eigvals",
+    "device_tridiagonalize",
+    "eigvals",
+    "gram",
+    "load_lapack",
+    "svdvals",
+]
+
+def device_chase(
+    *,
+    a: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    band: typing.SupportsInt | typing.SupportsIndex,
+    progress: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_panel(
+    *,
+    A: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    start: typing.SupportsInt | typing.SupportsIndex,
+    band: typing.SupportsInt | typing.SupportsIndex,
+    V: typing.SupportsInt | typing.SupportsIndex,
+    T: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_tridiagonal_eigvals(
+    *,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    e: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    evals: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def device_tridiagonalize(
+    *,
+    A: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    d: typing.SupportsInt | typing.SupportsIndex,
+    e: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
+def eigvals(
+    A: collections.abc.Sequence[numpy.ndarray],
+) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
+def gram(
+    X: collections.abc.Sequence[numpy.ndarray],
+    dtype: typing.SupportsInt | typing.SupportsIndex,
+    out: list[numpy.typing.NDArray[numpy.float64]],
+) -> None: ...
+def load_lapack(capi: dict[str, typing.Any]) -> None:
+    """
+    Fill the LAPACK table from scipy.linalg.cython_lapack.__pyx_capi__.
+    """
+
+def svdvals(
+    X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
+) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
