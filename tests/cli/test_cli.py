@@ -208,10 +208,10 @@ def test_unreadable_layers(
 ) -> None:
     load = ps.weights.Layer.load
 
-    def broken(layer: ps.weights.Layer) -> Any:
+    def broken(layer: ps.weights.Layer, allocate: Any = None) -> Any:
         if layer.name == "conv":
             raise ps.FormatError("the disk\nhas a hole")
-        return load(layer)
+        return load(layer, allocate)
 
     monkeypatch.setattr(ps.weights.Layer, "load", broken)
     assert main(["analyze", str(model), *arguments]) == status
