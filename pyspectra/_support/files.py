@@ -13,6 +13,7 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` through a temporary file beside it, so that nothing is half-written.
 
     A symbolic link is written through, not replaced; so is a device or a pipe (``/dev/null``).
+    Half a surrogate pair, which UTF-8 does not have and names of strangers may, becomes an escape.
 
     Raises
     ------
@@ -22,12 +23,12 @@ def write_text(path: Path, text: str) -> None:
     if os.fspath(path) == "." or path.is_dir():  # Path("") is "."
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if is_special(path):
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
         return
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "x", encoding="utf-8") as file:
+        with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         if target.exists():
             shutil.copymode(target, temporary)  # a private file stays private

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from pyspectra._support.arguments import shown
+from pyspectra._support.text import printable
 from pyspectra.errors import ArgumentValueError
 
 # Shorter work is over before anybody has read the bar.
@@ -60,7 +61,7 @@ def progress_bar(
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[label]}"),
+        TextColumn("{task.fields[label]}", markup=False),  # names may hold what rich obeys
         console=Console(stderr=True),
         transient=True,
     )
@@ -73,7 +74,7 @@ def progress_bar(
         if not started and time.monotonic() - start > DELAY_SECONDS:
             bar.start()
             started = True
-        bar.update(task, advance=steps, label=label)
+        bar.update(task, advance=steps, label=printable(label))
 
     try:
         yield advance
