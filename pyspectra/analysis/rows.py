@@ -85,6 +85,7 @@ def layer_report(row: Spectrum, found: LayerFit, options: AnalyzeOptions) -> Lay
         n_fingers=found.n_fingers,
         metrics=values,
         warning=layer_warning(fit, values.get("random_p_value", float("nan"))),
+        position=layer.position,
         measured={
             name: value
             for name, value in row.measured.items()

@@ -24,7 +24,7 @@ from pyspectra.spectra.distance import of_order_one
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, open_weights, reasons_for_none
 from pyspectra.weights.formats import state_dict
-from pyspectra.weights.layer import LORA
+from pyspectra.weights.kinds import LORA
 from pyspectra.weights.matricize import matricize
 from pyspectra.weights.selection import chosen_layers
 
@@ -268,7 +268,7 @@ def _apply(
         stored = [
             layer
             for layer in chosen_layers(source.layers, layers, function)
-            if layer.part_of is None and layer.kind != LORA and layer.key in tensors
+            if layer.part_of is None and layer.kind != LORA.name and layer.key in tensors
         ]
         for layer in stored:  # all of them before the first is written to
             _check_writable(function, layer.key, tensors[layer.key])

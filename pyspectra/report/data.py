@@ -118,7 +118,8 @@ class ReportData(Value):
 
     @cached_property
     def _foreign(self) -> tuple[weightwatcher.Row, ...]:
-        return tuple(weightwatcher.Row(x, self.options, self.format) for x in self.wholes)
+        in_order = sorted(self.wholes, key=lambda layer: layer.position)
+        return tuple(weightwatcher.Row(x, self.options, self.format) for x in in_order)
 
     def columns(self, dialect: str = "pyspectra") -> dict[str, str]:
         """Return the columns of this report in their order, each with what it is in one sentence.

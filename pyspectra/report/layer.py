@@ -46,6 +46,8 @@ class LayerReport(Value):
         `pyspectra.report.verdicts.layer_warning`.
     measured : mapping of str to object
         What else was measured, by the name of the measurement.
+    position : int
+        As in `pyspectra.weights.Layer`: WeightWatcher's ``layer_id``.
 
     Notes
     -----
@@ -69,6 +71,7 @@ class LayerReport(Value):
     metrics: Mapping[str, float | int]
     warning: str
     measured: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    position: int = 0
 
     @property
     def status(self) -> Status:

@@ -44,8 +44,7 @@ from pyspectra.spectra.distance import jensen_shannon
 from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.spectra.randomize import n_replicas
 from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
-
-_LAYER_TYPES = {"conv1d_gpt2": "conv1d", "linear": "dense"}
+from pyspectra.weights.kinds import EMBEDDING, KINDS, LINEAR
 
 
 def factor(layer: LayerReport) -> float:
@@ -268,9 +267,9 @@ def _num_pl_spikes(row: Row) -> int:
 def _layer_type(row: Row) -> str:
     """WeightWatcher knows embeddings and GPT-2's Conv1D only from a module, not from a file."""
     kind = row.layer.kind
-    if kind == "embedding":
-        return "embedding" if row.format == "torch_module" else "dense"
-    return _LAYER_TYPES.get(kind, kind)
+    if kind == EMBEDDING.name:
+        return (EMBEDDING if row.format == "torch_module" else LINEAR).layer_type
+    return KINDS[kind].layer_type
 
 
 def _mp_member(index: int) -> Value:
@@ -369,7 +368,7 @@ _COLUMNS: tuple[Column[Row], ...] = (
 
 # As in WeightWatcher's table: the layer, then the alphabet.
 COLUMNS: tuple[Column[Row], ...] = (
-    Column("layer_id", lambda r: r.layer.layer_id, "Number of the layer."),
+    Column("layer_id", lambda r: r.layer.position, "Place among the weights of the source."),
     Column("name", lambda r: r.layer.name, "Name of the layer."),
     *sorted(_COLUMNS, key=lambda column: column.name),
 )

@@ -1,29 +1,31 @@
 """From the tensors that a format lists to layers with ids and skipped tensors with reasons.
 
 A format only says what it holds (:class:`TensorEntry`); which of it is a weight, in what order
-the ids run and why something is skipped is decided here, the same for every format.
+they come and why something is skipped is decided here, the same for every format.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from pyspectra._arrays import FLOAT_DTYPES, HostArray, Loader
 from pyspectra._support.dtypes import find
-from pyspectra.weights.layer import (
+from pyspectra.weights.kinds import (
+    KINDS,
     LINEAR,
     UNKNOWN,
-    Layer,
     guess_kind,
     is_bias_key,
     is_weight_key,
     layer_name,
 )
-from pyspectra.weights.parts import lora_layer, lora_pairs, part_layers
+from pyspectra.weights.layer import Layer
+from pyspectra.weights.lora import LoraProduct, lora_layer, lora_pairs
+from pyspectra.weights.order import natural_key, order_key
+from pyspectra.weights.parts import part_layers
 from pyspectra.weights.skip import Skip, SkippedLayer
 
 __all__ = ["Contents", "TensorEntry", "catalogue", "natural_key"]
@@ -54,6 +56,9 @@ class TensorEntry:
     part_names : tuple of str or None
         Parts that are stacked along the rows, where the source knows them (empty: none);
         otherwise guessed from names and shapes.
+    axes : tuple of str
+        Meaning of each axis, where the format stores them in another order than PyTorch; see
+        `pyspectra.weights.kinds.Kind`.
     """
 
     key: str
@@ -64,6 +69,7 @@ class TensorEntry:
     identity: Hashable | None = None
     problem: Skip | None = None
     part_names: tuple[str, ...] | None = None
+    axes: tuple[str, ...] = ()
 
 
 def _nothing() -> None:
@@ -79,7 +85,7 @@ class Contents:
     format : str
         Name of the format, e.g. ``"safetensors"``.
     entries : sequence of TensorEntry
-        In source order, which is the order of the layer ids.
+        In source order.
     close : callable
         Releases what the entries hold on to.
     lora_scale : callable or None
@@ -92,22 +98,6 @@ class Contents:
     lora_scale: ScaleOf | None = None
 
 
-def natural_key(text: str) -> tuple[object, ...]:
-    """Sort key under which ``layers.10`` follows ``layers.9``.
-
-    Digits compare by length and then by value, never through ``int``: a hostile name may hold
-    more digits than Python converts.
-    """
-    parts: list[object] = []
-    for i, part in enumerate(re.split(r"([0-9]+)", text)):
-        if i % 2:
-            digits = part.lstrip("0")
-            parts.append((len(digits), digits))
-        else:
-            parts.append(part)
-    return (*parts, text)
-
-
 def catalogue(
     entries: Sequence[TensorEntry], lora_scale: ScaleOf | None = None
 ) -> tuple[tuple[Layer, ...], tuple[SkippedLayer, ...]]:
@@ -116,7 +106,7 @@ def catalogue(
     Parameters
     ----------
     entries : sequence of TensorEntry
-        All tensors of a source, in its order.
+        All tensors of a source, in its order, which gives the positions.
     lora_scale : callable, optional
         See `Contents`.
 
@@ -130,50 +120,73 @@ def catalogue(
 
     Notes
     -----
-    Ids are 1-based over every weight, vectors and unreadable ones included, as WeightWatcher
-    counts the ``.weight`` keys of a state dict. A source in which nothing is named like a weight
-    is a bag of arrays: there every floating-point tensor counts.
+    Ids are 1-based over every weight, vectors and unreadable ones included, in the order of
+    `pyspectra.weights.order`, which follows from the names alone. A weight under several names
+    (tied) counts once, under the first: files keep one of them. A source in which nothing is named
+    like a weight is a bag of arrays: there every floating-point tensor counts.
     """
     named = any(is_weight_key(e.key, e.shape) for e in entries)
+
+    def is_weight(entry: TensorEntry) -> bool:
+        return is_weight_key(entry.key, entry.shape) or (not named and entry.dtype in FLOAT_DTYPES)
+
+    weights = [entry.key for entry in entries if is_weight(entry)]
+    positions = {key: i for i, key in enumerate(weights, start=1)}
+    entries = sorted(entries, key=lambda entry: order_key(layer_name(entry.key)))
     layers: list[Layer] = []
     skipped: list[SkippedLayer] = []
     first_name: dict[Hashable, str] = {}
     shapes = {entry.key: entry.shape for entry in entries}
     halves = _lora_halves(entries, lora_scale)
-    layer_id = 0
+    count = 0
     for entry in entries:
         name = layer_name(entry.key)
-        is_weight = is_weight_key(entry.key, entry.shape) or (
-            not named and entry.dtype in FLOAT_DTYPES
-        )
-        layer_id += is_weight
-        if entry.key in halves:
-            half = halves[entry.key]
+        half = halves.get(entry.key)
+        if half is not None:
+            count += entry.key in positions
             skipped.append(SkippedLayer(name, entry.shape, half.skip))
             if half.derive is not None:
-                layers.append(half.derive(layer_id))
+                layers.append(half.derive(count, positions[entry.key]))
             continue
-        skip = _reason_to_skip(entry, is_weight)
+        skip = _reason_to_skip(entry, entry.key in positions)
         if skip is None and entry.identity is not None:
             owner = first_name.setdefault(entry.identity, name)
             if owner != name:
                 skip = Skip("shared", {"same_as": owner})
+        # A tie has no id of its own: files leave it out.
+        count += entry.key in positions and (skip is None or skip.code != "shared")
         if skip is not None or entry.shape is None or entry.load is None:
             skipped.append(SkippedLayer(name, entry.shape, skip or Skip("unreadable")))
             continue
-        kind = entry.kind or guess_kind(entry.key, entry.shape)
-        layer = Layer(name, kind, entry.shape, entry.dtype, layer_id, entry.key, entry.load)
+        layer = Layer(
+            name=name,
+            kind=_kind(entry, entry.shape),
+            shape=entry.shape,
+            dtype=entry.dtype,
+            layer_id=count,
+            key=entry.key,
+            _loader=entry.load,
+            axes=entry.axes,
+            position=positions[entry.key],
+        )
         layers.append(layer)
         layers.extend(part_layers(layer, entry.part_names, shapes))
     return tuple(layers), tuple(skipped)
 
 
+def _kind(entry: TensorEntry, shape: tuple[int, ...]) -> str:
+    """Return what the source says, unless such a tensor cannot be of that kind."""
+    if entry.kind == UNKNOWN or (entry.kind in KINDS and KINDS[entry.kind].rank == len(shape)):
+        return entry.kind
+    return guess_kind(entry.key, shape)
+
+
 @dataclass(frozen=True)
 class _Half:
-    """What becomes of one half of a LoRA pair: `derive` makes the pair's layer, of its id."""
+    """What becomes of a tensor of a LoRA pair: of A's id and position `derive` makes the layer."""
 
     skip: Skip
-    derive: Callable[[int], Layer] | None = None
+    derive: Callable[[int, int], Layer] | None = None
 
 
 def _lora_halves(entries: Sequence[TensorEntry], lora_scale: ScaleOf | None) -> dict[str, _Half]:
@@ -183,9 +196,13 @@ def _lora_halves(entries: Sequence[TensorEntry], lora_scale: ScaleOf | None) -> 
         if "lora_" not in e.key or e.shape is None or e.load is None:
             continue
         if _reason_to_skip(e, True) is None:
-            # Never listed: as layers, the halves check what they load.
-            usable[e.key] = Layer(layer_name(e.key), LINEAR, e.shape, e.dtype, 0, e.key, e.load)
+            usable[e.key] = _plain_layer(e, e.shape, e.load)
             identity[e.key] = e.identity
+    alphas = {
+        e.key: _plain_layer(e, e.shape, e.load)
+        for e in entries
+        if e.shape in ((), (1,)) and e.load is not None
+    }
     halves: dict[str, _Half] = {}
     first_name: dict[Hashable, str] = {}
     for pair in lora_pairs({key: half.shape for key, half in usable.items()}):
@@ -193,20 +210,31 @@ def _lora_halves(entries: Sequence[TensorEntry], lora_scale: ScaleOf | None) -> 
         derive = None
         if skip is None:
             scale = 1.0 if lora_scale is None else lora_scale(pair.module, pair.rank)
+            alpha = alphas.get(pair.key_alpha) if pair.key_alpha else None
             both = (identity[pair.key_a], identity[pair.key_b])
             # A shared module is listed under all its names. Halves alone may well be shared, and
             # make another product with each partner.
-            owner = None if None in both else first_name.setdefault((*both, scale), pair.name)
+            owner = (
+                None if None in both else first_name.setdefault((*both, scale, alpha), pair.name)
+            )
             if owner is None or owner == pair.name:
                 skip = Skip("lora_half", {"pair": pair.name})
-                derive = functools.partial(
-                    lora_layer, pair, usable[pair.key_a].load, usable[pair.key_b].load, scale
-                )
+                product = LoraProduct(usable[pair.key_a], usable[pair.key_b], scale, alpha)
+                derive = functools.partial(lora_layer, pair, product)
+                if alpha is not None:
+                    halves[alpha.key] = _Half(Skip("lora_alpha", {"pair": pair.name}))
             else:
                 skip = Skip("lora_shared", {"pair": pair.name, "same_as": owner})
         halves[pair.key_a] = _Half(skip, derive)
         halves[pair.key_b] = _Half(skip)
     return halves
+
+
+def _plain_layer(
+    entry: TensorEntry, shape: tuple[int, ...], load: Callable[[], HostArray] | Loader
+) -> Layer:
+    """Return what is never listed: a layer that checks what it loads."""
+    return Layer(layer_name(entry.key), LINEAR.name, shape, entry.dtype, 0, entry.key, load)
 
 
 def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> Skip | None:
@@ -224,7 +252,7 @@ def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> Skip | None:
         return Skip("vector" if shape else "scalar")
     if math.prod(shape) == 0:
         return Skip("empty", {"shape": shape})
-    if (entry.kind or guess_kind(entry.key, shape)) == UNKNOWN:
+    if _kind(entry, shape) == UNKNOWN:
         return Skip("no_rule", {"rank": len(shape)})
     return None
 

@@ -1,47 +1,17 @@
-"""Layers: named weights whose elements are read on demand, and the kinds they come in."""
+"""Layers: named weights whose elements are read on demand."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from pyspectra._arrays import Allocate, HostArray, Loader
 from pyspectra.errors import FormatError, PyspectraError
 
-__all__ = ["Layer", "guess_kind", "is_weight_key", "layer_name"]
+__all__ = ["Held", "Layer", "LayerLoader"]
 
-LINEAR: Final = "linear"
-EMBEDDING: Final = "embedding"
-CONV1D_GPT2: Final = "conv1d_gpt2"  # Hugging Face `Conv1D`: a linear layer stored transposed
-CONV1D: Final = "conv1d"
-CONV2D: Final = "conv2d"
-CONV3D: Final = "conv3d"
-CONV_TRANSPOSE1D: Final = "conv_transpose1d"
-CONV_TRANSPOSE2D: Final = "conv_transpose2d"
-CONV_TRANSPOSE3D: Final = "conv_transpose3d"
-GROUPED: Final = "_grouped"  # suffix: 1 < groups < channels; depthwise keeps the plain kind
-ATTENTION_IN_PROJ: Final = "attention_in_proj"
-RNN: Final = "rnn"
-EXPERT_STACK: Final = "expert_stack"
-LORA: Final = "lora"  # derived: stands for the product of a LoRA pair
-VECTOR: Final = "vector"
-SCALAR: Final = "scalar"
-INTEGER: Final = "integer"
-UNKNOWN: Final = "unknown"
-
-WEIGHT_SUFFIX: Final = ".weight"
-
-_RNN_KEY = re.compile(r"(?:^|\.)weight_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?$")
-_IN_PROJ_KEY = re.compile(r"(?:^|\.)in_proj_weight$")
-_SPLIT_IN_PROJ_KEY = re.compile(r"(?:^|\.)[qkv]_proj_weight$")
-# The halves of a LoRA pair of an embedding, as PEFT names them: module, half, adapter.
-LORA_EMBEDDING_KEY = re.compile(r"(?:(.+)\.)?lora_embedding_([AB])(?:\.([^.]+))?", re.DOTALL)
-_EMBEDDING_PART = re.compile(
-    r"(?:^|_)(?:emb|embs|embed|embeds|embedding|embeddings)(?:_(?:tokens|positions|in))?$"
-    r"|^(?:wte|wpe|relative_attention_bias)$"
-)
+LayerLoader = Callable[[], HostArray] | Loader
+"""Reads a layer."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +24,32 @@ class Layer:
         The key without its trailing ``.weight``; of a part, the name of the whole and what part
         it is, e.g. ``"attn.c_attn[q]"``; of a LoRA pair, ``"q_proj[lora BA]"``.
     kind : str
-        What the tensor is, e.g. ``"linear"``, ``"conv2d"``, ``"embedding"``; picks the rule that
-        turns it into matrices.
+        What the tensor is, e.g. ``"linear"``, ``"conv2d"``, ``"embedding"``: a name in
+        `pyspectra.weights.kinds.KINDS`, which says how it makes matrices.
     shape : tuple of int
         As stored.
     dtype : str
         ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``.
     layer_id : int
-        1-based position among all weights of the source, 1-D ones included; of a derived layer,
-        that of the tensor in `key`.
+        1-based number among the weights of the model, vectors included and ties counted once. It
+        follows from the names alone, so that a module, its state dict and its files agree. Of a
+        derived layer, that of the tensor in `key`.
     key : str
-        The tensor's name in its source; of a part the whole's, of a LoRA pair that of A.
+        The tensor's name in its source, unchanged; of a part the whole's, of a LoRA pair that of A.
     part_of : str or None
         Name of the layer that this one is a part of: one of query, key and value, or a gate. The
         whole is a layer of its own. None for anything else.
+    axes : tuple of str
+        Meaning of each axis, where the source stores them in another order than the kind has;
+        empty where the kind tells.
+    position : int
+        1-based place among the weights of the source in its own order, ties included, which is
+        what WeightWatcher calls ``layer_id``.
+
+    Notes
+    -----
+    A layer pickles with the address of its tensor where the source is a file, and with this one
+    tensor where it is in memory.
     """
 
     name: str
@@ -76,8 +58,10 @@ class Layer:
     dtype: str
     layer_id: int
     key: str
-    _loader: Callable[[], HostArray] | Loader = field(repr=False, compare=False)
+    _loader: LayerLoader = field(repr=False, compare=False)
     part_of: str | None = None
+    axes: tuple[str, ...] = ()
+    position: int = 0
 
     def load(self, allocate: Allocate | None = None) -> HostArray:
         """Read the elements of this tensor, and of no other, now.
@@ -119,6 +103,11 @@ class Layer:
     def load_with_floor(self, allocate: Allocate | None = None) -> tuple[HostArray, float | None]:
         """Do what `load` does, and tell below which eigenvalue there is rounding alone.
 
+        Parameters
+        ----------
+        allocate : callable, optional
+            As for `load`.
+
         Returns
         -------
         array : HostArray
@@ -127,67 +116,54 @@ class Layer:
         """
         return self.load(allocate), None
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether a model or mapping holds the elements, so that pickling takes them along."""
+        return isinstance(self._loader, Held)
 
-def layer_name(key: str) -> str:
-    """Strip the trailing ``.weight`` of a key, if it has one."""
-    return key.removesuffix(WEIGHT_SUFFIX) or key
 
+@dataclass(frozen=True)
+class Held:
+    """Loader of a tensor that a model or a mapping holds in memory.
 
-def is_weight_key(key: str, shape: tuple[int, ...] | None) -> bool:
-    """Tell whether a tensor counts as a weight by its name.
-
-    Parameters
+    Attributes
     ----------
-    key : str
-        Name of the tensor in its source.
-    shape : tuple of int or None
-        Its shape: stacks of experts are often named ``experts.down_proj`` without a suffix, and
-        their rank tells them from biases.
+    read : callable
+        Returns the tensor as it is now.
 
-    Returns
-    -------
-    bool
-        True for ``*.weight``, attention in-projections, recurrent weights, the halves of LoRA
-        pairs of embeddings and expert stacks.
+    Notes
+    -----
+    It pickles as the tensor of that moment, and never with the model around it. A tensor that
+    cannot be read then raises where it is loaded, as it would have here.
     """
-    return (
-        key.endswith(WEIGHT_SUFFIX)
-        or key == "weight"
-        or any(p.search(key) for p in (_IN_PROJ_KEY, _SPLIT_IN_PROJ_KEY, _RNN_KEY))
-        or LORA_EMBEDDING_KEY.fullmatch(key) is not None
-        or (shape is not None and len(shape) == 3 and "expert" in key and not is_bias_key(key))
-    )
+
+    read: Callable[[], HostArray]
+
+    def __call__(self) -> HostArray:
+        """Return the tensor as it is now."""
+        return self.read()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        try:
+            array = self.read()
+        except PyspectraError as error:
+            return Held, (_Failure(str(error)),)
+        except Exception as error:  # as Layer.load: one layer must not lose the rest
+            return Held, (_Failure(str(error) or type(error).__name__),)
+        return Held, (_Value(array),)
 
 
-def is_bias_key(key: str) -> bool:
-    """Tell whether a name ends like a bias: ``bias``, ``bias_ih_l0``, ``up_proj_bias``."""
-    last = key.rpartition(".")[2]
-    return last.endswith("bias") or last.startswith("bias_")
+@dataclass(frozen=True)
+class _Value:
+    array: HostArray
+
+    def __call__(self) -> HostArray:
+        return self.array
 
 
-def guess_kind(key: str, shape: tuple[int, ...]) -> str:
-    """Guess what a floating-point tensor is from its name and rank.
+@dataclass(frozen=True)
+class _Failure:
+    message: str
 
-    Parameters
-    ----------
-    key : str
-        Name of the tensor in its source.
-    shape : tuple of int
-        Its shape.
-
-    Returns
-    -------
-    str
-        A kind; ``"unknown"`` for a rank above five.
-    """
-    rank = len(shape)
-    if rank == 2:
-        if _RNN_KEY.search(key):
-            return RNN
-        if _IN_PROJ_KEY.search(key):
-            return ATTENTION_IN_PROJ
-        last = layer_name(key).rpartition(".")[2]
-        return EMBEDDING if _EMBEDDING_PART.search(last) else LINEAR
-    if rank == 3:
-        return EXPERT_STACK if "expert" in key else CONV1D
-    return {0: SCALAR, 1: VECTOR, 4: CONV2D, 5: CONV3D}.get(rank, UNKNOWN)
+    def __call__(self) -> HostArray:
+        raise FormatError(self.message)

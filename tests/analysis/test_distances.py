@@ -61,26 +61,26 @@ def test_layers_are_matched_by_name(method: str) -> None:
     a, b = models()
     found = ps.distances(a, b, method)
     assert (found.only_in_a, found.only_in_b) == (("only.a",), ("only.b",))
-    assert [x.name for x in found.layers] == ["fc", "conv"]
+    assert [x.name for x in found.layers] == ["conv", "fc"]
     fc, conv = a["fc.weight"], a["conv.weight"]
     fc_b, conv_b = b["fc.weight"], b["conv.weight"]
     slices = [(conv[:, :, i, j], conv_b[:, :, i, j]) for i in range(2) for j in range(3)]
     pooled = [np.sort(np.concatenate([squares(s[k]) for s in slices])) for k in (0, 1)]
     expected = {
-        "raw": (np.linalg.norm(fc - fc_b), np.linalg.norm(conv - conv_b)),
+        "raw": (np.linalg.norm(conv - conv_b), np.linalg.norm(fc - fc_b)),
         "euclidean": (
-            np.linalg.norm(fc - fc_b),
             np.mean([np.linalg.norm(x - y) for x, y in slices]),
+            np.linalg.norm(fc - fc_b),
         ),
-        "cka": (ref.cka(fc, fc_b), np.mean([ref.cka(x, y) for x, y in slices])),
-        "ks": (ref.ks(squares(fc), squares(fc_b)), ref.ks(*pooled)),
-        "wasserstein": (ref.wasserstein(squares(fc), squares(fc_b)), ref.wasserstein(*pooled)),
-        "js": (ref.jensen_shannon(squares(fc), squares(fc_b)), ref.jensen_shannon(*pooled)),
+        "cka": (np.mean([ref.cka(x, y) for x, y in slices]), ref.cka(fc, fc_b)),
+        "ks": (ref.ks(*pooled), ref.ks(squares(fc), squares(fc_b))),
+        "wasserstein": (ref.wasserstein(*pooled), ref.wasserstein(squares(fc), squares(fc_b))),
+        "js": (ref.jensen_shannon(*pooled), ref.jensen_shannon(squares(fc), squares(fc_b))),
     }[method]
     assert [x.distance for x in found.layers] == pytest.approx(expected, rel=1e-9)
     assert found.mean == pytest.approx(np.mean(expected), rel=1e-9)
     table = found.to_pandas()
-    assert list(table["name"]) == ["fc", "conv"]
+    assert list(table["name"]) == ["conv", "fc"]
 
 
 @pytest.mark.parametrize("method", ["raw", "cka", "js", "ks", "wasserstein"])
@@ -100,9 +100,10 @@ def test_a_bad_layer_is_reported_and_the_rest_goes_on(method: str) -> None:
     a, b = models()
     a["fc.weight"][3, 4] = np.nan
     found = ps.distances(a, b, method)
-    assert math.isnan(found.layers[0].distance)
-    assert found.layers[0].reason == "not finite"
-    assert found.mean == found.layers[1].distance > 0
+    conv, fc = found.layers
+    assert math.isnan(fc.distance)
+    assert fc.reason == "not finite"
+    assert found.mean == conv.distance > 0
 
 
 def test_files_and_mappings_mix(tmp_path: Path) -> None:

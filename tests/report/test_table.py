@@ -51,7 +51,7 @@ def report() -> ps.Report:
 
 
 def test_a_row_says_what_the_report_says(report: ps.Report) -> None:
-    layer = report.layers[0]
+    layer = report.layers[1]
     row = row_of(show(report), layer.layer_id)
     assert layer.name in row
     assert "linear" in row

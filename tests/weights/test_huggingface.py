@@ -45,13 +45,13 @@ def test_ids_agree_between_one_file_and_shards(tmp_path: Path) -> None:
     single.mkdir()
     (single / "model.safetensors").write_bytes(encode(tensors()))
     index = write_shards(tmp_path / "sharded")
-    expected = [(f"layers.{i}.fc", 2 * i + 1, 2.0 * i) for i in range(12)]
+    expected = [(f"layers.{i}.fc", 2 * i + 2, 2.0 * i) for i in range(12)]
     assert summary(single) == expected
     assert summary(tmp_path / "sharded") == expected
     assert summary(index) == expected
 
 
-def test_torch_shards_keep_the_order_of_the_state_dict(tmp_path: Path) -> None:
+def test_torch_shards_have_the_ids_of_one_file_and_their_own_positions(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     shards = {
         "pytorch_model-00001-of-00002.bin": {"z.weight": torch.ones(2, 3)},
@@ -63,8 +63,10 @@ def test_torch_shards_keep_the_order_of_the_state_dict(tmp_path: Path) -> None:
     index = {"weight_map": dict(sorted(weight_map.items()))}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     with open_weights(tmp_path) as source:
-        assert [(la.name, la.layer_id) for la in source] == [("z", 1), ("a", 2)]
-        assert source.layers[0].load().data.tolist() == [[1.0] * 3] * 2
+        assert [(la.name, la.layer_id) for la in source] == [("a", 1), ("z", 2)]
+        # WeightWatcher counts in the order of the state dict.
+        assert [la.position for la in source] == [2, 1]
+        assert source.layers[1].load().data.tolist() == [[1.0] * 3] * 2
     with pytest.raises(FormatError, match="closed"):
         source.layers[0].load()
 

@@ -16,8 +16,8 @@ from test_safetensors import encode
 from pyspectra._arrays import HostArray
 from pyspectra.errors import FormatError
 from pyspectra.weights import Layer, WeightSource, open_weights
+from pyspectra.weights.lora import LoraScale, lora_core
 from pyspectra.weights.matricize import matricize, matrix_shape
-from pyspectra.weights.parts import LoraScale, lora_core
 
 RNG = np.random.default_rng(7)
 
@@ -83,7 +83,8 @@ def test_in_projection_of_a_state_dict() -> None:
             {"n.weight": np.ones(3), "att.in_proj_weight": weight, "fc.weight": normal(2, 3)}
         )
     check_parts(source, "att.in_proj_weight", "qkv")
-    assert [layer.layer_id for layer in source] == [2, 2, 2, 2, 3]
+    assert [layer.layer_id for layer in source] == [1, 1, 1, 1, 3]
+    assert [layer.position for layer in source] == [2, 2, 2, 2, 3]
     key = by_name(source)["att.in_proj_weight[k]"]
     np.testing.assert_array_equal(values(key), weight[3:6])
     assert np.shares_memory(key.load().data, weight)
@@ -280,16 +281,16 @@ def test_lora_pair_of_a_state_dict(adapter: str) -> None:
     with nothing_is_read():
         source = open_weights(
             {
-                "first.weight": normal(3, 3),
+                "a.first.weight": normal(3, 3),
                 f"{Q}.lora_A{adapter}.weight": a,
                 f"{Q}.lora_B{adapter}.weight": b,
-                "last.weight": normal(3, 3),
+                "z.last.weight": normal(3, 3),
             }
         )
     assert [(la.name, la.layer_id) for la in source] == [
-        ("first", 1),
+        ("a.first", 1),
         (f"{Q}[lora BA]", 2),
-        ("last", 4),
+        ("z.last", 4),
     ]
     layer = source.layers[1]
     assert layer.shape == (4, 4)
@@ -341,12 +342,12 @@ def test_lone_halves_and_convolutions_stay_layers() -> None:
         }
     )
     assert [(la.name, la.kind) for la in source] == [
-        ("x.lora_A", "linear"),
-        ("y.lora_B.one", "linear"),
-        ("y.lora_A.two", "linear"),
         ("c.lora_A", "conv2d"),
         ("c.lora_B", "conv2d"),
         ("i.lora_B", "linear"),
+        ("x.lora_A", "linear"),
+        ("y.lora_A.two", "linear"),
+        ("y.lora_B.one", "linear"),
     ]
     assert "integer dtype" in reasons(source)["i.lora_A"]
 

@@ -114,7 +114,7 @@ def test_natural_order_and_ids_count_vectors(tmp_path: Path) -> None:
     content["h.0.fc.bias"] = ("F32", np.ones(2))
     source = open_weights(write(tmp_path, encode(content)))
     ids = {layer.name: layer.layer_id for layer in source}
-    assert ids == {"h.0.fc": 1, "h.2.fc": 3, "h.9.fc": 5, "h.10.fc": 7}
+    assert ids == {"h.0.fc": 2, "h.2.fc": 4, "h.9.fc": 6, "h.10.fc": 8}
 
 
 def test_opening_reads_no_elements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

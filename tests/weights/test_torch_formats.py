@@ -46,17 +46,21 @@ def test_state_dict_of_numpy_arrays() -> None:
     assert source.name == "state dict"
     assert [(la.name, la.kind, la.layer_id) for la in source] == [
         ("tok_embeddings", "embedding", 1),
-        ("h.fc", "linear", 3),
-        ("conv", "conv2d", 4),
-        ("moe.experts.up_proj", "expert_stack", 5),
-        ("att.in_proj_weight", "attention_in_proj", 6),
-        ("att.in_proj_weight[q]", "linear", 6),
-        ("att.in_proj_weight[k]", "linear", 6),
-        ("att.in_proj_weight[v]", "linear", 6),
-        ("rnn.weight_ih_l0_reverse", "rnn", 7),
+        ("att.in_proj_weight", "attention_in_proj", 2),
+        ("att.in_proj_weight[q]", "linear", 2),
+        ("att.in_proj_weight[k]", "linear", 2),
+        ("att.in_proj_weight[v]", "linear", 2),
+        ("conv", "conv2d", 3),
+        ("h.fc", "linear", 4),
+        ("rnn.weight_ih_l0_reverse", "rnn", 5),
+        ("moe.experts.up_proj", "expert_stack", 6),
     ]
-    assert source.layers[1].load().data is not None
-    assert np.shares_memory(source.layers[1].load().data, state["h.fc.weight"])
+    positions = {layer.name: layer.position for layer in source}
+    assert positions["h.fc"] == 3  # in the dict's own order
+    assert positions["rnn.weight_ih_l0_reverse"] == 7
+    fc = next(layer for layer in source if layer.name == "h.fc")
+    assert fc.load().data is not None
+    assert np.shares_memory(fc.load().data, state["h.fc.weight"])
     assert {s.name: s.reason for s in source.skipped} == {
         "norm": "1-D tensor: no spectrum",
         "h.fc.bias": "bias: not a weight matrix",
@@ -67,7 +71,7 @@ def test_state_dict_of_numpy_arrays() -> None:
 
 def test_without_weight_keys_every_float_counts() -> None:
     source = open_weights({"W1": np.ones((2, 3)), "v": np.ones(2), "i": np.ones((2, 2), int)})
-    assert [(la.name, la.layer_id) for la in source] == [("W1", 1)]
+    assert [(la.name, la.layer_id, la.position) for la in source] == [("W1", 2, 1)]
     assert {s.name for s in source.skipped} == {"v", "i"}
 
 
@@ -88,14 +92,14 @@ def test_nested_models_get_dotted_names() -> None:
             "optimizer": {"exp_avg.weight": np.ones((3, 2))},
         }
     )
-    assert [la.name for la in source] == ["generator.fc", "critic.fc"]
+    assert [la.name for la in source] == ["critic.fc", "generator.fc"]
     assert [(s.name, s.reason) for s in source.skipped] == [("optimizer", "not a tensor: dict")]
 
 
 def test_tied_tensors_are_analysed_once() -> None:
     shared = np.ones((4, 3))
     source = open_weights({"wte.weight": shared, "head.weight": shared, "t.weight": shared.T})
-    assert [(la.name, la.layer_id) for la in source] == [("wte", 1), ("t", 3)]
+    assert [(la.name, la.layer_id, la.position) for la in source] == [("wte", 1, 1), ("t", 2, 3)]
     assert [(s.name, s.reason) for s in source.skipped] == [("head", "shares its tensor with wte")]
 
 
@@ -132,7 +136,7 @@ def test_torch_checkpoint_round_trip(tmp_path: Path, suffix: str, zipped: bool) 
     torch.save({"state_dict": state, "epoch": 1}, path, _use_new_zipfile_serialization=zipped)
     with open_weights(path) as source:
         assert source.format == "torch"
-        assert [la.name for la in source] == ["wte", "half", "brain"]
+        assert [la.name for la in source] == ["wte", "brain", "half"]
         for layer in source:
             expected = state[layer.key]
             assert layer.dtype == str(expected.dtype).removeprefix("torch.")
@@ -226,7 +230,7 @@ def test_npz_round_trip_and_laziness(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(np.lib.format, "read_array", counting)
     source = open_weights(path)
-    assert [(la.name, la.layer_id) for la in source] == [("b", 1), ("a", 2)]
+    assert [(la.name, la.layer_id, la.position) for la in source] == [("a", 1, 2), ("b", 2, 1)]
     assert reads == []
     for layer in source:
         np.testing.assert_array_equal(layer.load().to_float64(), arrays[layer.key])

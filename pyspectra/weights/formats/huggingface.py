@@ -13,7 +13,7 @@ from typing import Any, Final
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry, natural_key
 from pyspectra.weights.formats._files import check_head, open_binary
-from pyspectra.weights.parts import LoraScale
+from pyspectra.weights.lora import LoraScale
 
 __all__ = ["INDEX_SUFFIX", "read_folder", "read_index"]
 

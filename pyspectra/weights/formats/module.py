@@ -10,47 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from pyspectra._arrays import HostArray, array_info, as_host
-from pyspectra.weights import layer as kinds
 from pyspectra.weights.catalogue import Contents, TensorEntry
-from pyspectra.weights.layer import guess_kind
+from pyspectra.weights.kinds import module_kind
+from pyspectra.weights.layer import Held
 from pyspectra.weights.parts import GRU_GATES, LSTM_GATES, NO_PARTS
 from pyspectra.weights.skip import Skip, array_skip
 
 __all__ = ["read"]
-
-
-def _module_kind(module: Any, name: str, shape: tuple[int, ...]) -> str | None:
-    """Kind of a parameter by the type of its module; None where the type tells nothing."""
-    nn = sys.modules["torch"].nn
-    cls = type(module)
-    if any(c.__name__ == "Conv1D" and c.__module__.startswith("transformers") for c in cls.__mro__):
-        return kinds.CONV1D_GPT2 if name == "weight" else None
-    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
-        return kinds.RNN if name.startswith("weight_") else None
-    if isinstance(module, nn.MultiheadAttention):
-        return kinds.ATTENTION_IN_PROJ if name == "in_proj_weight" else None
-    if name != "weight":
-        return None
-    if isinstance(module, nn.Linear):
-        return kinds.LINEAR
-    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-        return kinds.EMBEDDING
-    if isinstance(module, nn.Bilinear):
-        return kinds.UNKNOWN
-    rank = len(shape) - 2
-    convolutions = {
-        1: (nn.Conv1d, kinds.CONV1D, nn.ConvTranspose1d, kinds.CONV_TRANSPOSE1D),
-        2: (nn.Conv2d, kinds.CONV2D, nn.ConvTranspose2d, kinds.CONV_TRANSPOSE2D),
-        3: (nn.Conv3d, kinds.CONV3D, nn.ConvTranspose3d, kinds.CONV_TRANSPOSE3D),
-    }
-    if rank in convolutions:
-        plain, plain_kind, transposed, transposed_kind = convolutions[rank]
-        grouped = kinds.GROUPED if 1 < getattr(module, "groups", 1) < _channels(module) else ""
-        if isinstance(module, plain):
-            return plain_kind + grouped
-        if isinstance(module, transposed):
-            return transposed_kind + grouped
-    return None
 
 
 def _part_names(module: Any, name: str) -> tuple[str, ...] | None:
@@ -63,10 +29,6 @@ def _part_names(module: Any, name: str) -> tuple[str, ...] | None:
     if isinstance(module, (nn.GRU, nn.GRUCell)):
         return GRU_GATES
     return NO_PARTS if isinstance(module, (nn.RNN, nn.RNNCell)) else None
-
-
-def _channels(module: Any) -> int:
-    return int(getattr(module, "in_channels", 0))
 
 
 # The flags are the modules': two threads that put them back crosswise would leave them changed.
@@ -139,29 +101,21 @@ def _derived_names(module: Any) -> list[str]:
     return names
 
 
-def _entry(
-    key: str,
-    kind: str | None,
-    value: Any,
-    load: Any,
-    identity: Any,
-    part_names: tuple[str, ...] | None,
-) -> TensorEntry:
+def _entry(dot: str, module: Any, name: str, value: Any, identity: Any) -> TensorEntry:
+    key = dot + name
     info = array_info(value)
     if info is None:
         problem = Skip("not_a_tensor", {"type": type(value).__name__})
         return TensorEntry(key, None, "none", None, problem=problem)
-    if kind is None and info.shape is not None:
-        kind = guess_kind(key, info.shape)
     return TensorEntry(
         key,
         info.shape,
         info.dtype,
-        load if info.problem is None else None,
-        kind,
+        Held(functools.partial(_load, module, name, key)) if info.problem is None else None,
+        module_kind(module, name),
         identity or info.identity,
         array_skip(info.problem),
-        part_names,
+        _part_names(module, name),
     )
 
 
@@ -172,24 +126,11 @@ def _module_entries(prefix: str, module: Any) -> Iterator[TensorEntry]:
         yield TensorEntry(f"{dot}weight", None, "quantised", None, problem=problem)
         return
     for name in _derived_names(module):
-        key = dot + name
-        value = _value(module, name)
-        info = array_info(value)
-        shape = None if info is None else info.shape
-        kind = None if shape is None else _module_kind(module, name, shape)
-        load = functools.partial(_load, module, name, key)
         # Computed afresh, so that its address says nothing: the owner does.
-        identity = ("derived", id(module), name)
-        yield _entry(key, kind, value, load, identity, _part_names(module, name))
+        yield _entry(dot, module, name, _value(module, name), ("derived", id(module), name))
     for name, value in module._parameters.items():
-        if value is None:
-            continue
-        key = dot + name
-        info = array_info(value)
-        shape = None if info is None else info.shape
-        kind = None if shape is None else _module_kind(module, name, shape)
-        load = functools.partial(_load, module, name, key)
-        yield _entry(key, kind, value, load, None, _part_names(module, name))
+        if value is not None:
+            yield _entry(dot, module, name, value, None)
     transient: set[str] = getattr(module, "_non_persistent_buffers_set", set())
     for name, value in module._buffers.items():
         if value is not None and name not in transient:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pyspectra._arrays import HostArray, array_info, as_host
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry
+from pyspectra.weights.layer import Held
 from pyspectra.weights.skip import Skip, array_skip
 
 __all__ = ["flat", "read"]
@@ -103,7 +104,7 @@ def read(mapping: Mapping[Any, Any], *, format: str = "state_dict") -> Contents:
             no_tensor = Skip("not_a_tensor", {"type": type(value).__name__})
             entries.append(TensorEntry(key, None, "none", None, problem=no_tensor))
             continue
-        load = functools.partial(_load, held, key) if info.problem is None else None
+        load = Held(functools.partial(_load, held, key)) if info.problem is None else None
         problem = array_skip(info.problem)
         entries.append(
             TensorEntry(key, info.shape, info.dtype, load, identity=info.identity, problem=problem)

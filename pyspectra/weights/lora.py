@@ -1,0 +1,271 @@
+"""LoRA pairs, as layers: what counts is the spectrum of the product ``B @ A``.
+
+The two halves mean nothing alone. A small matrix has the nonzero singular values of their product,
+which is never formed.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from pyspectra._arrays import HostArray
+from pyspectra.weights.kinds import LORA, LORA_EMBEDDING_KEY
+from pyspectra.weights.layer import Layer
+from pyspectra.weights.skip import Skip
+
+__all__ = ["LoraPair", "LoraProduct", "LoraScale", "lora_core", "lora_layer", "lora_pairs"]
+
+Shape = tuple[int, ...]
+
+# PEFT: one pair per adapted module, with the adapter's name in between unless a saved file left
+# it out. Embeddings hold bare parameters instead of modules, hence no ".weight". kohya and those
+# who followed say "down" and "up", and keep alpha beside the halves.
+_NAMINGS: Final = (
+    (
+        re.compile(
+            r"(?:(?P<module>.+)\.)?lora_(?P<half>[AB])(?:\.(?P<adapter>[^.]+))?\.weight", re.DOTALL
+        ),
+        "A",
+        "B",
+    ),
+    (LORA_EMBEDDING_KEY, "A", "B"),
+    (
+        re.compile(r"(?:(?P<module>.+)\.)?lora_(?P<half>down|up)(?P<adapter>)?\.weight", re.DOTALL),
+        "down",
+        "up",
+    ),
+)
+_KOHYA: Final = 2
+
+
+@dataclass(frozen=True)
+class LoraPair:
+    """The two halves of a low-rank update ``B @ A`` of one module.
+
+    Attributes
+    ----------
+    module : str
+        Name of the module that the update belongs to, in the source.
+    name : str
+        Of the derived layer: ``MODULE[lora BA]``, with the adapter's name inside the brackets if
+        the module has several.
+    key_a, key_b : str
+        Of A, ``(r, in)``, and B, ``(out, r)``.
+    shape_a, shape_b : (int, int)
+        Their shapes.
+    key_alpha : str or None
+        Where the naming (kohya's) has a place for alpha, the key that it would have.
+    """
+
+    module: str
+    name: str
+    key_a: str
+    key_b: str
+    shape_a: Shape
+    shape_b: Shape
+    key_alpha: str | None = None
+
+    @property
+    def rank(self) -> int:
+        """Rows of A; columns of B too, if they fit."""
+        return self.shape_a[0]
+
+    @property
+    def problem(self) -> Skip | None:
+        """Why A and B cannot be multiplied, or None."""
+        if self.rank == self.shape_b[1]:
+            return None
+        detail = {"pair": self.name, "rank_a": self.rank, "rank_b": self.shape_b[1]}
+        return Skip("lora_misfit", detail)
+
+
+def lora_pairs(shapes: Mapping[str, Shape]) -> tuple[LoraPair, ...]:
+    """Find the LoRA pairs of a source by their names.
+
+    Parameters
+    ----------
+    shapes : Mapping
+        The keys of all tensors that can be analysed, with their shapes.
+
+    Returns
+    -------
+    tuple of LoraPair
+        Two-dimensional halves that both are there: ``X.lora_A.weight`` and ``X.lora_B.weight``,
+        ``X.lora_A.ADAPTER.weight`` and its like, ``X.lora_embedding_A`` and its like (PEFT);
+        ``X.lora_down.weight`` and ``X.lora_up.weight`` (kohya). Those of convolutions have four
+        axes and are left alone.
+    """
+    halves: dict[tuple[str, int, str | None], dict[str, str]] = {}
+    for key, shape in shapes.items():
+        for naming, (pattern, half_a, half_b) in enumerate(_NAMINGS):
+            match = pattern.fullmatch(key)
+            if match is not None and len(shape) == 2:
+                half = {half_a: "A", half_b: "B"}[match["half"]]
+                owner = (match["module"] or "", naming, match["adapter"])
+                halves.setdefault(owner, {})[half] = key
+    complete = {owner: found for owner, found in halves.items() if len(found) == 2}
+    adapters = Counter(module for module, _, _ in complete)
+    pairs = []
+    for (module, naming, adapter), found in complete.items():
+        which = f" {adapter or 'default'}" if adapters[module] > 1 else ""
+        key_a, key_b = found["A"], found["B"]
+        name = f"{module}[lora BA{which}]"
+        key_alpha = None
+        if naming == _KOHYA:
+            key_alpha = f"{module}.alpha" if module else "alpha"
+        shape_a, shape_b = shapes[key_a], shapes[key_b]
+        pairs.append(LoraPair(module, name, key_a, key_b, shape_a, shape_b, key_alpha))
+    return tuple(pairs)
+
+
+@dataclass(frozen=True)
+class LoraScale:
+    """The factor on ``B @ A``, as PEFT computes it.
+
+    Attributes
+    ----------
+    alpha : float
+        ``lora_alpha``.
+    rank_stabilised : bool
+        ``use_rslora``: alpha / sqrt(r) instead of alpha / r.
+    alpha_pattern : Mapping
+        Regular expression to alpha, for the modules whose name it matches as a whole or after a
+        dot; the first match wins.
+
+    Notes
+    -----
+    r is the number of rows of A, to which ``rank_pattern`` has nothing to add. The magnitudes of
+    DoRA (``use_dora``) are not applied: the spectrum is that of the update before them.
+    """
+
+    alpha: float
+    rank_stabilised: bool = False
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+
+    @functools.cached_property
+    def _patterns(self) -> list[tuple[re.Pattern[str], float]]:
+        return [
+            (re.compile(rf"(?:.*\.)?(?:{pattern})$"), alpha)
+            for pattern, alpha in self.alpha_pattern.items()
+        ]
+
+    def __call__(self, module: str, rank: int) -> float:
+        """Scale for one module.
+
+        Parameters
+        ----------
+        module : str
+            Its name; a leading ``base_model.model.``, which PEFT adds after matching, is left out.
+        rank : int
+            Rows of A.
+
+        Returns
+        -------
+        float
+            To multiply ``B @ A`` with.
+        """
+        name = module.removeprefix("base_model.model.")
+        alpha = next((a for pattern, a in self._patterns if pattern.match(name)), self.alpha)
+        return alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
+
+
+@dataclass(frozen=True)
+class LoraProduct:
+    """Loader of the core of a pair.
+
+    Attributes
+    ----------
+    a, b : Layer
+        The halves, which check what they read.
+    scale : float
+        Factor on ``B @ A``; with `alpha`, the factor besides ``alpha / r``.
+    alpha : Layer or None
+        The stored alpha (kohya), one number.
+    """
+
+    a: Layer
+    b: Layer
+    scale: float
+    alpha: Layer | None = None
+
+    def factor(self) -> float:
+        """Return the factor on ``B @ A``."""
+        if self.alpha is None:
+            return self.scale
+        return self.scale * float(self.alpha.load().to_float64().sum()) / self.a.shape[0]
+
+    def __call__(self) -> HostArray:
+        """Return the core of the product; see `lora_core`."""
+        return lora_core(self.a.load(), self.b.load(), self.factor())
+
+
+def lora_layer(pair: LoraPair, product: LoraProduct, layer_id: int, position: int) -> Layer:
+    """Make the layer that stands for a LoRA pair.
+
+    Parameters
+    ----------
+    pair : LoraPair
+        The pair; its halves fit.
+    product : LoraProduct
+        Reads them.
+    layer_id, position : int
+        Those of A.
+
+    Returns
+    -------
+    Layer
+        Of kind ``"lora"``: a matrix with the nonzero singular values of ``scale * B @ A``.
+        Square of side r, unless r exceeds a side of the update.
+    """
+    r, columns = pair.shape_a
+    rows = pair.shape_b[0]
+    return Layer(
+        name=pair.name,
+        kind=LORA.name,
+        shape=(min(rows, r), min(columns, r)),
+        dtype="float64",
+        layer_id=layer_id,
+        key=pair.key_a,
+        _loader=product,
+        position=position,
+    )
+
+
+def lora_core(a: HostArray, b: HostArray, scale: float) -> HostArray:
+    """Reduce ``scale * B @ A`` to a small matrix with the same nonzero singular values.
+
+    Parameters
+    ----------
+    a : HostArray
+        A, ``(r, in)``.
+    b : HostArray
+        B, ``(out, r)``.
+    scale : float
+        Factor on the product.
+
+    Returns
+    -------
+    HostArray
+        float64, ``(min(out, r), min(in, r))``. All NaN if a half is not finite.
+
+    Notes
+    -----
+    With B = Q_B R_B and A^T = Q_A R_A, B A = Q_B (R_B R_A^T) Q_A^T, and the factors Q, whose
+    columns are orthonormal, change no singular value. The out x in product is never formed.
+    """
+    left, right = b.to_float64(), a.to_float64().T
+    if not (np.isfinite(left).all() and np.isfinite(right).all()):
+        # What Householder reflections make of an infinity is up to LAPACK.
+        return HostArray(np.full((min(left.shape), min(right.shape)), np.nan), "float64")
+    r_b = np.asarray(np.linalg.qr(left, mode="r"))
+    r_a = np.asarray(np.linalg.qr(right, mode="r"))
+    with np.errstate(all="ignore"):  # infinities are reported downstream
+        return HostArray(np.asarray(scale * (r_b @ r_a.T)), "float64")
