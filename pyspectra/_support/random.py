@@ -7,7 +7,6 @@ import hashlib
 
 def random_key(seed: int, name: str) -> int:
     """64-bit key of the random numbers of one parameter or spectrum: of seed and name alone."""
-    digest = hashlib.blake2b(
-        name.encode("utf-8", "surrogatepass"), digest_size=8, key=seed.to_bytes(8, "little")
-    ).digest()
+    text = name.encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(text, digest_size=8, key=seed.to_bytes(8, "little")).digest()
     return int.from_bytes(digest, "little")
