@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyspectra._support.arguments import check_flag, check_number
 from pyspectra._support.progress import progress_bar
+from pyspectra.errors import ArgumentTypeError
 from pyspectra.finetune.blocks import block_weights
 
 __all__ = ["fisher_diag"]
@@ -79,23 +81,17 @@ def fisher_diag(
     Xu et al., "Raise a Child in Large Language Model: Towards Effective and Generalizable
     Fine-tuning", EMNLP 2021, arXiv 2109.05687, section 2.3.2 and the released code.
     """
-    norm_is_number = isinstance(max_grad_norm, (int, float)) and not isinstance(max_grad_norm, bool)
     for name, value, fits, needed in (
-        ("model", model, isinstance(model, nn.Module), "a torch.nn.Module"),
-        ("loader", loader, isinstance(loader, Iterable), "an iterable of batches"),
-        ("loss_fn", loss_fn, callable(loss_fn), "a function of model and batch"),
-        ("max_grad_norm", max_grad_norm, max_grad_norm is None or norm_is_number, "a number"),
-        ("per_sample", per_sample, isinstance(per_sample, bool), "a bool"),
+        ("model", model, isinstance(model, nn.Module), "be a torch.nn.Module"),
+        ("loader", loader, isinstance(loader, Iterable), "be an iterable of batches"),
+        ("loss_fn", loss_fn, callable(loss_fn), "be a function of model and batch"),
     ):
         if not fits:
-            raise TypeError(
-                f"fisher_diag: {name!r} must be {needed}, got an object of type "
-                f"{type(value).__name__}."
-            )
-    if max_grad_norm is not None and not max_grad_norm > 0:
-        raise ValueError(
-            f"fisher_diag: 'max_grad_norm' must be None or positive, got {max_grad_norm!r}."
-        )
+            got = f"an object of type {type(value).__name__}"
+            raise ArgumentTypeError("fisher_diag", name, needed, got)
+    if max_grad_norm is not None:
+        max_grad_norm = check_number("fisher_diag", "max_grad_norm", max_grad_norm, above=0.0)
+    per_sample = check_flag("fisher_diag", "per_sample", per_sample)
     chosen = _chosen(model, params)
     fisher = {n: torch.zeros_like(p, dtype=torch.float32) for n, p in chosen.items()}
     total = len(loader) if isinstance(loader, Sized) else None

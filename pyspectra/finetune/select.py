@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from pyspectra import ops
+from pyspectra._support.arguments import check_choice, check_probability, check_seed
+from pyspectra._support.random import Purpose, random_key
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 
 __all__ = ["select"]
 
@@ -46,7 +49,8 @@ def select(
     how : {"top", "bottom", "random"}
         The highest scores, the lowest, or a random part whatever the scores.
     seed : int
-        Of the random part, at least 0. What is drawn for a tensor depends on the seed and its name.
+        Seed of the random part, in [0, 2^64). What is drawn for a tensor depends on the seed and
+        the tensor's name alone.
 
     Returns
     -------
@@ -74,22 +78,15 @@ def masks_of(
     scores: Mapping[str, Tensor], reserve_p: float, scope: str, how: str, seed: int, function: str
 ) -> dict[str, Tensor]:
     """Do what `select` says, with the name of the public function for messages."""
-    if isinstance(reserve_p, bool) or not isinstance(reserve_p, (int, float)):
-        raise TypeError(f"{function}: 'reserve_p' must be a number, got {reserve_p!r}.")
-    if not 0.0 < reserve_p <= 1.0:
-        raise ValueError(f"{function}: 'reserve_p' must be in (0, 1], got {reserve_p!r}.")
-    for name, value, allowed in (("scope", scope, _SCOPES), ("how", how, _HOWS)):
-        if value not in allowed:
-            raise ValueError(f"{function}: {name!r} must be one of {allowed}, got {value!r}.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"{function}: 'seed' must be an integer of at least 0, got {seed!r}.")
+    reserve_p = check_probability(function, "reserve_p", reserve_p)
+    scope = check_choice(function, "scope", scope, _SCOPES)
+    how = check_choice(function, "how", how, _HOWS)
+    seed = check_seed(function, "seed", seed)
     if not isinstance(scores, Mapping):
-        raise TypeError(
-            f"{function}: 'scores' must be a mapping of names to tensors, got an object of type "
-            f"{type(scores).__name__}."
-        )
+        got = f"an object of type {type(scores).__name__}"
+        raise ArgumentTypeError(function, "scores", "be a mapping of names to tensors", got)
     if not scores:
-        raise ValueError(f"{function}: 'scores' must hold at least one tensor, got none.")
+        raise ArgumentValueError(function, "scores", "hold at least one tensor", "none")
     arrays = {name: _host(name, score, function) for name, score in scores.items()}
     if how == "random":
         arrays = {name: _draws(seed, name, a.shape) for name, a in arrays.items()}
@@ -114,8 +111,12 @@ def _host(name: str, score: Tensor, function: str) -> Array:
 
 
 def _draws(seed: int, name: str, shape: tuple[int, ...]) -> Array:
-    """Uniform draws for a tensor, from the seed and its name alone."""
-    return np.random.default_rng([seed, *name.encode()]).random(shape, dtype=np.float32)
+    """Uniform draws of 24 bits for a tensor, from the seed and its name alone."""
+    key, size = random_key(Purpose.SELECTION, seed, name), math.prod(shape)
+    high, low = (ops.random_draws(key, 0, stream, 0, size) for stream in (0, 1))
+    bits = (high.astype(np.uint32) << 8) | (low >> 8)
+    uniform: Array = (bits * np.float32(2.0**-24)).astype(np.float32)
+    return uniform.reshape(shape)
 
 
 def _index(size: int, reserve_p: float, bottom: bool) -> int:

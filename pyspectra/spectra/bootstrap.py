@@ -16,7 +16,7 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._support.arguments import check_count, check_seed
-from pyspectra._support.random import random_key
+from pyspectra._support.random import Purpose, random_key
 from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra.estimators import Estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
@@ -136,7 +136,7 @@ def with_uncertainty(
         [spectra[i] for i in usable],
         [fits[i] for i in usable],
         bootstrap,
-        [random_key(seed, names[i]) for i in usable],
+        [random_key(Purpose.BOOTSTRAP, seed, names[i]) for i in usable],
         advance,
     )
     for i, table in zip(usable, tables, strict=True):

@@ -7,7 +7,6 @@ Martin, Mahoney, "Implicit self-regularization in deep neural networks", JMLR 22
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray, as_host
 from pyspectra._support.arguments import check_seed
+from pyspectra._support.random import Purpose, random_key
 from pyspectra.spectra import marchenko_pastur
 from pyspectra.types import FloatArray, MPFit, Status, Value
 
@@ -83,8 +83,7 @@ class Trap:
 
 def permutation_key(seed: int, name: str, matrix: int, replica: int = 0) -> int:
     """64-bit key of a permutation: it depends on nothing but these, no order and no threads."""
-    text = f"{seed}/{replica}/{matrix}/{name}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+    return random_key(Purpose.PERMUTATION, seed, name, matrix, replica)
 
 
 def n_replicas(n_evals: int) -> int:

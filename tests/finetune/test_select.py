@@ -216,6 +216,20 @@ def test_empty_tensors_get_empty_masks() -> None:
         assert [tuple(m.shape) for m in masks.values()] == [(0, 4), (0,)]
 
 
+def test_numbers_of_any_library_are_taken() -> None:
+    F = {"w": torch.randn(50, 50)}
+    mask = select(F, np.float32(0.5), how="random", seed=np.int64(3))["w"]
+    assert torch.equal(mask, select(F, 0.5, how="random", seed=3)["w"])
+    assert select(F, 0.5, how="random", seed=2**64 - 1)["w"].any()
+
+
+def test_random_parts_are_uniform_draws_of_24_bits() -> None:
+    """No two of a million draws out of 2^24 tie more often than they should."""
+    F = {"w": torch.zeros(1000, 1000)}
+    mask = select(F, 0.3, how="random")["w"]
+    assert 0 <= int(mask.sum()) - 300_000 <= 3
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 GOOD = {"w": torch.ones(3)}
@@ -231,7 +245,8 @@ NAN = {"ok": torch.ones(2, 3), "bad": torch.tensor([[1.0, math.nan]])}
         (lambda: child_mask(GOOD, 0.3, "layer"), ValueError, "child_mask: 'scope' must be one of"),
         (lambda: select(GOOD, 0.3, how="best"), ValueError, "select: 'how' must be one of"),
         (lambda: select(GOOD, 0.3, seed=-1), ValueError, "select: 'seed' must be an integer"),
-        (lambda: select(GOOD, 0.3, seed=True), ValueError, "select: 'seed' must be an integer"),
+        (lambda: select(GOOD, 0.3, seed=2**64), ValueError, "select: 'seed' must be an integer"),
+        (lambda: select(GOOD, 0.3, seed=True), TypeError, "select: 'seed' must be an integer"),
         (lambda: child_mask({"w": torch.ones(3).double()}), TypeError, "'scores' of 'w' must be"),
         (lambda: child_mask({"w": np.ones(3)}), TypeError, "got ndarray"),
         (lambda: child_mask(NAN), ValueError, "'scores' of 'bad' must not hold NaN"),
@@ -252,5 +267,5 @@ def test_what_is_no_mapping_of_scores_is_named(bad: Any) -> None:
 
 @pytest.mark.parametrize("bad", ["a", None, True])
 def test_a_part_that_is_no_number_is_named(bad: Any) -> None:
-    with pytest.raises(TypeError, match="child_mask: 'reserve_p' must be a number"):
+    with pytest.raises(TypeError, match="child_mask: 'reserve_p' must be in"):
         child_mask({"w": torch.ones(3)}, bad)

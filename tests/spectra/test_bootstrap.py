@@ -15,7 +15,7 @@ from reference.optim import philox4x32
 
 import pyspectra as ps
 from pyspectra import PowerLawFit, Status, ops
-from pyspectra._support.random import random_key
+from pyspectra._support.random import Purpose, random_key
 from pyspectra.spectra import bootstrap
 
 Array = ref.Array
@@ -116,7 +116,9 @@ def test_interval_and_p_value_are_what_the_replicates_say() -> None:
     assert math.isnan(plain.p_value)
     assert all(math.isnan(v) for v in plain.ci)
     assert (fit.alpha, fit.D, fit.xmin) == (plain.alpha, plain.D, plain.xmin)
-    table = ops.bootstrap_powerlaw([x], options(), [plain], 200, [random_key(9, "0")])[0]
+    table = ops.bootstrap_powerlaw(
+        [x], options(), [plain], 200, [random_key(Purpose.BOOTSTRAP, 9, "0")]
+    )[0]
     ratio = (table[:, 0] - 1.0) / (fit.alpha - 1.0)
     low, high = np.quantile(ratio, [0.025, 0.975])
     assert fit.ci == (1.0 + (fit.alpha - 1.0) / high, 1.0 + (fit.alpha - 1.0) / low)

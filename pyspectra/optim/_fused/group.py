@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyspectra import ops
-from pyspectra._support.random import random_key
+from pyspectra._support.random import Purpose, random_key
 
 RULES = {"torch": "adamw", "alicemind": "adamw_alicemind"}
 EMA_WARMUPS = ops.EMA_WARMUPS
@@ -171,7 +171,10 @@ def keep_threshold(reserve_p: float) -> int:
     return max(1, round(reserve_p * 65536.0))
 
 
-parameter_key = random_key
+def parameter_key(seed: int, name: str) -> int:
+    """64-bit key of the random numbers of one parameter: of seed and name alone."""
+    return random_key(Purpose.STEP, seed, name)
+
 
 # What torch.compile puts before the names of a module, wherever that is in the model.
 _COMPILED = re.compile(r"(?<![^.])_orig_mod\.")
