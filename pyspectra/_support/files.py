@@ -10,10 +10,22 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary file beside it, so that nothing is half-written.
+    """Write `text` to `path` in UTF-8, whole or not at all; see `write_bytes`.
+
+    Half a surrogate pair, which UTF-8 does not have and names of strangers may, becomes an escape.
+
+    Raises
+    ------
+    OSError
+        If the folder does not exist or cannot be written to; an existing file is then unchanged.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` through a temporary file beside it, so that nothing is half-written.
 
     A symbolic link is written through, not replaced; so is a device or a pipe (``/dev/null``).
-    Half a surrogate pair, which UTF-8 does not have and names of strangers may, becomes an escape.
 
     Raises
     ------
@@ -23,13 +35,13 @@ def write_text(path: Path, text: str) -> None:
     if os.fspath(path) == "." or path.is_dir():  # Path("") is "."
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if is_special(path):
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        path.write_bytes(data)
         return
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        with open(temporary, "xb") as file:
+            file.write(data)
         if target.exists():
             shutil.copymode(target, temporary)  # a private file stays private
         os.replace(temporary, target)

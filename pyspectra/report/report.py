@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyspectra._support.arguments import check_path
 from pyspectra._support.files import write_text
 from pyspectra.errors import missing_dependency
 from pyspectra.report.data import ReportData
@@ -113,6 +114,53 @@ class Report(ReportData):
         if path is not None:
             write_text(Path(path), text)
         return text
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the whole report to one file, eigenvalues included; `load` brings it back.
+
+        Parameters
+        ----------
+        path : str or path
+            The file to write (atomically); any name will do, ``model.npz`` lets ``numpy.load`` show
+            the arrays.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; an existing file is then unchanged.
+        """
+        from pyspectra.report.saved import save
+
+        save(self, check_path("Report.save", "path", path))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Report:
+        """Return the report that `save` wrote: equal to the one that was saved.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        FormatError
+            If the file is no saved report, one of a later version, or damaged. Nothing in it is
+            executed, and it takes no more memory than its size.
+        FileNotFoundError
+            If there is no such file.
+
+        Examples
+        --------
+        >>> import os, tempfile, numpy as np, pyspectra as ps
+        >>> report = ps.analyze({"fc.weight": np.random.default_rng(0).standard_normal((60, 40))})
+        >>> path = os.path.join(tempfile.mkdtemp(), "report.npz")
+        >>> report.save(path)
+        >>> ps.Report.load(path) == report
+        True
+        """
+        from pyspectra.report.saved import load
+
+        return load(cls, check_path("Report.load", "path", path))
 
     def plot(
         self, kind: str = "alpha", *, layer: int | str | None = None, ax: Axes | None = None
