@@ -24,6 +24,7 @@ lint: $(VENV)/.installed $(VENV)/.test $(VENV)/.lint
 	$(VENV)/bin/clang-format --dry-run --Werror $(CXX_SOURCES)
 	$(VENV)/bin/python tools/stubs.py --check
 	$(VENV)/bin/python tools/keywords.py --check
+	$(VENV)/bin/python tools/columns.py --check
 
 format: $(VENV)/.lint
 	$(VENV)/bin/ruff check --fix .
@@ -33,6 +34,7 @@ format: $(VENV)/.lint
 stubs: $(VENV)/.installed $(VENV)/.lint
 	$(VENV)/bin/python tools/stubs.py
 	$(VENV)/bin/python tools/keywords.py
+	$(VENV)/bin/python tools/columns.py
 
 bench: $(VENV)/.installed $(VENV)/.models $(VENV)/.test $(VENV)/.bench
 	cd benchmarks && $(abspath $(VENV))/bin/python -m pytest -q --benchmark-json=../benchmark.json $(PYTEST_ARGS)

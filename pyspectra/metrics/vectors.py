@@ -23,7 +23,9 @@ def bulk_and_tail(vectors: EigenvectorStatistics, start: int) -> dict[str, float
     return out
 
 
-def _member(name: str) -> MetricFunction:
+def _member(part: str, moment: str, statistic: str) -> tuple[str, MetricFunction]:
+    name = f"{part}_{moment}_{statistic}"
+
     def function(s: Spectrum) -> float:
         vectors = s.measurement("vectors")
         if vectors is None or not s.has_tail:
@@ -32,11 +34,13 @@ def _member(name: str) -> MetricFunction:
         # would put its vector on either side.
         return bulk_and_tail(vectors, int(np.searchsorted(s.evals, s.fit.xmin)))[name]
 
-    return function
+    words = {"mean": "Mean", "var": "Variance"}[moment]
+    function.__doc__ = f"{words} of {statistic} over the eigenvectors of the {part}."
+    return name, function
 
 
 for _part in ("bulk", "tail"):
     for _moment in ("mean", "var"):
         for _statistic in STATISTICS:
-            _name = f"{_part}_{_moment}_{_statistic}"
-            metric(_name, group="vectors")(_member(_name))
+            _name, _function = _member(_part, _moment, _statistic)
+            metric(_name, group="vectors")(_function)

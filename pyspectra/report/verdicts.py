@@ -36,6 +36,8 @@ class Problem:
         Its colour, for rich.
     holds : callable
         Of the fit, the p-value of "a random matrix" and the thresholds: whether it is so.
+    quantity : str
+        Name of what was measured.
     value, threshold : callable
         What was measured, of the fit and that p-value; and against what it was held.
     one, many : str
@@ -48,6 +50,7 @@ class Problem:
     severity: str
     style: str
     holds: Callable[[PowerLawFit, float, Thresholds], bool]
+    quantity: str
     value: Callable[[PowerLawFit, float], float]
     threshold: Callable[[Thresholds], float]
     one: str
@@ -57,6 +60,7 @@ class Problem:
 RANDOM = Problem(
     word="random", short="random", code="random_layer", severity="warning", style="cyan",
     holds=lambda fit, p, t: p > t.random_level,
+    quantity="p",
     value=lambda fit, p: p,
     threshold=lambda t: t.random_level,
     one="cannot be told from a random matrix",
@@ -65,6 +69,7 @@ RANDOM = Problem(
 NO_POWER_LAW = Problem(
     word="no power law", short="no law", code="no_power_law", severity="warning", style="blue",
     holds=lambda fit, p, t: fit.p_value <= t.implausible,
+    quantity="p",
     value=lambda fit, p: fit.p_value,
     threshold=lambda t: t.implausible,
     one="follows no power law (p <= {threshold:g})",
@@ -73,6 +78,7 @@ NO_POWER_LAW = Problem(
 OVER_TRAINED = Problem(
     word="over-trained", short="over", code="over_trained", severity="warning", style="magenta",
     holds=lambda fit, p, t: fit.alpha < t.alpha_low,
+    quantity="alpha",
     value=lambda fit, p: fit.alpha,
     threshold=lambda t: t.alpha_low,
     one="looks over-trained (alpha < {threshold:g})",
@@ -81,6 +87,7 @@ OVER_TRAINED = Problem(
 UNDER_TRAINED = Problem(
     word="under-trained", short="under", code="under_trained", severity="warning", style="yellow",
     holds=lambda fit, p, t: fit.alpha > t.alpha_high,
+    quantity="alpha",
     value=lambda fit, p: fit.alpha,
     threshold=lambda t: t.alpha_high,
     one="looks under-trained (alpha > {threshold:g})",
@@ -199,7 +206,7 @@ def layer_finding(layer: LayerReport) -> Finding | None:
         where=layer.label,
         value=value,
         threshold=threshold,
-        message=f"{layer.label} {does}: measured {value:.3g}.",
+        message=f"{layer.label} {does}: {problem.quantity} = {value:.3g}.",
         evidence={"alpha": layer.alpha, "alpha_stderr": layer.fit.alpha_stderr},
     )
 

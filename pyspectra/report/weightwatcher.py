@@ -361,7 +361,7 @@ _COLUMNS: tuple[Column[Row], ...] = (
     Column("ww_maxdist", _of_random(lambda r, first, every: float(r.esd.evals[-1] - first[-1])),
            "Largest eigenvalue minus the largest permuted one.", RANDOMIZE),
     *(Column(f"{part}_{moment}_{statistic}", _localisation(f"{part}_{moment}_{statistic}"),
-             f"{moment} of {statistic} over the eigenvectors of the {part}.", VECTORS)
+             f"The {moment} of {statistic} over the eigenvectors of the {part}.", VECTORS)
       for part in ("bulk", "tail") for moment in ("mean", "var")
       for statistic in ("vec_entropy", "loc_ratio", "part_ratio")),
 )  # fmt: skip
