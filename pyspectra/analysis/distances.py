@@ -1,4 +1,4 @@
-"""How far apart two models are, layer by layer; layers are matched by name."""
+"""How far apart two models are, layer by layer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyspectra._support.progress import progress_bar
-from pyspectra.errors import PyspectraError, called_as, missing_dependency
+from pyspectra.errors import (
+    ArgumentValueError,
+    PyspectraError,
+    called_as,
+    missing_dependency,
+)
 from pyspectra.spectra import distance
 from pyspectra.spectra.esd import esd
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, WeightSource, open_weights, reasons_for_none
 from pyspectra.weights.matricize import matricize
+from pyspectra.weights.pairing import Pairing, pair_layers
 
 if TYPE_CHECKING:
     import pandas
@@ -34,7 +40,8 @@ class LayerDistance:
 
     Attributes
     ----------
-    name : str
+    name, name_b : str
+        Its names in the first model and in the second.
     shape_a, shape_b : tuple of int
         As stored.
     distance : float
@@ -44,6 +51,7 @@ class LayerDistance:
     """
 
     name: str
+    name_b: str
     shape_a: tuple[int, ...]
     shape_b: tuple[int, ...]
     distance: float
@@ -61,12 +69,15 @@ class Distances:
         The layers that both models have, in the order of the first.
     only_in_a, only_in_b : tuple of str
         Names of the layers that the other model lacks.
+    notes : tuple of str
+        What was done to names so that they agree, as sentences.
     """
 
     method: str
     layers: tuple[LayerDistance, ...]
     only_in_a: tuple[str, ...]
     only_in_b: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -86,7 +97,7 @@ class Distances:
             import pandas
         except ImportError as error:
             raise missing_dependency("pandas", "Distances.to_pandas", extra="pandas") from error
-        columns = ["name", "shape_a", "shape_b", "distance", "reason"]
+        columns = ["name", "name_b", "shape_a", "shape_b", "distance", "reason"]
         return pandas.DataFrame([vars(x) for x in self.layers], columns=columns)
 
 
@@ -108,14 +119,17 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
     Returns
     -------
     Distances
-        Layers are matched by name, and those without a partner are listed. A layer whose distance
+        Layers are matched by name, without what wrappers add (``_orig_mod.``, ``module.``) and
+        without one prefix that the names of one model share (``bert.``); tied weights go by any
+        of their names. Those without a partner are listed. A layer whose distance
         cannot be formed has NaN and the reason. Only ``"ks"`` and ``"wasserstein"`` compare layers
         of different shapes.
 
     Raises
     ------
     ValueError, TypeError, FormatError, FileNotFoundError
-        If `method` is unknown, or a model cannot be opened or holds no weight matrix.
+        If `method` is unknown, a model cannot be opened or holds no weight matrix, or the two have
+        no layer in common.
     """
     if method not in METHODS:
         raise ValueError(f"distances: 'method' must be one of {METHODS}, got {method!r}.")
@@ -133,22 +147,33 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
                     f"distances: {argument!r} ({sources[-1].name}) holds no weight matrix"
                     + reasons_for_none(sources[-1].skipped)
                 )
-        first, second = ({layer.name: layer for layer in source.layers} for source in sources)
-        both = [layer for name, layer in first.items() if name in second]
+        pairing = pair_layers(*sources)
+        if not pairing.pairs:
+            raise ArgumentValueError("distances", "b", *_nothing_in_common(pairing))
         found = []
-        with progress_bar(len(both), "comparing", progress) as advance:
-            for layer in both:
-                found.append(_compare(layer, second[layer.name], method))
-                advance(layer.name)
+        with progress_bar(len(pairing.pairs), "comparing", progress) as advance:
+            for one, other in pairing.pairs:
+                found.append(_compare(one, other, method))
+                advance(one.name)
     finally:
         for source in opened:
             source.close()
     return Distances(
         method=method,
         layers=tuple(found),
-        only_in_a=tuple(name for name in first if name not in second),
-        only_in_b=tuple(name for name in second if name not in first),
+        only_in_a=tuple(layer.name for layer in pairing.only_in_a),
+        only_in_b=tuple(layer.name for layer in pairing.only_in_b),
+        notes=tuple(note.words("a", "b") for note in pairing.notes),
     )
+
+
+def _nothing_in_common(pairing: Pairing) -> tuple[str, str, str]:
+    """Return requirement, what came, and a hint."""
+    one, other = pairing.only_in_a[0], pairing.only_in_b[0]
+    hint = "layers are matched by name, without the prefixes of wrappers or one common prefix"
+    hints = [hint, *(note.words("a", "b") for note in pairing.notes)]
+    got = f"layers such as {other.name!r} and not one of those of 'a', such as {one.name!r}"
+    return "have a layer that 'a' has too", got, "; ".join(hints)
 
 
 def _open(model: Any, argument: str) -> WeightSource:
@@ -167,7 +192,7 @@ def _compare(a: Layer, b: Layer, method: str) -> LayerDistance:
             reason = str(problem)
         except (PyspectraError, ValueError, OSError, MemoryError) as error:
             reason = f"could not be read: {str(error) or type(error).__name__}"
-    return LayerDistance(a.name, a.shape, b.shape, value, reason)
+    return LayerDistance(a.name, b.name, a.shape, b.shape, value, reason)
 
 
 class _NoDistanceError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from pyspectra._arrays import Allocate, HostArray
 from pyspectra._support.dtypes import BY_NAME
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.matricize import matrix_shape
+from pyspectra.weights.pairing import Note, pair_layers
 from pyspectra.weights.skip import Skip, SkippedLayer
 from pyspectra.weights.source import WeightSource
 
@@ -58,14 +59,17 @@ class Deltas:
         One for each layer that both models have.
     skipped : tuple of SkippedLayer
         What was skipped in the first, and layers that only one has, or in another shape.
+    notes : tuple of Note
+        What was done to names so that they agree.
     """
 
     layers: tuple[Delta, ...]
     skipped: tuple[SkippedLayer, ...]
+    notes: tuple[Note, ...] = ()
 
 
 def deltas(source: WeightSource, base: WeightSource) -> Deltas:
-    """Pair the layers of two models by name.
+    """Subtract the layers of one model from those of another; see `pyspectra.weights.pairing`.
 
     Parameters
     ----------
@@ -76,36 +80,19 @@ def deltas(source: WeightSource, base: WeightSource) -> Deltas:
     -------
     Deltas
     """
-    ours, theirs = _by_name(source), _by_name(base)
-    # A tie that both have is one weight. One that was made or undone in between is not.
-    names = dict.fromkeys(x.name for s in (source, base) for x in s.layers)
+    pairing = pair_layers(source, base)
     found, skipped = [], []
-    for name in names:
-        layer, other = ours.get(name), theirs.get(name)
-        if layer is None:
-            assert other is not None
-            skipped.append(SkippedLayer(name, other.shape, Skip("only_in_base")))
-        elif other is None:
-            skipped.append(SkippedLayer(name, layer.shape, Skip("not_in_base")))
-        elif other.shape != layer.shape:
-            differs = Skip("shape_differs", {"shape": layer.shape, "other": other.shape})
-            skipped.append(SkippedLayer(name, layer.shape, differs))
-        else:
+    for layer, other in pairing.pairs:
+        if other.shape == layer.shape:
             found.append(_delta(layer, other))
+        else:
+            differs = Skip("shape_differs", {"shape": layer.shape, "other": other.shape})
+            skipped.append(SkippedLayer(layer.name, layer.shape, differs))
+    skipped += [SkippedLayer(x.name, x.shape, Skip("not_in_base")) for x in pairing.only_in_a]
+    skipped += [SkippedLayer(x.name, x.shape, Skip("only_in_base")) for x in pairing.only_in_b]
     paired = {layer.name for layer in found}
     kept = [s for s in source.skipped if s.name not in paired]
-    return Deltas(tuple(found), (*kept, *skipped))
-
-
-def _by_name(source: WeightSource) -> dict[str, Layer]:
-    """All layers by all names that they go by."""
-    layers = {layer.name: layer for layer in source.layers}
-    ties = {
-        s.name: replace(layers[s.same_as], name=s.name)
-        for s in source.skipped
-        if s.same_as in layers
-    }
-    return layers | ties
+    return Deltas(tuple(found), (*kept, *skipped), pairing.notes)
 
 
 def _delta(layer: Layer, base: Layer) -> Delta:

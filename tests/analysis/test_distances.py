@@ -147,3 +147,11 @@ def test_a_zero_matrix_is_named_as_the_reason(method: str) -> None:
     found = ps.distances({"fc.weight": random(30, 20)}, {"fc.weight": np.zeros((30, 20))}, method)
     assert math.isnan(found.layers[0].distance)
     assert found.layers[0].reason == "a matrix is zero"
+
+
+def test_models_without_a_common_layer_are_an_error_that_says_why() -> None:
+    message = (
+        r"^distances: 'b' must have a layer that 'a' has too, got layers such as 'y' and .*'x'"
+    )
+    with pytest.raises(ValueError, match=message):
+        ps.distances({"x.weight": random(9, 9)}, {"y.weight": random(9, 9)})

@@ -1,0 +1,193 @@
+"""Which layer of one model is which of another: the one rule of every comparison.
+
+Layers are the same if their names are, by any of the names of a tied weight. Names that wrappers
+add (``torch.compile``, ``DataParallel``, PEFT) do not count. Where one model is a part of the
+other, its layers go by what follows a prefix, if one prefix fits better than any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pyspectra.weights.layer import Layer
+from pyspectra.weights.source import WeightSource
+
+__all__ = ["Note", "Pairing", "pair_layers"]
+
+# What wrappers put before the names of the module inside: at the start, or wherever they stand.
+_WRAPPERS: Final = re.compile(
+    r"^(?:module|base_model\.model)\."
+    r"|(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+# What PEFT calls the module that it adapts, inside its own.
+_BASE_LAYER: Final = re.compile(r"\.base_layer(?=[.\[]|$)")
+
+_NOTES: Final = {
+    "wrapper": "names of {model!r} are compared without {text!r}",
+    "prefix": "names of {model!r} are compared without their prefix {text!r}",
+    "ambiguous": "names of {model!r} fit with several prefixes ({text}), and none was left out",
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that was done to names so that they agree.
+
+    Attributes
+    ----------
+    code : str
+        ``"wrapper"`` (the name of a wrapper was left out), ``"prefix"`` (a prefix was) or
+        ``"ambiguous"`` (several prefixes would fit, and none was).
+    side : int
+        0 for the first model, 1 for the second.
+    text : str
+        What was left out, or could have been.
+    """
+
+    code: str
+    side: int
+    text: str
+
+    def words(self, *models: str) -> str:
+        """Return it as a sentence in which the two models go by the names given."""
+        return _NOTES[self.code].format(model=models[self.side], text=self.text)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The layers that two models share.
+
+    Attributes
+    ----------
+    pairs : tuple of (Layer, Layer)
+        Of the first model and of the second, in the order of the first; a tied weight goes by the
+        name that paired it. Their shapes may differ.
+    only_in_a, only_in_b : tuple of Layer
+        The layers without a partner.
+    notes : tuple of Note
+        What was done to names so that they agree.
+    """
+
+    pairs: tuple[tuple[Layer, Layer], ...]
+    only_in_a: tuple[Layer, ...]
+    only_in_b: tuple[Layer, ...]
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A layer under one of its names; `owner` is the one that it is listed by."""
+
+    layer: Layer
+    owner: str
+
+    @property
+    def is_own(self) -> bool:
+        return self.layer.name == self.owner
+
+
+_Names = dict[str, _Named]
+
+
+def pair_layers(a: WeightSource, b: WeightSource) -> Pairing:
+    """Pair the layers of two models.
+
+    Parameters
+    ----------
+    a, b : WeightSource
+        The models.
+
+    Returns
+    -------
+    Pairing
+        Every layer of either model is in a pair, or listed as without one.
+
+    Notes
+    -----
+    A tie that both have is one weight. One that was made or undone in between is not: the shared
+    tensor then pairs with each of its partners.
+    """
+    first, notes = _unwrapped(_by_name(a), 0)
+    second, more = _unwrapped(_by_name(b), 1)
+    first, prefix_a = _without_prefix(first, second, 0)
+    second, prefix_b = _without_prefix(second, first, 1)
+    notes += [*more, *prefix_a, *prefix_b]
+    found = [
+        (one, second[name])
+        for name, one in first.items()
+        if name in second and (one.is_own or second[name].is_own)
+    ]
+    found.sort(key=lambda pair: pair[0].layer.layer_id)
+    paired_a, paired_b = {x.owner for x, _ in found}, {y.owner for _, y in found}
+    # A tie that both have under other names than the listed ones.
+    for name, one in first.items():
+        other = second.get(name)
+        if other is not None and one.owner not in paired_a and other.owner not in paired_b:
+            found.append((one, other))
+            paired_a.add(one.owner)
+            paired_b.add(other.owner)
+    return Pairing(
+        tuple((one.layer, other.layer) for one, other in found),
+        tuple(layer for layer in a.layers if layer.name not in paired_a),
+        tuple(layer for layer in b.layers if layer.name not in paired_b),
+        tuple(notes),
+    )
+
+
+def _by_name(source: WeightSource) -> _Names:
+    """All layers by all names that they go by; parts of a tied weight have as many."""
+    names = {layer.name: _Named(layer, layer.name) for layer in source.layers}
+    parts: dict[str, list[Layer]] = {}
+    for layer in source.layers:
+        if layer.part_of is not None:
+            parts.setdefault(layer.part_of, []).append(layer)
+    for tie in source.skipped:
+        owner = tie.same_as
+        if owner is None or owner not in names:
+            continue
+        for layer in (names[owner].layer, *parts.get(owner, ())):
+            name = tie.name + layer.name[len(owner) :]
+            names.setdefault(name, _Named(replace(layer, name=name), layer.name))
+    return names
+
+
+def _unwrapped(names: _Names, side: int) -> tuple[_Names, list[Note]]:
+    """Leave out what wrappers add, unless two names would become one."""
+    notes: dict[str, Note] = {}
+    found: _Names = {}
+    for name, one in names.items():
+        plain = name
+        while (match := _WRAPPERS.search(plain)) is not None:
+            notes[match[0]] = Note("wrapper", side, match[0])
+            plain = plain[: match.start()] + plain[match.end() :]
+        plain, count = _BASE_LAYER.subn("", plain)
+        if count:
+            notes[".base_layer"] = Note("wrapper", side, ".base_layer")
+        found[plain] = one
+    return (found, list(notes.values())) if len(found) == len(names) else (names, [])
+
+
+def _without_prefix(
+    names: _Names, others: Mapping[str, _Named], side: int
+) -> tuple[_Names, list[Note]]:
+    """Leave out the one prefix that makes more names those of `others` than there are now."""
+
+    def fits(name: str, one: _Named) -> bool:
+        return name in others and others[name].layer.shape == one.layer.shape
+
+    counts: Counter[str] = Counter()
+    for name, one in names.items():
+        for dot in re.finditer(r"\.", name):
+            counts[name[: dot.end()]] += fits(name[dot.end() :], one)
+    most = max(counts.values(), default=0)
+    if most <= sum(fits(name, one) for name, one in names.items()):
+        return names, []
+    best = sorted(prefix for prefix, count in counts.items() if count == most)
+    found = {name.removeprefix(best[0]): one for name, one in names.items()}
+    if len(best) > 1 or len(found) < len(names):
+        return names, [Note("ambiguous", side, ", ".join(map(repr, best)))]
+    return found, [Note("prefix", side, best[0])]
