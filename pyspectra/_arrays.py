@@ -12,13 +12,14 @@ import importlib
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pyspectra._support.array_problems import ARRAY_PROBLEMS, ArrayProblem
 from pyspectra._support.dtypes import BY_NAME, FLOAT_DTYPES
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, missing_dependency
 
@@ -145,61 +146,6 @@ class StoredArray(Loader):
     @abstractmethod
     def info(self) -> ArrayInfo:
         """What is known without reading the elements."""
-
-
-_CONVERT = "convert it to float32 or float64"
-
-ARRAY_PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
-    "dtensor": (
-        "a DTensor (sharded over processes)",
-        "gather it first with .full_tensor()",
-    ),
-    "meta": (
-        "a tensor without data (meta device)",
-        "load the weights onto a real device first",
-    ),
-    "lazy": ("an uninitialised lazy parameter", "run one forward pass first"),
-    "quantised": (
-        "a quantised tensor ({dtype})",
-        "dequantise it first with .dequantize()",
-    ),
-    "sparse": ("a sparse tensor (layout {layout})", "convert it first with .to_dense()"),
-    "nested": ("a nested tensor", "pass its components one at a time"),
-    "masked": ("a masked array", "fill the masked elements first with .filled()"),
-    "subclass": (
-        "a tensor of subclass {type}",
-        "convert it to a plain torch.Tensor first",
-    ),
-    "dtype": ("dtype {dtype}", _CONVERT),
-    "no_array": ("an object of type {type}", _CONVERT),
-}
-"""Code -> what is the matter with an array, and what to do about it."""
-
-
-@dataclass(frozen=True)
-class ArrayProblem:
-    """Why an array cannot be read as floating-point host memory, as data.
-
-    Attributes
-    ----------
-    code : str
-        One of `ARRAY_PROBLEMS`.
-    detail : Mapping
-        What the sentence speaks of, by name.
-    """
-
-    code: str
-    detail: Mapping[str, str] = field(default_factory=dict, hash=False)
-
-    def __str__(self) -> str:
-        return ARRAY_PROBLEMS[self.code][0].format_map(self.detail)
-
-    @property
-    def hint(self) -> str:
-        """What to do about it: a sentence without its final full stop."""
-        if self.code == "dtype" and self.detail["dtype"].startswith("complex"):
-            return "pass the real and the imaginary part apart"
-        return ARRAY_PROBLEMS[self.code][1]
 
 
 @dataclass(frozen=True)

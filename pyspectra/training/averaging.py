@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from pyspectra._arrays import HostArray, require_torch
 from pyspectra._support.dtypes import BY_NAME, DType
-from pyspectra.training.checkpoint_files import Checkpoint, Tensor, as_bytes
+from pyspectra.training.checkpoint_extras import as_bytes
+from pyspectra.training.checkpoint_files import Checkpoint, Tensor
 
 __all__ = ["Job", "round_to"]
 

@@ -6,38 +6,29 @@ the byte, because averaging needs every element type and never a whole tensor.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
-from pyspectra._arrays import array_info, is_torch_tensor, require_torch
-from pyspectra._support.dtypes import DType, find
+from pyspectra._arrays import ArrayProblem, StoredArray
+from pyspectra._support.dtypes import DType
 from pyspectra.errors import FormatError
+from pyspectra.training.checkpoint_extras import plain_copy
 from pyspectra.weights.catalogue import natural_key
-from pyspectra.weights.formats import FORMATS, huggingface, safetensors, torch_checkpoint
-from pyspectra.weights.formats._files import open_binary
-from pyspectra.weights.formats.state_dict import WRAPPERS
+from pyspectra.weights.formats import huggingface, safetensors, torch_checkpoint, wrappers
 from pyspectra.weights.formats.stored import ReadRange, StoredTensor
 
 __all__ = [
     "TORCH_SUFFIXES",
     "Checkpoint",
     "Tensor",
-    "as_bytes",
     "find_checkpoints",
     "open_checkpoint",
 ]
-
-Bytes = npt.NDArray[np.uint8]
 
 TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES: Final = (".safetensors", *TORCH_SUFFIXES)
@@ -213,17 +204,19 @@ def open_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def _open_shards(path: Path, index: Path) -> Checkpoint:
-    opened = huggingface.read_index(index, FORMATS)
-    opened.close()
-    # It has been found valid just now, every tensor in the shard where it is said to be.
-    weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    shards = sorted(set(weight_map.values()), key=natural_key)
-    checkpoints = [open_checkpoint(index.parent / shard) for shard in shards]
-    tensors = {key: t for shard in checkpoints for key, t in shard.tensors.items()}
-    files = (index, *(shard.files[0] for shard in checkpoints))
-    extras = {key: value for shard in checkpoints for key, value in shard.extras.items()}
-    return Checkpoint(path, files, tensors, checkpoints[0].metadata, extras)
+def _open_shards(path: Path, file: Path) -> Checkpoint:
+    index = huggingface.open_index(file)
+    shards = [open_checkpoint(file.parent / shard) for shard in index.shards]
+    index.check({s: list(c.tensors) for s, c in zip(index.shards, shards, strict=True)})
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        for key, tensor in shard.tensors.items():
+            if key in tensors:
+                raise FormatError(f"{file}: tensor {key!r} is in two shards.")
+            tensors[key] = tensor
+    files = (file, *(shard.files[0] for shard in shards))
+    extras = {key: value for shard in shards for key, value in shard.extras.items()}
+    return Checkpoint(path, files, tensors, shards[0].metadata, extras)
 
 
 def _unsupported(file: Path, key: str, dtype: str) -> FormatError:
@@ -251,53 +244,33 @@ def _stored(file: Path, tensor: StoredTensor) -> Tensor:
 
 
 def _read_torch(path: Path, file: Path) -> Checkpoint:
-    torch_checkpoint.read(file).close()  # refuses code and broken files, in the house's words
-    torch = require_torch(f"reading {file.name}", minimum=torch_checkpoint.MINIMUM_TORCH)
-    with open_binary(file) as handle:
-        is_zip = handle.read(2) == b"PK"  # the old layout cannot be mapped
-    content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
-    while not any(is_torch_tensor(value) for value in content.values()):
-        inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
-        if inner is None:
+    content = torch_checkpoint.stored(file)
+    while not wrappers.has_arrays(content):
+        inner = (content.get(name) for name in wrappers.WRAPPERS)
+        wrapped = next((value for value in inner if isinstance(value, Mapping)), None)
+        if wrapped is None:
             raise FormatError(f"{file}: holds no state dict. Hint: save the module's state_dict().")
-        content = inner
+        content = wrapped
     tensors: dict[str, Tensor] = {}
     extras: dict[str, Any] = {}
     for name, value in content.items():
         key = str(name)
-        if not is_torch_tensor(value):
-            if isinstance(value, Mapping) and any(map(is_torch_tensor, value.values())):
-                raise FormatError(
-                    f"{file}: {key!r} holds tensors beside those of the state dict. Hint: save "
-                    "only the module's state_dict()."
-                )
-            extras[key] = value
-            continue
-        info = array_info(value)
-        assert info is not None
-        dtype = find(info.dtype)
-        if dtype is None or not dtype.is_copied:
-            raise _unsupported(file, key, info.dtype)
-        problem = info.problem
-        if info.shape is None or (problem is not None and problem.code != "dtype"):
-            raise FormatError(f"{file}: tensor {key!r} is {problem}, which cannot be averaged.")
-        tensors[key] = Tensor(key, dtype, info.shape, _TensorRange(value), info.identity)
-    attributes = dict(getattr(content, "__dict__", {}))
+        if isinstance(value, StoredTensor):
+            if value.problem is not None:
+                raise _unusable(file, key, value.problem)
+            tensors[key] = _stored(file, replace(value, name=key))
+        elif isinstance(value, StoredArray):
+            raise _unusable(file, key, value.info.problem)
+        elif isinstance(value, Mapping) and wrappers.has_arrays(value):
+            raise FormatError(
+                f"{file}: {key!r} holds tensors beside those of the state dict. Hint: save "
+                "only the module's state_dict()."
+            )
+        else:
+            extras[key] = plain_copy(file, key, value)
+    attributes = {k: plain_copy(file, k, v) for k, v in getattr(content, "__dict__", {}).items()}
     return Checkpoint(path, (file,), tensors, {}, extras, attributes)
 
 
-@dataclass(frozen=True)
-class _TensorRange:
-    tensor: Any
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[ReadRange]:
-        flat: Bytes = as_bytes(self.tensor.detach().resolve_neg().contiguous())
-        yield lambda begin, end: flat[begin:end]
-
-
-def as_bytes(tensor: Any) -> Bytes:
-    """View a contiguous torch tensor as its bytes."""
-    torch = require_torch("averaging torch checkpoints")
-    view: Bytes = tensor.reshape(-1).view(torch.uint8).numpy()
-    return view
+def _unusable(file: Path, key: str, problem: ArrayProblem | None) -> FormatError:
+    return FormatError(f"{file}: tensor {key!r} is {problem}, which cannot be averaged.")

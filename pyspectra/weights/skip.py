@@ -52,6 +52,17 @@ _LIST: Final = (
     # It is no tensor, or one that cannot be read.
     Reason("not_a_tensor", "not a tensor: {type}"),
     Reason("not_an_array", "not an array"),
+    Reason(
+        "other_weights",
+        "other weights of the checkpoint: key={key!r} chooses them",
+        group="other weights of the checkpoint: key= chooses them",
+    ),
+    Reason(
+        "folder",
+        "weights of a sub-folder: not analysed with the model (pass the path of {path} to "
+        "analyse them)",
+        group="weights of a sub-folder: not analysed with the model",
+    ),
     Reason("object_array", "an object array: pickled objects are never loaded"),
     Reason("quantised_layer", "quantised layer ({type}): weights are not dequantised"),
     *(Reason(code, text) for code, (text, _) in ARRAY_PROBLEMS.items() if code != "dtype"),

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyspectra._arrays import array_info, is_torch_module
 from pyspectra._support.arguments import check_path
-from pyspectra.errors import ArgumentTypeError, FormatError, MissingPathError
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError, MissingPathError
 from pyspectra.weights.catalogue import Contents, catalogue
-from pyspectra.weights.formats import FORMATS, NOT_YET, huggingface, module, state_dict
+from pyspectra.weights.formats import huggingface, module, read_file, state_dict
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.skip import SkippedLayer
 
@@ -80,16 +80,20 @@ class WeightSource:
         self.close()
 
 
-def open_weights(model_or_path: Any) -> WeightSource:
+def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
     """Open a model's weights: names, shapes and types now, elements when a layer is loaded.
 
     Parameters
     ----------
     model_or_path : torch.nn.Module, Mapping, str, os.PathLike or WeightSource
         A module; a state dict with torch or numpy values, also inside a checkpoint's wrapper;
-        a ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` or ``.npz`` file; a Hugging
-        Face folder or index, sharded or not, also of an adapter. A `WeightSource` is returned as
-        it is.
+        a ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.ckpt``, ``.npz`` or ``.npy`` file; a
+        Hugging Face folder or index, sharded or not, also of an adapter. A `WeightSource` is
+        returned as it is.
+    key : str, optional
+        Which part of a checkpoint that holds several models, as a dotted path:
+        ``key="model_ema"``. By default the part that goes by one of the usual names, and what
+        lies beside it is listed in `skipped`.
 
     Returns
     -------
@@ -103,9 +107,9 @@ def open_weights(model_or_path: Any) -> WeightSource:
     FormatError
         If the file is corrupt, unsupported or refused. Pickled code is never executed.
     MissingDependencyError
-        If a torch checkpoint is given and torch is missing.
+        If reading the file needs a package that is not installed.
     TypeError, ValueError
-        If the argument is none of the above, or an empty path.
+        If the argument is none of the above, or an empty path; if `key` names no part.
 
     Notes
     -----
@@ -113,14 +117,16 @@ def open_weights(model_or_path: Any) -> WeightSource:
     file, a state dict, a module), by 1, which leaves the power-law exponent as it is.
     """
     if isinstance(model_or_path, WeightSource):
+        _check_no_key(key, "a WeightSource, which is open")
         return model_or_path
     if is_torch_module(model_or_path):
+        _check_no_key(key, "a torch module, which is one model")
         return WeightSource(type(model_or_path).__name__, module.read(model_or_path))
     if isinstance(model_or_path, Mapping):
-        return WeightSource("state dict", state_dict.read(model_or_path))
+        return WeightSource("state dict", state_dict.read(model_or_path, key=key))
     if isinstance(model_or_path, (str, os.PathLike)):
         path = check_path("open_weights", "model_or_path", model_or_path)
-        return WeightSource(str(os.fspath(model_or_path)), _read_path(path))
+        return WeightSource(str(os.fspath(model_or_path)), _read_path(path, key))
     array = array_info(model_or_path) is not None
     raise ArgumentTypeError(
         "open_weights",
@@ -133,7 +139,12 @@ def open_weights(model_or_path: Any) -> WeightSource:
     )
 
 
-def _read_path(path: Path) -> Contents:
+def _check_no_key(key: str | None, what: str) -> None:
+    if key is not None:
+        raise ArgumentValueError("open_weights", "key", f"be None for {what}", repr(key))
+
+
+def _read_path(path: Path, key: str | None) -> Contents:
     try:
         exists, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError) as error:  # no permission; a NUL in the name
@@ -142,16 +153,9 @@ def _read_path(path: Path) -> Contents:
         hint = f"paths are relative to {Path.cwd()}; models are not downloaded"
         raise MissingPathError("open_weights", "model_or_path", "exist", repr(str(path)), hint)
     if is_folder:
-        return huggingface.read_folder(path, FORMATS)
+        return huggingface.read_folder(path, key)
     if not path.is_file():  # a pipe would be waited for, a device never ends
         raise FormatError(f"{path} is neither a file nor a folder.")
     if path.name.endswith(huggingface.INDEX_SUFFIX):
-        return huggingface.read_index(path, FORMATS)
-    suffix = path.suffix.lower()
-    reader = FORMATS.get(suffix)
-    if reader is not None:
-        return reader(path)
-    supported = f"Supported are {', '.join(FORMATS)} and model folders."
-    if suffix in NOT_YET:
-        raise FormatError(f"{path}: {suffix} files are not supported yet. {supported}")
-    raise FormatError(f"{path}: no supported weights file (suffix {suffix!r}). {supported}")
+        return huggingface.read_index(path, key)
+    return read_file(path, key)

@@ -474,8 +474,6 @@ def test_torch_adapter(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 8}')
     with open_weights(tmp_path) as source:
         check_core(source.layers[0], 2 * b @ a)
-    with pytest.raises(FormatError, match="closed"):
-        source.layers[0].load()
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
-from pyspectra.errors import FormatError
+from pyspectra.errors import ArgumentValueError, FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry, natural_key
 from pyspectra.weights.formats._files import check_head, open_binary
+from pyspectra.weights.formats.registry import format_of, read_file, suffixes
 from pyspectra.weights.lora import LoraScale
+from pyspectra.weights.skip import Skip
 
-__all__ = ["INDEX_SUFFIX", "read_folder", "read_index"]
+__all__ = ["INDEX_SUFFIX", "STANDARD", "Index", "open_index", "read_folder", "read_index"]
 
 INDEX_SUFFIX: Final = ".index.json"
 STANDARD: Final = (
@@ -37,23 +39,28 @@ _MAX_PATTERN: Final = 1000
 _MAX_REPEATS: Final = 2
 _MAX_ALTERNATIVES: Final = 8
 
-Reader = Callable[[Path], Contents]
+# A folder that a trainer saves in the course of a run: not a part of the model beside it.
+_CHECKPOINT = re.compile(r"(?:checkpoint|global_step|epoch|step)[-_=]?\d+", re.IGNORECASE)
+_SHARD = re.compile(r"(.+)-(\d{1,9})-of-(\d{1,9})(\.\w+)")
 
 
-def read_folder(folder: Path, formats: Mapping[str, Reader]) -> Contents:
+def read_folder(folder: Path, key: str | None = None) -> Contents:
     """List the tensors of a model folder.
 
     Parameters
     ----------
     folder : Path
-        Holds one of the standard files, or exactly one file of a supported format.
-    formats : Mapping
-        Suffix to reader.
+        Holds one of the standard files, or exactly one file of a supported format, or the shards
+        of one model.
+    key : str, optional
+        Which of several models in the one file.
 
     Returns
     -------
     Contents
         As if the model were in one file. LoRA pairs are scaled as ``adapter_config.json`` says.
+        Weights of sub-folders, where Sentence-Transformers keeps further layers, come last and
+        are not analysed.
 
     Raises
     ------
@@ -62,49 +69,104 @@ def read_folder(folder: Path, formats: Mapping[str, Reader]) -> Contents:
         adapter's configuration is invalid.
     """
     try:
-        names = sorted((p.name for p in folder.iterdir() if p.is_file()), key=natural_key)
+        found = sorted(folder.iterdir(), key=lambda p: natural_key(p.name))
+        names = [p.name for p in found if p.is_file()]
+        folders = [p for p in found if p.is_dir() and not p.name.startswith(".")]
     except OSError as error:
         raise FormatError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    contents = _open(_choose(folder, names, formats), formats)
+    chosen = _choose(folder, names, folders)
+    contents = _open(folder, chosen, key)
     # A folder without LoRA need not have a configuration of it that is valid.
     if ADAPTER_CONFIG in names and any("lora_" in entry.key for entry in contents.entries):
-        return replace(contents, lora_scale=_lora_scale(folder / ADAPTER_CONFIG))
-    return contents
+        contents = replace(contents, lora_scale=_lora_scale(folder / ADAPTER_CONFIG))
+    beside = list(_weights_of_folders(folders))
+    return replace(contents, entries=[*contents.entries, *beside]) if beside else contents
 
 
-def _choose(folder: Path, names: list[str], formats: Mapping[str, Reader]) -> Path:
+def _weights_of_folders(folders: list[Path]) -> Iterator[TensorEntry]:
+    """List the standard files in the sub-folders of a model, which are not opened."""
+    for folder in folders:
+        name = next((name for name in STANDARD if _is_file(folder / name)), None)
+        if name is not None and not _CHECKPOINT.fullmatch(folder.name):
+            skip = Skip("folder", {"path": f"{folder.name}/"})
+            yield TensorEntry(f"{folder.name}/{name}", None, "none", None, problem=skip)
+
+
+def _choose(folder: Path, names: list[str], folders: list[Path]) -> list[str]:
+    """Return the names of the files that hold the model: one, or its shards."""
     for name in STANDARD:
         if name in names:
-            return folder / name
-    found = [
-        name
-        for name in names
-        if Path(name).suffix.lower() in formats and not _TRAINING_STATE.match(name)
-    ]
+            return [name]
+    found = [name for name in names if format_of(name) and not _TRAINING_STATE.match(name)]
     indices = [name for name in names if name.endswith(INDEX_SUFFIX)]
     if len(indices) == 1:
-        return folder / indices[0]
+        return indices
+    if found and all(_SHARD.fullmatch(name) for name in found):
+        return _complete_shards(folder, found)
     if len(found) == 1:
-        return folder / found[0]
+        return found
     if found:
         raise FormatError(
             f"{folder}: holds {len(found)} weights files and no index: {_some(found)}. "
             "Hint: pass the path of one of them."
         )
+    checkpoints = [p.name for p in folders if _CHECKPOINT.fullmatch(p.name)]
+    if checkpoints:
+        raise FormatError(
+            f"{folder}: holds no weights itself, but the checkpoints of a training run: "
+            f"{_some(checkpoints)}. Hint: pass the path of one of them, or average them."
+        )
+    inside = names + [f"{p.name}/" for p in folders]
     raise FormatError(
         f"{folder}: no weights found. Looked for {', '.join(STANDARD)}, and for a single file "
-        f"ending in {', '.join(formats)}; the folder holds {_some(names) or 'no files'}."
+        f"ending in {', '.join(suffixes())}; the folder holds {_some(inside) or 'no files'}."
     )
+
+
+def _complete_shards(folder: Path, found: list[str]) -> list[str]:
+    """Check that files named like shards are all those of one model."""
+    families: dict[tuple[str, int, str], dict[int, str]] = {}
+    for name in found:
+        match = _SHARD.fullmatch(name)
+        assert match is not None
+        stem, number, count, suffix = match.groups()
+        families.setdefault((stem, int(count), suffix), {})[int(number)] = name
+    if len(families) > 1:
+        raise FormatError(
+            f"{folder}: holds the shards of {len(families)} models and no index: {_some(found)}. "
+            "Hint: pass the path of one of them."
+        )
+    (((_, count, _), shards),) = families.items()
+    if len(shards) != len(found) or not set(shards) <= set(range(1, count + 1)):
+        raise FormatError(f"{folder}: holds shards whose numbers make no sense: {_some(found)}.")
+    if len(shards) < count:
+        missing = next(number for number in range(1, count + 1) if number not in shards)
+        raise FormatError(
+            f"{folder}: {count - len(shards)} of {count} shards missing, the first of them number "
+            f"{missing}; there is no index, and the folder holds {_some(found)}. Hint: download "
+            "the others, or pass the path of one shard to analyse what is in it."
+        )
+    return found
+
+
+def _open(folder: Path, names: list[str], key: str | None) -> Contents:
+    if len(names) > 1:
+        _check_no_key(key)
+        return _together(folder, {name: read_file(folder / name) for name in names})
+    if names[0].endswith(INDEX_SUFFIX):
+        return read_index(folder / names[0], key)
+    return read_file(folder / names[0], key)
+
+
+def _check_no_key(key: str | None) -> None:
+    if key is not None:
+        raise ArgumentValueError(
+            "open_weights", "key", "be None for a model in shards, which hold one model", repr(key)
+        )
 
 
 def _some(names: list[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
-
-
-def _open(path: Path, formats: Mapping[str, Reader]) -> Contents:
-    if path.name.endswith(INDEX_SUFFIX):
-        return read_index(path, formats)
-    return formats[path.suffix.lower()](path)
 
 
 def _read_json(path: Path, expected: str) -> Any:
@@ -206,15 +268,15 @@ def _stays_inside(name: str) -> bool:
     )
 
 
-def read_index(path: Path, formats: Mapping[str, Reader]) -> Contents:
+def read_index(path: Path, key: str | None = None) -> Contents:
     """List the tensors of the shards that an index names.
 
     Parameters
     ----------
     path : Path
         A file such as ``model.safetensors.index.json``.
-    formats : Mapping
-        Suffix to reader.
+    key : str, optional
+        Must be None: shards hold one model.
 
     Returns
     -------
@@ -227,39 +289,90 @@ def read_index(path: Path, formats: Mapping[str, Reader]) -> Contents:
         If the index is invalid or leaves its folder, a shard is missing or unsupported, a tensor
         is in two shards or in none.
     """
+    _check_no_key(key)
+    index = open_index(path)
+    opened = {shard: read_file(path.parent / shard) for shard in index.shards}
+    contents = _together(path, opened)
+    index.check({shard: [e.key for e in opened[shard].entries] for shard in opened})
+    return contents
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index of shards, which all exist.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    weight_map : Mapping
+        Name of a tensor -> name of the shard that holds it.
+    shards : tuple of str
+        In natural order.
+    """
+
+    path: Path
+    weight_map: Mapping[str, str]
+    shards: tuple[str, ...]
+
+    def check(self, keys: Mapping[str, Sequence[str]]) -> None:
+        """Compare with the names of the tensors that each shard holds.
+
+        Raises
+        ------
+        FormatError
+            If a tensor is not where the index has it.
+        """
+        held = {shard: set(names) for shard, names in keys.items()}
+        for key, shard in self.weight_map.items():
+            if key not in held[shard]:
+                raise FormatError(
+                    f"{self.path}: tensor {key!r} is not in {shard}, where the index has it."
+                )
+
+
+def open_index(path: Path) -> Index:
+    """Read an index of shards.
+
+    Raises
+    ------
+    FormatError
+        If the index is invalid or leaves its folder, or a shard is missing or unsupported.
+    """
     weight_map = _weight_map(path)
-    shards = sorted(set(weight_map.values()), key=natural_key)
+    shards = tuple(sorted(set(weight_map.values()), key=natural_key))
     missing = [shard for shard in shards if not _is_file(path.parent / shard)]
     if missing:
         raise FormatError(
             f"{path}: {len(missing)} of {len(shards)} shards missing: {_some(missing)}."
         )
-    opened: list[Contents] = []
-    home: dict[str, str] = {}
     for shard in shards:
-        reader = formats.get(Path(shard).suffix.lower())
-        if reader is None:
+        if format_of(shard) is None:
             raise FormatError(f"{path}: the shard {shard!r} is of no supported format.")
-        contents = reader(path.parent / shard)
-        opened.append(contents)
+    return Index(path, weight_map, shards)
+
+
+def _together(path: Path, opened: Mapping[str, Contents]) -> Contents:
+    """Join what the shards of one model hold; their names are in natural order."""
+    owner: dict[str, str] = {}
+    for shard, contents in opened.items():
         for entry in contents.entries:
-            if entry.key in home:
+            if entry.key in owner:
+                first = owner[entry.key]
                 raise FormatError(
-                    f"{path}: tensor {entry.key!r} is in two shards, {home[entry.key]} and {shard}."
+                    f"{path}: tensor {entry.key!r} is in two shards, {first} and {shard}."
                 )
-            home[entry.key] = shard
-    for key, shard in weight_map.items():
-        if home.get(key) != shard:
-            raise FormatError(f"{path}: tensor {key!r} is not in {shard}, where the index has it.")
-    entries: list[TensorEntry] = [entry for contents in opened for entry in contents.entries]
-    format = opened[0].format
+            owner[entry.key] = shard
+    parts = list(opened.values())
+    entries: list[TensorEntry] = [entry for contents in parts for entry in contents.entries]
+    format = parts[0].format
     if format == "safetensors":
         # As in a single file. Torch shards split a state dict in its own order, which
         # concatenation in the order of the shards' numbers restores.
         entries.sort(key=lambda entry: natural_key(entry.key))
 
     def close() -> None:
-        for contents in opened:
+        for contents in parts:
             contents.close()
 
     return Contents(format, entries, close)

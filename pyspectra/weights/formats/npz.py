@@ -15,19 +15,27 @@ from pyspectra._arrays import FLOAT_DTYPES, HostArray, as_host
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry
 from pyspectra.weights.formats._files import Stamp, check_head, open_binary, stamp
+from pyspectra.weights.formats.registry import Format
 from pyspectra.weights.skip import Skip
 
-__all__ = ["read"]
+__all__ = ["FORMAT", "read", "read_header"]
 
 _SUFFIX: Final = ".npy"
 
 
-def _header(member: IO[bytes], file_bytes: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def read_header(member: IO[bytes], file_bytes: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of an array: its shape, whether the first axis runs fastest, its type.
+
+    Raises
+    ------
+    ValueError
+        If the header is broken, or does not fit in with the length of the file.
+    """
     version = np.lib.format.read_magic(member)
     if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(member)
     elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(member)
+        shape, by_columns, dtype = np.lib.format.read_array_header_2_0(member)
     else:  # 3.0 exists for field names only
         raise ValueError(f"npy format version {version} is not supported")
     if any(n < 0 for n in shape):
@@ -35,7 +43,7 @@ def _header(member: IO[bytes], file_bytes: int) -> tuple[tuple[int, ...], np.dty
     # Without this check a forged shape makes numpy allocate before it notices missing bytes.
     if not dtype.hasobject and member.tell() + math.prod(shape) * dtype.itemsize != file_bytes:
         raise ValueError(f"{dtype} array of shape {shape} does not fit in its {file_bytes} bytes")
-    return tuple(int(n) for n in shape), dtype
+    return tuple(int(n) for n in shape), bool(by_columns), dtype
 
 
 def _read_array(path: Path, name: str, when: Stamp) -> npt.NDArray[Any]:
@@ -90,8 +98,11 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, when: St
     if not info.filename.endswith(_SUFFIX):
         return TensorEntry(key, None, "none", None, problem=Skip("not_an_array"))
     with archive.open(info) as member:
-        shape, dtype = _header(member, info.file_size)
+        shape, _, dtype = read_header(member, info.file_size)
     if dtype.hasobject:
         return TensorEntry(key, shape, "object", None, problem=Skip("object_array"))
     load = functools.partial(_load, path, info.filename, when)
     return TensorEntry(key, shape, dtype.name, load if dtype.name in FLOAT_DTYPES else None)
+
+
+FORMAT = Format("npz", (".npz",), read, rank=2)

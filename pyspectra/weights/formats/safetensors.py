@@ -19,9 +19,10 @@ from pyspectra._support.dtypes import BY_CODE, DType
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, natural_key
 from pyspectra.weights.formats._files import Stamp, check_head, open_binary, stamp
+from pyspectra.weights.formats.registry import Format
 from pyspectra.weights.formats.stored import StoredTensor, stored_entry
 
-__all__ = ["read", "stored"]
+__all__ = ["FORMAT", "read", "stored"]
 
 MAX_HEADER_BYTES: Final = 100_000_000  # the limit of the reference implementation
 
@@ -181,3 +182,6 @@ def read(path: Path) -> Contents:
     """
     tensors, _ = stored(path)
     return Contents("safetensors", [stored_entry(t.name, t) for t in tensors])
+
+
+FORMAT = Format("safetensors", (".safetensors",), read, rank=0)

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -187,7 +187,9 @@ def row_major(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 
 
 def stored_entry(key: str, array: StoredArray) -> TensorEntry:
-    """List a tensor of a file for the catalogue."""
+    """List a tensor of a file for the catalogue, under the name that messages use from now on."""
+    if isinstance(array, StoredTensor):
+        array = replace(array, name=key)
     info = array.info
     return TensorEntry(
         key,

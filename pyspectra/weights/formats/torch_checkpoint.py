@@ -1,87 +1,98 @@
-"""torch checkpoints: always ``weights_only=True``, so that no pickled code is executed."""
+"""torch checkpoints: nothing that they pickle is executed or imported, and torch is not needed."""
 
 from __future__ import annotations
 
-import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from pyspectra._arrays import is_torch_module, require_torch
+from pyspectra._arrays import StoredArray
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents
 from pyspectra.weights.formats import state_dict
-from pyspectra.weights.formats._files import check_head, open_binary
+from pyspectra.weights.formats._files import check_head, open_binary, stamp
+from pyspectra.weights.formats.harmless import CodeRefusedError
+from pyspectra.weights.formats.pickle_values import PickleError
+from pyspectra.weights.formats.registry import Format
+from pyspectra.weights.formats.torch_layouts import NoCheckpointError, read_archive, read_stream
+from pyspectra.weights.formats.wrappers import type_name
 
-__all__ = ["read"]
+__all__ = ["FORMAT", "read", "stored"]
 
-# Older versions execute code even so (CVE-2025-32434).
-MINIMUM_TORCH: Final = (2, 6)
-_OLD_PROTOCOL: Final = b"\x02"  # what torch.save writes in the old layout, and by default
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse TorchScript, which torch would warn about, and broken archives."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise FormatError(f"{path}: the checkpoint is corrupt or truncated ({error}).") from error
-    if any(name.endswith("/constants.pkl") for name in names):
-        raise FormatError(
-            f"{path}: a TorchScript archive: it holds code, which is never executed. Hint: save "
-            "the module's state_dict()."
-        )
+_NEVER = "Pickled code is never executed."
 
 
-def _load(path: Path) -> Any:
-    torch = require_torch(f"reading {path.name}", minimum=MINIMUM_TORCH)
-    check_head(path, "a torch checkpoint")
-    with open_binary(path) as file:
-        magic = file.read(4)
-    is_zip = magic == b"PK\x03\x04"
-    if is_zip:
-        _check_archive(path)
-    elif magic[:1] == b"\x80" and magic[1:2] > _OLD_PROTOCOL:
-        # torch would warn, then fail on most of these.
-        raise FormatError(
-            f"{path}: refused: a pickle, not a torch checkpoint. Pickled code is never executed. "
-            "Hint: convert it to safetensors, or save it with torch.save."
-        )
-    try:
-        # Mapping the file keeps tensors on disk until they are read; the old layout, a plain
-        # pickle, cannot be mapped.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        raise FormatError(
-            f"{path}: refused: the file is corrupt, or pickles more than tensors and plain "
-            "containers. Pickled code is never executed. Hint: convert it to safetensors, or save "
-            "only the state_dict()."
-        ) from error
-    except Warning:  # somebody turned warnings into errors: theirs to handle
-        raise
-    except Exception as error:  # bytes of unknown origin: torch may raise anything
-        raise FormatError(
-            f"{path}: the checkpoint is corrupt, truncated or not a torch checkpoint "
-            f"({type(error).__name__}: {_first_line(error)})."
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    for line in str(error).splitlines():
-        if line.strip():
-            return line.strip()[:200]
-    return type(error).__name__
-
-
-def read(path: Path) -> Contents:
-    """List the tensors of a torch checkpoint (``.pt``, ``.pth``, ``.bin``, ``.ckpt``).
+def stored(path: Path) -> Mapping[Any, Any]:
+    """Read the mapping that a checkpoint holds, with tensors as addresses.
 
     Parameters
     ----------
     path : Path
         The file.
+
+    Returns
+    -------
+    Mapping
+        As it was saved, wrappers and all: nested plain containers, in which a tensor is a
+        `StoredArray` and an object of any other class a `Foreign`.
+
+    Raises
+    ------
+    FormatError
+        If the file is corrupt, would run code, or holds no mapping.
+    """
+    check_head(path, "a torch checkpoint")
+    with open_binary(path) as file:
+        when = stamp(file)
+        is_zip = file.read(4) == b"PK\x03\x04"
+        try:
+            content = (read_archive if is_zip else read_stream)(path, file, when)
+        except FormatError:
+            raise
+        except CodeRefusedError as error:
+            raise FormatError(
+                f"{path}: refused: it pickles a call of {error}. {_NEVER} Hint: convert it to "
+                "safetensors, or save only the state_dict()."
+            ) from error
+        except NoCheckpointError as error:
+            raise FormatError(
+                f"{path}: refused: a pickle, not a torch checkpoint. {_NEVER} Hint: convert it to "
+                "safetensors, or save it with torch.save."
+            ) from error
+        except (PickleError, zipfile.BadZipFile, zlib.error) as error:
+            raise _broken(path, error, is_zip) from error
+        except (ValueError, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+            # What zipfile raises for archives that are broken in other ways.
+            raise _broken(path, error, is_zip) from error
+    if not isinstance(content, Mapping):
+        tensor = isinstance(content, StoredArray)
+        what = "an object of type Tensor" if tensor else f"an object of type {type_name(content)}"
+        raise FormatError(
+            f"{path}: holds {what}, not a state dict. Hint: save the module's state_dict()."
+        )
+    return content
+
+
+def _broken(path: Path, error: Exception, is_zip: bool) -> FormatError:
+    if is_zip:
+        return FormatError(f"{path}: the checkpoint is corrupt or truncated ({error}).")
+    return FormatError(
+        f"{path}: the checkpoint is corrupt, truncated or not a torch checkpoint ({error}). "
+        f"{_NEVER}"
+    )
+
+
+def read(path: Path, *, key: str | None = None) -> Contents:
+    """List the tensors of a torch checkpoint for analysis.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    key : str, optional
+        Which of several models in it.
 
     Returns
     -------
@@ -91,18 +102,11 @@ def read(path: Path) -> Contents:
     Raises
     ------
     FormatError
-        If the file is corrupt, holds code, or holds no state dict.
-    MissingDependencyError
-        If torch is missing or too old to read checkpoints safely.
+        If the file is corrupt, would run code, or holds no state dict.
+    ArgumentTypeError, ArgumentValueError
+        If `key` names no part that holds tensors.
     """
-    content = _load(path)
-    if not isinstance(content, Mapping):
-        what = "a module" if is_torch_module(content) else f"an object of type {_name(content)}"
-        raise FormatError(
-            f"{path}: holds {what}, not a state dict. Hint: save the module's state_dict()."
-        )
-    return state_dict.read(content, format="torch")
+    return state_dict.read(stored(path), format="torch", name=str(path), key=key)
 
 
-def _name(x: object) -> str:
-    return type(x).__name__
+FORMAT = Format("torch", (".pt", ".pth", ".bin", ".ckpt"), read, keyed=True, rank=1)

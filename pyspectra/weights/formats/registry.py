@@ -1,0 +1,123 @@
+"""The file formats: one record each, found in the modules of this package.
+
+To add a format, add a module with a `FORMAT` to this package. Nothing else repeats it: what can be
+opened, what a folder is searched for, the messages and the help of the command line derive from
+the records.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pyspectra.errors import ArgumentValueError, FormatError, missing_dependency
+from pyspectra.weights.catalogue import Contents
+
+__all__ = ["Format", "format_of", "formats", "planned_suffixes", "read_file", "suffixes"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format.
+
+    Attributes
+    ----------
+    name : str
+        What sources of it say they are, e.g. ``"safetensors"``.
+    suffixes : tuple of str
+        Of its files, in lower case, with their dots.
+    read : callable
+        Takes a path and lists what is in the file: names, shapes and element types, and where the
+        elements are. It reads no elements. If `keyed`, it also takes a keyword ``key``.
+    extra : str or None
+        The extra of this distribution that installs what reading needs; None if nothing is needed.
+    keyed : bool
+        True if a file may hold several models, of which ``key`` names one.
+    rank : int
+        Place in lists for people: the most usual comes first.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[..., Contents]
+    extra: str | None = None
+    keyed: bool = False
+    rank: int = 9
+
+
+# Files of weights that people have, whether there is a format for them here or not.
+_USUAL: Final = (".h5", ".hdf5", ".keras", ".onnx", ".gguf")
+
+
+@functools.cache
+def formats() -> tuple[Format, ...]:
+    """Return every format, the most usual first."""
+    package = importlib.import_module(__package__)
+    modules = [
+        importlib.import_module(f"{__package__}.{module.name}")
+        for module in pkgutil.iter_modules(package.__path__)
+    ]
+    found = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
+    return tuple(sorted(found, key=lambda f: (f.rank, f.name)))
+
+
+def suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all files that can be read, the most usual first."""
+    return tuple(suffix for format in formats() for suffix in format.suffixes)
+
+
+def planned_suffixes() -> tuple[str, ...]:
+    """Return suffixes of weights files that are known and not read."""
+    return tuple(suffix for suffix in _USUAL if suffix not in suffixes())
+
+
+def format_of(path: Path | str) -> Format | None:
+    """Return the format that the suffix of a file tells, or None."""
+    suffix = Path(path).suffix.lower()
+    return next((f for f in formats() if suffix in f.suffixes), None)
+
+
+def read_file(path: Path, key: str | None = None) -> Contents:
+    """List what a file holds.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    key : str, optional
+        Which of several models in it.
+
+    Returns
+    -------
+    Contents
+
+    Raises
+    ------
+    FormatError
+        If the file is of no format that is read, or broken.
+    ArgumentValueError
+        If there is no choice for `key` to make.
+    MissingDependencyError
+        If reading needs a package that is not installed.
+    """
+    format = format_of(path)
+    if format is None:
+        supported = f"Supported are {', '.join(suffixes())} and model folders."
+        suffix = path.suffix.lower()
+        if suffix in planned_suffixes():
+            raise FormatError(f"{path}: {suffix} files are not supported yet. {supported}")
+        raise FormatError(f"{path}: no supported weights file (suffix {suffix!r}). {supported}")
+    if key is not None and not format.keyed:
+        kind = f"be None for a {format.suffixes[0]} file, which holds one model"
+        raise ArgumentValueError("open_weights", "key", kind, repr(key))
+    try:
+        return format.read(path, key=key) if format.keyed else format.read(path)
+    except ModuleNotFoundError as error:
+        if format.extra is None or error.name is None:
+            raise
+        raise missing_dependency(error.name, f"reading {path.name}", extra=format.extra) from error
