@@ -114,12 +114,14 @@ def analyze(
             source = _open(model_or_path, opened)
         layers: Sequence[Layer] = source.layers
         skipped = source.skipped
+        notes: tuple[str, ...] = ()
         if base_model is not None:
             with called_as("analyze", model_or_path="base_model"):
                 base = _open(base_model, opened)
             checked = replace(checked, base_model=base.name)
             change = deltas(source, base)
             layers, skipped = change.layers, change.skipped
+            notes = tuple(note.words("model_or_path", "base_model") for note in change.notes)
         if not layers:
             raise ValueError(_nothing_to_analyze(source.name, skipped, base_model is not None))
         chosen, left_out = _select(layers, checked)
@@ -134,6 +136,7 @@ def analyze(
         source=source.name,
         format=source.format,
         options=checked,
+        notes=notes,
     )
 
 

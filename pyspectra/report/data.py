@@ -32,6 +32,8 @@ class ReportData(Value):
     source, format : str
         What was analysed, and how it was stored.
     options : AnalyzeOptions
+    notes : tuple of str
+        What a reader should know besides, as clauses: how names of two models were matched.
     """
 
     layers: tuple[LayerReport, ...]
@@ -39,6 +41,7 @@ class ReportData(Value):
     source: str
     format: str
     options: AnalyzeOptions
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -38,6 +38,8 @@ class Report(ReportData):
     source, format : str
         What was analysed, and how it was stored.
     options : AnalyzeOptions
+    notes : tuple of str
+        What a reader should know besides, as clauses: how names of two models were matched.
 
     Examples
     --------
@@ -90,6 +92,7 @@ class Report(ReportData):
                 "source": self.source,
                 "format": self.format,
                 "options": self.options.to_dict(),
+                "notes": self.notes,
                 "verdict": vars(verdict),
                 "summary": self.summary(),
                 "layers": self.rows(),

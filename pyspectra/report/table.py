@@ -221,6 +221,8 @@ def _summary(report: ReportData, glyphs: Glyphs) -> Iterator[Text]:
             f"below {EVALS_THRESHOLD:g} and are left out of the fit, as WeightWatcher does"
         )
         yield _line(("note   ", "bold"), (text, UNDER_TRAINED.style), wrap=True)
+    for note in report.notes:
+        yield _line(("note   ", "bold"), printable(note), wrap=True)
 
 
 def _left_out(layer: LayerReport) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,18 @@ def test_an_unchanged_layer_is_listed_as_such_and_no_failed_fit() -> None:
     assert [(s.name, s.skip.code, s.failed) for s in report.skipped] == [
         ("conv", "unchanged", False)
     ]
+
+
+def test_a_report_says_how_names_were_matched() -> None:
+    W = heavy(30, 20)
+    base = {"encoder.0.weight": W, "encoder.1.weight": random(30, 20)}
+    tuned = {f"bert.{name}": value + heavy(30, 20, seed=3) for name, value in base.items()}
+    report = ps.analyze({**tuned, "classifier.weight": W}, base_model=base)
+    assert [layer.name for layer in report.layers] == ["bert.encoder.0", "bert.encoder.1"]
+    (note,) = report.notes
+    assert "without their prefix 'bert.'" in note
+    assert json.loads(report.to_json())["notes"] == [note]
+    assert ps.analyze(tuned).notes == ()
 
 
 def test_two_models_without_a_common_layer_are_an_error() -> None:
