@@ -112,7 +112,7 @@ class Job:
 
     def write_torch(self, file: Path, advance: Callable[[str], None]) -> None:
         """Write a new torch checkpoint: a bare state dict."""
-        torch = require_torch(f"writing a torch checkpoint ({file.suffix})")
+        torch = require_torch("writing a torch checkpoint")
         state: OrderedDict[str, Any] = OrderedDict()
         owners: dict[tuple[Any, ...], str] = {}
         for key, tensor in self.newest.tensors.items():

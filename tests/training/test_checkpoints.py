@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -112,7 +114,7 @@ def test_weight_zero_is_not_read(tmp_path: Path) -> None:
     done = average_checkpoints(paths, tmp_path / "o.safetensors", weights=[0, 9])
     assert_same(numpy_io.load_file(tmp_path / "o.safetensors"), tensors(4))
     assert done.not_finite == ()
-    assert average_checkpoints(paths, tmp_path / "o.safetensors").not_finite == (
+    assert average_checkpoints(paths, tmp_path / "all.safetensors").not_finite == (
         "b", "a.weight", "scalar", "a.bias",
     )  # fmt: skip
 
@@ -124,7 +126,7 @@ def test_the_newest_goes_by_its_number_or_the_order(tmp_path: Path) -> None:
     named = [tmp_path / "best.safetensors", tmp_path / "final.safetensors"]
     for old, new in zip(paths, named, strict=True):
         os.rename(old, new)
-    average_checkpoints(named, tmp_path / "o.safetensors")
+    average_checkpoints(named, tmp_path / "o.safetensors", overwrite=True)
     assert numpy_io.load_file(tmp_path / "o.safetensors")["steps"] == 4
 
 
@@ -134,7 +136,7 @@ def test_the_newest_does_not_go_by_a_loss_in_the_name(tmp_path: Path) -> None:
         numpy_io.save_file(tensors(epoch), tmp_path / f"epoch={epoch}-loss={loss}.safetensors")
     done = average_checkpoints(tmp_path, tmp_path / "o.safetensors")
     assert numpy_io.load_file(tmp_path / "o.safetensors")["steps"] == 10
-    average_checkpoints(done.checkpoints[::-1], tmp_path / "o.safetensors")
+    average_checkpoints(done.checkpoints[::-1], tmp_path / "o.safetensors", overwrite=True)
     assert numpy_io.load_file(tmp_path / "o.safetensors")["steps"] == 10
 
 
@@ -246,7 +248,11 @@ def test_from_torch_to_safetensors_and_back(tmp_path: Path) -> None:
         torch.save(state, paths[-1])
     average_checkpoints(paths, tmp_path / "o.safetensors")
     average_checkpoints(paths, tmp_path / "o.pt")
-    average_checkpoints([tmp_path / "o.safetensors"], tmp_path / "again.pt")
+    os.link(tmp_path / "o.safetensors", tmp_path / "p.safetensors")
+    shutil.copy(tmp_path / "o.safetensors", tmp_path / "q.safetensors")
+    average_checkpoints([tmp_path / f"{n}.safetensors" for n in "oq"], tmp_path / "again.pt")
+    with pytest.raises(ValueError, match="name each checkpoint once"):
+        average_checkpoints([tmp_path / f"{n}.safetensors" for n in "op"], tmp_path / "no.pt")
     a, b = (torch.load(tmp_path / n, weights_only=True) for n in ("o.pt", "again.pt"))
     assert set(a) == set(b)
     assert all(torch.equal(a[key], b[key]) and a[key].dtype == b[key].dtype for key in a)
@@ -265,15 +271,70 @@ def test_torch_errors(tmp_path: Path) -> None:
         ({"w": torch.zeros(2), "opt": {"m": torch.zeros(2)}}, "'opt' holds tensors beside"),
         ({"w": torch.zeros(2, dtype=torch.complex64)}, "'w' has dtype complex64"),
         ({"w": torch.eye(2).to_sparse()}, "'w' is a sparse tensor"),
-        ({"w": torch.zeros(2, dtype=torch.int8)}, "no floating-point tensors"),
     ):
         torch.save(content, good)
         with pytest.raises(FormatError, match=message):
-            average_checkpoints([good], tmp_path / "o.pt")
+            average_checkpoints([good, other], tmp_path / "o.pt")
+    for path in (good, other):
+        torch.save({"w": torch.zeros(2, dtype=torch.int8)}, path)
+    with pytest.raises(FormatError, match="no floating-point tensors"):
+        average_checkpoints([good, other], tmp_path / "o.pt")
     good.write_bytes(other.read_bytes()[:500])
     with pytest.raises(FormatError, match="corrupt or truncated"):
         average_checkpoints([good, other], tmp_path / "o.pt")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.pt", "other.pt"]
+
+
+def test_what_lies_beside_the_tensors_is_copied_or_named(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    paths = [tmp_path / "a1.pt", tmp_path / "a2.pt"]
+    shared = [1, 2]
+    for i, path in enumerate(paths):
+        extra = OrderedDict(
+            a=[shared, shared], t=[torch.tensor([i, 3]), torch.ones(2, 2).T], s={1, "x"}, n=None
+        )
+        torch.save({"w": torch.full((2, 2), float(i)).T, "_extra_state": extra}, path)
+    average_checkpoints(paths, tmp_path / "mean.pt")
+    got = torch.load(tmp_path / "mean.pt", weights_only=False)
+    assert (got["w"] == 0.5).all()
+    extra = got["_extra_state"]
+    assert type(extra) is OrderedDict
+    assert extra["a"] == [shared, shared]
+    assert extra["a"][0] is extra["a"][1]
+    assert extra["t"][0].tolist() == [1, 3]
+    assert extra["t"][1].tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert extra["s"] == {1, "x"}
+    deep: list[Any] = []
+    for _ in range(60):
+        deep = [deep]
+    for value, message in (
+        (argparse.Namespace(a=1), "'note' holds an object of class argparse.Namespace"),
+        ([{"a": Fraction(1)}], "'note' holds an object of class fractions.Fraction"),
+        (deep, "'note' is nested too deeply"),
+        ([torch.eye(2).to_sparse()], "'note' holds a tensor that is a sparse tensor"),
+    ):
+        torch.save({"w": torch.ones(2), "note": value}, paths[0])
+        with pytest.raises(FormatError, match=message):
+            average_checkpoints(paths, tmp_path / "other.pt")
+    assert not (tmp_path / "other.pt").exists()
+
+
+def test_the_torch_output_needs_torch_and_the_inputs_do_not(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    for i in (1, 2):
+        torch.save({"w": torch.full((3, 2), float(i)).T}, tmp_path / f"s{i}.pt")
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from pyspectra.training import average_checkpoints\n"
+        "average_checkpoints('.', 'mean.safetensors')\n"
+        "try: average_checkpoints('.', 'mean.pt')\n"
+        "except ImportError as error: print(error)\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    ).stdout
+    assert out.startswith("writing a torch checkpoint needs torch")
+    assert (numpy_io.load_file(tmp_path / "mean.safetensors")["w"] == 1.5).all()
 
 
 # --- folders and shards -------------------------------------------------------------------------
@@ -362,11 +423,13 @@ def test_bad_arguments(tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()
     (full / "x").touch()
+    single = tmp_path / "single"
+    save_run(single, [1])
     calls: list[tuple[Any, Any, dict[str, Any], type[Exception], str]] = [
         (3, out, {}, TypeError, "'paths_or_dir' must be a folder or a sequence of paths"),
         ([3], out, {}, TypeError, "'paths_or_dir' must be a path, got an object of type int"),
         ([], out, {}, ValueError, "'paths_or_dir' must name checkpoints, got none"),
-        ("", out, {}, ValueError, "'paths_or_dir' must be a path, got ''"),
+        ("", out, {}, ValueError, "'paths_or_dir' must not be empty, got ''"),
         (paths[0], out, {}, ValueError, "or several paths, got the one file"),
         (tmp_path / "no", out, {}, FileNotFoundError, "'paths_or_dir' must exist"),
         ([paths[0], run / ".." / "run" / "step_1.safetensors"], out, {}, ValueError, "twice"),
@@ -374,20 +437,33 @@ def test_bad_arguments(tmp_path: Path) -> None:
         (run, tmp_path / "no" / "o.pt", {}, ValueError, "but there is no folder"),
         (run, full, {}, ValueError, "which exists"),
         (run, paths[0], {}, ValueError, "is one of the inputs"),
+        (run, paths[0], {"overwrite": True}, ValueError, "is one of the inputs"),
         (run, tmp_path / "link.safetensors", {}, ValueError, "is one of the inputs"),
         (run, tmp_path / "hard.safetensors", {}, ValueError, "is one of the inputs"),
+        (run, tmp_path / "hard.safetensors", {"overwrite": True}, ValueError, "is one of the"),
         (run, run, {}, ValueError, "which exists"),
-        (run, out, {"last": 0}, ValueError, "'last' must be at least 1, got 0"),
-        (run, out, {"last": 2.0}, TypeError, "'last' must be an integer"),
+        (run, out, {"last": 0}, ValueError, "'last' must be an integer of at least 2, got 0"),
+        (run, out, {"last": 2.0}, TypeError, "'last' must be an integer of at least 2, got 2.0"),
+        (run, out, {"last": 1}, ValueError, "'last' must be an integer of at least 2, got 1"),
+        ([paths[0]], out, {}, ValueError, "must name two checkpoints or more, got '"),
+        (single, out, {}, ValueError, "which holds one (step_1.safetensors)"),
+        (run, out, {"overwrite": "yes"}, TypeError, "'overwrite' must be a bool"),
         (run, out, {"weights": [1]}, ValueError, "each of the 2 checkpoints, got 1"),
         (run, out, {"weights": [1, -1]}, ValueError, "must be finite and not negative"),
         (run, out, {"weights": [1, np.nan]}, ValueError, "must be finite and not negative"),
         (run, out, {"weights": [0, 0]}, ValueError, "must not all be 0"),
-        (run, out, {"weights": ["x", 1]}, TypeError, "must be a sequence of numbers"),
+        (
+            run,
+            out,
+            {"weights": ["x", 1]},
+            TypeError,
+            "'weights' must be finite and not negative, got 'x'",
+        ),
+        (run, out, {"weights": 3}, TypeError, "must be a sequence of numbers"),
         (run, out, {"progress": "x"}, ValueError, "'progress' must be True, False or 'auto'"),
         (full, out, {}, FormatError, "holds no numbered checkpoints"),
-        ([full], out, {}, FormatError, "no weights found"),
-        ([full / "x"], out, {}, FormatError, "not a checkpoint"),
+        ([full, paths[0]], out, {}, FormatError, "no weights found"),
+        ([full / "x", paths[0]], out, {}, FormatError, "not a checkpoint"),
     ]
     before = sorted(str(p) for p in tmp_path.rglob("*"))
     for given, to, options, error, message in calls:
@@ -413,11 +489,11 @@ def test_broken_safetensors_leave_nothing(tmp_path: Path, monkeypatch: Any) -> N
     ):
         paths[1].write_bytes(raw)
         with pytest.raises(FormatError, match=message):
-            average_checkpoints(paths, out)
+            average_checkpoints(paths, out, overwrite=True)
     header = b'{"w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
     paths[1].write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0")
     with pytest.raises(FormatError, match="'w' has dtype F8_E4M3, which cannot be averaged"):
-        average_checkpoints(paths, out)
+        average_checkpoints(paths, out, overwrite=True)
 
     # A file that is replaced while it is averaged, and a disk that fills up.
     paths[1].write_bytes(whole)
@@ -434,7 +510,7 @@ def test_broken_safetensors_leave_nothing(tmp_path: Path, monkeypatch: Any) -> N
         monkeypatch.setattr(averaging.Job, "chunks", fault)
         for target in (out, tmp_path / "folder", tmp_path / "o.pt"):
             with pytest.raises(error):
-                average_checkpoints(paths, target)
+                average_checkpoints(paths, target, overwrite=True)
     assert out.read_text() == "as before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["o.safetensors", "run"]
 
@@ -444,7 +520,10 @@ def test_the_output_is_replaced_through_links_and_stays_private(tmp_path: Path) 
     real, link = tmp_path / "real.safetensors", tmp_path / "link.safetensors"
     real.touch(mode=0o600)
     link.symlink_to(real)
-    average_checkpoints(paths, link)
+    with pytest.raises(ValueError, match=r"which exists\. Hint: overwrite=True"):
+        average_checkpoints(paths, link)
+    assert real.read_bytes() == b""
+    average_checkpoints(paths, link, overwrite=True)
     assert link.is_symlink()
     assert real.stat().st_mode & 0o777 == 0o600
     assert_same(numpy_io.load_file(real), mean([1, 2]))
@@ -455,9 +534,9 @@ def test_the_output_is_replaced_through_links_and_stays_private(tmp_path: Path) 
 SCRIPT = """
 import resource, sys
 from pyspectra.training import average_checkpoints
-average_checkpoints(sys.argv[1:2], sys.argv[2] + "/warm.safetensors")
+average_checkpoints(sys.argv[1:3], sys.argv[3] + "/warm.safetensors")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-average_checkpoints(sys.argv[3:], sys.argv[2] + "/out.safetensors")
+average_checkpoints(sys.argv[4:], sys.argv[3] + "/out.safetensors")
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) * 1024, "torch" in sys.modules)
 """
@@ -471,10 +550,11 @@ def test_peak_memory_is_below_one_tensor(tmp_path: Path) -> None:
     for step in range(3):
         paths.append(tmp_path / f"step_{step}.safetensors")
         numpy_io.save_file({f"w{i}": rng.random(shape, np.float32) for i in range(2)}, paths[-1])
-    warm = tmp_path / "small1.safetensors"
-    numpy_io.save_file({"w": np.ones((64, 64), np.float32)}, warm)
+    warm = [tmp_path / f"small{i}.safetensors" for i in range(2)]
+    for small in warm:
+        numpy_io.save_file({"w": np.ones((64, 64), np.float32)}, small)
     used, torch_loaded = subprocess.run(
-        [sys.executable, "-c", SCRIPT, warm, tmp_path, *paths],
+        [sys.executable, "-c", SCRIPT, *warm, tmp_path, *paths],
         capture_output=True, text=True, check=True, cwd=tmp_path,
     ).stdout.split()  # fmt: skip
     assert torch_loaded == "False"
@@ -489,6 +569,6 @@ def test_unknown_suffixes_and_a_number_of_given_paths_are_refused(tmp_path: Path
     with pytest.raises(ValueError, match="whose suffix is none of"):
         average_checkpoints(paths, tmp_path / "avg.xyz")
     with pytest.raises(ValueError, match="'last' must come with one folder"):
-        average_checkpoints(paths, tmp_path / "avg.pt", last=1)
+        average_checkpoints(paths, tmp_path / "avg.pt", last=2)
     average_checkpoints(paths, tmp_path / "model-1.5b")
     assert (tmp_path / "model-1.5b" / "model.safetensors").is_file()
