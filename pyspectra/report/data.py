@@ -117,7 +117,8 @@ class ReportData(Value):
     @cached_property
     def verdict(self) -> Verdict:
         """The judgement of the whole model, in words."""
-        return judge(self.wholes, find(self.wholes, ()), len(self.skipped))
+        unchanged = sum(s.skip.code == "unchanged" for s in self.skipped)
+        return judge(self.wholes, find(self.wholes, ()), len(self.skipped), unchanged)
 
     @cached_property
     def _foreign(self) -> tuple[weightwatcher.Row, ...]:

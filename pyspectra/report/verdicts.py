@@ -145,12 +145,16 @@ NOTHING_FITTED = Label(
     "cannot be judged", "bold red",
     "No layer has a power-law fit, so there is nothing to judge.",
 )  # fmt: skip
+UNCHANGED = Label(
+    "unchanged", "green",
+    "Unchanged: the weights are those of the base model, to the last bit.",
+)  # fmt: skip
 FEW_FITTED = Label(
     "cannot be judged", "bold red",
     "Cannot be judged: only {left} of {rows} layers have a power-law fit{that_holds}. {share}.",
 )  # fmt: skip
 
-LABELS = (UNTRAINED, UNDER, OVER, WELL_TRAINED, NOTHING_FITTED, FEW_FITTED)
+LABELS = (UNTRAINED, UNDER, OVER, WELL_TRAINED, UNCHANGED, NOTHING_FITTED, FEW_FITTED)
 
 
 # --- one layer ----------------------------------------------------------------------------------
@@ -266,14 +270,22 @@ def find(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) -> tupl
     return tuple(finding for finding in found if finding is not None)
 
 
-def judge(layers: Sequence[LayerReport], findings: Sequence[Finding], n_skipped: int) -> Verdict:
-    """Judge a model by the findings on its layers."""
+def judge(
+    layers: Sequence[LayerReport],
+    findings: Sequence[Finding],
+    n_skipped: int,
+    n_unchanged: int = 0,
+) -> Verdict:
+    """Judge a model by the findings on its layers.
+
+    `n_unchanged` counts the layers that are left out because a base model has the very same.
+    """
     fitted = [layer for layer in layers if layer.status is Status.OK]
     counts = Counter(finding.code for finding in findings)
     well = len(fitted) - sum(counts[problem.code] for problem in PROBLEMS)
     mean = sum(layer.alpha for layer in fitted) / len(fitted) if fitted else math.nan
     failed = counts[NO_FIT]
-    label = _label(counts, len(fitted))
+    label = UNCHANGED if n_unchanged and not layers else _label(counts, len(fitted))
     text = _sentences(label, counts, well, len(fitted), mean)
     if failed:
         reasons = sorted({str(layer.status) for layer in layers if layer.status is not Status.OK})
@@ -321,7 +333,7 @@ def _sentences(label: Label, counts: Mapping[str, int], well: int, n: int, mean:
         alpha_low=THRESHOLDS.alpha_low, alpha_high=THRESHOLDS.alpha_high,
         **{problem.code: counts[problem.code] for problem in PROBLEMS},
     )  # fmt: skip
-    if label in (NOTHING_FITTED, FEW_FITTED):
+    if label in (UNCHANGED, NOTHING_FITTED, FEW_FITTED):
         return text
     for problem in _MENTIONED:
         count = counts[problem.code]

@@ -107,6 +107,18 @@ def test_a_report_says_how_names_were_matched() -> None:
     assert ps.analyze(tuned).notes == ()
 
 
+def test_a_model_compared_with_itself_is_unchanged() -> None:
+    a = {"fc.weight": heavy(30, 20), "head.weight": heavy(30, 20, seed=3), "n.weight": np.ones(3)}
+    report = ps.analyze(a, base_model=a)
+    assert len(report) == 0
+    assert {s.name: s.skip.code for s in report.skipped} == {
+        "n": "vector", "fc": "unchanged", "head": "unchanged"
+    }  # fmt: skip
+    assert report.verdict.label == "unchanged"
+    assert report.verdict.n_failed == 0
+    assert report.verdict.text.startswith("Unchanged: the weights are those of the base model")
+
+
 def test_two_models_without_a_common_layer_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"^analyze: .* 1 x not in base_model"):
         ps.analyze({"a.weight": heavy(30, 20)}, base_model={"b.weight": heavy(30, 20)})
