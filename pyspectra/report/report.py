@@ -65,6 +65,13 @@ class Report(ReportData):
             If pandas is not installed.
         ValueError
             If `dialect` is unknown.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> report = ps.analyze({"fc.weight": np.random.default_rng(0).standard_normal((60, 40))})
+        >>> report.to_pandas()[["name", "M"]].to_dict("list")
+        {'name': ['fc'], 'M': [40]}
         """
         rows = self.rows(dialect)
         try:
@@ -74,7 +81,22 @@ class Report(ReportData):
         return pandas.DataFrame(rows, columns=list(self.columns(dialect)))
 
     def to_csv(self, path: str | PathLike[str] | None = None, dialect: str = "pyspectra") -> str:
-        """Return the layers as CSV, and write them to `path` if one is given (atomically)."""
+        """Return the layers as CSV, and write them to `path` if one is given.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            The file to write, whole or not at all.
+        dialect : {"pyspectra", "weightwatcher"}
+            Which columns; see `to_pandas`.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> report = ps.analyze({"fc.weight": np.random.default_rng(0).standard_normal((60, 40))})
+        >>> report.to_csv().splitlines()[1][:4]
+        '1,fc'
+        """
         out = io.StringIO()
         writer = csv.DictWriter(out, list(self.columns(dialect)), lineterminator="\n")
         writer.writeheader()
@@ -112,7 +134,20 @@ class Report(ReportData):
         return plain
 
     def to_json(self, path: str | PathLike[str] | None = None) -> str:
-        """Return `to_dict` as JSON, and write it to `path` if one is given (atomically)."""
+        """Return `to_dict` as JSON, and write it to `path` if one is given.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            The file to write, whole or not at all.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> report = ps.analyze({"fc.weight": np.random.default_rng(0).standard_normal((60, 40))})
+        >>> report.to_json().splitlines()[1]
+        ' "schema": "pyspectra.report/1",'
+        """
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         if path is not None:
             write_text(Path(path), text)
@@ -168,16 +203,37 @@ class Report(ReportData):
     def plot(
         self, kind: str = "alpha", *, layer: int | str | None = None, ax: Axes | None = None
     ) -> Axes:
-        """Draw the report with matplotlib; see `pyspectra.report.plot.plot`.
+        """Draw the report with matplotlib.
 
         Parameters
         ----------
-        kind : {"alpha", "esd", "depth"}
-            Histogram of alpha; eigenvalues of one `layer` with the fitted law; alpha by layer.
+        kind : str
+            ``"alpha"``: histogram of alpha over the layers; the range of well-trained layers is
+            shaded. ``"esd"``: eigenvalues of one layer with the fitted law. ``"depth"``: alpha of
+            each layer in order, with its standard error.
         layer : int or str, optional
             Id or name, for ``"esd"``; the first layer that has a fit by default.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure by default.
+            The axes to draw in; those of a new figure by default (``ax.figure``).
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            ``ax.figure.savefig(path)`` writes the figure.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If an argument is wrong, or there is nothing to draw.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> report = ps.analyze({"fc.weight": np.random.default_rng(0).standard_normal((60, 40))})
+        >>> report.plot("esd", layer="fc").get_xscale()
+        'log'
         """
         from pyspectra.report.plot import plot
 

@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyspectra.report.plot import plot
+from pyspectra.report.plot import PLOTS, plot
 
 
 def random(*shape: int, seed: int = 0) -> np.ndarray:
@@ -60,6 +60,13 @@ def test_draws_where_told(report: ps.Report, kind: str) -> None:
     mine = Figure().add_subplot()
     assert plot(report, kind, ax=mine) is mine
     assert mine.has_data()
+
+
+def test_every_kind_is_a_record_with_its_help(report: ps.Report) -> None:
+    for record in PLOTS:
+        assert record.help.endswith(".")
+        assert f'``"{record.kind}"``' in (ps.Report.plot.__doc__ or "")
+        assert plot(report, record.kind).has_data()
 
 
 def test_alpha_counts_every_fit(report: ps.Report) -> None:

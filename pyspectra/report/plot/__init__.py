@@ -59,9 +59,8 @@ def plot(
     ----------
     report : Report
         What `pyspectra.analyze` returned.
-    kind : {"alpha", "esd", "depth"}
-        What to draw: a name in `PLOTS`. ``"alpha"`` and ``"depth"`` shade the range of well-trained
-        layers, 2 to 6.
+    kind : str
+        What to draw: one of `PLOTS`.
     layer : int or str, optional
         Id or name of the layer for ``"esd"``; the first that has a fit by default.
     ax : matplotlib.axes.Axes, optional
