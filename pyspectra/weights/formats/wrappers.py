@@ -144,8 +144,11 @@ def _holds_arrays(value: object) -> bool:
 
 
 def _is_model(name: object, value: object) -> bool:
-    is_state = _TRAINING_STATE.search(str(name).lower()) is not None or is_optimizer_state(value)
-    return not is_state and _holds_arrays(value)
+    return not _is_training(name, value) and _holds_arrays(value)
+
+
+def _is_training(name: object, value: object) -> bool:
+    return _TRAINING_STATE.search(str(name).lower()) is not None or is_optimizer_state(value)
 
 
 def _part(mapping: Mapping[Any, Any], key: object) -> Mapping[Any, Any]:
@@ -181,7 +184,7 @@ def _parts(mapping: Mapping[Any, Any]) -> Iterator[str]:
     count = 0
     for prefix, inside in waiting:  # which grows
         for name, value in inside.items():
-            if not isinstance(value, Mapping) or id(value) in seen or is_optimizer_state(value):
+            if not isinstance(value, Mapping) or id(value) in seen or _is_training(name, value):
                 continue
             seen.add(id(value))
             waiting.append((f"{prefix}{name}."[: 1 << 12], value))
@@ -210,19 +213,14 @@ def flat(mapping: Mapping[Any, Any]) -> dict[str, Any]:
             characters += len(name) + 64
             if characters > _MAX_CHARACTERS:
                 raise FormatError("a checkpoint with more names than any model has")
-            if depth > 0 and isinstance(value, Mapping) and not _is_state(key, value):
+            is_state = _is_training(key, value) or _AVERAGE.search(str(key).lower()) is not None
+            if depth > 0 and isinstance(value, Mapping) and not is_state:
                 visit(value, f"{name}.", depth - 1)
             else:
                 result[name] = value
 
     visit(mapping, "", _MAX_DEPTH)
     return result
-
-
-def _is_state(key: object, value: object) -> bool:
-    name = str(key).lower()
-    named = _TRAINING_STATE.search(name) is not None or _AVERAGE.search(name) is not None
-    return named or is_optimizer_state(value)
 
 
 def _name_of(key: object) -> str:
