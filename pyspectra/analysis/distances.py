@@ -20,8 +20,14 @@ from pyspectra.spectra import distance
 from pyspectra.spectra.esd import esd
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, WeightSource, open_weights, reasons_for_none
-from pyspectra.weights.matricize import matricize
-from pyspectra.weights.pairing import Pairing, pair_layers
+from pyspectra.weights.lora import lora_product
+from pyspectra.weights.matricize import matricize, matrix_indices
+from pyspectra.weights.pairing import (
+    Pairing,
+    arrays_to_compare,
+    pair_layers,
+    shapes_to_compare,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -183,8 +189,9 @@ def _open(model: Any, argument: str) -> WeightSource:
 
 def _compare(a: Layer, b: Layer, method: str) -> LayerDistance:
     value, reason = math.nan, ""
-    if a.shape != b.shape and method not in ("ks", "wasserstein"):
-        reason = f"shapes differ: {a.shape} and {b.shape}"
+    shapes = (a.shape, b.shape) if method in _SPECTRAL else shapes_to_compare(a, b)
+    if shapes[0] != shapes[1] and method not in ("ks", "wasserstein"):
+        reason = f"shapes differ: {shapes[0]} and {shapes[1]}"
     else:
         try:
             value = _distance(a, b, method)
@@ -202,11 +209,14 @@ class _NoDistanceError(Exception):
 def _distance(a: Layer, b: Layer, method: str) -> float:
     if method in _SPECTRAL:
         value = _SPECTRAL[method](_spectrum(a), _spectrum(b))
-    elif method == "raw":
-        value = distance.frobenius(a.load().to_float64(), b.load().to_float64())
     else:
+        X, Y = arrays_to_compare(a, b)
+        if method == "raw" or lora_product(a) is not None:
+            # A LoRA pair is one matrix, and cores in one basis have not the shape of the layer.
+            pairs = [(X, Y)]
+        else:
+            pairs = [(X[index], Y[index]) for index in matrix_indices(a)]
         between = distance.cka if method == "cka" else distance.frobenius
-        pairs = zip(_matrices(a), _matrices(b), strict=True)
         value = float(np.mean([between(A, B) for A, B in pairs]))
     if math.isfinite(value):
         return value

@@ -18,9 +18,9 @@ from pyspectra._arrays import ArrayProblem, StoredArray
 from pyspectra._support.dtypes import DType
 from pyspectra.errors import FormatError
 from pyspectra.training.checkpoint_extras import plain_copy
-from pyspectra.weights.catalogue import natural_key
 from pyspectra.weights.formats import huggingface, safetensors, torch_checkpoint, wrappers
 from pyspectra.weights.formats.stored import ReadRange, StoredTensor
+from pyspectra.weights.order import natural_key
 
 __all__ = [
     "TORCH_SUFFIXES",

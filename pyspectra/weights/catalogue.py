@@ -24,11 +24,11 @@ from pyspectra.weights.kinds import (
 )
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.lora import LoraProduct, lora_layer, lora_pairs
-from pyspectra.weights.order import natural_key, order_key
+from pyspectra.weights.order import order_key
 from pyspectra.weights.parts import part_layers
 from pyspectra.weights.skip import Skip, SkippedLayer
 
-__all__ = ["Contents", "TensorEntry", "catalogue", "natural_key"]
+__all__ = ["Contents", "TensorEntry", "catalogue"]
 
 ScaleOf = Callable[[str, int], float]
 

@@ -10,8 +10,14 @@ import numpy as np
 from pyspectra._arrays import Allocate, HostArray
 from pyspectra._support.dtypes import BY_NAME
 from pyspectra.weights.layer import Layer
+from pyspectra.weights.lora import joint_shape, lora_product
 from pyspectra.weights.matricize import matrix_shape
-from pyspectra.weights.pairing import Note, pair_layers
+from pyspectra.weights.pairing import (
+    Note,
+    arrays_to_compare,
+    pair_layers,
+    shapes_to_compare,
+)
 from pyspectra.weights.skip import Skip, SkippedLayer
 from pyspectra.weights.source import WeightSource
 
@@ -37,16 +43,21 @@ class Delta(Layer):
         """Read both tensors; return their difference, and below what it is rounding alone."""
         assert self.pair is not None
         layer, base = self.pair
-        N, M, _ = matrix_shape(layer)
-        before = base.load().to_float64()
-        after = layer.load().to_float64()
+        after, before = arrays_to_compare(layer, base)
+        N, M, _ = matrix_shape(self)
         # What is not finite is reported as the status of the difference.
         with np.errstate(all="ignore"):
             square = float(np.vdot(before, before)) / before.size
             after -= before
-        spacing = max(BY_NAME[layer.dtype].spacing, BY_NAME[base.dtype].spacing)
+        spacing = max(_spacing(layer), _spacing(base))
         floor = spacing**2 * square / 12.0 * (math.sqrt(N) + math.sqrt(M)) ** 2
         return HostArray(after, "float64"), floor
+
+
+def _spacing(layer: Layer) -> float:
+    """Spacing of the stored numbers, relative to a power of two."""
+    product = lora_product(layer)
+    return BY_NAME[layer.dtype].spacing if product is None else product.spacing
 
 
 @dataclass(frozen=True)
@@ -83,10 +94,11 @@ def deltas(source: WeightSource, base: WeightSource) -> Deltas:
     pairing = pair_layers(source, base)
     found, skipped = [], []
     for layer, other in pairing.pairs:
-        if other.shape == layer.shape:
+        shape, other_shape = shapes_to_compare(layer, other)
+        if shape == other_shape:
             found.append(_delta(layer, other))
         else:
-            differs = Skip("shape_differs", {"shape": layer.shape, "other": other.shape})
+            differs = Skip("shape_differs", {"shape": shape, "other": other_shape})
             skipped.append(SkippedLayer(layer.name, layer.shape, differs))
     skipped += [SkippedLayer(x.name, x.shape, Skip("not_in_base")) for x in pairing.only_in_a]
     skipped += [SkippedLayer(x.name, x.shape, Skip("only_in_base")) for x in pairing.only_in_b]
@@ -97,4 +109,6 @@ def deltas(source: WeightSource, base: WeightSource) -> Deltas:
 
 def _delta(layer: Layer, base: Layer) -> Delta:
     known = {f.name: getattr(layer, f.name) for f in fields(Layer)}
-    return Delta(**{**known, "dtype": "float64"}, pair=(layer, base))
+    one, other = lora_product(layer), lora_product(base)
+    shape = layer.shape if one is None or other is None else joint_shape(one, other)
+    return Delta(**{**known, "dtype": "float64", "shape": shape}, pair=(layer, base))

@@ -17,11 +17,23 @@ from typing import Final
 import numpy as np
 
 from pyspectra._arrays import HostArray
+from pyspectra._support.dtypes import BY_NAME
+from pyspectra.types import FloatArray
 from pyspectra.weights.kinds import LORA, LORA_EMBEDDING_KEY
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.skip import Skip
 
-__all__ = ["LoraPair", "LoraProduct", "LoraScale", "lora_core", "lora_layer", "lora_pairs"]
+__all__ = [
+    "LoraPair",
+    "LoraProduct",
+    "LoraScale",
+    "joint_cores",
+    "joint_shape",
+    "lora_core",
+    "lora_layer",
+    "lora_pairs",
+    "lora_product",
+]
 
 Shape = tuple[int, ...]
 
@@ -202,9 +214,25 @@ class LoraProduct:
             return self.scale
         return self.scale * float(self.alpha.load().to_float64().sum()) / self.a.shape[0]
 
+    @property
+    def shape(self) -> Shape:
+        """Shape of the update ``B @ A``, which is never formed."""
+        return self.b.shape[0], self.a.shape[1]
+
+    @property
+    def spacing(self) -> float:
+        """Spacing of the numbers of the coarser half."""
+        return max(BY_NAME[self.a.dtype].spacing, BY_NAME[self.b.dtype].spacing)
+
     def __call__(self) -> HostArray:
         """Return the core of the product; see `lora_core`."""
         return lora_core(self.a.load(), self.b.load(), self.factor())
+
+
+def lora_product(layer: Layer) -> LoraProduct | None:
+    """Return the two halves that a layer stands for; None if it is not of a LoRA pair."""
+    loader = layer._loader
+    return loader if isinstance(loader, LoraProduct) else None
 
 
 def lora_layer(pair: LoraPair, product: LoraProduct, layer_id: int, position: int) -> Layer:
@@ -261,11 +289,57 @@ def lora_core(a: HostArray, b: HostArray, scale: float) -> HostArray:
     With B = Q_B R_B and A^T = Q_A R_A, B A = Q_B (R_B R_A^T) Q_A^T, and the factors Q, whose
     columns are orthonormal, change no singular value. The out x in product is never formed.
     """
-    left, right = b.to_float64(), a.to_float64().T
-    if not (np.isfinite(left).all() and np.isfinite(right).all()):
-        # What Householder reflections make of an infinity is up to LAPACK.
-        return HostArray(np.full((min(left.shape), min(right.shape)), np.nan), "float64")
-    r_b = np.asarray(np.linalg.qr(left, mode="r"))
-    r_a = np.asarray(np.linalg.qr(right, mode="r"))
+    r_b, r_a = _triangles(b.to_float64(), a.to_float64().T)
     with np.errstate(all="ignore"):  # infinities are reported downstream
         return HostArray(np.asarray(scale * (r_b @ r_a.T)), "float64")
+
+
+def joint_shape(one: LoraProduct, other: LoraProduct) -> Shape:
+    """Shape of what `joint_cores` returns, from the shapes of the halves alone."""
+    rank = one.a.shape[0] + other.a.shape[0]
+    rows, columns = one.shape
+    return min(rows, rank), min(columns, rank)
+
+
+def joint_cores(one: LoraProduct, other: LoraProduct) -> tuple[FloatArray, FloatArray]:
+    """Reduce two updates of one shape to small matrices that compare as the updates do.
+
+    Parameters
+    ----------
+    one, other : LoraProduct
+        The updates; their ranks may differ.
+
+    Returns
+    -------
+    X, Y : ndarray of float64
+        Of `joint_shape`. Inner products of X and Y, and so the norm and the singular values of
+        ``X - Y``, are those of the updates. The same halves give the very same matrices.
+
+    Notes
+    -----
+    The cores of the two alone would not do: each is taken in an orthonormal basis of its own, and
+    the same product written with permuted ranks has another core. Here [B1 B2] = Q_B [R1 R2] and
+    [A1; A2]^T = Q_A [S1 S2] give both in the bases Q_B and Q_A: R1 S1^T and R2 S2^T.
+    """
+    (b1, a1), (b2, a2) = ((p.b.load().to_float64(), p.a.load().to_float64()) for p in (one, other))
+    scales = one.factor(), other.factor()
+    same = scales[0] == scales[1] and np.array_equal(b1, b2) and np.array_equal(a1, a2)
+    r_b, r_a = _triangles(np.hstack([b1, b2]), np.hstack([a1.T, a2.T]))
+    rank = len(a1)
+    with np.errstate(all="ignore"):  # infinities are reported downstream
+        X = np.asarray(scales[0] * (r_b[:, :rank] @ r_a[:, :rank].T))
+        if same:  # to the last bit, which no rounding may hide
+            return X, X.copy()
+        return X, np.asarray(scales[1] * (r_b[:, rank:] @ r_a[:, rank:].T))
+
+
+def _triangles(left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the factors R of two QR decompositions; all NaN if anything is not finite."""
+    finite = bool(np.isfinite(left).all() and np.isfinite(right).all())
+    return _triangle(left, finite=finite), _triangle(right, finite=finite)
+
+
+def _triangle(x: FloatArray, *, finite: bool) -> FloatArray:
+    if not finite:  # what Householder reflections make of an infinity is up to LAPACK
+        return np.full((min(x.shape), x.shape[1]), np.nan)
+    return np.asarray(np.linalg.qr(x, mode="r"))

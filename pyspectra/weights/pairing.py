@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pyspectra.types import FloatArray
 from pyspectra.weights.layer import Layer
+from pyspectra.weights.lora import joint_cores, lora_product
 from pyspectra.weights.source import WeightSource
 
-__all__ = ["Note", "Pairing", "pair_layers"]
+__all__ = ["Note", "Pairing", "arrays_to_compare", "pair_layers", "shapes_to_compare"]
 
 # What wrappers put before the names of the module inside: at the start, or wherever they stand.
 _WRAPPERS: Final = re.compile(
@@ -191,3 +193,28 @@ def _without_prefix(
     if len(best) > 1 or len(found) < len(names):
         return names, [Note("ambiguous", side, ", ".join(map(repr, best)))]
     return found, [Note("prefix", side, best[0])]
+
+
+def shapes_to_compare(a: Layer, b: Layer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return what must be equal for a difference: of two LoRA pairs, the shapes of the updates."""
+    one, other = lora_product(a), lora_product(b)
+    return (a.shape, b.shape) if one is None or other is None else (one.shape, other.shape)
+
+
+def arrays_to_compare(a: Layer, b: Layer) -> tuple[FloatArray, FloatArray]:
+    """Read two layers of one shape, so that norms of their difference and products make sense.
+
+    Parameters
+    ----------
+    a, b : Layer
+        Their `shapes_to_compare` are equal.
+
+    Returns
+    -------
+    ndarray, ndarray
+        float64, in memory of their own: the weights; of two LoRA pairs, their cores in one basis.
+    """
+    one, other = lora_product(a), lora_product(b)
+    if one is None or other is None:
+        return a.load().to_float64(), b.load().to_float64()
+    return joint_cores(one, other)

@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
 from pyspectra.errors import ArgumentValueError, FormatError
-from pyspectra.weights.catalogue import Contents, TensorEntry, natural_key
+from pyspectra.weights.catalogue import Contents, TensorEntry
 from pyspectra.weights.formats._files import check_head, open_binary
 from pyspectra.weights.formats.registry import format_of, read_file, suffixes
 from pyspectra.weights.lora import LoraScale
+from pyspectra.weights.order import natural_key
 from pyspectra.weights.skip import Skip
 
 __all__ = ["INDEX_SUFFIX", "STANDARD", "Index", "open_index", "read_folder", "read_index"]

@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from pyspectra._support.dtypes import BY_CODE, DType
 from pyspectra.errors import FormatError
-from pyspectra.weights.catalogue import Contents, natural_key
+from pyspectra.weights.catalogue import Contents
 from pyspectra.weights.formats._files import Stamp, check_head, open_binary, stamp
 from pyspectra.weights.formats.registry import Format
 from pyspectra.weights.formats.stored import StoredTensor, stored_entry
+from pyspectra.weights.order import natural_key
 
 __all__ = ["FORMAT", "read", "stored"]
 
