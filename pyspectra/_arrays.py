@@ -9,7 +9,6 @@ whether an object is a tensor: an object cannot be one before its library is loa
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
@@ -189,15 +188,13 @@ def is_torch_module(x: object) -> bool:
     return nn is not None and isinstance(x, nn.Module)
 
 
-def require_torch(purpose: str, *, minimum: tuple[int, int] | None = None) -> Any:
+def require_torch(purpose: str) -> Any:
     """Import torch.
 
     Parameters
     ----------
     purpose : str
         What needs it, for the message.
-    minimum : (int, int), optional
-        Oldest version that will do.
 
     Returns
     -------
@@ -207,18 +204,12 @@ def require_torch(purpose: str, *, minimum: tuple[int, int] | None = None) -> An
     Raises
     ------
     MissingDependencyError
-        If torch is missing or older than `minimum`.
+        If torch is missing.
     """
-    wanted = None if minimum is None else f"{minimum[0]}.{minimum[1]}"
     try:
-        torch = importlib.import_module("torch")
+        return importlib.import_module("torch")
     except ImportError as error:
-        raise missing_dependency("torch", purpose, minimum=wanted) from error
-    if minimum is not None:
-        match = re.match(r"(\d+)\.(\d+)", str(getattr(torch, "__version__", "")))
-        if match and (int(match[1]), int(match[2])) < minimum:
-            raise missing_dependency("torch", purpose, minimum=wanted)
-    return torch
+        raise missing_dependency("torch", purpose) from error
 
 
 def _dtype_problem(name: str) -> ArrayProblem | None:

@@ -87,9 +87,9 @@ def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
     ----------
     model_or_path : torch.nn.Module, Mapping, str, os.PathLike or WeightSource
         A module; a state dict with torch or numpy values, also inside a checkpoint's wrapper;
-        a ``.safetensors``, ``.pt``, ``.pth``, ``.bin``, ``.ckpt``, ``.npz`` or ``.npy`` file; a
-        Hugging Face folder or index, sharded or not, also of an adapter. A `WeightSource` is
-        returned as it is.
+        a file such as ``.safetensors`` or ``.pt`` (`pyspectra.weights.formats.suffixes` lists them
+        all); a Hugging Face folder or index, sharded or not, also of an adapter. A `WeightSource`
+        is returned as it is.
     key : str, optional
         Which part of a checkpoint that holds several models, as a dotted path:
         ``key="model_ema"``. By default the part that goes by one of the usual names, and what
@@ -115,6 +115,23 @@ def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
     -----
     LoRA pairs are scaled by the ``adapter_config.json`` of the folder; where there is none (a
     file, a state dict, a module), by 1, which leaves the power-law exponent as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyspectra import open_weights
+    >>> weights = {"fc.weight": np.ones((3, 2)), "fc.bias": np.zeros(3)}
+    >>> averages = {"fc.weight": np.zeros((3, 2))}
+    >>> source = open_weights({"model": weights, "model_ema": averages, "epoch": 7})
+    >>> [(layer.name, layer.kind, layer.shape) for layer in source]
+    [('fc', 'linear', (3, 2))]
+    >>> for skipped in source.skipped:
+    ...     print(skipped.name, "-", skipped.reason)
+    model_ema - other weights of the checkpoint: key='model_ema' chooses them
+    fc.bias - bias: not a weight matrix
+    >>> source = open_weights({"model": weights, "model_ema": averages}, key="model_ema")
+    >>> float(source.layers[0].load().data.sum())
+    0.0
     """
     if isinstance(model_or_path, WeightSource):
         _check_no_key(key, "a WeightSource, which is open")

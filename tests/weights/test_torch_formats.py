@@ -15,6 +15,7 @@ import pytest
 
 from pyspectra.errors import FormatError
 from pyspectra.weights import open_weights
+from pyspectra.weights.formats import planned_suffixes
 
 
 class Payload:
@@ -279,7 +280,7 @@ def test_corrupt_npz_is_refused_or_loads(tmp_path: Path, seed: int) -> None:
 def test_paths_that_are_no_source(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="'model_or_path' must exist"):
         open_weights(tmp_path / "nothing.safetensors")
-    for suffix in (".h5", ".onnx"):
+    for suffix in planned_suffixes():
         (tmp_path / f"m{suffix}").write_bytes(b"x")
         with pytest.raises(FormatError, match=f"{suffix} files are not supported yet"):
             open_weights(tmp_path / f"m{suffix}")
