@@ -46,8 +46,7 @@ def draw(report: ReportData, layer: int | str | None, ax: Axes | None) -> Axes:
     ax = ax if ax is not None else new_axes(7.0, 4.8)
     shown = evals[evals > ESD_FLOOR * largest]
     # The fit of sub-matrices is one of other eigenvalues than these.
-    of_windows = row.fit.estimator.startswith("farms")
-    has_law = fitted(row) and not of_windows
+    has_law = fitted(row) and not row.fit.estimator.startswith("farms")
     edges = _log_edges(shown, row.fit.xmin if has_law else math.nan)
     # The density is that of all eigenvalues, so that the tail and the law share their scale.
     counts, _ = np.histogram(shown, edges)
@@ -85,18 +84,22 @@ def draw(report: ReportData, layer: int | str | None, ax: Axes | None) -> Axes:
     ax.set_ylim(heights.min() / 3, heights.max() * 3)
     ax.set_xlabel(r"eigenvalue λ of $W^T W$")
     ax.set_ylabel("spectral density ρ(λ)")
-    which = "" if row.slice_id is None else f", slice {row.slice_id}"
-    hidden = len(evals) - len(shown)
-    what = f"{plain(row.kind)} {row.esd.N}x{row.esd.M}"
-    note = f"; {hidden} eigenvalues ≈ 0 not shown" if hidden else ""
-    reason = "" if fitted(row) else f"; no fit ({words(row.status)})"
-    if of_windows and fitted(row):
-        reason = f"; fit of its sub-matrices: α = {row.alpha:.2f}"
-    name = plain(shorten(row.name, 60))
-    ax.set_title(f"{name}{which}\n{what}{note}{reason}", fontsize="medium")
+    ax.set_title(_headline(row, len(evals) - len(shown), has_law), fontsize="medium")
     ax.legend(framealpha=0.9, edgecolor="none", fontsize="small", loc="upper right")
     despine(ax)
     return ax
+
+
+def _headline(row: LayerReport, hidden: int, has_law: bool) -> str:
+    which = "" if row.slice_id is None else f", slice {row.slice_id}"
+    what = f"{plain(row.kind)} {row.esd.N}x{row.esd.M}"
+    note = f"; {hidden} eigenvalues ≈ 0 not shown" if hidden else ""
+    reason = ""
+    if not fitted(row):
+        reason = f"; no fit ({words(row.status)})"
+    elif not has_law:
+        reason = f"; fit of its sub-matrices: α = {row.alpha:.2f}"
+    return f"{plain(shorten(row.name, 60))}{which}\n{what}{note}{reason}"
 
 
 def _log_edges(values: FloatArray, xmin: float) -> FloatArray:
