@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass, fields
 
 from pyspectra import ops
-from pyspectra._support.arguments import as_integer
+from pyspectra._support.arguments import check_count
 
 MAX_THREADS = 4096
 
@@ -43,6 +43,17 @@ def show_config() -> Config:
     -------
     Config
         A frozen dataclass; print it for a table.
+
+    Raises
+    ------
+    ValueError
+        If ``PYSPECTRA_ISA`` or ``PYSPECTRA_NUM_THREADS`` of the environment makes no sense.
+
+    Examples
+    --------
+    >>> import pyspectra as ps
+    >>> ps.show_config().isa in ("baseline", "avx2", "avx512")
+    True
     """
     import numpy as np
     import scipy
@@ -74,17 +85,33 @@ def set_num_threads(n: int) -> None:
 
     Raises
     ------
-    ValueError
-        If `n` is not an integer from 1 to 4096.
+    TypeError, ValueError
+        If `n` is no integer, or not one from 1 to 4096.
+
+    Examples
+    --------
+    >>> import pyspectra as ps
+    >>> before = ps.get_num_threads()
+    >>> ps.set_num_threads(1)
+    >>> ps.get_num_threads()
+    1
+    >>> ps.set_num_threads(before)
     """
-    count = as_integer(n)
-    if count is None or not 1 <= count <= MAX_THREADS:
-        raise ValueError(
-            f"set_num_threads: 'n' must be a positive integer of at most {MAX_THREADS}, got {n!r}."
-        )
-    ops.set_num_threads(count)
+    ops.set_num_threads(check_count("set_num_threads", "n", n, most=MAX_THREADS))
 
 
 def get_num_threads() -> int:
-    """Return how many threads the kernels use."""
+    """Return how many threads the kernels use.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` set, else ``PYSPECTRA_NUM_THREADS``, else the number of cores.
+
+    Examples
+    --------
+    >>> import pyspectra as ps
+    >>> ps.get_num_threads() >= 1
+    True
+    """
     return ops.get_num_threads()

@@ -7,7 +7,6 @@ name the public function and its argument. None is refused: whoever allows it as
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 import os
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import SupportsFloat, SupportsIndex, TypeVar
 
+from pyspectra._support.text import nearest
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 
 __all__ = [
@@ -93,7 +93,9 @@ def check_count(
 
 def _count_words(least: int, most: int | None) -> str:
     if most is not None:
-        return f"be an integer from {least} to {most}"
+        power = most.bit_length() - 1
+        shown_most = f"2^{power}" if power > 32 and most == 1 << power else str(most)
+        return f"be an integer from {least} to {shown_most}"
     return "be a positive integer" if least == 1 else f"be an integer of at least {least}"
 
 
@@ -179,11 +181,9 @@ def check_choice(
     for choice in choices:
         if type(value) is type(choice) and value == choice:
             return choice
-    hint = None
-    if isinstance(value, str):
-        words = {c.lower(): c for c in choices if isinstance(c, str)}
-        near = difflib.get_close_matches(value.lower(), words, 1)
-        hint = f"did you mean {words[near[0]]!r}" if near else None
+    words = [choice for choice in choices if isinstance(choice, str)]
+    near = nearest(value, words) if isinstance(value, str) else None
+    hint = None if near is None else f"did you mean {near!r}"
     listed = f"be one of {', '.join(map(repr, choices))}"
     raise ArgumentValueError(function, argument, listed, shown(value), hint)
 

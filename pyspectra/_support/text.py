@@ -1,8 +1,9 @@
-"""Names of layers, made fit for a terminal or a picture."""
+"""Names, made fit for a terminal or a picture, and told apart from what was probably meant."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 def printable(text: str) -> str:
@@ -43,3 +44,10 @@ def _join(parts: Sequence[str], kept: set[int], ellipsis: str) -> str:
         text += (ellipsis if gap else "." if i else "") + parts[i]
         previous = i
     return text
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """Return the one of `choices` that was probably meant by `word`, or None."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(word.lower(), by_lower, 1)
+    return by_lower[close[0]] if close else None

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 def analyze(
     model_or_path: Any,
     *,
-    key: str | None = None,
     base_model: Any = None,
     device: Any = "auto",
     executor: Executor | None = None,
@@ -56,9 +55,6 @@ def analyze(
         folder, a torch checkpoint (``.pt``, ``.pth``, ``.bin``; no pickled code is executed) or
         an ``.npz`` file.
     {options}
-    key : str, optional
-        Which part of a checkpoint that holds several models, as a dotted path: ``"model_ema"``; see
-        `pyspectra.open_weights`.
     base_model : optional
         Anything that `model_or_path` may be: analyse ``W - W_base`` instead, layers matched by
         name. Eigenvalues below the rounding of the stored weights are left out of the fits; see
@@ -110,18 +106,18 @@ def analyze(
     ('fc', 48)
     """
     refuse_foreign_names(options)
-    checked = replace(AnalyzeOptions.from_keywords(options), key=key)
+    checked = AnalyzeOptions.from_keywords(options)
     cuda = resolve_device(device, "analyze")
     _check_executor(executor, cuda)
     with contextlib.ExitStack() as opened:
         with called_as("analyze"):
-            source = _open(model_or_path, key, opened)
+            source = _open(model_or_path, opened)
         layers: Sequence[Layer] = source.layers
         skipped = source.skipped
         notes: tuple[str, ...] = ()
         if base_model is not None:
             with called_as("analyze", model_or_path="base_model"):
-                base = _open(base_model, None, opened)
+                base = _open(base_model, opened)
             checked = replace(checked, base_model=base.name)
             change = deltas(source, base)
             layers, skipped = change.layers, change.skipped
@@ -144,8 +140,8 @@ def analyze(
     )
 
 
-def _open(model: Any, key: str | None, opened: contextlib.ExitStack) -> WeightSource:
-    source = open_weights(model, key=key)
+def _open(model: Any, opened: contextlib.ExitStack) -> WeightSource:
+    source = open_weights(model)
     if source is not model:
         opened.callback(source.close)
     return source

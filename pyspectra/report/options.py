@@ -9,7 +9,6 @@ report (`AnalyzeOptions.to_dict`), the names of groups of metrics, and the flag 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from pyspectra._support.arguments import (
     check_number,
     check_seed,
 )
+from pyspectra._support.text import nearest
 from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra import bootstrap as replicates
 from pyspectra.spectra.esd import METHODS
@@ -65,6 +65,8 @@ class Option:
         From the text of the command line to the value.
     of_metrics : bool
         Whether it asks for the group of metrics of the same name.
+    several : bool
+        Whether the value is a sequence, whose items `parse` takes one by one.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Option:
     choices: Sequence[str]
     parse: Callable[[str], Any]
     of_metrics: bool
+    several: bool
 
     @property
     def switches(self) -> bool:
@@ -98,11 +101,13 @@ def _option(
     choices: Sequence[str] = (),
     parse: Callable[[str], Any] = str,
     of_metrics: bool = False,
+    several: bool = False,
 ) -> Any:
     """Return a field of `AnalyzeOptions`; `flag` follows from the name unless it is given."""
     known = {
         "check": check, "help": help, "kind": kind, "brief": brief, "flag": flag,
         "metavar": metavar, "choices": choices, "parse": parse, "of_metrics": of_metrics,
+        "several": several,
     }  # fmt: skip
     return field(default=default, metadata=known)
 
@@ -148,7 +153,7 @@ class AnalyzeOptions:
         "stands for all that is below it. All by default. A trailing ``.weight`` may be given.",
         kind="int, str or sequence of them, optional",
         brief="only these: ids (digits) or names, in which * and ? stand for any text; quote those",
-        metavar="L", parse=_wildcards,
+        metavar="L", parse=_wildcards, several=True,
     )  # fmt: skip
     estimator: str = _option(
         "ww", _estimator,
@@ -290,8 +295,8 @@ class AnalyzeOptions:
         known = {option.name for option in records()}
         for name in keywords:
             if name not in known:
-                near = difflib.get_close_matches(name.lower(), sorted(known), 1)
-                hint = f" Hint: did you mean {near[0]!r}?" if near else ""
+                near = nearest(name, sorted(known))
+                hint = f" Hint: did you mean {near!r}?" if near else ""
                 raise TypeError(f"{FUNCTION}: there is no option {name!r}.{hint}")
         return cls(**keywords)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from pyspectra._support.arguments import check_choice, shown
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.spectra import alternatives as laws
 from pyspectra.spectra.powerlaw import as_spectrum
 from pyspectra.types import FloatArray, PowerLawFit, Status
@@ -104,29 +106,25 @@ def compare_distributions(
     """
     name = "compare_distributions"
     if not isinstance(fit, PowerLawFit):
-        raise TypeError(f"{name}: 'fit' must be a PowerLawFit, got {type(fit).__name__}.")
+        got = f"an object of type {type(fit).__name__}"
+        raise ArgumentTypeError(name, "fit", "be a PowerLawFit", got)
     if isinstance(alternatives, str):
         alternatives = (alternatives,)
     try:
         alternatives = tuple(alternatives)
     except TypeError:
-        raise TypeError(
-            f"{name}: 'alternatives' must be a sequence of names, got {alternatives!r}."
-        ) from None
+        got = shown(alternatives)
+        raise ArgumentTypeError(name, "alternatives", "be a sequence of names", got) from None
     for alternative in alternatives:
-        if not isinstance(alternative, str) or alternative not in ALTERNATIVES:
-            raise ValueError(
-                f"{name}: 'alternatives' must be among {tuple(ALTERNATIVES)}, got {alternative!r}."
-            )
+        check_choice(name, "alternatives", alternative, tuple(ALTERNATIVES))
     if fit.status is not Status.OK:
-        raise ValueError(f"{name}: 'fit' must have succeeded, got status {fit.status}.")
+        raise ArgumentValueError(name, "fit", "have succeeded", f"status {fit.status}")
     x = as_spectrum(evals, name, "evals")
     tail = x[(x >= fit.xmin) & (x <= fit.xmax)]
     if tail.size < 2 or not tail[-1] > tail[0]:
-        raise ValueError(
-            f"{name}: 'evals' must have two different points from xmin {fit.xmin:g} to xmax "
-            f"{fit.xmax:g}. Hint: give the spectrum that was fitted."
-        )
+        requirement = f"have two different points from xmin {fit.xmin:g} to xmax {fit.xmax:g}"
+        hint = "give the spectrum that was fitted"
+        raise ArgumentValueError(name, "evals", requirement, f"{tail.size} points there", hint)
     u = np.log(tail) - math.log(fit.xmin)
     reference = laws.power_law(u, fit.xmin).log_density
     return tuple(_row(alternative, u, fit.xmin, reference) for alternative in alternatives)

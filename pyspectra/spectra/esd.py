@@ -10,6 +10,8 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray, as_host
 from pyspectra._cuda import devices, eigenvalues
+from pyspectra._support.arguments import check_choice, check_flag
+from pyspectra.errors import ArgumentValueError, ConvergenceError
 from pyspectra.types import ESD, FloatArray, Status
 
 METHODS = ("auto", "gram", "svd")
@@ -24,12 +26,6 @@ GRAM_SMALLEST = 1e-280
 
 # Below it float64 loses digits, and soon all of them.
 SMALLEST_NORMAL = float(np.finfo(np.float64).tiny)
-
-
-def check_method(method: str, function: str) -> None:
-    """Raise ValueError unless `method` is one of `METHODS`."""
-    if method not in METHODS:
-        raise ValueError(f"{function}: 'method' must be one of {METHODS}, got {method!r}.")
 
 
 def needs_svd(evals: FloatArray, status: Status) -> bool:
@@ -124,16 +120,14 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
     ValueError
         If `W` is not 2-D or is empty, or `method` is unknown.
     """
-    check_method(method, "esd")
+    check_choice("esd", "method", method, METHODS)
     host = None if devices.on_device(W) else as_host(W, function="esd", argument="W")
     shape = tuple(W.shape) if host is None else host.shape
     if len(shape) != 2:
-        raise ValueError(
-            f"esd: 'W' must be 2-D, got shape {shape}. "
-            "Hint: a convolution is kh*kw matrices W[:, :, i, j]; analyze() takes it whole."
-        )
+        hint = "a convolution is kh*kw matrices W[:, :, i, j]; analyze() takes it whole"
+        raise ArgumentValueError("esd", "W", "be 2-D", f"shape {shape}", hint)
     if min(shape) == 0:
-        raise ValueError(f"esd: 'W' must not be empty, got shape {shape}.")
+        raise ArgumentValueError("esd", "W", "not be empty", f"shape {shape}")
     N, M = max(shape), min(shape)
     if method != "svd":
         if host is None:
@@ -150,18 +144,14 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
 
 
 @overload
-def eigvals(A: Any, *, method: str = "auto", out_status: Literal[False] = False) -> FloatArray: ...
+def eigvals(A: Any, *, out_status: Literal[False] = False) -> FloatArray: ...
 
 
 @overload
-def eigvals(
-    A: Any, *, method: str = "auto", out_status: Literal[True]
-) -> tuple[FloatArray, np.ndarray]: ...
+def eigvals(A: Any, *, out_status: Literal[True]) -> tuple[FloatArray, np.ndarray]: ...
 
 
-def eigvals(
-    A: Any, *, method: str = "auto", out_status: bool = False
-) -> FloatArray | tuple[FloatArray, np.ndarray]:
+def eigvals(A: Any, *, out_status: bool = False) -> FloatArray | tuple[FloatArray, np.ndarray]:
     """Eigenvalues of one symmetric matrix or a batch of them.
 
     Parameters
@@ -169,8 +159,6 @@ def eigvals(
     A : array or tensor, shape (n, n) or (b, n, n)
         Symmetric; only the lower triangles are read. Computed in float64, on the CUDA device
         where `A` is on one. Never written to.
-    method : {"auto"}
-        One engine serves symmetric matrices: Householder tridiagonalisation and QL.
     out_status : bool
         Return ``(evals, status)`` instead of raising: failed matrices are rows of NaN.
 
@@ -190,17 +178,14 @@ def eigvals(
     ConvergenceError
         If the iteration failed (unless `out_status`).
     """
-    from pyspectra.errors import ConvergenceError
-
-    if method != "auto":
-        raise ValueError(f"eigvals: 'method' must be 'auto', got {method!r}.")
+    out_status = check_flag("eigvals", "out_status", out_status)
     host = None if devices.on_device(A) else as_host(A, function="eigvals", argument="A")
     shape = tuple(A.shape) if host is None else host.shape
     if len(shape) not in (2, 3) or shape[-1] != shape[-2]:
-        raise ValueError(
-            f"eigvals: 'A' must have shape (n, n) or (b, n, n), got {shape}. "
-            "Hint: esd(W) takes a rectangular matrix."
-        )
+        raise ArgumentValueError(
+            "eigvals", "A", "have shape (n, n) or (b, n, n)", str(shape),
+            "esd(W) takes a rectangular matrix",
+        )  # fmt: skip
     if host is None:
         evals, status = eigenvalues.eigvals(A.reshape(-1, *shape[-2:]))
     else:
@@ -213,10 +198,8 @@ def eigvals(
     for i, s in enumerate(status):
         which = "" if len(shape) == 2 else f" (matrix {i} of the batch)"
         if s is Status.NOT_FINITE:
-            raise ValueError(
-                f"eigvals: 'A' must be finite, got NaN or infinity{which}. "
-                "Hint: out_status=True returns NaN rows instead."
-            )
+            hint = "out_status=True returns NaN rows instead"
+            raise ArgumentValueError("eigvals", "A", "be finite", f"NaN or infinity{which}", hint)
         if s is not Status.OK:
             raise ConvergenceError(f"eigvals: the iteration did not converge{which}.")
     return out

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from pyspectra._support.arguments import shown
+from pyspectra._support.text import nearest
+from pyspectra.errors import ArgumentValueError
+
 # Each estimator and its arguments, in order, with the kind and the least value of each.
 _ARGUMENTS: dict[str, tuple[tuple[str, type, float], ...]] = {
     "ww": (),
@@ -43,29 +47,37 @@ class Estimator:
 def parse_estimator(text: str, function: str) -> Estimator:
     """Read ``"ww"``, ``"hill(50)"``, ``"csn(20)"``, ``"farms(2000, 15, 1)"`` and the like.
 
-    Trailing arguments may be left out. Raises ValueError if there is no such estimator, or if its
-    arguments are too many, no numbers or out of range.
+    Trailing arguments may be left out. Raises ArgumentValueError if there is no such estimator, or
+    if its arguments are too many, no numbers or out of range.
     """
     call = _CALL.fullmatch(text) if isinstance(text, str) else None
     if call is None or call[1] not in _ARGUMENTS:
-        raise ValueError(f"{function}: 'estimator' must be one of {ESTIMATORS}, got {text!r}.")
+        listed = f"be one of {', '.join(map(repr, ESTIMATORS))}"
+        near = nearest(text, ESTIMATORS) if isinstance(text, str) else None
+        hint = None if near is None else f"did you mean {near!r}"
+        raise ArgumentValueError(function, "estimator", listed, shown(text), hint)
     name, given = call[1], [part.strip() for part in (call[2] or "").split(",")]
     if given == [""]:
         return Estimator(name)
     wanted = _ARGUMENTS[name]
     if len(given) > len(wanted):
-        takes = ", ".join(argument for argument, _, _ in wanted) or "no arguments"
-        raise ValueError(f"{function}: estimator {name!r} takes {takes}, got {text!r}.")
+        takes = ", ".join(argument for argument, _, _ in wanted)
+        most = (
+            f"be '{name}({takes})', no more" if takes else f"be {name!r}, which takes no arguments"
+        )
+        raise ArgumentValueError(function, "estimator", most, repr(text))
     arguments: dict[str, int | float] = {}
     for (argument, kind, least), value in zip(wanted, given, strict=False):
         try:
             number = kind(value)
         except ValueError:
             number = math.nan
-        most = math.inf if kind is float else MAX_COUNT
-        if not (number > 0 and least <= number <= most) or number == math.inf:
-            what = "a positive number" if kind is float else f"an integer >= {least}"
-            what = f"an integer of at most {MAX_COUNT}" if MAX_COUNT < number < math.inf else what
-            raise ValueError(f"{function}: {argument!r} of {text!r} must be {what}, got {value!r}.")
+        if kind is float:
+            inside, what = 0.0 < number < math.inf, "a positive number"
+        else:
+            inside, what = least <= number <= MAX_COUNT, f"an integer from {least:g} to 2^62"
+        if not inside:
+            requirement = f"have {what} for {argument!r}"
+            raise ArgumentValueError(function, "estimator", requirement, repr(text))
         arguments[argument] = number
     return Estimator(name, MappingProxyType(arguments))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 
 from pyspectra import ops as core
 from pyspectra._arrays import HostArray, as_host
-from pyspectra._support.arguments import as_integer, as_number
+from pyspectra._support.arguments import check_count, check_number
+from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra.esd import pool
 from pyspectra.spectra.estimators import MAX_COUNT, Estimator, parse_estimator
 from pyspectra.spectra.powerlaw import EVALS_THRESHOLD, FitOptions, fit_spectra, no_fit
@@ -71,23 +71,17 @@ def farms(
     Hu et al., "Eigenspectrum analysis of neural networks without aspect ratio bias", ICML 2025.
     """
     name = "farms"
-    counts = {}
-    for argument, value in (("window", window), ("ops", ops)):
-        count = as_integer(value)
-        if count is None or not 1 <= count <= MAX_COUNT:
-            raise ValueError(f"{name}: {argument!r} must be a positive integer, got {value!r}.")
-        counts[argument] = count
-    aspect = as_number(Q)
-    if aspect is None:
-        raise TypeError(f"{name}: 'Q' must be a number, got {Q!r}.")
-    if not (math.isfinite(aspect) and aspect > 0.0):
-        raise ValueError(f"{name}: 'Q' must be positive and finite, got {Q!r}.")
+    counts = {
+        argument: check_count(name, argument, value, most=MAX_COUNT)
+        for argument, value in (("window", window), ("ops", ops))
+    }
+    aspect = check_number(name, "Q", Q, above=0.0)
     inner = parse_estimator(estimator, name)
     if inner.name == "farms":
-        raise ValueError(f"{name}: 'estimator' must not be 'farms' itself.")
+        raise ArgumentValueError(name, "estimator", "be another than 'farms'", repr(estimator))
     host = as_host(W, function=name, argument="W")
     if host.ndim != 2 or min(host.shape) == 0:
-        raise ValueError(f"{name}: 'W' must be 2-D and not empty, got shape {host.shape}.")
+        raise ArgumentValueError(name, "W", "be 2-D and not empty", f"shape {host.shape}")
     outer = Estimator(name, {**counts, "Q": aspect})
     return fit_windows([host], outer, inner)
 

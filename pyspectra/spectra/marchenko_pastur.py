@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from pyspectra._arrays import as_host
-from pyspectra._support.arguments import as_integer, as_number
+from pyspectra._support.arguments import check_choice, check_count, check_number
+from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra import marchenko_pastur_ww as ww
 from pyspectra.spectra import random_null, tracy_widom
 from pyspectra.types import FloatArray, MPFit, Status
@@ -76,39 +77,23 @@ def marchenko_pastur(
     from what is left is what makes it robust; starting from none is what keeps the level.
     """
     name = "marchenko_pastur"
-    if mp not in FITS:
-        raise ValueError(f"{name}: 'mp' must be one of {FITS}, got {mp!r}.")
+    mp = check_choice(name, "mp", mp, FITS)
     host = as_host(evals, function=name, argument="evals")
     if host.ndim != 1:
-        raise ValueError(f"{name}: 'evals' must be 1-D, got shape {host.shape}.")
-    sides = []
-    for argument, value in (("N", N), ("M", M)):
-        side = as_integer(value)
-        if side is None or not 1 <= side <= MAX_SIDE:
-            raise ValueError(
-                f"{name}: {argument!r} must be a positive integer of at most {MAX_SIDE}, "
-                f"got {value!r}."
-            )
-        sides.append(side)
-    N, M = sides
-    excess = as_number(kurtosis)
-    if excess is None:
-        raise TypeError(f"{name}: 'kurtosis' must be a number, got {kurtosis!r}.")
+        raise ArgumentValueError(name, "evals", "be 1-D", f"shape {host.shape}")
+    N = check_count(name, "N", N, most=MAX_SIDE)
+    M = check_count(name, "M", M, most=MAX_SIDE)
     # That of N M entries, one of which is not zero, is N M - 3.
-    if not -2.0 <= excess <= MAX_SIDE**2:
-        raise ValueError(
-            f"{name}: 'kurtosis' must be finite, from -2 to {MAX_SIDE**2:.2g}, got {kurtosis!r}."
-        )
+    excess = check_number(name, "kurtosis", kurtosis, least=-2.0, most=MAX_SIDE**2)
     if mp == "ww" and excess != 0.0:
-        raise ValueError(f"{name}: 'kurtosis' goes with mp='robust' only.")
+        raise ArgumentValueError(name, "kurtosis", "be 0 with mp='ww'", repr(excess))
     x = np.sort(host.to_float64())
     if mp == "robust":
         if N < M:
-            raise ValueError(f"{name}: 'N' must be the longer side, got N = {N}, M = {M}.")
+            raise ArgumentValueError(name, "N", "be the longer side", f"N = {N}, M = {M}")
         if len(x) % M:
-            raise ValueError(
-                f"{name}: 'evals' must be M = {M} eigenvalues a matrix, got {len(x)} in all."
-            )
+            requirement = f"hold M = {M} eigenvalues of each matrix"
+            raise ArgumentValueError(name, "evals", requirement, f"{len(x)} in all")
     return fit(x, N, M, mp=mp, kurtosis=excess)
 
 

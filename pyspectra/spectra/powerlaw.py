@@ -14,8 +14,9 @@ from pyspectra import ops
 from pyspectra._arrays import as_host
 from pyspectra._cuda import devices
 from pyspectra._cuda import fits as device_fits
-from pyspectra._support.arguments import as_integer, as_number
+from pyspectra._support.arguments import check_count, check_number, shown
 from pyspectra._support.dtypes import DTYPES
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.spectra.alternatives import fit_truncated
 from pyspectra.spectra.bootstrap import (
     check_bootstrap,
@@ -44,28 +45,14 @@ def as_spectrum(x: Any, function: str, argument: str) -> FloatArray:
     """Ascending, contiguous float64 of a 1-D array."""
     host = as_host(x, function=function, argument=argument)
     if host.ndim != 1:
-        raise ValueError(f"{function}: {argument!r} must be 1-D, got shape {host.shape}.")
+        raise ArgumentValueError(function, argument, "be 1-D", f"shape {host.shape}")
     values = np.ascontiguousarray(host.to_float64())
     # The kernel wants ascending points; NaN sorts to the end, where it is still found.
     return values if bool(np.all(values[:-1] <= values[1:])) else np.sort(values)
 
 
-def _number(value: object, function: str, argument: str) -> float:
-    number = as_number(value)
-    if number is None:
-        raise TypeError(f"{function}: {argument!r} must be a number, got {value!r}.")
-    return number
-
-
 def _bound(value: float | None, default: float, function: str, argument: str) -> float:
-    if value is None:
-        return default
-    number = _number(value, function, argument)
-    if not math.isfinite(number) or number <= 0.0:
-        raise ValueError(
-            f"{function}: {argument!r} must be positive and finite or None, got {value!r}."
-        )
-    return number
+    return default if value is None else check_number(function, argument, value, above=0.0)
 
 
 def fit_powerlaw_batch(
@@ -152,10 +139,8 @@ def fit_powerlaw_batch(
     """
     name = "fit_powerlaw_batch"
     if isinstance(list_of_evals, str | bytes) or not isinstance(list_of_evals, Iterable):
-        raise TypeError(
-            f"{name}: 'list_of_evals' must be a sequence of arrays, got "
-            f"{type(list_of_evals).__name__}."
-        )
+        got = f"an object of type {type(list_of_evals).__name__}"
+        raise ArgumentTypeError(name, "list_of_evals", "be a sequence of arrays", got)
     data = list(list_of_evals)
     bootstrap, seed = check_bootstrap(bootstrap, seed, name)
     options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap)
@@ -238,30 +223,28 @@ def _options(
 ) -> FitOptions:
     estimator = parse_estimator(name, function)
     if estimator.name == "farms":
-        raise ValueError(
-            f"{function}: estimator 'farms' needs the weight matrix, not its eigenvalues. "
-            "Hint: farms(W) or analyze(model, estimator='farms(...)')."
-        )
+        raise ArgumentValueError(
+            function, "estimator", "be one that fits eigenvalues", repr(name),
+            "'farms' needs the weight matrix: farms(W) or analyze(model, estimator='farms(...)')",
+        )  # fmt: skip
     if xmin is not None and estimator.name not in ("ww", "csn", "tpl"):
-        hint = ": give 'k'" if estimator.name == "hill" else ""
-        raise ValueError(f"{function}: 'xmin' does not go with estimator {estimator.name!r}{hint}.")
+        hint = "give 'k'" if estimator.name == "hill" else None
+        requirement = f"be None with estimator {estimator.name!r}"
+        raise ArgumentValueError(function, "xmin", requirement, shown(xmin), hint)
     if k is not None:
         if estimator.name != "hill" or estimator.arguments:
-            raise ValueError(
-                f"{function}: 'k' goes with estimator 'hill' only, got {str(estimator)!r}."
+            requirement = f"be None with estimator {str(estimator)!r}"
+            raise ArgumentValueError(
+                function, "k", requirement, shown(k), "it goes with estimator 'hill' only"
             )
-        count = as_integer(k)
-        if count is None or not 1 <= count <= MAX_COUNT:
-            raise ValueError(f"{function}: 'k' must be a positive integer, got {k!r}.")
+        count = check_count(function, "k", k, most=MAX_COUNT)
         estimator = Estimator("hill", {"k": count})
-    threshold = _number(threshold, function, "threshold")
-    if not (threshold >= 0.0 and math.isfinite(threshold)):
-        raise ValueError(f"{function}: 'threshold' must be >= 0 and finite, got {threshold!r}.")
+    threshold = check_number(function, "threshold", threshold, least=0.0)
     check_bootstrap_goes_with(estimator, bootstrap, function)
     low = _bound(xmin, math.nan, function, "xmin")
     high = _bound(xmax, math.inf, function, "xmax")
     if low >= high:
-        raise ValueError(f"{function}: 'xmin' must be below 'xmax' = {xmax!r}, got {xmin!r}.")
+        raise ArgumentValueError(function, "xmin", f"be below 'xmax' = {high!r}", repr(low))
     return FitOptions(estimator, low, high, threshold)
 
 

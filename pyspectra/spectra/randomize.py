@@ -17,6 +17,7 @@ from pyspectra import ops
 from pyspectra._arrays import HostArray, as_host
 from pyspectra._support.arguments import check_seed
 from pyspectra._support.random import Purpose, random_key
+from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra import marchenko_pastur
 from pyspectra.types import FloatArray, MPFit, Status, Value
 
@@ -122,15 +123,14 @@ def find_traps(W: Any, *, seed: int = 0) -> tuple[Trap, ...]:
     seed = check_seed("find_traps", "seed", seed)
     host = as_host(W, function="find_traps", argument="W")
     if host.ndim != 2 or min(host.shape) == 0:
-        raise ValueError(f"find_traps: 'W' must be a matrix with entries, got shape {host.shape}.")
+        got = f"shape {host.shape}"
+        raise ArgumentValueError("find_traps", "W", "be a matrix with entries", got)
     values = host.to_float64()
     if not np.isfinite(values).all():
-        raise ValueError("find_traps: 'W' must be finite, got NaN or infinity.")
+        raise ArgumentValueError("find_traps", "W", "be finite", "NaN or infinity")
     if not has_squares(values):
-        raise ValueError(
-            "find_traps: 'W' must have squares in float64's range, got entries up to "
-            f"{np.max(np.abs(values)):g}."
-        )
+        got = f"entries up to {np.max(np.abs(values)):g}"
+        raise ArgumentValueError("find_traps", "W", "have squares in float64's range", got)
     return locate_traps(values, permutation_key(seed, "find_traps", 0))
 
 

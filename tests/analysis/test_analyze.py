@@ -1157,17 +1157,3 @@ def test_a_caller_who_makes_numpy_raise_gets_the_same_report() -> None:
     expected = ps.analyze(weights, **asked).to_csv(dialect="weightwatcher")
     with np.errstate(all="raise"):
         assert ps.analyze(weights, **asked).to_csv(dialect="weightwatcher") == expected
-
-
-def test_key_chooses_among_the_models_of_a_checkpoint() -> None:
-    rng = np.random.default_rng(0)
-    model, average = ({"fc.weight": rng.standard_normal((30, 20))} for _ in range(2))
-    both = {"model": model, "model_ema": average, "epoch": 3}
-    plain = ps.analyze(both)
-    assert plain.layers[0].esd.evals == pytest.approx(ps.esd(model["fc.weight"]).evals)
-    assert "key='model_ema'" in {s.name: s.reason for s in plain.skipped}["model_ema"]
-    chosen = ps.analyze(both, key="model_ema")
-    assert chosen.options.key == "model_ema"
-    assert chosen.layers[0].esd.evals == pytest.approx(ps.esd(average["fc.weight"]).evals)
-    with pytest.raises(ValueError, match=r"^analyze: 'key' must .*'model_ema'"):
-        ps.analyze(both, key="ema")

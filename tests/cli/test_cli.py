@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +18,11 @@ import numpy as np
 import pytest
 
 import pyspectra as ps
-from pyspectra.cli import main as cli
+from pyspectra.cli import output
+from pyspectra.cli.commands import all_commands
 from pyspectra.cli.main import main
+from pyspectra.errors import missing_dependency
+from pyspectra.report.options import records
 
 save_file = pytest.importorskip("safetensors.numpy").save_file
 
@@ -101,9 +106,10 @@ def test_csv_and_json_files(model: Path, tmp_path: Path, capsys: Captured) -> No
 
 def test_quiet(model: Path, tmp_path: Path, capsys: Captured) -> None:
     assert main(["analyze", str(model), "-q", "--csv", str(tmp_path / "a.csv")]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert "verdict  " in out
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "a.csv").read_text() == ps.analyze(model).to_csv()
+    assert main(["analyze", str(model), "-q", "--csv", "-"]) == 0
+    assert capsys.readouterr() == (ps.analyze(model).to_csv(), "")
 
 
 def test_json_to_stdout_alone(model: Path, capsys: Captured) -> None:
@@ -126,7 +132,10 @@ def test_csv_to_stdout_alone(model: Path, tmp_path: Path, capsys: Captured) -> N
     [
         (["--estimator", "hill(9)"], {"estimator": "hill(9)"}),
         (["--bootstrap", "20", "--seed", "4"], {"bootstrap": 20, "seed": 4}),
-        (["--layers", "1", "block.1*"], {"layers": [1, "block.1*"]}),
+        (["--layers", "1", "--layers", "block.1*"], {"layers": [1, "block.1*"]}),
+        (["--layers", "1,block.1*"], {"layers": [1, "block.1*"]}),
+        (["--xmax", "2"], {"xmax": 2.0}),
+        (["--drop-largest", "2"], {"drop_largest": 2}),
         (["--layers", "*.fc"], {"layers": ["*.fc"]}),
         (["--detx"], {"detx": True}),
         (["--vectors"], {"vectors": True}),
@@ -146,6 +155,35 @@ def test_options_reach_the_analysis(
     out, _ = capsys.readouterr()
     assert out == ps.analyze(model, **options).to_csv()
     assert list(csv.DictReader(io.StringIO(out)))
+
+
+def test_a_pattern_leaves_the_model_alone(model: Path, capsys: Captured) -> None:
+    assert main(["analyze", "--layers", "block.0*", str(model), "--csv", "-"]) == 0
+    assert [row["name"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == [
+        "block.0.fc"
+    ]
+
+
+def test_every_option_of_an_analysis_has_its_flag(capsys: Captured) -> None:
+    assert main(["analyze", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert [o.name for o in records() if o.flag is not None and f" {o.flag}" not in text] == []
+
+
+@pytest.mark.parametrize("name", all_commands())
+def test_help_has_examples_that_parse(name: str, capsys: Captured) -> None:
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    command = all_commands()[name]
+    assert command.examples
+    parser = argparse.ArgumentParser()
+    command.arguments(parser)
+    for line in command.examples:
+        assert line in text
+        words = shlex.split(line.split("|")[0])
+        assert words[:2] == ["pyspectra", name]
+        parser.parse_args(words[2:])
+    assert "exit status: 0 done" in text
 
 
 def test_threads_are_put_back(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,19 +265,29 @@ def test_unreadable_layers(
     ("arguments", "words"),
     [
         ([], "COMMAND"),
-        (["analyse", "m"], "invalid choice: 'analyse'"),
+        (["analyse", "m"], "there is no command 'analyse'. Hint: did you mean analyze?"),
+        (["plot"], "there is no command 'plot'. Hint: there are analyze, average, info"),
+        (["analyze", "{model}", "--bootstap", "9"],
+         "has no option --bootstap. Hint: did you mean --bootstrap?"),
+        (["analyze", "--bootstap=9", "{model}"], "did you mean --bootstrap?"),
+        (["analyze", "{model}", "--layer", "1"], "did you mean --layers?"),
+        (["analyze", "{model}", "extra"], "one argument too many, 'extra'"),
+        (["analyze", "{model}", "--method", "grams"], "Hint: did you mean 'gram'"),
+        (["analyze", "{model}", "--layers", ","], "--layers must not be empty"),
+        (["analyze", "{model}", "--device", "gpu"], "'device' must be"),
+        (["analyze", "{model}", "--xmax", "two"], "--xmax must be positive and finite, got 'two'"),
         (["analyze"], "required: MODEL"),
         (["analyze", "{model}", "--nonsense"], "--nonsense"),
         (["analyze", "{model}", "--html", "a.html"], "--html"),
-        (["analyze", "{model}", "--min-evals", "0"], "positive integer, got '0'"),
-        (["analyze", "{model}", "-j", "two"], "positive integer, got 'two'"),
+        (["analyze", "{model}", "--min-evals", "0"], "--min-evals must be a positive integer"),
+        (["analyze", "{model}", "-j", "two"], "-j must be an integer from 1 to 4096, got 'two'"),
         (["analyze", "{model}", "--estimator", "magic"], "--estimator must be one of"),
         (["analyze", "{model}", "--estimator", "tpl", "--bootstrap", "9"],
          "--bootstrap must be 0 with estimator 'tpl'"),
         (["analyze", "{model}", "--seed", "-1"], "--seed must be an integer"),
         (["analyze", "{model}", "--estimator", "hill", "--fix-fingers", "clip_xmax"],
          "--fix-fingers must come with estimator 'ww'"),
-        (["analyze", "{model}", "--layers", "nope"], "--layers names what the model has not"),
+        (["analyze", "{model}", "--layers", "nope"], "--layers must hold what the model has"),
         (["analyze", "{model}", "--layers", "99"], "[99]"),
         (["analyze", "{model}", "--dialect", "weightwatcher"], "--dialect goes with --csv"),
         (["analyze", "{model}", "--csv", "-", "--json", "-"], "cannot both"),
@@ -302,8 +350,10 @@ def test_unusable_models(make: Callable[[Path], Path], tmp_path: Path, capsys: C
 def test_missing_dependency(
     tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "m.pt").write_bytes(b"PK\x03\x04")
-    monkeypatch.setitem(sys.modules, "torch", None)
+    def needs_torch(*_: Any, **__: Any) -> None:
+        raise missing_dependency("torch", "reading a torch checkpoint", extra="torch")
+
+    monkeypatch.setattr(ps, "analyze", needs_torch)
     assert main(["analyze", str(tmp_path / "m.pt")]) == 2
     line = error_line(capsys.readouterr().err)
     assert "needs torch" in line
@@ -439,7 +489,7 @@ def test_interrupted_for_real(model: Path) -> None:
 
 
 def test_messages_stay_one_line(capsys: Captured) -> None:
-    cli._message("a\nb\x1b[31m")
+    output.message("a\nb\x1b[31m")
     assert capsys.readouterr().err == "pyspectra: a b\\x1b[31m\n"
 
 
@@ -479,7 +529,7 @@ def test_too_many_threads_are_one_line(model: Path, count: str) -> None:
     done = pyspectra("analyze", model, "-j", count)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("pyspectra: error: -j must be a positive integer of at most ")
+    assert done.stderr.startswith("pyspectra: error: -j must be an integer from 1 to 4096, got ")
 
 
 def test_base_model(model: Path, tmp_path: Path) -> None:

@@ -48,6 +48,18 @@ def test_a_list_with_weights_quietly(run: Path, tmp_path: Path, capsys: Captured
     assert capsys.readouterr() == ("", "")
 
 
+def test_an_existing_file_is_replaced_on_demand_only(
+    run: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "mean.safetensors"
+    out.write_bytes(b"precious")
+    assert main(["average", str(run), "-o", str(out)]) == 2
+    assert "Hint: " in capsys.readouterr().err
+    assert out.read_bytes() == b"precious"
+    assert main(["average", str(run), "-o", str(out), "--overwrite", "-q"]) == 0
+    assert (numpy_io.load_file(out)["w"] == np.float32(35 / 3)).all()
+
+
 def test_not_finite_is_said(run: Path, tmp_path: Path, capsys: Captured) -> None:
     tensors = {"w": np.full((2, 3), np.nan, np.float32), "n": np.array(30)}
     numpy_io.save_file(tensors, run / "step_30.safetensors")
@@ -59,9 +71,9 @@ def test_not_finite_is_said(run: Path, tmp_path: Path, capsys: Captured) -> None
     ("arguments", "message"),
     [
         (["run"], "the following arguments are required: -o/--out"),
-        (["nowhere", "-o", "o.pt"], "CKPT must exist, got 'nowhere'"),
+        (["nowhere", "-o", "o.pt"], "CKPT: no such file or folder: 'nowhere'"),
         (["run", "-o", "no/o.pt"], "--out must be a file or a new folder"),
-        (["run", "-o", "o.safetensors", "--last", "0"], "must be a positive integer, got '0'"),
+        (["run", "-o", "o.safetensors", "--last", "0"], "--last must be an integer of at least 2"),
         (["run", "-o", "o.safetensors", "--weights", "1"], "--weights must have one number for"),
         (["run", "-o", "o.safetensors", "--weights", "x"], "invalid float value: 'x'"),
         (["run/step_5.safetensors", "run/step_10.safetensors", "-o", "o.pt", "--last", "1"],

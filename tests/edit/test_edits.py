@@ -244,7 +244,7 @@ def test_bad_arguments(tmp_path):
     for keep in (0.0, 1.5, 10**400, float("nan")):
         with pytest.raises(ValueError, match=r"'keep' must be in \(0, 1\]"):
             ps.svd_smoothing(W, keep=keep)
-    with pytest.raises(ValueError, match="remove_traps: 'layers' names what the model has not"):
+    with pytest.raises(ValueError, match="remove_traps: 'layers' must hold what the model has"):
         ps.remove_traps(W, layers="x")
     for keep in (None, [0.5], True):
         with pytest.raises(TypeError, match="'keep' must be one of"):

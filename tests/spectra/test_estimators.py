@@ -256,14 +256,14 @@ def test_names_carry_arguments(
         ("mle", "'estimator' must be one of"),
         ("hill(50", "'estimator' must be one of"),
         (None, "'estimator' must be one of"),
-        ("ww(3)", r"estimator 'ww' takes no arguments, got 'ww\(3\)'"),
-        ("hill(1, 2)", "estimator 'hill' takes k, got"),
-        ("hill(0)", r"'k' of 'hill\(0\)' must be an integer >= 1, got '0'"),
-        ("hill(2.5)", "'k' of .* must be an integer >= 1, got '2.5'"),
-        ("csn(2)", "'min_tail' of .* must be an integer >= 3, got '2'"),
-        ("fix_finger(nan)", "'xmin_max' of .* must be a positive number, got 'nan'"),
-        ("farms(100, 5, 0)", "'Q' of .* must be a positive number, got '0'"),
-        ("farms(100, , 1)", "'ops' of .* must be an integer >= 1, got ''"),
+        ("ww(3)", r"'estimator' must be 'ww', without arguments, got 'ww\(3\)'"),
+        ("hill(1, 2)", r"'estimator' must be 'hill\(k\)' at most, got 'hill\(1, 2\)'"),
+        ("hill(0)", r"'estimator' must have an integer from 1 to 2\^62 for 'k', got 'hill\(0\)'"),
+        ("hill(2.5)", "'estimator' must have an integer from 1 .* for 'k', got .*2.5"),
+        ("csn(2)", "'estimator' must have an integer from 3 .* for 'min_tail', got 'csn"),
+        ("fix_finger(nan)", "'estimator' must have a positive number for 'xmin_max', got .*nan"),
+        ("farms(100, 5, 0)", "'estimator' must have a positive number for 'Q', got 'farms"),
+        ("farms(100, , 1)", "'estimator' must have an integer from 1 .* for 'ops', got 'farms"),
     ],
 )
 def test_bad_names_say_what_is_wrong(text: Any, message: str) -> None:
@@ -276,20 +276,19 @@ def test_hill_takes_k_either_way() -> None:
     fit = ps.fit_powerlaw(x, estimator="hill(50)")
     assert fit.estimator == "hill(50)"
     assert bits([fit]) == bits([ps.fit_powerlaw(x, estimator="hill", k=50)])
-    with pytest.raises(ValueError, match="'k' goes with estimator 'hill' only, got 'hill\\(50\\)'"):
+    with pytest.raises(ValueError, match=r"'k' must be None with estimator 'hill\(50\)', got 50"):
         ps.fit_powerlaw(x, estimator="hill(50)", k=50)
 
 
 @pytest.mark.parametrize("estimator", ["tempbalance_median", "fix_finger"])
 def test_xmin_goes_with_a_scan_only(estimator: str) -> None:
-    with pytest.raises(ValueError, match=f"'xmin' does not go with estimator '{estimator}'"):
+    with pytest.raises(ValueError, match=f"'xmin' must be None with estimator '{estimator}'"):
         ps.fit_powerlaw([1.0, 2.0], estimator=estimator, xmin=1.0)
 
 
 def test_farms_wants_the_matrix() -> None:
-    with pytest.raises(
-        ValueError, match=r"^fit_powerlaw: estimator 'farms' needs the weight matrix"
-    ):
+    message = r"^fit_powerlaw: 'estimator' must be one that fits .*'farms' needs the weight matrix"
+    with pytest.raises(ValueError, match=message):
         ps.fit_powerlaw([1.0, 2.0], estimator="farms")
 
 
@@ -329,15 +328,15 @@ def test_numbers_of_any_library_are_numbers() -> None:
     [
         ({"xmin": 10**400}, "'xmin' must be positive and finite"),
         ({"xmax": -(10**400)}, "'xmax' must be positive and finite"),
-        ({"threshold": 10**400}, "'threshold' must be >= 0 and finite"),
-        ({"xmin": np.ones(2)}, "'xmin' must be a number"),
-        ({"estimator": "hill", "k": 10**30}, "'k' must be a positive integer"),
-        ({"estimator": f"hill({10**30})"}, "must be an integer of at most"),
-        ({"estimator": f"csn({10**30})"}, "must be an integer of at most"),
+        ({"threshold": 10**400}, "'threshold' must be finite and not negative"),
+        ({"xmin": np.ones(2)}, r"'xmin' must be positive and finite, got array"),
+        ({"estimator": "hill", "k": 10**30}, r"'k' must be an integer from 1 to 2\^62"),
+        ({"estimator": f"hill({10**30})"}, r"must have an integer from . to 2\^62"),
+        ({"estimator": f"csn({10**30})"}, r"must have an integer from . to 2\^62"),
     ],
 )
 def test_huge_numbers_are_refused_by_name(options: dict[str, object], message: str) -> None:
-    error = TypeError if "a number" in message else ValueError
+    error = TypeError if "got array" in message else ValueError
     with pytest.raises(error, match=message):
         ps.fit_powerlaw(np.linspace(1.0, 9.0, 50), **options)
 

@@ -1,0 +1,68 @@
+"""The commands of ``pyspectra``: a command is one module, found by its place in this folder.
+
+To add one, write a module here with a `Command` called ``COMMAND``, and its test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Command", "all_commands", "as_integer_text", "as_number_text"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes
+    ----------
+    name : str
+        What is typed.
+    help : str
+        A phrase for the list of commands.
+    description : str
+        Sentences for the help of the command.
+    arguments : callable
+        Adds the arguments to a parser.
+    run : callable
+        Does the work, from the parsed arguments to the exit status.
+    examples : sequence of str
+        Lines to type, for the help of the command.
+    statuses : str
+        What the exit statuses of the command mean, if there is more to say than 0 and 2.
+    """
+
+    name: str
+    help: str
+    description: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    examples: Sequence[str] = ()
+    statuses: str = "0 done; 2 unusable arguments or input"
+
+
+def all_commands() -> dict[str, Command]:
+    """Return every command by its name, in alphabetical order."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return {module.COMMAND.name: module.COMMAND for module in modules}
+
+
+def as_integer_text(text: str) -> int | str:
+    """Return text as an integer; as it is if it is none, for the check of the option to refuse."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def as_number_text(text: str) -> float | str:
+    """Return text as a number; as it is if it is none, for the check of the option to refuse."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

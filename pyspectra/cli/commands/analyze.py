@@ -1,0 +1,185 @@
+"""``pyspectra analyze``: spectra, power-law tails and a verdict of a model.
+
+The options of the analysis derive from their records in `pyspectra.report.options`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pyspectra.cli.commands import Command, as_integer_text
+from pyspectra.cli.errors import UsageError, one_line
+from pyspectra.cli.output import check_outputs, message, print_rich, write_outputs
+
+if TYPE_CHECKING:
+    from pyspectra.report.options import Option
+    from pyspectra.report.report import Report
+
+DONE, FAILED_LAYERS = 0, 1
+
+
+# --- arguments ----------------------------------------------------------------------------------
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    from pyspectra.report.data import DIALECTS
+    from pyspectra.report.options import records
+
+    add = parser.add_argument
+    add("model", metavar="MODEL",
+        help="a .safetensors, .pt, .pth, .bin, .ckpt or .npz file, or a model folder")  # fmt: skip
+    add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
+    add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
+    add("--dialect", choices=DIALECTS, help="columns of --csv (default: pyspectra)")
+    add("--base-model", metavar="BASE",
+        help="analyse what changed since BASE: the spectra of the differences")  # fmt: skip
+    for option in records():
+        if option.flag is not None:
+            _add_option(parser, option, option.flag)
+    add("--device", metavar="D", default="auto",
+        help="for the eigenvalues: auto, cpu, cuda or cuda:N (default: auto, the CPU)")  # fmt: skip
+    add("-j", dest="threads", metavar="N", type=as_integer_text,
+        help="threads (default: all cores)")  # fmt: skip
+    add("--strict", action="store_true", help="exit with 1 if a layer failed or was unreadable")
+    add("-q", "--quiet", action="store_true",
+        help="no table, progress or messages but errors; files are still written")  # fmt: skip
+
+
+def _add_option(parser: argparse.ArgumentParser, option: Option, flag: str) -> None:
+    """Add the flag of one option; what was not given is left out of the parsed arguments."""
+    common: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS}
+    if option.switches:
+        action = "store_false" if option.default else "store_true"
+        parser.add_argument(flag, action=action, help=option.brief, **common)
+        return
+    text = option.brief
+    if option.choices:
+        text += f": {', '.join(option.choices)}"
+    if option.several:
+        text += "; may be given more than once, or with commas between them"
+    if option.default is not None:
+        text += f" (default: {option.default})"
+    parser.add_argument(
+        flag,
+        action="append" if option.several else "store",
+        metavar=option.metavar or option.name[0].upper(),
+        help=text,
+        **common,
+    )
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of `pyspectra.analyze` that were given as flags."""
+    from pyspectra.report.options import records
+
+    found = {}
+    for option in records():
+        given = getattr(arguments, option.name, None)
+        if given is None:
+            continue
+        if option.several:
+            words = [word for text in given for word in text.split(",") if word]
+            found[option.name] = [_parsed(option, word) for word in words]
+        else:
+            found[option.name] = given if option.switches else _parsed(option, given)
+    return found
+
+
+def _parsed(option: Option, text: str) -> Any:
+    try:
+        return option.parse(text)
+    except ValueError:
+        return text  # the check of the option says what is wrong with it
+
+
+def _names() -> dict[str, str]:
+    """How the command line spells the arguments of `analyze` and of what it calls."""
+    from pyspectra.report.options import records
+
+    flags = {option.name: option.flag for option in records() if option.flag is not None}
+    return {"model_or_path": "MODEL", "n": "-j", **flags}
+
+
+# --- the run ------------------------------------------------------------------------------------
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    outputs = {"--csv": arguments.csv, "--json": arguments.json}
+    if arguments.dialect and arguments.csv is None:
+        raise UsageError("--dialect goes with --csv. Hint: add --csv F, or --csv -")
+    check_outputs(outputs, inputs=(arguments.model, arguments.base_model))
+    report = _analyze(arguments)
+    if not report.layers:
+        reasons = Counter(s.reason for s in report.skipped).most_common(3)
+        listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+        raise UsageError(f"no layer of {report.source!r} was analysed: {listed}")
+    dialect = arguments.dialect or "pyspectra"
+    texts = {
+        "--csv": (arguments.csv, lambda: report.to_csv(dialect=dialect)),
+        "--json": (arguments.json, report.to_json),
+    }
+    taken = write_outputs(texts, arguments.quiet)
+    if not taken and not arguments.quiet:
+        print_rich(report.print)
+    return _strict_status(report) if arguments.strict else DONE
+
+
+def _analyze(arguments: argparse.Namespace) -> Report:
+    import pyspectra
+
+    names = _names()
+    with one_line(f"analysing {arguments.model!r}", names), _threads(arguments.threads):
+        return pyspectra.analyze(
+            arguments.model,
+            base_model=arguments.base_model,
+            device=arguments.device,
+            progress=False if arguments.quiet else "auto",
+            **_options(arguments),
+        )
+
+
+@contextlib.contextmanager
+def _threads(count: Any) -> Iterator[None]:
+    """Use `count` threads, and leave a caller of `main` with as many as before."""
+    import pyspectra
+
+    before = pyspectra.get_num_threads()
+    if count is not None:
+        pyspectra.set_num_threads(count)
+    try:
+        yield
+    finally:
+        pyspectra.set_num_threads(before)
+
+
+def _strict_status(report: Report) -> int:
+    from pyspectra.types import Status
+
+    failed = sum(layer.status is not Status.OK for layer in report.layers)
+    unread = sum(s.failed for s in report.skipped)
+    if not failed + unread:
+        return DONE
+    message(f"strict: {failed} of {len(report.layers)} fits failed, {unread} layers unreadable")
+    return FAILED_LAYERS
+
+
+COMMAND = Command(
+    name="analyze",
+    help="analyse every weight matrix of a model",
+    description="Analyse every weight matrix of a model: spectrum, power-law tail, verdict.",
+    arguments=_arguments,
+    run=_run,
+    examples=(
+        "pyspectra analyze model.safetensors",
+        "pyspectra analyze FOLDER --csv layers.csv --json report.json",
+        "pyspectra analyze FOLDER --csv - --dialect weightwatcher | head",
+        "pyspectra analyze FOLDER --layers 'encoder.layer.0.*,pooler*' --mp-fit --randomize",
+        "pyspectra analyze tuned.pt --base-model original.pt",
+    ),
+    statuses="0 done; 1 analysed, but layers failed and --strict was given; "
+    "2 unusable arguments or input",
+)

@@ -1,0 +1,171 @@
+"""Where the output of a command goes: results to files or standard output, messages to the other.
+
+``-`` as the name of a file stands for standard output, which then holds that result alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyspectra.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = [
+    "STDOUT",
+    "check_outputs",
+    "drop_output",
+    "message",
+    "print_rich",
+    "write",
+    "write_outputs",
+]
+
+STDOUT = "-"
+
+# Lines that go into a file or a pipe are as long as they need to be.
+UNLIMITED_WIDTH = 10_000
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None]) -> None:
+    """Find what is wrong with the paths of results before the work, not after it.
+
+    Parameters
+    ----------
+    outputs : mapping of str to (str or None)
+        Option (``"--csv"``) -> the path that was given for it, if any.
+    inputs : iterable of (str or None)
+        Paths that no result may overwrite.
+
+    Raises
+    ------
+    UsageError
+        For a path that cannot be written to, is an input, or is given twice.
+    """
+    from pyspectra._support.files import is_special
+
+    given = {option: target for option, target in outputs.items() if target is not None}
+    on_stdout = [f"{option} -" for option, target in given.items() if target == STDOUT]
+    if len(on_stdout) > 1:
+        raise UsageError(f"{' and '.join(on_stdout)} cannot both write to standard output")
+    # A path with a NUL names nothing, and is refused when it is opened.
+    named = [path for path in inputs if path and "\0" not in path]
+    kept = {os.path.realpath(os.path.expanduser(path)) for path in named}
+    written: dict[str, str] = {}
+    for option, target in given.items():
+        if target == STDOUT:
+            continue
+        problem = _problem_with(target)
+        if problem:
+            raise UsageError(f"{option} {target!r}: {problem}")
+        real = os.path.realpath(target)
+        if real in kept:
+            raise UsageError(f"{option} {target!r} would overwrite the model")
+        if real in written and not is_special(real):
+            raise UsageError(f"{written[real]} and {option} name the same file, {target!r}")
+        written[real] = option
+
+
+def _problem_with(target: str) -> str | None:
+    from pyspectra._support.files import is_special
+
+    if not target:
+        return "an empty path"
+    if "\0" in target:
+        return "a path cannot hold a NUL"
+    folder = os.path.dirname(os.path.realpath(target))
+    if os.path.isdir(target):
+        return "is a folder, not a file"
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder!r}"
+    if os.path.exists(target):
+        if not os.access(target, os.W_OK):
+            return "is not writable"
+        if is_special(target):
+            return None
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"folder {folder!r} is not writable"
+
+
+def write_outputs(outputs: Mapping[str, tuple[str | None, Callable[[], str]]], quiet: bool) -> bool:
+    """Write the results that were asked for, and say which files were written.
+
+    Files come first: a reader of standard output who leaves early must not cost them.
+
+    Parameters
+    ----------
+    outputs : mapping of str to (target, text)
+        Option -> the path that was given for it, if any, and what makes the text.
+    quiet : bool
+        Say nothing.
+
+    Returns
+    -------
+    bool
+        Whether a result went to standard output, which must then hold nothing else.
+    """
+    given = [(target, text) for target, text in outputs.values() if target is not None]
+    for target, text in given:
+        if target != STDOUT:
+            _save(target, text())
+            if not quiet:
+                message(f"wrote {target}")
+    on_stdout = [text for target, text in given if target == STDOUT]
+    for text in on_stdout:
+        write(text())
+    return bool(on_stdout)
+
+
+def _save(target: str, text: str) -> None:
+    from pyspectra._support.files import write_text
+
+    try:
+        write_text(Path(target), text)
+    except OSError as error:
+        raise UsageError(f"cannot write {target!r}: {error.strerror or error}") from error
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+def print_rich(render: Callable[[Console], None]) -> None:
+    """Print what `render` draws on a console to standard output."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else UNLIMITED_WIDTH)
+    # Captured and not printed directly: rich would end the process on a broken pipe.
+    with console.capture() as captured:
+        render(console)
+    write(captured.get())
+
+
+def write(text: str) -> None:
+    """Write text to standard output, escaping what its encoding cannot hold."""
+    sys.stdout.write(_encodable(text, sys.stdout))
+
+
+def message(text: str) -> None:
+    """Print one line to standard error, whatever the text holds."""
+    line = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+    with contextlib.suppress(OSError):
+        if sys.stderr is not None:
+            print("pyspectra:", _encodable(line, sys.stderr), file=sys.stderr)
+
+
+def _encodable(text: str, stream: object) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def drop_output() -> None:
+    """Let go of what is still buffered, which would fail again when the process ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
