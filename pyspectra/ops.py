@@ -325,7 +325,8 @@ OPTIM_RULES = {
 }
 """Every update rule of the kernel, by name."""
 
-EMA_WARMUPS = {None if k == "none" else k: code for k, code in _core.optim.ema_warmups().items()}
+_WARMUPS = sorted(_core.optim.ema_warmups().items(), key=lambda pair: pair[1])
+EMA_WARMUPS = {None if name == "none" else name: code for name, code in _WARMUPS}
 """Codes of the warm-ups of the moving average, by name."""
 
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import Unpack
 
 from pyspectra.optim._fused.base import FusedOptimizer, Params
+from pyspectra.optim._fused.options import SharedOptions
+from pyspectra.optim._fused.saved_groups import Family
 
 __all__ = ["SGD", "Adam"]
 
@@ -17,19 +20,38 @@ class Adam(FusedOptimizer):
 
     Parameters
     ----------
-    params, lr, betas, eps, weight_decay
-        As in ``torch.optim.Adam``. The decay is an L2 penalty: it enters the gradient.
-    ema_decay, ema_warmup, ema_every, seed, stochastic_rounding
-        As in `ChildAdamW`.
-    master_weights, max_grad_norm, statistics
-        As in `ChildAdamW`.
+    params : iterable
+        Parameters, ``(name, parameter)`` pairs (``model.named_parameters()``) or groups of either.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments out of range, naming them.
+
+    Notes
+    -----
+    One step, t its number: g += wd p; m += (1 - b1)(g - m); v = b2 v + (1 - b2) g^2;
+    p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps). Devices, types, bits and saved states are
+    as in `ChildAdamW`.
 
     References
     ----------
     Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, arXiv 1412.6980.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import Adam
+    >>> weight = torch.nn.Parameter(torch.ones(3))
+    >>> optimizer = Adam([weight], lr=0.1)
+    >>> weight.sum().backward()
+    >>> optimizer.step()
+    >>> weight.data
+    tensor([0.9000, 0.9000, 0.9000])
     """
 
-    _decoupled = False
+    _rules = ("adam",)
+    _family = Family("amsgrad", decoupled=False)
 
     def __init__(
         self,
@@ -38,29 +60,10 @@ class Adam(FusedOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        ema_decay: float | None = None,
-        ema_warmup: str | None = "tf",
-        ema_every: int = 1,
-        seed: int = 0,
-        stochastic_rounding: bool = False,
-        master_weights: bool = False,
-        max_grad_norm: float | None = None,
-        statistics: bool = False,
+        **options: Unpack[SharedOptions],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "ema_decay": ema_decay,
-            "ema_warmup": ema_warmup,
-            "ema_every": ema_every,
-            "seed": seed,
-            "stochastic_rounding": stochastic_rounding,
-            "master_weights": master_weights,
-        }
-        super().__init__(params, defaults, max_grad_norm=max_grad_norm, statistics=statistics)
+        own = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, own, options)
 
     def _rule(self, group: Mapping[str, Any]) -> str:
         return "adam"
@@ -71,22 +74,41 @@ class SGD(FusedOptimizer):
 
     Parameters
     ----------
-    params, lr, momentum, dampening, weight_decay, nesterov
-        As in ``torch.optim.SGD``. The decay is an L2 penalty: it enters the gradient.
-    ema_decay, ema_warmup, ema_every, seed, stochastic_rounding
-        As in `ChildAdamW`. torch's states do not count steps: after loading one, the warm-up of
-        the average starts anew.
-    master_weights, max_grad_norm, statistics
-        As in `ChildAdamW`.
+    params : iterable
+        Parameters, ``(name, parameter)`` pairs (``model.named_parameters()``) or groups of either.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments out of range, naming them.
+
+    Notes
+    -----
+    One step: g += wd p; m = mu m + (1 - dampening) g, at the first step m = g; p -= lr m, with
+    Nesterov p -= lr (g + mu m), without a momentum p -= lr g. Devices, types, bits and saved states
+    are as in `ChildAdamW`. torch's states do not count steps: after loading one, the warm-up of the
+    average starts anew.
 
     References
     ----------
     Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML
     2013 (in torch's form of it).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import SGD
+    >>> weight = torch.nn.Parameter(torch.ones(3))
+    >>> optimizer = SGD([weight], lr=0.1, momentum=0.9)
+    >>> weight.sum().backward()
+    >>> optimizer.step()
+    >>> weight.data
+    tensor([0.9000, 0.9000, 0.9000])
     """
 
-    _moments = ("momentum_buffer",)
-    _decoupled = False
+    _rules = ("sgd", "sgd_momentum")
+    _family = Family("dampening", decoupled=False)
+    _uncounted = 1  # what torch has saved has taken one step at least
 
     def __init__(
         self,
@@ -96,30 +118,16 @@ class SGD(FusedOptimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        *,
-        ema_decay: float | None = None,
-        ema_warmup: str | None = "tf",
-        ema_every: int = 1,
-        seed: int = 0,
-        stochastic_rounding: bool = False,
-        master_weights: bool = False,
-        max_grad_norm: float | None = None,
-        statistics: bool = False,
+        **options: Unpack[SharedOptions],
     ) -> None:
-        defaults = {
+        own = {
             "lr": lr,
             "momentum": momentum,
             "dampening": dampening,
             "weight_decay": weight_decay,
             "nesterov": nesterov,
-            "ema_decay": ema_decay,
-            "ema_warmup": ema_warmup,
-            "ema_every": ema_every,
-            "seed": seed,
-            "stochastic_rounding": stochastic_rounding,
-            "master_weights": master_weights,
         }
-        super().__init__(params, defaults, max_grad_norm=max_grad_norm, statistics=statistics)
+        super().__init__(params, own, options)
 
     def _rule(self, group: Mapping[str, Any]) -> str:
         return "sgd" if group["momentum"] == 0 else "sgd_momentum"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import Unpack
 
 from pyspectra.optim._fused.base import Params
+from pyspectra.optim._fused.options import SharedOptions
 from pyspectra.optim.child_adamw import ChildAdamW
 
 __all__ = ["AdamW"]
@@ -13,16 +15,32 @@ __all__ = ["AdamW"]
 class AdamW(ChildAdamW):
     """``torch.optim.AdamW`` in one fused pass, with an optional moving average of the weights.
 
-    `ChildAdamW` without a mask: see there for the parameters, the formulas and the averages.
+    `ChildAdamW` without a mask, which has the formulas in its Notes.
 
     Parameters
     ----------
-    params, lr, betas, eps, weight_decay
-        As in ``torch.optim.AdamW``.
-    order, ema_decay, ema_warmup, ema_every, seed, stochastic_rounding
-        As in `ChildAdamW`.
-    master_weights, max_grad_norm, statistics
-        As in `ChildAdamW`.
+    params : iterable
+        Parameters, ``(name, parameter)`` pairs (``model.named_parameters()``) or groups of either.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments out of range, naming them.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, arXiv 1711.05101.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import AdamW
+    >>> model = torch.nn.Linear(3, 2)
+    >>> optimizer = AdamW(model.named_parameters(), lr=1e-3, ema_decay=0.999)
+    >>> model(torch.ones(4, 3)).square().sum().backward()
+    >>> optimizer.step()
+    >>> with optimizer.swap_ema():
+    ...     outputs = model(torch.ones(4, 3))
     """
 
     def __init__(
@@ -34,28 +52,6 @@ class AdamW(ChildAdamW):
         weight_decay: float = 1e-2,
         *,
         order: str = "torch",
-        ema_decay: float | None = None,
-        ema_warmup: str | None = "tf",
-        ema_every: int = 1,
-        seed: int = 0,
-        stochastic_rounding: bool = False,
-        master_weights: bool = False,
-        max_grad_norm: float | None = None,
-        statistics: bool = False,
+        **options: Unpack[SharedOptions],
     ) -> None:
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            order=order,
-            ema_decay=ema_decay,
-            ema_warmup=ema_warmup,
-            ema_every=ema_every,
-            seed=seed,
-            stochastic_rounding=stochastic_rounding,
-            master_weights=master_weights,
-            max_grad_norm=max_grad_norm,
-            statistics=statistics,
-        )
+        super().__init__(params, lr, betas, eps, weight_decay, order=order, **options)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import Unpack
 
-from pyspectra.optim._fused import group as _group
-from pyspectra.optim._fused import tensors as _tensors
 from pyspectra.optim._fused.base import FusedOptimizer, Params
+from pyspectra.optim._fused.options import ORDERS, SharedOptions
+from pyspectra.optim._fused.saved_groups import Family
+from pyspectra.optim._fused.tensors import pack_mask
 
 __all__ = ["ChildAdamW"]
 
@@ -24,53 +26,8 @@ class ChildAdamW(FusedOptimizer):
         With names, random masks belong to the names (those of the plain model: the prefixes of
         ``torch.compile`` and DistributedDataParallel do not count); without, to the positions in
         the groups.
-        Every hyper-parameter except `mask`, `max_grad_norm` and `statistics` may differ between
+        Every option except `mask`, `max_grad_norm` and `statistics` may differ between
         groups.
-    lr, betas, eps, weight_decay
-        As in ``torch.optim.AdamW``. The decay is decoupled.
-    mode : {None, "F", "D"}
-        Which gradients are masked, before both moments. "F": each step each element is kept with
-        probability `reserve_p` and divided by it; elements left out still move by their momentum.
-        "D": the fixed `mask`, without a scale. None: none.
-    reserve_p : float
-        In (2^-17, 1]; for "F" rounded to a multiple of 2^-16.
-    mask : mapping, optional
-        For "D": name or parameter -> boolean array of its shape, True = trainable. Parameters that
-        it leaves out train fully. It is saved with the state (packed, one bit an element).
-    order : {"torch", "alicemind"}
-        See Notes.
-    decay_masked : bool
-        For "D": does weight decay apply to the weights outside the child network too?
-    compact : bool
-        For "D": keep moments of the child network only, 8 bytes an element of it and one bit an
-        element of the mask, and move less memory. The bits of the step are those of whole moments
-        for eps > 0, except that a non-finite gradient outside the child network goes unseen:
-        those gradients are not read. Such a state loads into this class, not into torch's.
-    ema_decay : float, optional
-        Decay of the moving average of the weights; None for no average. It starts from the weights
-        before the first step and is kept in float32. A parameter that has no gradient takes no
-        step, and neither does its average.
-    ema_warmup : {"tf", "power", None}
-        At update number n the decay is, for "tf", min(ema_decay, (1 + n) / (10 + n)); for "power",
-        min(ema_decay, 1 - (1 + n)^(-2/3)), of `EMA` with its defaults; for None, ema_decay.
-    ema_every : int
-        Average every so many steps; n counts averages.
-    seed : int
-        Of the random numbers, in [0, 2^64).
-    stochastic_rounding : bool
-        Round bfloat16 parameters up or down with the probability of what is cut off.
-    master_weights : bool
-        Keep a float32 copy (state ``master``) of parameters of 16 bits: the rule moves the copy,
-        the parameter is its rounding, the average follows the copy. It is made at the first step:
-        load weights before that, or the state with them.
-    max_grad_norm : float, optional
-        Clip the norm over all gradients, as ``clip_grad_norm_`` but without writing to them. As
-        there, a norm that is not finite is not hidden: NaN makes every weight NaN, and Inf those
-        whose gradient it is. Under ``torch.amp.GradScaler`` the norm is of unscaled gradients, and
-        a step whose gradients are not finite is left out: weights, moments, average, step count
-        and so the next random numbers stay as they are.
-    statistics : bool
-        Take the statistics that `statistics()` returns, from what the step has in cache.
 
     Raises
     ------
@@ -105,7 +62,20 @@ class ChildAdamW(FusedOptimizer):
     Xu et al., "Raise a Child in Large Language Model: Towards Effective and Generalizable
     Fine-tuning", EMNLP 2021, arXiv 2109.05687. Loshchilov and Hutter, "Decoupled Weight Decay
     Regularization", ICLR 2019, arXiv 1711.05101.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import ChildAdamW
+    >>> model = torch.nn.Linear(3, 2)
+    >>> mask = {"weight": model.weight.detach().abs() > 0.1}
+    >>> optimizer = ChildAdamW(model.named_parameters(), mode="D", mask=mask, compact=True)
+    >>> model(torch.ones(4, 3)).square().sum().backward()
+    >>> optimizer.step()
     """
+
+    _rules = tuple(ORDERS.values())
+    _family = Family("amsgrad", decoupled=True)
 
     def __init__(
         self,
@@ -121,16 +91,9 @@ class ChildAdamW(FusedOptimizer):
         order: str = "torch",
         decay_masked: bool = True,
         compact: bool = False,
-        ema_decay: float | None = None,
-        ema_warmup: str | None = "tf",
-        ema_every: int = 1,
-        seed: int = 0,
-        stochastic_rounding: bool = False,
-        master_weights: bool = False,
-        max_grad_norm: float | None = None,
-        statistics: bool = False,
+        **options: Unpack[SharedOptions],
     ) -> None:
-        defaults = {
+        own = {
             "lr": lr,
             "betas": betas,
             "eps": eps,
@@ -140,19 +103,13 @@ class ChildAdamW(FusedOptimizer):
             "order": order,
             "decay_masked": decay_masked,
             "compact": compact,
-            "ema_decay": ema_decay,
-            "ema_warmup": ema_warmup,
-            "ema_every": ema_every,
-            "seed": seed,
-            "stochastic_rounding": stochastic_rounding,
-            "master_weights": master_weights,
         }
-        super().__init__(params, defaults, max_grad_norm=max_grad_norm, statistics=statistics)
+        super().__init__(params, own, options)
         if mask is not None:
             self._set_mask(mask)
 
     def _rule(self, group: Mapping[str, Any]) -> str:
-        return _group.RULES[group["order"]]
+        return ORDERS[group["order"]]
 
     def _set_mask(self, mask: Mapping[Any, Any]) -> None:
         if not isinstance(mask, Mapping):
@@ -176,4 +133,4 @@ class ChildAdamW(FusedOptimizer):
                     f"got {what!r}. Hint: pass model.named_parameters() to mask by name."
                 )
             name, p = by_key[key]
-            self._masks[p] = _tensors.pack_mask(type(self).__name__, value, p, name)
+            self._masks[p] = pack_mask(type(self).__name__, value, p, name)

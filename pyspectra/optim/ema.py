@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyspectra.optim._fused import averages as _averages
-from pyspectra.optim._fused import sharded as _sharded
-from pyspectra.optim._fused import tensors as _tensors
-from pyspectra.optim._fused.group import EMA_WARMUPS, ema_decay_at
-from pyspectra.optim.formulas import check_count, check_number
+from pyspectra import ops
+from pyspectra._support.arguments import check_choice, check_count, check_number
+from pyspectra.optim._fused import averages, sharded
+from pyspectra.optim._fused.tensors import state_dtype
 
 __all__ = ["EMA", "decay_from_half_life"]
 
@@ -45,8 +44,8 @@ def decay_from_half_life(half_life: float, *, every: float = 1) -> float:
     Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", CVPR 2024,
     arXiv 2312.02696, section 3.
     """
-    check_number("decay_from_half_life", "half_life", half_life, positive=True)
-    check_number("decay_from_half_life", "every", every, positive=True)
+    half_life = check_number("decay_from_half_life", "half_life", half_life, above=0.0)
+    every = check_number("decay_from_half_life", "every", every, above=0.0)
     return float(2.0 ** (-every / half_life))
 
 
@@ -92,9 +91,15 @@ class EMA:
 
     Examples
     --------
-    >>> ema = EMA(model, decay=0.999).attach(optimizer)  # doctest: +SKIP
-    >>> with ema.swap():  # doctest: +SKIP
-    ...     evaluate(model)
+    >>> import torch
+    >>> from pyspectra.optim import EMA
+    >>> model = torch.nn.Linear(3, 2)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> ema = EMA(model, decay=0.999).attach(optimizer)
+    >>> model(torch.ones(4, 3)).square().sum().backward()
+    >>> optimizer.step()
+    >>> with ema.swap():
+    ...     outputs = model(torch.ones(4, 3))
     """
 
     def __init__(
@@ -107,27 +112,14 @@ class EMA:
         power: float | None = None,
         inv_gamma: float | None = None,
     ) -> None:
-        check_number("EMA", "decay", decay, positive=False)
-        if decay > 1:
-            raise ValueError(f"EMA: 'decay' must be in [0, 1], got {decay!r}.")
-        if warmup not in EMA_WARMUPS:
-            raise ValueError(f"EMA: 'warmup' must be None, 'tf' or 'power', got {warmup!r}.")
-        check_count("EMA", "every", every, 1)
-        for name, value in (("power", power), ("inv_gamma", inv_gamma)):
-            if value is None:
-                continue
-            check_number("EMA", name, value, positive=True)
-            if warmup != "power":
-                raise ValueError(
-                    f"EMA: {name!r} must come with warmup='power', got warmup={warmup!r}."
-                )
-        self.decay, self.warmup, self.every = float(decay), warmup, every
-        self.power = 2.0 / 3.0 if power is None else float(power)
-        self.inv_gamma = 1.0 if inv_gamma is None else float(inv_gamma)
+        self.decay = check_number("EMA", "decay", decay, least=0.0, most=1.0)
+        self.warmup = check_choice("EMA", "warmup", warmup, list(ops.EMA_WARMUPS))
+        self.every = check_count("EMA", "every", every)
+        self.power = _of_power_warmup("power", power, 2.0 / 3.0, warmup)
+        self.inv_gamma = _of_power_warmup("inv_gamma", inv_gamma, 1.0, warmup)
         self._params = _named(model_or_params)
         self._shadow = {
-            name: p.detach().to(_tensors.state_dtype(p), copy=True)
-            for name, p in self._params.items()
+            name: p.detach().to(state_dtype(p), copy=True) for name, p in self._params.items()
         }
         self._steps = 0
         self._swapped = False
@@ -184,7 +176,7 @@ class EMA:
 
     def _before_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         self._refuse_while_swapped("optimizer.step")
-        self._counts = not _averages.only_allocates(optimizer)
+        self._counts = not averages.only_allocates(optimizer)
 
     def _before_state_dict(self, _optimizer: Any) -> None:
         self._refuse_while_swapped("optimizer.state_dict")
@@ -198,7 +190,9 @@ class EMA:
 
     def decay_at(self, n: int) -> float:
         """Decay at update number `n`, counted from 0."""
-        return ema_decay_at(self.decay, self.warmup, n, power=self.power, inv_gamma=self.inv_gamma)
+        return averages.ema_decay_at(
+            self.decay, self.warmup, n, power=self.power, inv_gamma=self.inv_gamma
+        )
 
     def update(self) -> None:
         """Count one optimizer step, and average if it is a multiple of `every`.
@@ -215,20 +209,20 @@ class EMA:
         if self._steps % self.every:
             return
         decay = self.decay_at(self._steps // self.every - 1)
-        averages, weights = [], []
+        shadows, weights = [], []
         with torch.no_grad():
             for name, p in self._params.items():
                 average = self._shadow[name]
                 if average.device != p.device:  # the model has moved
                     average = self._shadow[name] = average.to(p.device)
-                here, weight = _sharded.local(average), _sharded.local(p.detach())
-                if here.dtype is weight.dtype:
-                    averages.append(here)
+                shadow, weight = sharded.local(average), sharded.local(p.detach())
+                if shadow.dtype is weight.dtype:
+                    shadows.append(shadow)
                     weights.append(weight)
                 else:  # one at a time: a wide copy of all weights could be too much
-                    here.lerp_(weight.to(here.dtype), 1.0 - decay)
-            if averages:
-                torch._foreach_lerp_(averages, weights, 1.0 - decay)
+                    shadow.lerp_(weight.to(shadow.dtype), 1.0 - decay)
+            if shadows:
+                torch._foreach_lerp_(shadows, weights, 1.0 - decay)
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_while_swapped("copy")
@@ -261,7 +255,7 @@ class EMA:
         self._refuse_while_swapped("swap")
         self._swapped = True
         try:
-            with _averages.in_place(self._averages()):
+            with averages.in_place(self._averages()):
                 yield
         finally:
             self._swapped = False
@@ -285,8 +279,8 @@ class EMA:
         TypeError, ValueError
             If `model` is no module, or another object than the one in training.
         """
-        averages = self._averages()
-        return _averages.averaged_state_dict("EMA", model, averages, averages)
+        own = self._averages()
+        return averages.averaged_state_dict("EMA", model, own, own)
 
     # --- state ------------------------------------------------------------------------------------
 
@@ -326,15 +320,23 @@ class EMA:
             While the averages are in place.
         """
         self._refuse_while_swapped("load_state_dict")
-        _averages.check_shadow("EMA.load_state_dict", state_dict, self._params)
+        averages.check_shadow("EMA.load_state_dict", state_dict, self._params)
         shadow = state_dict["shadow"]
         self._steps = state_dict["steps"]
         self._shadow = {
-            name: _sharded.laid_out(
-                shadow[name].detach().to(p.device, _tensors.state_dtype(p), copy=True), p
-            )
+            name: sharded.laid_out(shadow[name].detach().to(p.device, state_dtype(p), copy=True), p)
             for name, p in self._params.items()
         }
+
+
+def _of_power_warmup(name: str, value: float | None, default: float, warmup: str | None) -> float:
+    """Return a parameter of ``warmup="power"``, which no other warm-up has."""
+    if value is None:
+        return default
+    number = check_number("EMA", name, value, above=0.0)
+    if warmup != "power":
+        raise ValueError(f"EMA: {name!r} must come with warmup='power', got warmup={warmup!r}.")
+    return number
 
 
 def _named(model_or_params: Any) -> dict[str, Tensor]:

@@ -13,10 +13,10 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from pyspectra._support.arguments import check_count, check_number
+
 __all__ = [
     "Formula",
-    "check_count",
-    "check_number",
     "checked",
     "cosine_with_warmup",
     "get_cosine_schedule_with_warmup",
@@ -106,28 +106,6 @@ def rnmtplus(
 # --- arguments ----------------------------------------------------------------------------------
 
 
-def check_count(function: str, name: str, value: object, least: int) -> None:
-    """Refuse what is not an integer of at least `least`."""
-    if type(value) is not int:
-        raise TypeError(
-            f"{function}: {name!r} must be an integer, got an object of type "
-            f"{type(value).__name__}."
-        )
-    if value < least:
-        raise ValueError(f"{function}: {name!r} must be at least {least}, got {value}.")
-
-
-def check_number(function: str, name: str, value: object, *, positive: bool) -> None:
-    """Refuse what is not a finite number that is positive, or at least not negative."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"{function}: {name!r} must be a number, got an object of type {type(value).__name__}."
-        )
-    if not math.isfinite(value) or value < 0 or (positive and value == 0):
-        wanted = "positive" if positive else "non-negative"
-        raise ValueError(f"{function}: {name!r} must be finite and {wanted}, got {value}.")
-
-
 # Where zero makes sense; every other count divides.
 _MAY_BE_ZERO = {("cosine_with_warmup", "warmup_steps"), ("rnmtplus", "start_step")}
 
@@ -136,10 +114,10 @@ def checked(function: str, formula: Formula, /, **arguments: Any) -> dict[str, A
     """Check the arguments of a formula on behalf of a public function, and return them."""
     for name, value in arguments.items():
         if name in ("scale", "cycles"):
-            check_number(function, name, value, positive=True)
+            arguments[name] = check_number(function, name, value, above=0.0)
         else:
             least = 0 if (formula.__name__, name) in _MAY_BE_ZERO else 1
-            check_count(function, name, value, least)
+            arguments[name] = check_count(function, name, value, least=least)
     for low, high, strict in (
         ("warmup_steps", "total_steps", False),
         ("start_step", "end_step", True),

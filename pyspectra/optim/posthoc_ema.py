@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyspectra._support.arguments import check_count, check_number
+from pyspectra.errors import ArgumentValueError, called_as
 from pyspectra.optim._fused.averages import load_file
 from pyspectra.optim.ema import EMA
-from pyspectra.optim.formulas import check_number
 
 __all__ = ["PowerFunctionEMA", "reconstruct_ema"]
 
@@ -67,9 +68,10 @@ class PowerFunctionEMA(EMA):
         sigma_rel: float = 0.05,
         every: int = 1,
     ) -> None:
-        _check_width("PowerFunctionEMA", sigma_rel)
-        super().__init__(model_or_params, every=every)
-        self.sigma_rel = float(sigma_rel)
+        width = _check_width("PowerFunctionEMA", sigma_rel)
+        with called_as("PowerFunctionEMA"):
+            super().__init__(model_or_params, every=every)
+        self.sigma_rel = width
         self._gamma = gamma_of(self.sigma_rel)
 
     def decay_at(self, n: int) -> float:
@@ -157,7 +159,9 @@ def reconstruct_ema(
     ----------
     Karras et al., arXiv 2312.02696, appendix C.
     """
-    _check_width("reconstruct_ema", sigma_rel)
+    sigma_rel = _check_width("reconstruct_ema", sigma_rel)
+    if updates is not None:
+        updates = check_count("reconstruct_ema", "updates", updates)
     states = [_opened(snapshot) for snapshot in snapshots]
     if updates is not None:
         states = [state for state in states if state["updates"] <= updates]
@@ -201,11 +205,11 @@ def combination(t: F64, gamma: F64, end: Any, wanted: Any) -> F64:
     return np.asarray(np.linalg.solve(A, b), dtype=np.float64)
 
 
-def _check_width(function: str, sigma_rel: object) -> None:
-    check_number(function, "sigma_rel", sigma_rel, positive=True)
-    assert isinstance(sigma_rel, (int, float))
-    if sigma_rel >= _LARGEST:
-        raise ValueError(f"{function}: 'sigma_rel' must be below 12^-1/2, got {sigma_rel!r}.")
+def _check_width(function: str, sigma_rel: object) -> float:
+    width = check_number(function, "sigma_rel", sigma_rel, above=0.0)
+    if width >= _LARGEST:
+        raise ArgumentValueError(function, "sigma_rel", "be below 12^-1/2", repr(sigma_rel))
+    return width
 
 
 def _opened(snapshot: Any) -> Mapping[str, Any]:

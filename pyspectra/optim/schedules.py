@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from pyspectra._support.arguments import check_count, check_number
 from pyspectra.optim.formulas import (
     Formula,
-    check_count,
-    check_number,
     checked,
     cosine_with_warmup,
     get_cosine_schedule_with_warmup,
@@ -315,9 +314,9 @@ class ScheduleWrapper(_ScheduleLR):
         minimum: float = 0.0,
         last_epoch: int = -1,
     ) -> None:
-        check_count("ScheduleWrapper", "start", start, 0)
-        check_count("ScheduleWrapper", "duration", duration, 1)
-        check_number("ScheduleWrapper", "minimum", minimum, positive=False)
+        start = check_count("ScheduleWrapper", "start", start, least=0)
+        duration = check_count("ScheduleWrapper", "duration", duration)
+        minimum = check_number("ScheduleWrapper", "minimum", minimum, least=0.0)
         self._inner: Callable[[int, int], float]
         if isinstance(schedule, (_ScheduleLR, LambdaLR)) and schedule.optimizer is not optimizer:
             raise ValueError("ScheduleWrapper: 'schedule' must be over the same optimizer.")

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 from optim.optim_cases import FLOATS, HYPER, parameters, same, set_grads  # noqa: E402
 
 from pyspectra.optim import AdamW, ChildAdamW  # noqa: E402
-from pyspectra.optim._fused.group import parameter_key  # noqa: E402
+from pyspectra.optim._fused.names import parameter_key  # noqa: E402
 
 
 def model() -> Any:
@@ -592,14 +592,14 @@ def test_schedulers_drive_it() -> None:
 # --- refusals -------------------------------------------------------------------------------------
 
 BAD: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (
-    ({"lr": -1.0}, ValueError, "'lr' must be finite and at least 0, got -1.0"),
+    ({"lr": -1.0}, ValueError, "'lr' must be finite and not negative, got -1.0"),
     ({"lr": float("nan")}, ValueError, "'lr'"),
-    ({"lr": "fast"}, TypeError, "'lr' must be a number"),
+    ({"lr": "fast"}, TypeError, "'lr' must be finite"),
     ({"eps": -1e-8}, ValueError, "'eps'"),
     ({"weight_decay": -0.1}, ValueError, "'weight_decay'"),
     ({"betas": (0.9, 1.0)}, ValueError, "'betas' must be in [0, 1)"),
     ({"betas": 0.9}, TypeError, "'betas' must be a pair"),
-    ({"mode": "G"}, ValueError, "'mode' must be None, 'F' or 'D', got 'G'"),
+    ({"mode": "G"}, ValueError, "'mode' must be one of None, 'F', 'D', got 'G'"),
     ({"order": "hf"}, ValueError, "'order'"),
     ({"reserve_p": 0.0}, ValueError, "'reserve_p'"),
     ({"reserve_p": 1.5}, ValueError, "'reserve_p'"),

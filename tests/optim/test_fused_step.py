@@ -524,7 +524,7 @@ def test_bad_arguments_of_sgd_are_named() -> None:
     p = parameters(shapes=[(4,)])
     with pytest.raises(ValueError, match="SGD: 'nesterov' must come with"):
         SGD(p, nesterov=True)
-    with pytest.raises(ValueError, match="SGD: 'momentum' must be finite and at least 0"):
+    with pytest.raises(ValueError, match="SGD: 'momentum' must be finite and not negative"):
         SGD(p, momentum=-0.1)
     with pytest.raises(TypeError, match="SGD: 'master_weights' must be a bool"):
         SGD(p, master_weights=1)

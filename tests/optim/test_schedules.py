@@ -224,7 +224,7 @@ def test_wrapping_lambdas_and_wrappers() -> None:
 
 # --- errors -------------------------------------------------------------------------------------
 
-LEAST = "must be at least 1, got 0"
+LEAST = "must be a positive integer, got 0"
 
 
 @pytest.mark.parametrize(
@@ -235,15 +235,15 @@ LEAST = "must be at least 1, got 0"
         (lambda o: s.NoamLR(o, model_dim=1, warmup_steps=0), ValueError,
          f"NoamLR: 'warmup_steps' {LEAST}."),
         (lambda o: s.NoamLR(o, model_dim=1.5, warmup_steps=1), TypeError,
-         "NoamLR: 'model_dim' must be an integer, got an object of type float."),
+         "NoamLR: 'model_dim' must be a positive integer, got 1.5."),
         (lambda o: s.NoamLR(o, model_dim=1, warmup_steps=True), TypeError,
-         "NoamLR: 'warmup_steps' must be an integer, got an object of type bool."),
+         "NoamLR: 'warmup_steps' must be a positive integer, got True."),
         (lambda o: s.NoamLR(o, model_dim=1, warmup_steps=1, scale=0), ValueError,
-         "NoamLR: 'scale' must be finite and positive, got 0."),
+         "NoamLR: 'scale' must be positive and finite, got 0."),
         (lambda o: s.get_noam_schedule(o, model_dim=1, warmup_steps=1, scale="2"), TypeError,
-         "get_noam_schedule: 'scale' must be a number, got an object of type str."),
+         "get_noam_schedule: 'scale' must be positive and finite, got '2'."),
         (lambda o: s.RsqrtLR(o, warmup_steps=1, scale=math.inf), ValueError,
-         "RsqrtLR: 'scale' must be finite and positive, got inf."),
+         "RsqrtLR: 'scale' must be positive and finite, got inf."),
         (lambda o: s.get_rsqrt_schedule(o, warmup_steps=0), ValueError,
          f"get_rsqrt_schedule: 'warmup_steps' {LEAST}."),
         (lambda o: s.get_inv_sqrt_schedule(o, warmup_steps=0), ValueError,
@@ -251,7 +251,7 @@ LEAST = "must be at least 1, got 0"
         (lambda o: s.InvSqrtLR(o, warmup_steps=0), ValueError,
          f"InvSqrtLR: 'warmup_steps' {LEAST}."),
         (lambda o: s.CosineWarmupLR(o, warmup_steps=-1, total_steps=5), ValueError,
-         "CosineWarmupLR: 'warmup_steps' must be at least 0, got -1."),
+         "CosineWarmupLR: 'warmup_steps' must be an integer of at least 0, got -1."),
         (lambda o: s.get_cosine_schedule_with_warmup(o, warmup_steps=6, total_steps=5), ValueError,
          "get_cosine_schedule_with_warmup: 'total_steps' must be at least 'warmup_steps' = 6, "
          "got 5."),
@@ -260,11 +260,11 @@ LEAST = "must be at least 1, got 0"
         (lambda o: s.get_rnmtplus_schedule(o, num_replicas=2, start_step=5, end_step=5), ValueError,
          "get_rnmtplus_schedule: 'end_step' must exceed 'start_step' = 5, got 5."),
         (lambda o: s.ScheduleWrapper(o, float, start=-1), ValueError,
-         "ScheduleWrapper: 'start' must be at least 0, got -1."),
+         "ScheduleWrapper: 'start' must be an integer of at least 0, got -1."),
         (lambda o: s.ScheduleWrapper(o, float, duration=0), ValueError,
          f"ScheduleWrapper: 'duration' {LEAST}."),
         (lambda o: s.ScheduleWrapper(o, float, minimum=-1e-9), ValueError,
-         "ScheduleWrapper: 'minimum' must be finite and non-negative, got -1e-09."),
+         "ScheduleWrapper: 'minimum' must be finite and not negative, got -1e-09."),
         (lambda o: s.ScheduleWrapper(o, s.NoamLR(optimizer(), **NOAM)), ValueError,
          "ScheduleWrapper: 'schedule' must be over the same optimizer."),
         (lambda o: s.ScheduleWrapper(o, StepLR(o, 1)), TypeError,

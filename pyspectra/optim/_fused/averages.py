@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,27 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyspectra.errors import FormatError
-from pyspectra.optim._fused import sharded as _sharded
+from pyspectra.optim._fused import sharded
+
+
+def ema_decay_at(
+    decay: float, warmup: str | None, n: int, *, power: float = 2.0 / 3.0, inv_gamma: float = 1.0
+) -> float:
+    """Decay of the moving average at its update number `n`, counted from 0.
+
+    Notes
+    -----
+    ``"tf"``: d(n) = min(decay, (1 + n) / (10 + n)), TensorFlow's
+    ``ExponentialMovingAverage(num_updates=n)``. ``"power"``: d(n) = min(decay,
+    1 - (1 + n / inv_gamma)^-power), ``EMAWarmup`` of k-diffusion. None: d(n) = decay.
+    """
+    # csrc/optim/scalars.inl.hpp has the kernel's (a test compares the two): torch.compile cannot
+    # trace into that one.
+    if warmup == "tf":
+        return min(decay, (1.0 + n) / (10.0 + n))
+    if warmup == "power":
+        return min(decay, 1.0 - math.pow(1.0 + n / inv_gamma, -power))
+    return decay
 
 
 @contextlib.contextmanager
@@ -150,7 +171,7 @@ def only_allocates(optimizer: Optimizer) -> bool:
     if not grads or any(grad.layout is not torch.strided for grad in grads):
         return False
     # Of all processes: they must come to the same answer.
-    return _sharded.total((g, float(_sharded.local(g).count_nonzero())) for g in grads) == 0
+    return sharded.total((g, float(sharded.local(g).count_nonzero())) for g in grads) == 0
 
 
 class Averages(Optimizer):

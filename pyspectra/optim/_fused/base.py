@@ -10,14 +10,28 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyspectra import ops
-from pyspectra.optim._fused import compile as _compile
-from pyspectra.optim._fused import group as _group
-from pyspectra.optim._fused import state as _state
-from pyspectra.optim._fused import tensors as _tensors
+from pyspectra.optim._fused import compile as graphs
+from pyspectra.optim._fused import documentation, groups
+from pyspectra.optim._fused import state as states
 from pyspectra.optim._fused.averages import Averages, only_allocates
 from pyspectra.optim._fused.device_plan import plan_class
-from pyspectra.optim._fused.plan import Entry, Plan, with_grads
+from pyspectra.optim._fused.names import plain_names
+from pyspectra.optim._fused.options import OPTIONS, SharedOptions
+from pyspectra.optim._fused.plan import Plan, with_grads
+from pyspectra.optim._fused.rows import Entry
+from pyspectra.optim._fused.saved_groups import (
+    Family,
+    check_layout,
+    check_order,
+    merged_group,
+)
+from pyspectra.optim._fused.tensors import check_param
 from pyspectra.types import StepStatistics
+
+
+def _of_whole(option: str) -> bool:
+    return OPTIONS[option].of_whole
+
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -29,39 +43,38 @@ class FusedOptimizer(Averages):
     ----------
     params : iterable
         As in torch.
-    defaults : dict
-        Hyper-parameters of a group.
-    max_grad_norm : float or None
-        See `ChildAdamW`.
-    statistics : bool
-        See `ChildAdamW`.
+    own : dict
+        Options of this class, with the values that its constructor was given.
+    shared : SharedOptions
+        Those of the options that every optimizer has which its constructor was given.
     """
 
-    # Keys of the state that the update rule reads and writes, first moment first.
-    _moments: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
-    # Does weight decay leave the gradient alone? What a saved state of torch says of itself.
-    _decoupled = True
+    # Update rules of the kernel that a group can have; `_rule` picks one.
+    _rules: tuple[str, ...]
+    # What saved states of torch's optimizer of the same name say of themselves.
+    _family: Family
+    # The step that a saved state has taken which does not count them.
+    _uncounted: int | None = None
 
     _masks: dict[Tensor, Tensor]  # packed, of mode "D", until the state has them
     _plan: Plan | None = None
+    _watch: groups.Watch | None = None
 
-    def __init__(
-        self,
-        params: Params,
-        defaults: dict[str, Any],
-        *,
-        max_grad_norm: float | None,
-        statistics: bool,
-    ) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        documentation.complete(cls)
+
+    def __init__(self, params: Params, own: dict[str, Any], shared: SharedOptions) -> None:
         owner = type(self).__name__
-        _group.check_whole(owner, max_grad_norm, statistics)
-        _group.check_group(owner, defaults)
-        self.max_grad_norm = max_grad_norm
+        values = {**own, **groups.with_defaults(owner, shared)}
+        whole = {k: groups.check_option(owner, k, v) for k, v in values.items() if _of_whole(k)}
+        self.max_grad_norm: float | None = whole["max_grad_norm"]
         self._masks = {}
-        self._takes_statistics = statistics
+        self._takes_statistics: bool = whole["statistics"]
         self._statistics: Mapping[str, StepStatistics] = {}
-        self._handle = _compile.register(self)
-        super().__init__(cast(Any, params), defaults)
+        self._handle = graphs.register(self)
+        defaults = {k: v for k, v in values.items() if not _of_whole(k)}
+        super().__init__(cast(Any, params), groups.checked_group(owner, defaults))
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -70,24 +83,36 @@ class FusedOptimizer(Averages):
         return self.max_grad_norm is not None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters; its hyper-parameters are checked first.
+        """Add a group of parameters; its options are checked first.
 
         Parameters
         ----------
         param_group : dict
-            ``"params"`` and any hyper-parameters that differ from the defaults.
+            ``"params"`` and any options that differ from the defaults.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an option that is out of range, or that this optimizer would not obey.
         """
         self._refuse_while_swapped("add_param_group")
-        _group.check_group(type(self).__name__, {**self.defaults, **param_group})
-        super().add_param_group(param_group)
+        owner = type(self).__name__
+        groups.check_names(owner, param_group, self.defaults)
+        checked = groups.checked_group(owner, {**self.defaults, **param_group})
+        super().add_param_group({key: checked[key] for key in param_group})
 
     def _rule(self, group: Mapping[str, Any]) -> str:
         """Name of the kernel's update rule."""
         raise NotImplementedError
 
-    def _moments_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """Keys of the moments that a step of this group needs."""
-        return ops.OPTIM_RULES[self._rule(group)].moments
+    def _rule_of(self, group: Mapping[str, Any]) -> ops.OptimRule:
+        return ops.OPTIM_RULES[self._rule(group)]
+
+    @property
+    def _moments(self) -> tuple[str, ...]:
+        """Keys of the moments of all rules of this class."""
+        keys = (key for rule in self._rules for key in ops.OPTIM_RULES[rule].moments)
+        return tuple(dict.fromkeys(keys))
 
     def _given_names(self) -> list[str]:
         return [
@@ -98,7 +123,7 @@ class FusedOptimizer(Averages):
         ]
 
     def _named(self) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
-        names = iter(_group.plain_names(self._given_names()))
+        names = iter(plain_names(self._given_names()))
         for group in self.param_groups:
             for p in group["params"]:
                 yield next(names), p, group
@@ -132,7 +157,7 @@ class FusedOptimizer(Averages):
             with torch.enable_grad():
                 loss = closure()
         if torch.compiler.is_compiling():
-            _compile.step(self)
+            graphs.step(self)
             return loss
         with torch.no_grad():
             self._step()
@@ -142,6 +167,9 @@ class FusedOptimizer(Averages):
         params = with_grads(self.param_groups)
         if not params:
             return
+        if self._watch is None:
+            self._watch = groups.Watch(type(self).__name__)
+        self._watch.check(self.param_groups)
         # Set by torch.amp.GradScaler for the length of a step.
         found_inf = getattr(self, "found_inf", None)
         if not self.state:
@@ -169,10 +197,14 @@ class FusedOptimizer(Averages):
         for name, p, group in self._named():
             if p.grad is None:
                 continue
-            moments = self._moments_of(group)
-            state = self._init_state(name, p, group, moments)
+            rule = self._rule_of(group)
+            state: dict[str, Any] = self.state[p]
+            if "step" not in state:
+                check_param(type(self).__name__, p, name)
+            states.initialise(rule, group, p, state, self._masks.get(p))
             compact = bool(group.get("compact")) and "mask" in state
-            entries.append(Entry(name, p, group, state, self._rule(group), moments, compact))
+            used = states.in_table(rule, group, p, state)
+            entries.append(Entry(name, p, group, state, rule, used, compact))
         child = any(e.group.get("mode") == "D" for e in entries)
         # Of all parameters: those with a mask may have no gradient this time.
         if child and not self._masks and not any("mask" in s for s in self.state.values()):
@@ -181,32 +213,6 @@ class FusedOptimizer(Averages):
                 "array}, or load a state dict that has one."
             )
         return entries
-
-    def _init_state(
-        self, name: str, p: Tensor, group: Mapping[str, Any], moments: tuple[str, ...]
-    ) -> dict[str, Any]:
-        state: dict[str, Any] = self.state[p]
-        dtype = _tensors.state_dtype(p)
-        if "step" not in state:
-            _tensors.check_param(type(self).__name__, p, name)
-            state["step"] = 0
-        mask = state.get("mask", self._masks.get(p)) if group.get("mode") == "D" else None
-        for key in moments:
-            if key not in state and mask is not None and group.get("compact"):
-                state[key] = torch.zeros(_tensors.count_ones(mask), dtype=dtype, device=p.device)
-            elif key not in state:
-                state[key] = torch.zeros_like(p, dtype=dtype, requires_grad=False)
-        copies = {
-            "ema": group["ema_decay"] is not None,
-            "master": group["master_weights"] and p.dtype in _tensors.NARROW,
-        }
-        for key, wanted in copies.items():
-            if wanted and (key not in state or state["step"] == 0):
-                # Before the first step the weights of now count, whatever made the state.
-                state[key] = p.detach().to(dtype, copy=True)
-        if mask is not None:
-            state["mask"] = mask
-        return state
 
     def statistics(self) -> dict[str, StepStatistics]:
         """Return what the last step did, by parameter name.
@@ -229,8 +235,7 @@ class FusedOptimizer(Averages):
 
     def state_bytes(self) -> int:
         """Return the memory of the state (moments, average, master, masks) in bytes."""
-        tensors = (x for state in self.state.values() for x in state.values())
-        return sum(x.nbytes for x in tensors if isinstance(x, Tensor))
+        return states.state_bytes(self.state.values())
 
     # --- saved states -----------------------------------------------------------------------------
 
@@ -250,17 +255,17 @@ class FusedOptimizer(Averages):
         out = super().state_dict()
         if "betas" in self.defaults:  # torch's word for it; SGD has one kind of decay only
             for group in out["param_groups"]:
-                group["decoupled_weight_decay"] = self._decoupled
+                group["decoupled_weight_decay"] = self._family.decoupled
         ids = [k for group in out["param_groups"] for k in group["params"]]
         for k, (_, p, _) in zip(ids, self._named(), strict=True):
             if k in out["state"]:
-                out["state"][k] = _state.saved(p, out["state"][k], self._moments)
+                out["state"][k] = states.saved(p, out["state"][k])
         return out
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, of this class or of torch's optimizer of the same name.
 
-        As in torch, hyper-parameters that the state has (``mode`` and ``ema_decay`` among them) and
+        As in torch, options that the state has (``mode`` and ``ema_decay`` among them) and
         masks take the place of those given to the constructor; to change them, set them in
         ``param_groups`` afterwards. Those that the state does not have (torch's) keep their values.
         Unlike torch, moments and average keep their type for 16-bit parameters.
@@ -287,29 +292,16 @@ class FusedOptimizer(Averages):
 
         def prepare(_optimizer: Optimizer, source: dict[str, Any]) -> dict[str, Any]:
             # Hooks registered by others have run: this is the state that will be loaded.
-            _state.check_layout(owner, source)
-            groups = source["param_groups"]
-            if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
+            check_layout(owner, source)
+            theirs = source["param_groups"]
+            if [len(g["params"]) for g in theirs] != [len(g["params"]) for g in self.param_groups]:
                 return source  # torch is about to refuse it
-            _state.check_order(owner, self.param_groups, groups)
+            check_order(owner, self.param_groups, theirs)
             merged = [
-                _state.merged_group(owner, mine, theirs, self.defaults, self._decoupled)
-                for mine, theirs in zip(self.param_groups, groups, strict=True)
+                merged_group(owner, mine, saved, self.defaults, self._family)
+                for mine, saved in zip(self.param_groups, theirs, strict=True)
             ]
-            ids = [(k, group) for group in merged for k in group["params"]]
-            for (k, group), (name, p, _) in zip(ids, self._named(), strict=True):
-                loaded.append(
-                    _state.converted(
-                        owner,
-                        name,
-                        p,
-                        source["state"].get(k),
-                        moments=self._moments,
-                        needed=self._moments_of(group),
-                        compact=bool(group.get("compact")),
-                        mask=self._masks.get(p),
-                    )
-                )
+            loaded.extend(self._loaded_states(merged, source["state"]))
             return {**source, "param_groups": merged}
 
         handle = self.register_load_state_dict_pre_hook(prepare)
@@ -323,10 +315,28 @@ class FusedOptimizer(Averages):
             if state is not None:
                 self.state[p] = state
 
+    def _loaded_states(
+        self, merged: list[dict[str, Any]], saved: Mapping[Any, Any]
+    ) -> Iterator[dict[str, Any] | None]:
+        """Yield the saved states of the parameters, under the options of `merged` groups."""
+        ids = [(k, group) for group in merged for k in group["params"]]
+        for (k, group), (name, p, _) in zip(ids, self._named(), strict=True):
+            to = states.Loading(
+                owner=type(self).__name__,
+                name=name,
+                p=p,
+                moments=self._moments,
+                needed=self._rule_of(group).moments,
+                compact=bool(group.get("compact")),
+                mask=self._masks.get(p),
+                uncounted=self._uncounted,
+            )
+            yield states.loaded(to, saved.get(k))
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "_handle" not in self.__dict__:  # a copy
-            self._handle = _compile.register(self)
+            self._handle = graphs.register(self)
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_while_swapped("copy")

@@ -12,8 +12,9 @@ from torch import Tensor
 from pyspectra import ops
 from pyspectra._cuda import devices
 from pyspectra.errors import DeviceError
-from pyspectra.optim._fused import sharded as _sharded
-from pyspectra.optim._fused.plan import Entry, Plan, statistics_of
+from pyspectra.optim._fused import sharded
+from pyspectra.optim._fused.plan import Plan, statistics_of
+from pyspectra.optim._fused.rows import Entry
 from pyspectra.types import StepStatistics
 
 _FIELDS = len(ops.STATISTICS_COLUMNS)
@@ -45,7 +46,7 @@ class _Statistics(Mapping[str, StepStatistics]):
     """Statistics that are read back when somebody looks."""
 
     def __init__(self, entries: list[Entry], buffer: Tensor) -> None:
-        sizes = [_sharded.local(e.p).numel() for e in entries]
+        sizes = [sharded.local(e.p).numel() for e in entries]
         self._entries = {e.name: (k, sizes[k]) for k, e in enumerate(entries)}
         self._buffer = buffer
 

@@ -9,21 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyspectra import ops
 from pyspectra.errors import DeviceError, RefusedTensorError
-from pyspectra.optim._fused import group as _group
-from pyspectra.optim._fused import sharded as _sharded
-from pyspectra.optim._fused import tensors as _tensors
+from pyspectra.optim._fused import groups as of_groups
+from pyspectra.optim._fused import sharded, tensors
+from pyspectra.optim._fused.names import parameter_key
+from pyspectra.optim._fused.rows import Entry, row
 from pyspectra.types import FloatArray, StepStatistics
 
 _GRAD = ops.STEP_COLUMNS.index("grad")
-# Hyper-parameters that decide what is in a row; the others are read at each step.
-_SHAPING = ("mode", "seed", "stochastic_rounding", "compact", "master_weights", "order")
 
 _dtype_of = Tensor.dtype.__get__  # type: ignore[attr-defined]
 _layout_of = Tensor.layout.__get__  # type: ignore[attr-defined]
@@ -33,45 +32,12 @@ def _key(step: int | Tensor) -> int:
     return id(step) if isinstance(step, Tensor) else step
 
 
-class Entry(NamedTuple):
-    """One parameter of a step."""
-
-    name: str
-    p: Tensor
-    group: Mapping[str, Any]
-    state: dict[str, Any]
-    rule: str
-    moments: tuple[str, ...]  # keys of the first and second moment
-    compact: bool
-
-
-def _signature(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    return [
-        (
-            *(group.get(key) for key in _SHAPING),
-            group["ema_decay"] is None,
-            group.get("momentum") == 0,
-            *group.get("param_names", ()),
-        )
-        for group in groups
-    ]
-
-
-def _wanted(group: Mapping[str, Any]) -> dict[str, bool]:
-    """Optional entries of the state, and whether they take part in a step."""
-    return {
-        "ema": group["ema_decay"] is not None,
-        "mask": group.get("mode") == "D",
-        "master": group["master_weights"],
-    }
-
-
-def _fingerprint(tensors: list[Tensor]) -> tuple[list[Any], ...]:
+def _fingerprint(watched: list[Tensor]) -> tuple[list[Any], ...]:
     return (
-        [*map(Tensor.data_ptr, tensors)],
-        [*map(Tensor.numel, tensors)],
-        [*map(Tensor.is_contiguous, tensors)],
-        [*map(_dtype_of, tensors)],
+        [*map(Tensor.data_ptr, watched)],
+        [*map(Tensor.numel, watched)],
+        [*map(Tensor.is_contiguous, watched)],
+        [*map(_dtype_of, watched)],
     )
 
 
@@ -101,12 +67,12 @@ class Plan:
         self._owner = owner
         self._entries = entries
         self._params = [e.p for e in entries]
-        self._sharded = any(map(_sharded.is_sharded, self._params))
+        self._sharded = any(map(sharded.is_sharded, self._params))
         self._states = [e.state for e in entries]
         self._lengths = [*map(len, self._states)]
         self._steps = [e.state["step"] for e in entries]
         self._groups = [*groups]  # options are read from these very dicts
-        self._signature = _signature(groups)
+        self._shaping = of_groups.shaping(groups)
         self._check_devices()
         self._options: dict[tuple[int, int], tuple[int, Entry]] = {}  # index, and one that has it
         rows: list[tuple[int, ...]] = []
@@ -115,24 +81,11 @@ class Plan:
         for e, grad in zip(entries, self._usable_grads(), strict=True):
             same_options = (id(e.group), _key(e.state["step"]))
             found = self._options.setdefault(same_options, (len(self._options), e))
-            used = [key for key, wanted in _wanted(e.group).items() if wanted and key in e.state]
-            for key in (*e.moments, *used):
-                self._users.setdefault(key, []).append(e.state)
-            random = _group.is_random(e.group)
-            rows.append(
-                _tensors.row(
-                    owner,
-                    e.p,
-                    grad,
-                    e.state,
-                    e.name,
-                    moments=e.moments,
-                    used=used,
-                    compact=e.compact,
-                    key=_group.parameter_key(e.group["seed"], e.name) if random else 0,
-                    option=found[0],
-                )
-            )
+            for kept in e.used:
+                self._users.setdefault(kept.key, []).append(e.state)
+            random = of_groups.is_random(e.group)
+            key = parameter_key(e.group["seed"], e.name) if random else 0
+            rows.append(row(owner, e, grad, key=key, option=found[0]))
         self._table = ops.optim_table(rows)
         self._tensors = self._current_tensors()
         self._fingerprint = _fingerprint(self._tensors)
@@ -150,7 +103,7 @@ class Plan:
         out: list[Any] = [*self._params]
         for key, states in self._users.items():
             out += [state.get(key) for state in states]
-        return [*map(_sharded.local, out)] if self._sharded else out
+        return [*map(sharded.local, out)] if self._sharded else out
 
     def holds(
         self,
@@ -161,15 +114,15 @@ class Plan:
         """Tell whether the rows are right for a step over `params`, gradients aside."""
         if not _same(params, self._params) or not _same(groups, self._groups):
             return False
-        if _signature(groups) != self._signature:
+        if of_groups.shaping(groups) != self._shaping:
             return False
         states = [state_of[p] for p in params]
         if not _same(states, self._states) or [*map(len, states)] != self._lengths:
             return False
         if [state["step"] for state in states] != self._steps:
             return False
-        tensors = self._current_tensors()
-        return _same(tensors, self._tensors) and _fingerprint(tensors) == self._fingerprint
+        current = self._current_tensors()
+        return _same(current, self._tensors) and _fingerprint(current) == self._fingerprint
 
     def _usable_grads(self) -> list[Tensor]:
         grads: list[Tensor] = [p.grad for p in self._params]  # type: ignore[misc]
@@ -184,11 +137,12 @@ class Plan:
             and not self._sharded
         ):
             return grads
-        return [_tensors.usable_grad(self._owner, e.p, e.name) for e in self._entries]
+        return [tensors.usable_grad(self._owner, e.p, e.name) for e in self._entries]
 
     def _step_options(self, step: Callable[[Entry], int], scale: float) -> list[Any]:
         return [
-            _group.step_options(e.rule, e.group, step(e), scale) for _, e in self._options.values()
+            of_groups.step_options(e.rule, e.group, step(e), scale)
+            for _, e in self._options.values()
         ]
 
     def run(
@@ -208,7 +162,7 @@ class Plan:
         scale = unscale
         if max_grad_norm is not None:
             squares = ops.optim_grad_squares(self._table)
-            total = _sharded.total(zip(self._params, map(float, squares), strict=True))
+            total = sharded.total(zip(self._params, map(float, squares), strict=True))
             scale *= clip_factor(total, unscale, max_grad_norm)
         options = self._step_options(lambda e: e.state["step"] + 1, scale)
         try:

@@ -1,4 +1,4 @@
-"""Parameters that are sharded over processes (DTensor): the part here, and where it stands.
+"""Parameters that are sharded over processes (DTensor): this process's part, and its place.
 
 Nothing communicates but `total`, and `laid_out` where two layouts differ.
 """
@@ -138,8 +138,8 @@ def total(parts: Iterable[tuple[Tensor, float]]) -> float:
         else:
             whole.append(value)
     for (mesh, axes), values in shared.items():
-        here = torch.tensor(math.fsum(values), dtype=torch.float64, device=mesh.device_type)
+        added = torch.tensor(math.fsum(values), dtype=torch.float64, device=mesh.device_type)
         for axis in axes:
-            torch.distributed.all_reduce(here, group=mesh.get_group(axis))
-        whole.append(float(here))
+            torch.distributed.all_reduce(added, group=mesh.get_group(axis))
+        whole.append(float(added))
     return math.fsum(whole)

@@ -1,203 +1,276 @@
-"""Saved state on its way in: from this package or from the optimizers of torch."""
+"""What is kept for a parameter: one schema, from which making, saving and loading derive.
+
+A record of `SCHEMA` says under which key something is kept, how it is laid out, which column of the
+kernel's table it is, and when a step needs it. Each layout has one way of being saved and one of
+being loaded, for sharded parameters too.
+"""
 
 from __future__ import annotations
 
+import enum
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyspectra.optim._fused import group as _group
-from pyspectra.optim._fused import sharded as _sharded
-from pyspectra.optim._fused import tensors as _tensors
+from pyspectra import ops
+from pyspectra._support.arguments import as_number
+from pyspectra.optim._fused import sharded, tensors
 
-# What torch's own optimizers keep in their groups; True in one of the first means an update rule
-# that there is no kernel for.
-_REFUSED = ("amsgrad", "maximize", "differentiable")
-_TORCH_ONLY = (*_REFUSED, "foreach", "capturable", "fused", "decoupled_weight_decay")
+State = dict[str, Any]
 
 
-def check_layout(owner: str, source: Mapping[str, Any]) -> None:
-    """Refuse what is no state dict of an optimizer.
+class Layout(enum.Enum):
+    """What an entry of the state looks like, for a parameter of n elements."""
 
-    Raises
-    ------
-    ValueError
-        If ``state`` or ``param_groups`` is missing, or not what an optimizer writes.
+    COUNT = "a number"
+    WHOLE = "n elements"
+    MOMENT = "n elements, or with compact moments as many as the child network has"
+    BITS = "n bits, packed: uint8"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One entry of a parameter's state.
+
+    Attributes
+    ----------
+    key : str
+        In the state; torch's word where torch keeps it too.
+    layout : Layout
+    column : str
+        Of the kernel's table; empty where the kernel does not see it.
+    wanted : callable or None
+        Does a step of this group need it for this parameter? None for moments, which the update
+        rule decides about, and for the count.
     """
-    state, groups = source.get("state"), source.get("param_groups")
-    if (
-        not isinstance(state, Mapping)
-        or not isinstance(groups, (list, tuple))
-        or not all(isinstance(g, Mapping) and "params" in g for g in groups)
-        or not all(entry is None or isinstance(entry, Mapping) for entry in state.values())
-    ):
-        raise ValueError(
-            f"{owner}: 'state_dict' must have state and param_groups, as state_dict() returns them,"
-            f" got {sorted(map(str, source))}."
-        )
+
+    key: str
+    layout: Layout
+    column: str = ""
+    wanted: Callable[[Mapping[str, Any], Tensor], bool] | None = None
 
 
-def check_order(
-    owner: str, mine: Iterable[Mapping[str, Any]], theirs: Iterable[Mapping[str, Any]]
-) -> None:
-    """Refuse a state whose parameters have the same names in another order.
+# The kernel has columns for a first and a second moment, whatever a rule calls them.
+_MOMENTS = {
+    key: column
+    for rule in ops.OPTIM_RULES.values()
+    for key, column in zip(rule.moments, ("exp_avg", "exp_avg_sq"), strict=False)
+}
 
-    States go by position, so the moments of one parameter would become those of another.
-    """
-    here, there = (
-        [name for group in groups for name in group.get("param_names") or ()]
-        for groups in (mine, theirs)
+SCHEMA = (
+    Kept("step", Layout.COUNT),
+    *(Kept(key, Layout.MOMENT, column) for key, column in _MOMENTS.items()),
+    Kept("ema", Layout.WHOLE, "ema", lambda group, _: group["ema_decay"] is not None),
+    Kept(
+        "master",
+        Layout.WHOLE,
+        "master",
+        lambda group, p: group["master_weights"] and p.dtype in tensors.NARROW,
+    ),
+    Kept("mask", Layout.BITS, "mask", lambda group, _: group.get("mode") == "D"),
+)
+"""Every entry that a state can have, in the order in which it has them."""
+
+
+def is_wanted(kept: Kept, rule: ops.OptimRule, group: Mapping[str, Any], p: Tensor) -> bool:
+    """Tell whether a step by this rule needs an entry for a parameter."""
+    if kept.layout is Layout.MOMENT:
+        return kept.key in rule.moments
+    return kept.layout is Layout.COUNT or (kept.wanted is not None and kept.wanted(group, p))
+
+
+def in_table(
+    rule: ops.OptimRule, group: Mapping[str, Any], p: Tensor, state: Mapping[str, Any]
+) -> tuple[Kept, ...]:
+    """Return the entries that the kernel reads or writes in a step."""
+    return tuple(
+        kept
+        for kept in SCHEMA
+        if kept.column and kept.key in state and is_wanted(kept, rule, group, p)
     )
-    if here != there and sorted(here) == sorted(there):
-        i = next(i for i, (a, b) in enumerate(zip(here, there, strict=True)) if a != b)
-        raise ValueError(
-            f"{owner}: 'state_dict' must have the parameters in the order of the optimizer, got "
-            f"{there[i]!r} in the place of {here[i]!r}."
-        )
 
 
-def merged_group(
-    owner: str,
-    mine: Mapping[str, Any],
-    theirs: Mapping[str, Any],
-    defaults: Mapping[str, Any],
-    decoupled: bool,
-) -> dict[str, Any]:
-    """Return a saved group completed with the hyper-parameters that torch's do not have.
+def state_bytes(states: Iterable[Mapping[str, Any]]) -> int:
+    """Return the memory of states in bytes."""
+    values = (state.get(kept.key) for state in states for kept in SCHEMA)
+    return sum(x.nbytes for x in values if isinstance(x, Tensor))
+
+
+# --- at the first step ----------------------------------------------------------------------------
+
+
+def initialise(
+    rule: ops.OptimRule, group: Mapping[str, Any], p: Tensor, state: State, mask: Tensor | None
+) -> None:
+    """Add what a step needs and a state does not have; `mask` is the one that was given."""
+    state.setdefault("step", 0)
+    mask = state.get("mask", mask) if group.get("mode") == "D" else None
+    for kept in SCHEMA:
+        if not is_wanted(kept, rule, group, p):
+            continue
+        missing = kept.key not in state
+        if kept.layout is Layout.MOMENT and missing:
+            state[kept.key] = _zeros(p, mask if group.get("compact") else None)
+        elif kept.layout is Layout.WHOLE and (missing or state["step"] == 0):
+            # Before the first step the weights of now count, whatever made the state.
+            state[kept.key] = p.detach().to(tensors.state_dtype(p), copy=True)
+        elif kept.layout is Layout.BITS and mask is not None:
+            state[kept.key] = mask
+
+
+def _zeros(p: Tensor, child: Tensor | None) -> Tensor:
+    dtype = tensors.state_dtype(p)
+    if child is None:
+        return torch.zeros_like(p, dtype=dtype, requires_grad=False)
+    return torch.zeros(tensors.count_ones(child), dtype=dtype, device=p.device)
+
+
+# --- on its way out -------------------------------------------------------------------------------
+
+
+def saved(p: Tensor, state: Mapping[str, Any]) -> State:
+    """Return a parameter's state as it is saved."""
+    out = dict(state)
+    bits = None
+    if "mask" in state and sharded.is_sharded(p):
+        # Bits, and moments of the child alone, have no layout over processes: the whole has.
+        part = sharded.local(p)
+        bits = tensors.mask_bits(state["mask"], part.numel()).reshape(part.shape)
+    for kept in SCHEMA:
+        if kept.key in out:
+            out[kept.key] = _saved_as(kept.layout, out[kept.key], p, bits)
+    return out
+
+
+def _saved_as(layout: Layout, value: Any, p: Tensor, bits: Tensor | None) -> Any:
+    if layout is Layout.COUNT:
+        # A tensor, as torch has it; inside it is an int, which costs nothing to count up.
+        # Not of the default type: bfloat16 cannot count beyond 256.
+        return torch.tensor(float(value), dtype=torch.float32)
+    if bits is None:
+        return value
+    if layout is Layout.BITS:
+        return sharded.like(bits, p)
+    if layout is Layout.MOMENT and not sharded.is_sharded(value):
+        whole = torch.zeros(bits.shape, dtype=value.dtype, device=value.device)
+        whole[bits] = value
+        return sharded.like(whole, p)
+    return value
+
+
+# --- on its way in --------------------------------------------------------------------------------
+
+
+class Loading(NamedTuple):
+    """A parameter whose saved state is to be loaded.
+
+    `owner` and `name` are for messages; `moments` are all that the class knows, `needed` those
+    without which there is no step. With `compact`, moments are those of the child network: of the
+    mask that the state has, else of `mask`. `uncounted` is the step of a state that has no count.
+    """
+
+    owner: str
+    name: str
+    p: Tensor
+    moments: tuple[str, ...]
+    needed: tuple[str, ...]
+    compact: bool
+    mask: Tensor | None
+    uncounted: int | None
+
+
+def loaded(to: Loading, source: Mapping[str, Any] | None) -> State | None:
+    """Return a copy of a parameter's saved state in the types of the kernel.
 
     Raises
     ------
     ValueError, TypeError
-        If it belongs to another update rule, or a hyper-parameter is out of range.
-    """
-    of_rule = "betas" if "betas" in defaults else "dampening"
-    # torch's other rules with betas (NAdam, RAdam, Adamax) know no amsgrad.
-    like_adam = "foreach" in theirs and "amsgrad" not in theirs and of_rule == "betas"
-    if of_rule not in theirs or like_adam:
-        raise ValueError(
-            f"{owner}: cannot load a state of another update rule, one whose groups have "
-            f"{sorted(map(str, theirs))}."
-        )
-    for key in _REFUSED:
-        if theirs.get(key):
-            raise ValueError(f"{owner}: cannot load a state with {key}=True.")
-    if theirs.get("decoupled_weight_decay", decoupled) != decoupled:
-        kind = "L2" if decoupled else "decoupled"
-        raise ValueError(f"{owner}: cannot load a state of Adam with {kind} decay.")
-    kept = {k: v for k, v in mine.items() if k in defaults}
-    group = {**kept, **{k: v for k, v in theirs.items() if k not in _TORCH_ONLY}}
-    _group.check_group(owner, group)
-    return group
-
-
-def saved(p: Tensor, state: Mapping[str, Any], moments: tuple[str, ...]) -> dict[str, Any]:
-    """Return a parameter's state as it is saved."""
-    out = dict(state)
-    if "step" in out:
-        # A tensor, as torch has it; inside it is an int, which costs nothing to count up.
-        # Not of the default type: bfloat16 cannot count beyond 256.
-        out["step"] = torch.tensor(float(out["step"]), dtype=torch.float32)
-    if "mask" in out and _sharded.is_sharded(p):
-        # Bits, and moments of the child alone, have no layout over processes: the whole has.
-        part = _sharded.local(p)
-        bits = _tensors.mask_bits(out["mask"], part.numel()).reshape(part.shape)
-        out["mask"] = _sharded.like(bits, p)
-        for key in (k for k in moments if k in out and not _sharded.is_sharded(out[k])):
-            whole = torch.zeros(part.shape, dtype=out[key].dtype, device=part.device)
-            whole[bits] = out[key]
-            out[key] = _sharded.like(whole, p)
-    return out
-
-
-def converted(
-    owner: str,
-    name: str,
-    p: Tensor,
-    source: Mapping[str, Any] | None,
-    *,
-    moments: tuple[str, ...],
-    needed: tuple[str, ...],
-    compact: bool,
-    mask: Tensor | None,
-) -> dict[str, Any] | None:
-    """Return a copy of a parameter's saved state in the types of the kernel.
-
-    `needed` are those of the `moments` without which there is no step. With `compact` they are
-    those of the child network, of the `mask` that the state has, else of the one given; whole
-    moments are cut down to it.
-
-    Raises
-    ------
-    ValueError
         If an entry is missing or does not fit the parameter.
     """
     if not source:  # an empty one is what a look into the state of a parameter leaves there
         return None
     source = {key: value for key, value in source.items() if value is not None}
-    # torch's SGD does not count its steps: what it has saved has taken one at least.
-    step = source.get("step", 1 if moments == ("momentum_buffer",) else None)
-    if step is None or not set(needed) <= set(source):
-        wanted = " and ".join(("step", *needed))
+    step = source.get("step", to.uncounted)
+    if step is None or not set(to.needed) <= set(source):
+        wanted = " and ".join(("step", *to.needed))
         raise ValueError(
-            f"{owner}: the state of {name!r} must have {wanted}, got {sorted(source)}."
+            f"{to.owner}: the state of {to.name!r} must have {wanted}, got {sorted(source)}."
         )
-    whole, dtype = tuple(p.shape), _tensors.state_dtype(p)
-
-    def copied(key: str, kind: torch.dtype, *shapes: tuple[int, ...]) -> Tensor:
-        value = source[key]
-        if not isinstance(value, Tensor) or value.is_floating_point() != kind.is_floating_point:
-            got = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            what = "floating-point" if kind.is_floating_point else str(kind)
-            raise TypeError(
-                f"{owner}: state {key!r} of {name!r} must be a {what} tensor, got {got}."
-            )
-        if tuple(value.shape) not in shapes:
-            raise ValueError(
-                f"{owner}: state {key!r} of {name!r} must have shape "
-                f"{' or '.join(map(str, shapes))}, got {tuple(value.shape)}."
-            )
-        out: Tensor = value.detach().to(p.device, kind, copy=True).contiguous()
-        return out
-
-    state: dict[str, Any] = {
-        "step": _count(owner, name, step),
-        **dict.fromkeys(k for k in moments if k in source),
-    }
-    for key in ("ema", "master"):
-        if key in source:
-            state[key] = _sharded.laid_out(copied(key, dtype, whole), p)
-    sharded, part = _sharded.is_sharded(p), _sharded.local(p)
-    if getattr(source.get("mask"), "dtype", None) is torch.bool:  # of a DTensor, see `saved`
-        bits = _sharded.laid_out(copied("mask", torch.bool, whole), p)
-        state["mask"] = _tensors.packed(_sharded.local(bits))
-    elif "mask" in source:
-        state["mask"] = copied("mask", torch.uint8, (_tensors.mask_bytes(p.numel()),))
-        if sharded:
-            bits = _tensors.mask_bits(state["mask"], p.numel()).reshape(whole)
-            state["mask"] = _tensors.packed(_sharded.part(bits, p))
-    mask = state.get("mask", mask) if compact else None
-    for key in (k for k in moments if k in source):
-        if mask is None:
-            state[key] = _sharded.laid_out(copied(key, dtype, whole), p)
-            continue
-        # Of a DTensor, compact moments are saved whole.
-        child = (_tensors.count_ones(mask),)
-        x = copied(key, dtype, *(() if sharded else (child,)), whole)
-        if sharded or tuple(x.shape) != child:
-            x = _sharded.local(_sharded.laid_out(x, p))
-            x = x.flatten()[_tensors.mask_bits(mask, part.numel())]
-        state[key] = x
-    return state
+    own: State = {"mask": _loaded_bits(to, source["mask"])} if "mask" in source else {}
+    child = own.get("mask", to.mask) if to.compact else None
+    for kept in SCHEMA:
+        key = kept.key
+        if kept.layout is Layout.COUNT:
+            own[key] = _count(to, step)
+        elif kept.layout is Layout.WHOLE and key in source:
+            own[key] = _loaded_whole(to, key, source[key])
+        elif kept.layout is Layout.MOMENT and key in source and key in to.moments:
+            if child is None:
+                own[key] = _loaded_whole(to, key, source[key])
+            else:
+                own[key] = _loaded_compact(to, key, source[key], child)
+    return {kept.key: own[kept.key] for kept in SCHEMA if kept.key in own}
 
 
-def _count(owner: str, name: str, step: Any) -> int:
+def _copied(
+    to: Loading, key: str, value: Any, kind: torch.dtype, *shapes: tuple[int, ...]
+) -> Tensor:
+    if not isinstance(value, Tensor) or value.is_floating_point() != kind.is_floating_point:
+        got = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        what = "floating-point" if kind.is_floating_point else str(kind)
+        raise TypeError(
+            f"{to.owner}: state {key!r} of {to.name!r} must be a {what} tensor, got {got}."
+        )
+    if tuple(value.shape) not in shapes:
+        raise ValueError(
+            f"{to.owner}: state {key!r} of {to.name!r} must have shape "
+            f"{' or '.join(map(str, shapes))}, got {tuple(value.shape)}."
+        )
+    out: Tensor = value.detach().to(to.p.device, kind, copy=True).contiguous()
+    return out
+
+
+def _loaded_whole(to: Loading, key: str, value: Any) -> Tensor:
+    copy = _copied(to, key, value, tensors.state_dtype(to.p), tuple(to.p.shape))
+    return sharded.laid_out(copy, to.p)
+
+
+def _loaded_bits(to: Loading, value: Any) -> Tensor:
+    p, whole = to.p, tuple(to.p.shape)
+    if getattr(value, "dtype", None) is torch.bool:  # of a DTensor, see `saved`
+        bits = sharded.laid_out(_copied(to, "mask", value, torch.bool, whole), p)
+        return tensors.packed(sharded.local(bits))
+    mask = _copied(to, "mask", value, torch.uint8, (tensors.mask_bytes(p.numel()),))
+    if not sharded.is_sharded(p):
+        return mask
+    bits = tensors.mask_bits(mask, p.numel()).reshape(whole)
+    return tensors.packed(sharded.part(bits, p))
+
+
+def _loaded_compact(to: Loading, key: str, value: Any, child: Tensor) -> Tensor:
+    """Moments of the child; whole ones are cut down to it, and of a DTensor they come whole."""
+    p, short = to.p, (tensors.count_ones(child),)
+    across = sharded.is_sharded(p)
+    shapes = (tuple(p.shape),) if across else (short, tuple(p.shape))
+    copy = _copied(to, key, value, tensors.state_dtype(p), *shapes)
+    if not across and tuple(copy.shape) == short:
+        return copy
+    part = sharded.local(sharded.laid_out(copy, p))
+    return part.flatten()[tensors.mask_bits(child, part.numel())]
+
+
+def _count(to: Loading, step: Any) -> int:
     """Return a saved step count, a number or a one-element tensor, as an integer."""
-    value = _group.number(f"{owner}: state of {name!r}", "step", step)
+    function, argument = to.owner, f"state 'step' of {to.name!r}"
+    value = as_number(step)
+    if value is None:
+        raise TypeError(f"{function}: {argument} must be a number, got {step!r}.")
     if not 0 <= value < math.inf or value != int(value):
         raise ValueError(
-            f"{owner}: state 'step' of {name!r} must be a whole number of at least 0, got {step!r}."
+            f"{function}: {argument} must be a whole number of at least 0, got {step!r}."
         )
     return int(value)

@@ -1,8 +1,7 @@
-"""Torch tensors as rows of the kernel's table: every address passes a check first."""
+"""What the kernel can take: parameters, gradients, packed masks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from torch import Tensor
 from pyspectra import ops
 from pyspectra._arrays import array_info
 from pyspectra.errors import DeviceError
-from pyspectra.optim._fused import sharded as _sharded
+from pyspectra.optim._fused import sharded
 
 NARROW = (torch.float16, torch.bfloat16)
 """Types of parameters that can have a float32 master."""
 
-_DTYPES = {getattr(torch, name): code for name, code in ops.DTYPE_CODES.items()}
+DTYPE_CODES = {getattr(torch, name): code for name, code in ops.DTYPE_CODES.items()}
 
 
 def check_param(owner: str, p: Tensor, name: str) -> None:
@@ -32,7 +31,7 @@ def check_param(owner: str, p: Tensor, name: str) -> None:
     ValueError
         If it is not contiguous.
     """
-    p = _sharded.local(p)
+    p = sharded.local(p)
     if not (p.is_cpu or p.is_cuda):
         raise DeviceError(
             f"{owner}: parameter {name!r} must be in host memory or on a CUDA device, got device "
@@ -66,8 +65,8 @@ def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
         If it is sparse, or of another type or shape than the parameter.
     """
     assert p.grad is not None
-    grad = _sharded.local(_sharded.laid_out(p.grad, p))
-    p = _sharded.local(p)
+    grad = sharded.local(sharded.laid_out(p.grad, p))
+    p = sharded.local(p)
     if grad.layout is not torch.strided:
         raise TypeError(
             f"{owner}: the gradient of {name!r} must be dense, got layout {grad.layout}. "
@@ -108,90 +107,6 @@ def mask_bits(mask: Tensor, size: int) -> Tensor:
     return torch.from_numpy(bits.view(bool)).to(mask.device)
 
 
-def _address(
-    owner: str,
-    device: torch.device,
-    state: Mapping[str, Any],
-    key: str,
-    name: str,
-    dtype: torch.dtype,
-    size: int,
-) -> int:
-    x = _sharded.local(state[key])
-    if (
-        not isinstance(x, Tensor)
-        or x.dtype is not dtype
-        or x.numel() != size
-        or x.device != device
-        or not x.is_contiguous()
-    ):
-        got = f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else repr(x)
-        raise TypeError(
-            f"{owner}: state {key!r} of {name!r} must be a contiguous {dtype} tensor of {size} "
-            f"elements on {device}, got {got}. Hint: after changing type, shape or device of a "
-            "parameter, build a new optimizer."
-        )
-    return x.data_ptr()
-
-
-def row(
-    owner: str,
-    p: Tensor,
-    grad: Tensor,
-    state: Mapping[str, Any],
-    name: str,
-    *,
-    moments: tuple[str, ...],
-    used: Collection[str],
-    compact: bool,
-    key: int,
-    option: int,
-) -> tuple[int, ...]:
-    """Return the row of the kernel's table for one parameter (columns: `ops.optim_table`).
-
-    `moments` are the keys of the first and second moment, as many as the rule has; `used` names
-    the other entries of the state that take part.
-
-    Raises
-    ------
-    DeviceError, TypeError, ValueError
-        If any of the tensors breaks the memory contract.
-    """
-    place = _sharded.place(owner, p, name)
-    p = _sharded.local(p)
-    code = _DTYPES.get(p.dtype)
-    if code is None or not p.is_cpu or p.layout is not torch.strided or not p.is_contiguous():
-        check_param(owner, p, name)
-    assert code is not None
-    size, dtype = p.numel(), state_dtype(p)
-    held = count_ones(state["mask"]) if compact else size
-    first, second = [_address(owner, p.device, state, k, name, dtype, held) for k in moments] + [
-        0
-    ] * (2 - len(moments))
-    other = [
-        _address(owner, p.device, state, k, name, dtype, size) if k in used else 0
-        for k in ("ema", "master")
-    ]
-    mask = "mask" in used
-    return (
-        p.data_ptr(),
-        grad.data_ptr(),
-        first,
-        second,
-        other[0],
-        _address(owner, p.device, state, "mask", name, torch.uint8, mask_bytes(size))
-        if mask
-        else 0,
-        other[1],
-        size,
-        held if compact else -1,
-        *place,
-        key,
-        code,
-        option,
-    )
-
-
 def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
     """Pack a boolean mask of the shape of `p` into bits (True = trainable), the local part.
 
@@ -210,5 +125,5 @@ def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
             f"{owner}: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
         )
     # torch takes no memory that is read-only or runs backwards.
-    part = np.require(_sharded.part(mask, p), requirements=["C", "W"])
-    return packed(torch.from_numpy(part)).to(_sharded.local(p).device)
+    part = np.require(sharded.part(mask, p), requirements=["C", "W"])
+    return packed(torch.from_numpy(part)).to(sharded.local(p).device)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pyspectra.errors import FormatError, missing_dependency
 from pyspectra.optim import EMA, ChildAdamW
-from pyspectra.optim._fused import group as _group
 from pyspectra.optim._fused.averages import load_file
+from pyspectra.optim._fused.groups import check_option, checked_group
 from pyspectra.optim._fused.sharded import is_sharded
 from pyspectra.training.callbacks import _source
 
@@ -127,9 +127,9 @@ def _check_options(optimizer_cls: type[ChildAdamW], settings: dict[str, Any]) ->
         )
     values = {**known, **settings}
     owner = optimizer_cls.__name__
-    _group.check_whole(owner, values.pop("max_grad_norm"), values.pop("statistics"))
-    values.pop("mask", None)
-    _group.check_group(owner, values)
+    for name, value in values.items():
+        check_option(owner, name, value)
+    checked_group(owner, values)
 
 
 class EMACallback(TrainerCallback):

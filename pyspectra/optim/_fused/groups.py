@@ -1,0 +1,157 @@
+"""Parameter groups: the checks of their options, and what these come to at a step."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pyspectra import ops
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
+from pyspectra.optim._fused.options import OPTIONS, SHARED
+
+_KERNEL = [(name, option.kernel) for name, option in OPTIONS.items() if option.kernel]
+_SHAPING = [(name, option.shapes) for name, option in OPTIONS.items() if option.shapes]
+_CHECKED = [name for name, option in OPTIONS.items() if option.check and not option.of_whole]
+
+# Options of torch's optimizers that change a step, and for which there is no kernel.
+REFUSED = ("amsgrad", "maximize", "differentiable")
+
+
+def check_option(owner: str, name: str, value: Any) -> Any:
+    """Return the value of an option in plain types; raise, naming it, if it is out of range."""
+    check = OPTIONS[name].check
+    return value if check is None else check(owner, name, value)
+
+
+def with_defaults(owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the options that every optimizer has.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If there is no such option.
+    """
+    for name in given.keys() - SHARED.keys():
+        raise ArgumentTypeError(
+            owner, name, "be an option of the optimizer", repr(given[name]), _near(name, OPTIONS)
+        )
+    return {name: given.get(name, option.default) for name, option in SHARED.items()}
+
+
+def _near(name: str, names: Iterable[str]) -> str | None:
+    near = difflib.get_close_matches(name.lower(), names, 1, 0.85)
+    return f"did you mean {near[0]!r}" if near else None
+
+
+def checked_group(owner: str, group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of one group of the class `owner`, complete, in plain types.
+
+    Raises
+    ------
+    ArgumentValueError, ArgumentTypeError
+        Naming the option that is out of range, or does not go with another.
+    """
+    out = dict(group)
+    for name in _CHECKED:
+        if name in out:
+            out[name] = check_option(owner, name, out[name])
+    _check_together(owner, out)
+    return out
+
+
+def _check_together(owner: str, group: Mapping[str, Any]) -> None:
+    if group.get("compact") and group.get("mode") != "D":
+        raise ValueError(
+            f"{owner}: 'compact' must come with mode='D', got mode={group.get('mode')!r}."
+        )
+    if group.get("nesterov") and (group["momentum"] <= 0 or group["dampening"] != 0):
+        raise ValueError(
+            f"{owner}: 'nesterov' must come with a positive momentum and no dampening, got "
+            f"momentum={group['momentum']!r}, dampening={group['dampening']!r}."
+        )
+
+
+def check_names(owner: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse in a group what would be accepted and not obeyed.
+
+    Keys that are no option of any optimizer are the caller's own, unless they look like a slip.
+
+    Raises
+    ------
+    ArgumentValueError
+        Naming the key.
+    """
+    for name in given:
+        if name in ("params", "param_names") or (name in defaults and name in OPTIONS):
+            continue
+        if name in REFUSED and given[name]:
+            raise ArgumentValueError(owner, name, "be False", repr(given[name]))
+        option = OPTIONS.get(name)
+        if option is not None and option.of_whole:
+            raise ArgumentValueError(
+                owner, name, "be given to the optimizer, not to a group", "a group that has it"
+            )
+        hint = _near(name, defaults)
+        if option is not None or hint is not None:
+            raise ArgumentValueError(
+                owner, name, f"be an option that {owner} has", "a group that has it", hint
+            )
+
+
+class Watch:
+    """Checks options that have changed since it looked last: users and schedulers set them.
+
+    Parameters
+    ----------
+    owner : str
+        Class that error messages name.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._seen: list[dict[str, Any]] = []
+
+    def check(self, groups: list[dict[str, Any]]) -> None:
+        """Check what is new in these groups, and bring it to plain types.
+
+        Raises
+        ------
+        ArgumentValueError, ArgumentTypeError
+            Naming the option.
+        """
+        del self._seen[len(groups) :]
+        self._seen += [{} for _ in groups[len(self._seen) :]]
+        for group, seen in zip(groups, self._seen, strict=True):
+            changed = [k for k in _CHECKED if k in group and group[k] is not seen.get(k, self)]
+            for name in changed:
+                group[name] = seen[name] = check_option(self._owner, name, group[name])
+            if changed:
+                _check_together(self._owner, group)
+
+
+def shaping(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """What of the options decides the rows of the kernel's table, for each group."""
+    return [
+        (
+            *(shape(group[name]) for name, shape in _SHAPING if name in group),
+            *group.get("param_names", ()),
+        )
+        for group in groups
+    ]
+
+
+def is_random(group: Mapping[str, Any]) -> bool:
+    """Tell whether a step draws random numbers."""
+    return group.get("mode") == "F" or bool(group["stochastic_rounding"])
+
+
+def step_options(
+    rule: ops.OptimRule, group: Mapping[str, Any], step: int, grad_scale: float
+) -> Any:
+    """Options of a group at a step (counted from 1), as the kernel reads them."""
+    values: dict[str, Any] = {}
+    for name, kernel in _KERNEL:
+        if name in group:
+            values.update(kernel(group[name], group))
+    return ops.StepOptions(rule=rule.code, step=step, grad_scale=grad_scale, **values)
