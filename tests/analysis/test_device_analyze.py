@@ -104,7 +104,7 @@ def test_of_a_file_and_of_what_changed(device: str, tmp_path: Path) -> None:
 
 
 @ONE_ORDER
-@pytest.mark.parametrize(("room", "most"), [(0, 6), (1, 6), (8, 7), (100, 12)])
+@pytest.mark.parametrize(("room", "most"), [(0, 6), (1, 6), (8, 8), (100, 12)])
 def test_how_many_are_solved_at_once_does_not_matter(
     device: str, room: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
