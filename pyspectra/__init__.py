@@ -1,12 +1,17 @@
 """pyspectra: a spectral analysis engine for neural networks.
 
-``import pyspectra as ps`` is light: torch, pandas and matplotlib load on first use.
+``import pyspectra as ps`` is light: torch, pandas and matplotlib load on first use, and so do the
+packages ``ps.optim``, ``ps.finetune`` and ``ps.training``.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from pyspectra.analysis.analyze import analyze
 from pyspectra.analysis.distances import Distances, LayerDistance, distances
 from pyspectra.config import get_num_threads, set_num_threads, show_config
-from pyspectra.edit.edits import remove_traps, svd_smoothing
+from pyspectra.edit.smoothing import svd_smoothing
+from pyspectra.edit.traps import remove_traps
 from pyspectra.errors import (
     ConvergenceError,
     CudaError,
@@ -27,6 +32,23 @@ from pyspectra.spectra.powerlaw import fit_powerlaw, fit_powerlaw_batch
 from pyspectra.spectra.randomize import find_traps
 from pyspectra.types import ESD, MPFit, PowerLawFit, Status
 from pyspectra.weights import WeightSource, open_weights
+
+if TYPE_CHECKING:
+    from pyspectra import finetune, optim, training
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in _LAZY:
+            return importlib.import_module(f"pyspectra.{name}")
+        raise AttributeError(f"module 'pyspectra' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+# They need torch, which takes seconds to load.
+_LAZY = ("finetune", "optim", "training")
 
 __version__: str = _build_info()["version"]
 
@@ -55,13 +77,16 @@ __all__ = [
     "esd",
     "farms",
     "find_traps",
+    "finetune",
     "fit_powerlaw",
     "fit_powerlaw_batch",
     "get_num_threads",
     "marchenko_pastur",
     "open_weights",
+    "optim",
     "remove_traps",
     "set_num_threads",
     "show_config",
     "svd_smoothing",
+    "training",
 ]

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -66,8 +68,77 @@ def test_public_names_exist_and_are_documented() -> None:
     for name in ps.__all__:
         value = getattr(ps, name)
         assert (value.__doc__ or "").strip(), name
-        assert value.__module__.startswith("pyspectra"), name
+        home = value.__name__ if isinstance(value, ModuleType) else value.__module__
+        assert home.startswith("pyspectra"), name
+    assert set(ps.__all__) <= set(dir(ps))
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", ps.__version__)
+
+
+def test_packages_that_need_torch_are_attributes_that_load_on_first_use() -> None:
+    code = (
+        "import sys, pyspectra as ps\n"
+        "assert {'optim', 'finetune', 'training'} <= set(dir(ps))\n"
+        "assert 'torch' not in sys.modules\n"
+        "print(ps.optim.ChildAdamW.__name__, ps.finetune.select.__name__, ps.training.__name__)\n"
+        "assert 'torch' in sys.modules\n"
+        "ps.optimm\n"
+    )
+    result = python(code)
+    assert result.stdout.split() == ["ChildAdamW", "select", "pyspectra.training"], result.stderr
+    assert "module 'pyspectra' has no attribute 'optimm'" in result.stderr.splitlines()[-1]
+
+
+def test_a_source_tree_says_that_it_is_one(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("*.so", "*.pyd", "*.dylib", "__pycache__")
+    shutil.copytree(Path(ps.__file__).parent, tmp_path / "pyspectra", ignore=ignored)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(
+        [sys.executable, "-c", "import pyspectra"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: pyspectra: ")
+    assert str(tmp_path) in last
+    assert "run Python from another folder" in last
+    assert "circular" not in last
+
+
+USER_SCRIPT = """
+from typing_extensions import assert_type
+
+import numpy as np
+import pyspectra as ps
+
+report = ps.analyze("model.safetensors", layers=["fc"], bootstrap=10, progress=False)
+assert_type(report, ps.Report)
+assert_type(report.layers, tuple[ps.LayerReport, ...])
+fit = ps.fit_powerlaw(np.ones(10))
+assert_type(fit, ps.PowerLawFit)
+assert_type(fit.alpha, float)
+assert_type(ps.esd(np.ones((3, 4))).N, int)
+optimizer: type = ps.optim.ChildAdamW
+ps.analyze("model.safetensors", bootstrapp=10)  # WRONG: there is no such option
+ps.fit_powerlawn  # WRONG: there is no such name
+fit.alpha.upper()  # WRONG: a float
+"""
+
+
+def test_type_checkers_see_the_types_of_the_installed_package(tmp_path: Path) -> None:
+    package = Path(ps.__file__).parent
+    assert (package / "py.typed").is_file()
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    if package.parent.name != "site-packages":
+        pytest.skip("runs on a source tree: mypy would check the package itself")
+    script = tmp_path / "script.py"
+    script.write_text(USER_SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", script],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    wrong = [n for n, line in enumerate(USER_SCRIPT.splitlines(), 1) if "WRONG" in line]
+    found = [int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line]
+    assert found == wrong, done.stdout
 
 
 def test_status_codes_are_those_of_the_core() -> None:
