@@ -106,27 +106,27 @@ class Uploads:
 
         data = X.data if X.data.flags.writeable else X.data.copy()
         if X.dtype == "bfloat16":
-            here = torch.from_numpy(data.view(np.int16)).view(torch.bfloat16)
+            given = torch.from_numpy(data.view(np.int16)).view(torch.bfloat16)
         else:
-            here = torch.from_numpy(data)
+            given = torch.from_numpy(data)
         if self._stream is None:
-            return here.__getitem__
-        stream, given = self._stream, here
+            return given.__getitem__
+        stream, pinned = self._stream, given
         with memory_errors(self._device), torch.cuda.stream(stream):
             with contextlib.suppress(RuntimeError):  # as in `empty`
-                here = given if given.is_pinned() else given.pin_memory()
-            there = here.to(self._device, non_blocking=True)
+                pinned = given if given.is_pinned() else given.pin_memory()
+            sent = pinned.to(self._device, non_blocking=True)
             done = stream.record_event()
-        if here is given:
+        if pinned is given:
             # torch knows a pinned block that is under way by its start only. A part of a fused
             # weight begins elsewhere: the block could be read into before it has been sent.
             done.synchronize()
 
         def arrived(index: Any) -> Tensor:
-            user = torch.cuda.current_stream(there.device)
+            user = torch.cuda.current_stream(sent.device)
             user.wait_event(done)
-            there.record_stream(user)
-            return there[index]
+            sent.record_stream(user)
+            return sent[index]
 
         return arrived
 

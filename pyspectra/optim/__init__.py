@@ -1,49 +1,29 @@
 """Optimizers for torch whose step is one fused pass: rule, gradient mask and moving average.
 
-Importing this module imports torch; ``import pyspectra`` alone does not.
+Importing this module imports torch; ``import pyspectra`` alone does not. The public names are those
+that each module lists.
 """
+
+# ruff: noqa: E402, F403
 
 from pyspectra._arrays import require_torch
 
 require_torch("pyspectra.optim")
 
-from pyspectra.optim.adam_sgd import SGD, Adam  # noqa: E402
-from pyspectra.optim.adamw import AdamW  # noqa: E402
-from pyspectra.optim.child_adamw import ChildAdamW  # noqa: E402
-from pyspectra.optim.ema import EMA, decay_from_half_life  # noqa: E402
-from pyspectra.optim.posthoc_ema import PowerFunctionEMA, reconstruct_ema  # noqa: E402
-from pyspectra.optim.schedules import (  # noqa: E402
-    CosineWarmupLR,
-    InvSqrtLR,
-    NoamLR,
-    RNMTPlusLR,
-    RsqrtLR,
-    ScheduleWrapper,
-    get_cosine_schedule_with_warmup,
-    get_inv_sqrt_schedule,
-    get_noam_schedule,
-    get_rnmtplus_schedule,
-    get_rsqrt_schedule,
-)
+from pyspectra.optim import adam, adamw, child_adamw, ema, posthoc_ema, schedules, sgd
+from pyspectra.optim.adam import *
+from pyspectra.optim.adamw import *
+from pyspectra.optim.child_adamw import *
+from pyspectra.optim.ema import *
+from pyspectra.optim.posthoc_ema import *
+from pyspectra.optim.schedules import *
+from pyspectra.optim.sgd import *
 
-__all__ = [
-    "EMA",
-    "SGD",
-    "Adam",
-    "AdamW",
-    "ChildAdamW",
-    "CosineWarmupLR",
-    "InvSqrtLR",
-    "NoamLR",
-    "PowerFunctionEMA",
-    "RNMTPlusLR",
-    "RsqrtLR",
-    "ScheduleWrapper",
-    "decay_from_half_life",
-    "get_cosine_schedule_with_warmup",
-    "get_inv_sqrt_schedule",
-    "get_noam_schedule",
-    "get_rnmtplus_schedule",
-    "get_rsqrt_schedule",
-    "reconstruct_ema",
-]
+__all__: list[str] = []
+__all__ += adam.__all__
+__all__ += adamw.__all__
+__all__ += child_adamw.__all__
+__all__ += ema.__all__
+__all__ += posthoc_ema.__all__
+__all__ += schedules.__all__
+__all__ += sgd.__all__

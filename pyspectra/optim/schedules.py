@@ -39,16 +39,11 @@ __all__ = [
     "RNMTPlusLR",
     "RsqrtLR",
     "ScheduleWrapper",
-    "cosine_with_warmup",
     "get_cosine_schedule_with_warmup",
     "get_inv_sqrt_schedule",
     "get_noam_schedule",
     "get_rnmtplus_schedule",
     "get_rsqrt_schedule",
-    "inv_sqrt",
-    "noam",
-    "rnmtplus",
-    "rsqrt",
 ]
 
 # --- schedulers ---------------------------------------------------------------------------------
