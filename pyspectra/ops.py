@@ -26,9 +26,8 @@ from pyspectra.types import FloatArray, PowerLawFit, Status
 if _core.__file__ is None:  # only the stubs, which Python takes for a package without a module
     raise ImportError(
         f"pyspectra: {os.path.dirname(os.path.abspath(__file__))} holds no compiled core. It is a "
-        "source tree, which Python finds before the installed package when it runs in the folder "
-        "that holds it. Hint: run Python from another folder; if nothing is installed yet, pip "
-        "install that folder first."
+        "source tree, which Python finds before the installed package in the folder that holds it. "
+        "Hint: run Python from another folder; if nothing is installed, pip install that folder."
     )
 if _core.status_names() != {status.name.lower(): status.value for status in Status}:
     raise ImportError(

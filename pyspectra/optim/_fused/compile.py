@@ -10,26 +10,33 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from pyspectra.optim._fused.base import FusedOptimizer
 
-_optimizers: weakref.WeakValueDictionary[int, FusedOptimizer] = weakref.WeakValueDictionary()
+class Steps(Protocol):
+    """What a graph needs of an optimizer: `FusedOptimizer`, which imports this module."""
+
+    param_groups: list[dict[str, Any]]
+    _handle: int
+
+    def _step(self) -> None: ...
+
+
+_optimizers: weakref.WeakValueDictionary[int, Steps] = weakref.WeakValueDictionary()
 _handles = itertools.count()
 
 
-def register(optimizer: FusedOptimizer) -> int:
+def register(optimizer: Steps) -> int:
     """Return the number by which a graph knows the optimizer, as long as that lives."""
     handle = next(_handles)
     _optimizers[handle] = optimizer
     return handle
 
 
-def step(optimizer: FusedOptimizer) -> None:
+def step(optimizer: Steps) -> None:
     """Put the step into the graph that is being made."""
     params, grads, positions = [], [], []
     position = 0
