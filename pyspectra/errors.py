@@ -32,7 +32,14 @@ __all__ = [
 
 
 class PyspectraError(Exception):
-    """Base class of the exceptions that the package defines."""
+    """Base class of the exceptions that the package defines.
+
+    Examples
+    --------
+    >>> import pyspectra as ps
+    >>> issubclass(ps.FormatError, ps.PyspectraError), issubclass(ps.FormatError, ValueError)
+    (True, True)
+    """
 
 
 class FormatError(PyspectraError, ValueError):

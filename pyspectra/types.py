@@ -15,7 +15,15 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Status(enum.IntEnum):
-    """What became of one item of a batch. The numbers are those of ``csrc/core/types.hpp``."""
+    """What became of one item of a batch. The numbers are those of ``csrc/core/types.hpp``.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> status = ps.esd(np.full((3, 2), np.nan)).status
+    >>> status is ps.Status.NOT_FINITE, str(status)
+    (True, 'not_finite')
+    """
 
     OK = 0
     NOT_FINITE = 1
@@ -89,6 +97,13 @@ class ESD(Value):
         ``evals`` is NaN unless ``OK``.
     matrix_evals : tuple of ndarray
         The eigenvalues of each matrix, ascending.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> esd = ps.esd(np.diag([3.0, 2.0, 1.0]))
+    >>> esd.evals, esd.status is ps.Status.OK
+    (array([1., 4., 9.]), True)
     """
 
     evals: FloatArray = field(repr=False)
@@ -140,6 +155,15 @@ class PowerLawFit(Value):
         Bootstrap goodness of fit: small where the tail is unlike a power law; NaN unless asked for.
     Lambda : float
         Exponential rate of the cut-off (``"tpl"``); NaN for a pure power law.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> fit = ps.fit_powerlaw(np.geomspace(1.0, 100.0, 50))
+    >>> fit.status is ps.Status.OK, fit.n, fit.n_tail <= fit.n
+    (True, 50, True)
+    >>> ps.fit_powerlaw([1.0]).status is ps.Status.TOO_FEW_POINTS
+    True
     """
 
     alpha: float
@@ -227,6 +251,14 @@ class MPFit(Value):
     status : Status
         ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (a zero
         matrix, or eigenvalues below float64's range).
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> W = np.random.default_rng(0).standard_normal((60, 40))
+    >>> fit = ps.marchenko_pastur(ps.esd(W).evals, 60, 40)
+    >>> fit.lambda_minus < fit.lambda_plus < fit.spike_threshold
+    True
     """
 
     mp: str

@@ -54,6 +54,13 @@ class LayerDistance:
         NaN where it could not be formed.
     reason : str
         Why not; empty otherwise.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> (row,) = ps.distances({"fc.weight": np.eye(9)}, {"fc.weight": np.eye(9)}).layers
+    >>> row.name, row.distance
+    ('fc', 0.0)
     """
 
     name: str
@@ -77,6 +84,13 @@ class Distances:
         Names of the layers that the other model lacks.
     notes : tuple of str
         What was done to names so that they agree, as sentences.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> far = ps.distances({"fc.weight": np.eye(9)}, {"fc.weight": np.eye(9)}, method="cka")
+    >>> round(far.mean, 6), len(far.layers)
+    (1.0, 1)
     """
 
     method: str
@@ -136,6 +150,16 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
     ValueError, TypeError, FormatError, FileNotFoundError
         If `method` is unknown, a model cannot be opened or holds no weight matrix, or the two have
         no layer in common.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> W = np.random.default_rng(0).standard_normal((60, 40))
+    >>> before = {"fc.weight": W, "head.weight": 2 * W}
+    >>> after = {"fc.weight": W + 0.1, "new.weight": 3 * W}
+    >>> far = ps.distances(before, after)
+    >>> round(far.mean, 3), far.only_in_a, far.only_in_b
+    (4.899, ('head',), ('new',))
     """
     if method not in METHODS:
         raise ValueError(f"distances: 'method' must be one of {METHODS}, got {method!r}.")

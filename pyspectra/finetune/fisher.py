@@ -80,6 +80,18 @@ def fisher_diag(
     ----------
     Xu et al., "Raise a Child in Large Language Model: Towards Effective and Generalizable
     Fine-tuning", EMNLP 2021, arXiv 2109.05687, section 2.3.2 and the released code.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.finetune import fisher_diag
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> x = torch.tensor([[1.0, 0.0], [2.0, 0.0]])  # the second input is never used
+    >>> def loss(model, batch):
+    ...     return (model(batch) - 1.0).square().mean()
+    >>> scores = fisher_diag(model, [x], loss, params=["weight"])
+    >>> (scores["weight"] > 0).tolist()
+    [[True, False]]
     """
     for name, value, fits, needed in (
         ("model", model, isinstance(model, nn.Module), "be a torch.nn.Module"),

@@ -39,5 +39,13 @@ def child_mask(
     References
     ----------
     Xu et al., EMNLP 2021, arXiv 2109.05687: Child-Tuning_D.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.finetune import child_mask
+    >>> scores = {"a": torch.tensor([1.0, 9.0, 2.0, 8.0]), "b": torch.zeros(4)}
+    >>> child_mask(scores, reserve_p=0.25)["a"]
+    tensor([False,  True, False,  True])
     """
     return masks_of(scores, reserve_p, scope, "top", 0, "child_mask")

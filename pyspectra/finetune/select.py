@@ -70,6 +70,18 @@ def select(
     with it are selected. This is ``F >= np.percentile(F, 100 (1 - p))`` in exact arithmetic: a
     (1 - p)(N - 1) within rounding error of a whole number counts as that number. "bottom" mirrors
     it. "random" gives every weight a uniform draw of 24 bits for a score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.finetune import select
+    >>> scores = {"w": torch.tensor([[1.0, 9.0], [2.0, 8.0]])}
+    >>> select(scores, 0.5)["w"]
+    tensor([[False,  True],
+            [False,  True]])
+    >>> select(scores, 0.25, how="bottom")["w"]
+    tensor([[ True, False],
+            [False, False]])
     """
     return masks_of(scores, reserve_p, scope, how, seed, "select")
 

@@ -10,12 +10,22 @@ from pyspectra._arrays import require_torch
 
 require_torch("pyspectra.optim")
 
-from pyspectra.optim import adam, adamw, child_adamw, ema, posthoc_ema, schedules, sgd
+from pyspectra.optim import (
+    adam,
+    adamw,
+    child_adamw,
+    ema,
+    posthoc_ema,
+    schedule_wrapper,
+    schedules,
+    sgd,
+)
 from pyspectra.optim.adam import *
 from pyspectra.optim.adamw import *
 from pyspectra.optim.child_adamw import *
 from pyspectra.optim.ema import *
 from pyspectra.optim.posthoc_ema import *
+from pyspectra.optim.schedule_wrapper import *
 from pyspectra.optim.schedules import *
 from pyspectra.optim.sgd import *
 
@@ -25,5 +35,6 @@ __all__ += adamw.__all__
 __all__ += child_adamw.__all__
 __all__ += ema.__all__
 __all__ += posthoc_ema.__all__
+__all__ += schedule_wrapper.__all__
 __all__ += schedules.__all__
 __all__ += sgd.__all__

@@ -43,6 +43,14 @@ def decay_from_half_life(half_life: float, *, every: float = 1) -> float:
     ----------
     Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", CVPR 2024,
     arXiv 2312.02696, section 3.
+
+    Examples
+    --------
+    >>> from pyspectra.optim import decay_from_half_life
+    >>> decay_from_half_life(1)
+    0.5
+    >>> round(decay_from_half_life(1000), 5)
+    0.99931
     """
     half_life = check_number("decay_from_half_life", "half_life", half_life, above=0.0)
     every = check_number("decay_from_half_life", "every", every, above=0.0)

@@ -153,7 +153,40 @@ def get_noam_schedule(
     scale: float = 1.0,
     last_epoch: int = -1,
 ) -> LambdaLR:
-    """Build a ``LambdaLR`` of :func:`noam`; arguments as in :class:`NoamLR`."""
+    """Build a ``LambdaLR`` of torch from the formula :func:`noam`.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Made with ``lr=1.0`` if the rate is to be `scale` times the formula, and no more.
+    model_dim : int
+        Width of the model.
+    warmup_steps : int
+        Steps until the peak, ``scale / sqrt(model_dim * warmup_steps)``.
+    scale : float
+        Factor.
+    last_epoch : int
+        As in torch.
+
+    Returns
+    -------
+    torch.optim.lr_scheduler.LambdaLR
+        A scheduler whose `step` is to be called after each step of the optimizer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import get_noam_schedule
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = get_noam_schedule(optimizer, model_dim=4, warmup_steps=2)
+    >>> [round(schedule.lr_lambdas[0](step), 4) for step in range(4)]
+    [0.1768, 0.3536, 0.2887, 0.25]
+    """
     name = "get_noam_schedule"
     values = checked(name, noam, model_dim=model_dim, warmup_steps=warmup_steps, scale=scale)
     return _build(optimizer, noam, values, last_epoch)
@@ -162,7 +195,38 @@ def get_noam_schedule(
 def get_rsqrt_schedule(
     optimizer: Optimizer, *, warmup_steps: int, scale: float = 1.0, last_epoch: int = -1
 ) -> LambdaLR:
-    """Build a ``LambdaLR`` of :func:`rsqrt`; arguments as in :class:`RsqrtLR`."""
+    """Build a ``LambdaLR`` of torch from the formula :func:`rsqrt`.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Made with ``lr=1.0`` if the rate is to be `scale` times the formula, and no more.
+    warmup_steps : int
+        Steps with the constant rate ``scale / sqrt(warmup_steps)``.
+    scale : float
+        Factor.
+    last_epoch : int
+        As in torch.
+
+    Returns
+    -------
+    torch.optim.lr_scheduler.LambdaLR
+        A scheduler whose `step` is to be called after each step of the optimizer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import get_rsqrt_schedule
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = get_rsqrt_schedule(optimizer, warmup_steps=2)
+    >>> [round(schedule.lr_lambdas[0](step), 4) for step in range(4)]
+    [0.7071, 0.7071, 0.7071, 0.5774]
+    """
     values = checked("get_rsqrt_schedule", rsqrt, warmup_steps=warmup_steps, scale=scale)
     return _build(optimizer, rsqrt, values, last_epoch)
 
@@ -170,7 +234,36 @@ def get_rsqrt_schedule(
 def get_inv_sqrt_schedule(
     optimizer: Optimizer, *, warmup_steps: int, last_epoch: int = -1
 ) -> LambdaLR:
-    """Build a ``LambdaLR`` of :func:`inv_sqrt`; arguments as in :class:`InvSqrtLR`."""
+    """Build a ``LambdaLR`` of torch from the formula :func:`inv_sqrt`.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Made with the rate of the peak.
+    warmup_steps : int
+        Steps until the peak, the rate of the optimizer.
+    last_epoch : int
+        As in torch.
+
+    Returns
+    -------
+    torch.optim.lr_scheduler.LambdaLR
+        A scheduler whose `step` is to be called after each step of the optimizer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import get_inv_sqrt_schedule
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> schedule = get_inv_sqrt_schedule(optimizer, warmup_steps=2)
+    >>> [round(schedule.lr_lambdas[0](step), 4) for step in range(4)]
+    [0.5, 1.0, 0.8165, 0.7071]
+    """
     values = checked("get_inv_sqrt_schedule", inv_sqrt, warmup_steps=warmup_steps)
     return _build(optimizer, inv_sqrt, values, last_epoch)
 
@@ -183,7 +276,40 @@ def get_cosine_schedule_with_warmup(
     cycles: float = 0.5,
     last_epoch: int = -1,
 ) -> LambdaLR:
-    """Build a ``LambdaLR`` of :func:`cosine_with_warmup`; arguments of :class:`CosineWarmupLR`."""
+    """Build a ``LambdaLR`` of torch from the formula :func:`cosine_with_warmup`.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Made with the rate of the peak.
+    warmup_steps : int
+        Steps of linear warm-up; 0 for none.
+    total_steps : int
+        All steps, the warm-up included.
+    cycles : float
+        Waves of the cosine after the warm-up; half a wave ends at 0.
+    last_epoch : int
+        As in torch.
+
+    Returns
+    -------
+    torch.optim.lr_scheduler.LambdaLR
+        A scheduler whose `step` is to be called after each step of the optimizer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import get_cosine_schedule_with_warmup
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> schedule = get_cosine_schedule_with_warmup(optimizer, warmup_steps=2, total_steps=6)
+    >>> [round(schedule.lr_lambdas[0](step), 4) for step in range(7)]
+    [0.0, 0.5, 1.0, 0.8536, 0.5, 0.1464, 0.0]
+    """
     values = checked(
         "get_cosine_schedule_with_warmup",
         cosine_with_warmup,
@@ -204,7 +330,43 @@ def get_rnmtplus_schedule(
     scale: float = 1.0,
     last_epoch: int = -1,
 ) -> LambdaLR:
-    """Build a ``LambdaLR`` of :func:`rnmtplus`; arguments as in :class:`RNMTPlusLR`."""
+    """Build a ``LambdaLR`` of torch from the formula :func:`rnmtplus`.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Made with the rate of one replica.
+    num_replicas : int
+        Number of data-parallel replicas.
+    warmup_steps : int
+        Warm-up steps of each replica.
+    start_step, end_step : int
+        Steps between which the rate decays exponentially.
+    scale : float
+        Factor.
+    last_epoch : int
+        As in torch.
+
+    Returns
+    -------
+    torch.optim.lr_scheduler.LambdaLR
+        A scheduler whose `step` is to be called after each step of the optimizer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import get_rnmtplus_schedule
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> schedule = get_rnmtplus_schedule(optimizer, num_replicas=4, warmup_steps=2,
+    ...     start_step=10, end_step=20)
+    >>> [round(schedule.lr_lambdas[0](step), 4) for step in range(10)]
+    [1.0, 1.375, 1.75, 2.125, 1.1487, 0.5, 0.2176, 0.0947, 0.0412, 0.0179]
+    """
     values = checked(
         "get_rnmtplus_schedule",
         rnmtplus,

@@ -60,6 +60,19 @@ class PowerFunctionEMA(EMA):
     ----------
     Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", CVPR 2024,
     arXiv 2312.02696, section 3 and appendix C.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import PowerFunctionEMA
+    >>> model = torch.nn.Linear(1, 1, bias=False)
+    >>> ema = PowerFunctionEMA(model, sigma_rel=0.1)
+    >>> for value in range(100):
+    ...     _ = torch.nn.init.constant_(model.weight, value)
+    ...     ema.update()
+    >>> with ema.swap():
+    ...     80 < model.weight.item() < 95  # the centre of the last tenth or two
+    True
     """
 
     def __init__(
@@ -158,6 +171,23 @@ def reconstruct_ema(
     References
     ----------
     Karras et al., arXiv 2312.02696, appendix C.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import PowerFunctionEMA, reconstruct_ema
+    >>> model = torch.nn.Linear(1, 1, bias=False)
+    >>> averages = [PowerFunctionEMA(model, sigma_rel=width) for width in (0.05, 0.10)]
+    >>> snapshots = []
+    >>> for value in range(1, 101):
+    ...     _ = torch.nn.init.constant_(model.weight, value)
+    ...     for ema in averages:
+    ...         ema.update()
+    ...         if value % 20 == 0:
+    ...             snapshots.append(ema.state_dict())
+    >>> average = reconstruct_ema(snapshots, sigma_rel=0.07)
+    >>> 80 < average["weight"].item() < 95
+    True
     """
     sigma_rel = _check_width("reconstruct_ema", sigma_rel)
     if updates is not None:

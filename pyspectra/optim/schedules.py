@@ -8,15 +8,12 @@ Steps count from zero: the factor at s is the one of the (s+1)-th ``optimizer.st
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LRScheduler
 
-from pyspectra._support.arguments import check_count, check_number
 from pyspectra.optim.formulas import (
     Formula,
     checked,
@@ -38,7 +35,6 @@ __all__ = [
     "NoamLR",
     "RNMTPlusLR",
     "RsqrtLR",
-    "ScheduleWrapper",
     "get_cosine_schedule_with_warmup",
     "get_inv_sqrt_schedule",
     "get_noam_schedule",
@@ -49,7 +45,7 @@ __all__ = [
 # --- schedulers ---------------------------------------------------------------------------------
 
 
-class _ScheduleLR(LRScheduler):
+class ScheduleLR(LRScheduler):
     """Sets every group's rate from the step alone, so that a resumed run meets the same ones."""
 
     arguments: dict[str, Any]
@@ -131,7 +127,7 @@ class _ScheduleLR(LRScheduler):
                 group["lr"] = float(rate)
 
 
-class _FormulaLR(_ScheduleLR):
+class _FormulaLR(ScheduleLR):
     formula: Formula
 
     def rate(self, step: int, group: int) -> float:
@@ -158,6 +154,15 @@ class NoamLR(_FormulaLR):
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import NoamLR
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = NoamLR(optimizer, model_dim=4, warmup_steps=2)
+    >>> [round(schedule.rate(step, 0), 4) for step in range(4)]
+    [0.1768, 0.3536, 0.2887, 0.25]
     """
 
     formula = staticmethod(noam)
@@ -180,7 +185,30 @@ class NoamLR(_FormulaLR):
 class RsqrtLR(_FormulaLR):
     """Reciprocal square root of the step, constant before `warmup_steps`; see :func:`rsqrt`.
 
-    Parameters as in :class:`NoamLR`.
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Made with ``lr=1.0`` if the rate is to be `scale` times the formula, and no more.
+    warmup_steps : int
+        Steps with the constant rate ``scale / sqrt(warmup_steps)``.
+    scale : float
+        Factor.
+    last_epoch : int
+        As in torch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import RsqrtLR
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = RsqrtLR(optimizer, warmup_steps=2)
+    >>> [round(schedule.rate(step, 0), 4) for step in range(4)]
+    [0.7071, 0.7071, 0.7071, 0.5774]
     """
 
     formula = staticmethod(rsqrt)
@@ -200,7 +228,28 @@ class RsqrtLR(_FormulaLR):
 class InvSqrtLR(_FormulaLR):
     """Linear warm-up to the optimizer's rate, then inverse square root; see :func:`inv_sqrt`.
 
-    Parameters as in :class:`NoamLR`; the optimizer's rate is the peak.
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Made with the rate of the peak.
+    warmup_steps : int
+        Steps until the peak, the rate of the optimizer.
+    last_epoch : int
+        As in torch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import InvSqrtLR
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> schedule = InvSqrtLR(optimizer, warmup_steps=2)
+    >>> [round(schedule.rate(step, 0), 4) for step in range(4)]
+    [0.05, 0.1, 0.0816, 0.0707]
     """
 
     formula = staticmethod(inv_sqrt)
@@ -213,7 +262,32 @@ class InvSqrtLR(_FormulaLR):
 class CosineWarmupLR(_FormulaLR):
     """Linear warm-up to the optimizer's rate, then a cosine; see :func:`cosine_with_warmup`.
 
-    Parameters as in :class:`NoamLR`; `total_steps` includes the warm-up.
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Made with the rate of the peak.
+    warmup_steps : int
+        Steps of linear warm-up; 0 for none.
+    total_steps : int
+        All steps, the warm-up included.
+    cycles : float
+        Waves of the cosine after the warm-up; half a wave ends at 0.
+    last_epoch : int
+        As in torch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import CosineWarmupLR
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> schedule = CosineWarmupLR(optimizer, warmup_steps=2, total_steps=6)
+    >>> [round(schedule.rate(step, 0), 4) for step in range(7)]
+    [0.0, 0.05, 0.1, 0.0854, 0.05, 0.0146, 0.0]
     """
 
     formula = staticmethod(cosine_with_warmup)
@@ -240,8 +314,35 @@ class CosineWarmupLR(_FormulaLR):
 class RNMTPlusLR(_FormulaLR):
     """The schedule of RNMT+, see :func:`rnmtplus`.
 
-    Parameters as in :class:`NoamLR`; `num_replicas` is the number of data-parallel replicas,
-    `start_step` and `end_step` bound the exponential decay.
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Made with the rate of one replica.
+    num_replicas : int
+        Number of data-parallel replicas.
+    warmup_steps : int
+        Warm-up steps of each replica.
+    start_step, end_step : int
+        Steps between which the rate decays exponentially.
+    scale : float
+        Factor.
+    last_epoch : int
+        As in torch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import RNMTPlusLR
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> schedule = RNMTPlusLR(optimizer, num_replicas=4, warmup_steps=2,
+    ...     start_step=10, end_step=20)
+    >>> [round(schedule.rate(step, 0), 4) for step in range(10)]
+    [0.1, 0.1375, 0.175, 0.2125, 0.1149, 0.05, 0.0218, 0.0095, 0.0041, 0.0018]
     """
 
     formula = staticmethod(rnmtplus)
@@ -267,90 +368,3 @@ class RNMTPlusLR(_FormulaLR):
             scale=scale,
         )
         super().__init__(optimizer, arguments, last_epoch)
-
-
-class ScheduleWrapper(_ScheduleLR):
-    """A schedule that starts late, moves every few steps, or never falls below a rate.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        As for any scheduler.
-    schedule : callable, scheduler of this module, or LambdaLR
-        A function of the step that returns a factor; or a scheduler over the same optimizer,
-        which is asked for values only: step the wrapper alone.
-    start : int
-        Until this step the schedule stays at its value at 0.
-    duration : int
-        Training steps that make one step of the schedule.
-    minimum : float
-        Absolute rate below which no group falls, warm-up included.
-    last_epoch : int
-        As in torch.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not as described.
-
-    Notes
-    -----
-    ``lr(s) = max(schedule(max(s - start, 0) // duration), minimum)``: ``ScheduleWrapper`` of
-    OpenNMT-tf. The state holds the numbers, not the schedule: resume with the same one.
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        schedule: Callable[[int], float] | LRScheduler,
-        *,
-        start: int = 0,
-        duration: int = 1,
-        minimum: float = 0.0,
-        last_epoch: int = -1,
-    ) -> None:
-        start = check_count("ScheduleWrapper", "start", start, least=0)
-        duration = check_count("ScheduleWrapper", "duration", duration)
-        minimum = check_number("ScheduleWrapper", "minimum", minimum, least=0.0)
-        self._inner: Callable[[int, int], float]
-        if isinstance(schedule, (_ScheduleLR, LambdaLR)) and schedule.optimizer is not optimizer:
-            raise ValueError("ScheduleWrapper: 'schedule' must be over the same optimizer.")
-        if isinstance(schedule, _ScheduleLR):
-            self._inner = schedule.rate
-        elif isinstance(schedule, LambdaLR):
-            factors = schedule.lr_lambdas
-            self._inner = lambda step, group: float(self.base_lrs[group]) * factors[group](step)
-        elif callable(schedule):
-            factor = schedule
-            self._inner = lambda step, group: (
-                float(self.base_lrs[group]) * _number(factor(step), step)
-            )
-        else:
-            raise TypeError(
-                "ScheduleWrapper: 'schedule' must be a function of the step, a scheduler of "
-                f"pyspectra.optim or a LambdaLR, got an object of type {type(schedule).__name__}."
-            )
-        arguments = {"start": start, "duration": duration, "minimum": minimum}
-        super().__init__(optimizer, arguments, last_epoch)
-
-    def rate(self, step: int, group: int) -> float:
-        """Learning rate of a group at a step."""
-        inner = max(step - self.arguments["start"], 0) // self.arguments["duration"]
-        rate = self._inner(inner, group)
-        if not math.isfinite(rate):
-            raise ValueError(
-                f"ScheduleWrapper: 'schedule' must give finite numbers, got {rate} at step {inner}."
-            )
-        return max(rate, float(self.arguments["minimum"]))
-
-
-def _number(value: Any, step: int) -> float:
-    """Return what a schedule gives at a step, if it is a number."""
-    try:
-        if isinstance(value, str):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"ScheduleWrapper: 'schedule' must return a number, got {value!r} at step {step}."
-        ) from None

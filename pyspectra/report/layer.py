@@ -52,6 +52,13 @@ class LayerReport(Value):
     Notes
     -----
     Two rows are equal if all their values are, arrays element by element.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> (layer,) = ps.analyze({"fc.weight": np.random.default_rng(0).random((60, 40))}).layers
+    >>> layer.name, layer.kind, layer.shape, layer.alpha == layer.fit.alpha
+    ('fc', 'linear', (60, 40), True)
     """
 
     layer_id: int

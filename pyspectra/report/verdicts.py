@@ -251,6 +251,13 @@ class Verdict(Value):
         Rows without a warning, with each of them (`layer_warning`), and without a fit.
     mean_alpha : float
         Over the rows that have a fit; NaN if none has.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> verdict = ps.analyze({"fc.weight": np.random.default_rng(0).random((60, 40)) - 0.5}).verdict
+    >>> verdict.label, verdict.n_random
+    ('untrained', 1)
     """
 
     label: str

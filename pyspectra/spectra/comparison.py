@@ -47,6 +47,14 @@ class DistributionComparison:
         Of the alternative.
     n_tail : int
         Points that were compared.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> x = np.exp(np.random.default_rng(0).exponential(1 / 1.5, 500))
+    >>> rows = ps.compare_distributions(x, ps.fit_powerlaw(x))
+    >>> [(row.alternative, row.nested) for row in rows]
+    [('lognormal', False), ('exponential', False), ('tpl', True)]
     """
 
     alternative: str
@@ -103,6 +111,14 @@ def compare_distributions(
     ----------
     Vuong, "Likelihood ratio tests for model selection and non-nested hypotheses", Econometrica 57
     (1989). Clauset, Shalizi, Newman, SIAM Review 51 (2009), section 5.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> x = np.exp(np.random.default_rng(0).exponential(1 / 1.5, 500))  # a power law
+    >>> exponential, = ps.compare_distributions(x, ps.fit_powerlaw(x), alternatives="exponential")
+    >>> exponential.R > 0, exponential.p < 0.05
+    (True, True)
     """
     name = "compare_distributions"
     if not isinstance(fit, PowerLawFit):

@@ -119,6 +119,16 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
         If `W` is not a real floating-point array.
     ValueError
         If `W` is not 2-D or is empty, or `method` is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> W = np.random.default_rng(0).standard_normal((60, 40)).astype(np.float32)
+    >>> esd = ps.esd(W)
+    >>> esd.N, esd.M, esd.Q, len(esd.evals), esd.method
+    (60, 40, 1.5, 40, 'gram')
+    >>> np.allclose(np.sqrt(esd.evals[::-1]), np.linalg.svd(W, compute_uv=False))
+    True
     """
     check_choice("esd", "method", method, METHODS)
     host = None if devices.on_device(W) else as_host(W, function="esd", argument="W")
@@ -177,6 +187,15 @@ def eigvals(A: Any, *, out_status: bool = False) -> FloatArray | tuple[FloatArra
         If `A` is not square, or holds NaN or infinity (unless `out_status`).
     ConvergenceError
         If the iteration failed (unless `out_status`).
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> ps.eigvals(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    array([1., 3.])
+    >>> evals, status = ps.eigvals(np.array([[[4.0]], [[np.nan]]]), out_status=True)
+    >>> [str(ps.Status(code)) for code in status]
+    ['ok', 'not_finite']
     """
     out_status = check_flag("eigvals", "out_status", out_status)
     host = None if devices.on_device(A) else as_host(A, function="eigvals", argument="A")

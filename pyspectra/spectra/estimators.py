@@ -81,3 +81,63 @@ def parse_estimator(text: str, function: str) -> Estimator:
             raise ArgumentValueError(function, "estimator", requirement, repr(text))
         arguments[argument] = number
     return Estimator(name, MappingProxyType(arguments))
+
+
+# Documentation of the functions that fit by a named estimator.
+ARGUMENTS = """\
+estimator : str
+        A name, with or without arguments (see Notes): ``"ww"``, ``"csn"``, ``"hill"``,
+        ``"tempbalance_median"``, ``"fix_finger"`` or ``"tpl"``.
+    xmin : float, optional
+        Take the tail ``x >= xmin`` instead of scanning. Estimators ``"ww"``, ``"csn"``, ``"tpl"``.
+    xmax : float, optional
+        Leave out points above it.
+    k : int, optional
+        Estimator ``"hill"``: points in the tail; half of them by default.
+    threshold : float
+        Points must exceed it (absolute); WeightWatcher's 1e-5 by default.
+    bootstrap : int
+        Replicates for ``ci`` and ``p_value``; 0 for neither. 1000 give the ends of the interval and
+        a p-value near 0.1 to about 0.01.
+    seed : int, optional
+        Seed of the bootstrap, in [0, 2^64); None draws a fresh one. Each spectrum has random
+        numbers of its own, which depend on the seed and its place in the list only.
+"""
+NOTES = """\
+Notes
+    -----
+    The estimators, on points x of which the m with x >= xmin are the tail:
+
+    ``ww``
+        ``alpha = 1 + m / sum ln(x / xmin)``, xmin the point with the smallest Kolmogorov-Smirnov
+        distance D, as WeightWatcher 0.7.7 does (also its rule below 20 points).
+    ``csn``, ``csn(min_tail)``
+        By the book: distinct xmin only, D from both sides of each step of the empirical
+        distribution, at least `min_tail` (10) points in the tail, and the unbiased ``alpha = 1 +
+        (m - 1) / sum ln(x / xmin)``.
+    ``hill``, ``hill(k)``
+        The `k` largest points; xmin is the next one below them.
+    ``tempbalance_median``
+        The upper half of the points.
+    ``fix_finger``, ``fix_finger(xmin_max)``
+        `ww` with xmin near the fullest of 100 bins of log10 x, no further up than `xmin_max`.
+    ``tpl``
+        ``p(x) ~ x^-alpha e^(-Lambda x)`` by maximum likelihood on the tail that `ww` finds. No
+        bootstrap.
+
+    The bootstrap is semi-parametric, after Clauset et al.: points below xmin are drawn from the
+    data, those above from the fitted law, and xmin is chosen anew in every replicate. ``ci`` and
+    ``p_value`` are defined in ``pyspectra/spectra/bootstrap.py``; ``benchmarks/README.md`` says how
+    often the interval covers a known alpha and how uniform p-values are. Both assume independent
+    points, which eigenvalues of one matrix are not: they repel each other. Far out in a heavy tail
+    that matters little. In a bulk they are spaced so evenly that alpha at a fixed share of the
+    points (``tempbalance_median``) varies, from one Gaussian matrix to the next, by a sixth of what
+    ``ci`` says, while the xmin that a scan chooses there jumps by more.
+
+    References
+    ----------
+    Clauset, Shalizi, Newman, "Power-law distributions in empirical data", SIAM Review 51 (2009).
+    Hill, "A simple general approach to inference about the tail of a distribution" (1975).
+    Zhou et al., "Temperature balancing, layer-wise weight analysis, and neural network training",
+    NeurIPS 2023 (``tempbalance_median``).
+"""

@@ -69,6 +69,14 @@ def farms(
     References
     ----------
     Hu et al., "Eigenspectrum analysis of neural networks without aspect ratio bias", ICML 2025.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> W = np.random.default_rng(0).standard_normal((60, 40))
+    >>> fit = ps.farms(W, window=20, ops=3)
+    >>> fit.n, fit.estimator  # nine windows of 20 x 20
+    (180, 'farms(20, 3, 1)')
     """
     name = "farms"
     counts = {

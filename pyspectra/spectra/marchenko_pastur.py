@@ -75,6 +75,18 @@ def marchenko_pastur(
     spikes, over N; spikes are the eigenvalues above the Tracy-Widom quantile for v. Starting from
     no spikes, v falls and spikes grow, so that this ends. Removing spikes before v is estimated
     from what is left is what makes it robust; starting from none is what keeps the level.
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> W = np.random.default_rng(0).standard_normal((60, 40))
+    >>> esd = ps.esd(W)
+    >>> fit = ps.marchenko_pastur(esd.evals, esd.N, esd.M)
+    >>> fit.n_spikes, fit.p_value > 0.05
+    (0, True)
+    >>> W[:, 0] += 5.0  # a direction that stands out
+    >>> ps.marchenko_pastur(ps.esd(W).evals, esd.N, esd.M).n_spikes
+    1
     """
     name = "marchenko_pastur"
     mp = check_choice(name, "mp", mp, FITS)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from pyspectra.spectra.bootstrap import (
     on_host,
     with_uncertainty,
 )
-from pyspectra.spectra.estimators import MAX_COUNT, Estimator, parse_estimator
+from pyspectra.spectra.estimators import ARGUMENTS, MAX_COUNT, NOTES, Estimator, parse_estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
 # WeightWatcher fits only eigenvalues above this absolute value (EVALS_THRESH, 0.7.7).
@@ -55,6 +55,18 @@ def _bound(value: float | None, default: float, function: str, argument: str) ->
     return default if value is None else check_number(function, argument, value, above=0.0)
 
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _documented(function: _Function) -> _Function:
+    """Complete the documentation of a function by what it shares with its twin."""
+    if function.__doc__:  # python -OO strips it
+        text = function.__doc__.replace("{arguments}", ARGUMENTS.strip())
+        function.__doc__ = text.replace("{notes}", NOTES.strip())
+    return function
+
+
+@_documented
 def fit_powerlaw_batch(
     list_of_evals: Sequence[Any],
     *,
@@ -72,23 +84,7 @@ def fit_powerlaw_batch(
     ----------
     list_of_evals : sequence of 1-D arrays
         Eigenvalues (or any positive data), in any order.
-    estimator : str
-        A name, with or without arguments (see Notes): ``"ww"``, ``"csn"``, ``"hill"``,
-        ``"tempbalance_median"``, ``"fix_finger"`` or ``"tpl"``.
-    xmin : float, optional
-        Take the tail ``x >= xmin`` instead of scanning. Estimators ``"ww"``, ``"csn"``, ``"tpl"``.
-    xmax : float, optional
-        Leave out points above it.
-    k : int, optional
-        Estimator ``"hill"``: points in the tail; half of them by default.
-    threshold : float
-        Points must exceed it (absolute); WeightWatcher's 1e-5 by default.
-    bootstrap : int
-        Replicates for ``ci`` and ``p_value``; 0 for neither. 1000 give the ends of the interval and
-        a p-value near 0.1 to about 0.01.
-    seed : int, optional
-        Of the bootstrap; None draws a fresh one. Each spectrum has random numbers of its own, which
-        depend on the seed and its place in the list only.
+    {arguments}
 
     Returns
     -------
@@ -100,42 +96,15 @@ def fit_powerlaw_batch(
     TypeError, ValueError
         For arguments of the wrong kind, shape or range, naming the argument.
 
-    Notes
-    -----
-    The estimators, on points x of which the m with x >= xmin are the tail:
+    {notes}
 
-    ``ww``
-        ``alpha = 1 + m / sum ln(x / xmin)``, xmin the point with the smallest Kolmogorov-Smirnov
-        distance D, as WeightWatcher 0.7.7 does (also its rule below 20 points).
-    ``csn``, ``csn(min_tail)``
-        By the book: distinct xmin only, D from both sides of each step of the empirical
-        distribution, at least `min_tail` (10) points in the tail, and the unbiased ``alpha = 1 +
-        (m - 1) / sum ln(x / xmin)``.
-    ``hill``, ``hill(k)``
-        The `k` largest points; xmin is the next one below them.
-    ``tempbalance_median``
-        The upper half of the points.
-    ``fix_finger``, ``fix_finger(xmin_max)``
-        `ww` with xmin near the fullest of 100 bins of log10 x, no further up than `xmin_max`.
-    ``tpl``
-        ``p(x) ~ x^-alpha e^(-Lambda x)`` by maximum likelihood on the tail that `ww` finds. No
-        bootstrap.
-
-    The bootstrap is semi-parametric, after Clauset et al.: points below xmin are drawn from the
-    data, those above from the fitted law, and xmin is chosen anew in every replicate. ``ci`` and
-    ``p_value`` are defined in ``pyspectra/spectra/bootstrap.py``; ``benchmarks/README.md`` says how
-    often the interval covers a known alpha and how uniform p-values are. Both assume independent
-    points, which eigenvalues of one matrix are not: they repel each other. Far out in a heavy tail
-    that matters little. In a bulk they are spaced so evenly that alpha at a fixed share of the
-    points (``tempbalance_median``) varies, from one Gaussian matrix to the next, by a sixth of what
-    ``ci`` says, while the xmin that a scan chooses there jumps by more.
-
-    References
-    ----------
-    Clauset, Shalizi, Newman, "Power-law distributions in empirical data", SIAM Review 51 (2009).
-    Hill, "A simple general approach to inference about the tail of a distribution" (1975).
-    Zhou et al., "Temperature balancing, layer-wise weight analysis, and neural network training",
-    NeurIPS 2023 (``tempbalance_median``).
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> x = np.exp(np.random.default_rng(0).exponential(1 / 1.5, 500))  # alpha = 2.5
+    >>> fits = ps.fit_powerlaw_batch([x, x[:50], x[:1]], estimator="hill(25)")
+    >>> [fit.n_tail for fit in fits], str(fits[2].status)
+    ([25, 25, 0], 'too_few_points')
     """
     name = "fit_powerlaw_batch"
     if isinstance(list_of_evals, str | bytes) or not isinstance(list_of_evals, Iterable):
@@ -145,11 +114,12 @@ def fit_powerlaw_batch(
     bootstrap, seed = check_bootstrap(bootstrap, seed, name)
     options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap)
     if _stays_on_device(data, options):
-        return _fit_there(data, options, bootstrap, seed)
+        return _fit_on_device(data, options, bootstrap, seed)
     spectra = [as_spectrum(x, name, f"list_of_evals[{i}]") for i, x in enumerate(data)]
     return _fit(spectra, options, bootstrap, seed)
 
 
+@_documented
 def fit_powerlaw(
     evals: Any,
     *,
@@ -161,18 +131,41 @@ def fit_powerlaw(
     bootstrap: int = 0,
     seed: int | None = None,
 ) -> PowerLawFit:
-    """Fit a power-law tail to one spectrum; see `fit_powerlaw_batch` for the arguments.
+    """Fit a power-law tail to one spectrum.
+
+    Parameters
+    ----------
+    evals : 1-D array or tensor
+        Eigenvalues (or any positive data), in any order. On a CUDA device they are fitted there.
+    {arguments}
 
     Returns
     -------
     PowerLawFit
         With NaN numbers and a status that says why if the spectrum cannot be fitted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments of the wrong kind, shape or range, naming the argument.
+
+    {notes}
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> x = np.exp(np.random.default_rng(0).exponential(1 / 1.5, 500))  # alpha = 2.5
+    >>> fit = ps.fit_powerlaw(x, bootstrap=200, seed=0)
+    >>> round(fit.alpha, 2), fit.n_tail
+    (2.44, 350)
+    >>> fit.ci[0] < 2.5 < fit.ci[1], fit.p_value > 0.1
+    (True, True)
     """
     name = "fit_powerlaw"
     bootstrap, seed = check_bootstrap(bootstrap, seed, name)
     options = _options(name, estimator, xmin, xmax, k, threshold, bootstrap)
     if _stays_on_device([evals], options):
-        return _fit_there([evals], options, bootstrap, seed)[0]
+        return _fit_on_device([evals], options, bootstrap, seed)[0]
     spectrum = as_spectrum(evals, name, "evals")
     return _fit([spectrum], options, bootstrap, seed)[0]
 
@@ -266,7 +259,7 @@ def _fit(
     return with_uncertainty(spectra, fits, refits, bootstrap, seed, _names(spectra))
 
 
-def _fit_there(
+def _fit_on_device(
     spectra: list[Any], options: FitOptions, bootstrap: int, seed: int | None
 ) -> list[PowerLawFit]:
     threshold, xmax = options.threshold, options.xmax

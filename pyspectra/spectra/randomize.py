@@ -107,7 +107,7 @@ def find_traps(W: Any, *, seed: int = 0) -> tuple[Trap, ...]:
     W : array or tensor, shape (rows, cols)
         float16, bfloat16, float32 or float64; never written to.
     seed : int
-        Of the random permutation of its entries.
+        Seed of the random permutation of its entries.
 
     Returns
     -------
@@ -119,6 +119,17 @@ def find_traps(W: Any, *, seed: int = 0) -> tuple[Trap, ...]:
     TypeError, ValueError
         If `W` is not a finite real floating-point matrix with entries, the largest of them between
         1e-145 and 1e145 (or 0), or `seed` not an integer in [0, 2^64).
+
+    Examples
+    --------
+    >>> import numpy as np, pyspectra as ps
+    >>> W = np.random.default_rng(0).standard_normal((60, 40))
+    >>> ps.find_traps(W)
+    ()
+    >>> W[7, 3] = 80.0
+    >>> (trap,) = ps.find_traps(W)
+    >>> trap.rows, trap.cols, trap.values
+    ((7,), (3,), (80.0,))
     """
     seed = check_seed("find_traps", "seed", seed)
     host = as_host(W, function="find_traps", argument="W")

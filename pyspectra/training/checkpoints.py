@@ -50,6 +50,19 @@ class AveragedCheckpoint:
         Integer and boolean tensors, taken from the newest checkpoint.
     not_finite : tuple of str
         Names of averaged tensors that hold a NaN or an infinity.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from safetensors.numpy import save_file
+    >>> run = Path(tempfile.mkdtemp())
+    >>> for step in (1, 2):
+    ...     save_file({"w": np.ones(3, np.float32)}, run / f"step_{step}.safetensors")
+    >>> done = average_checkpoints(run, run / "mean.safetensors")
+    >>> done.weights, done.n_averaged, done.not_finite
+    ((0.5, 0.5), 1, ())
     """
 
     path: str

@@ -10,10 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import tolerances as tol
+from csrc.powerlaw.test_powerlaw_kernel import (
+    FAILURES,
+    FAMILIES,
+    SIZES,
+    assert_fit,
+    bits,
+    lognormal,
+    spectra,
+)
 from reference import powerlaw as ref
 from scipy.integrate import quad
 from scipy.special import gamma, gammaincc
-from test_powerlaw_kernel import FAILURES, FAMILIES, SIZES, assert_fit, bits, lognormal, spectra
 
 import pyspectra as ps
 from pyspectra import Status, ops
