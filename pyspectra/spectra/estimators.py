@@ -62,9 +62,7 @@ def parse_estimator(text: str, function: str) -> Estimator:
     wanted = _ARGUMENTS[name]
     if len(given) > len(wanted):
         takes = ", ".join(argument for argument, _, _ in wanted)
-        most = (
-            f"be '{name}({takes})', no more" if takes else f"be {name!r}, which takes no arguments"
-        )
+        most = f"be '{name}({takes})' at most" if takes else f"be {name!r}, without arguments"
         raise ArgumentValueError(function, "estimator", most, repr(text))
     arguments: dict[str, int | float] = {}
     for (argument, kind, least), value in zip(wanted, given, strict=False):

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from torch.optim.lr_scheduler import LambdaLR, StepLR  # noqa: E402
 
+from pyspectra.optim import ScheduleWrapper  # noqa: E402
 from pyspectra.optim import schedules as s  # noqa: E402
 
 
@@ -71,7 +72,7 @@ IDS = [case[0].__name__ for case in CASES]
 )
 def test_wrapper_numbers_of_opennmt(options: dict[str, Any], expected: list[float]) -> None:
     opt = optimizer()
-    assert first(opt, s.ScheduleWrapper(opt, lambda step: step, **options), 6) == expected
+    assert first(opt, ScheduleWrapper(opt, lambda step: step, **options), 6) == expected
 
 
 def test_noam_number_of_opennmt() -> None:
@@ -79,7 +80,7 @@ def test_noam_number_of_opennmt() -> None:
     opt = optimizer()
     assert first(opt, s.NoamLR(opt, **NOAM), 2)[1] == pytest.approx(2.795e-6, rel=2e-4)
     opt = optimizer()
-    floored = s.ScheduleWrapper(opt, s.NoamLR(opt, **NOAM), minimum=1e-4)
+    floored = ScheduleWrapper(opt, s.NoamLR(opt, **NOAM), minimum=1e-4)
     assert first(opt, floored, 2)[1] == 1e-4
 
 
@@ -159,7 +160,7 @@ def test_class_and_builder_scale_each_group(
 def make(kind: str, opt: Any) -> Any:
     if kind == "wrapper":
         inner = s.NoamLR(opt, model_dim=8, warmup_steps=4)
-        return s.ScheduleWrapper(opt, inner, start=2, duration=2, minimum=0.05)
+        return ScheduleWrapper(opt, inner, start=2, duration=2, minimum=0.05)
     return next(cls(opt, **a) for cls, _, _, a in CASES if cls.__name__ == kind)
 
 
@@ -218,7 +219,7 @@ def test_builders_can_be_pickled(cls: Any, build: Any, formula: Any, arguments: 
 def test_wrapping_lambdas_and_wrappers() -> None:
     opt = optimizer(1.0, 2.0)
     inner = LambdaLR(opt, [float, lambda k: 10.0 * k])
-    wrapped = s.ScheduleWrapper(opt, s.ScheduleWrapper(opt, inner, duration=2), start=1, minimum=1)
+    wrapped = ScheduleWrapper(opt, ScheduleWrapper(opt, inner, duration=2), start=1, minimum=1)
     assert rates(opt, wrapped, 6) == [[1, 1], [1, 1], [1, 1], [1, 20], [1, 20], [2, 40]]
 
 
@@ -259,15 +260,15 @@ LEAST = "must be a positive integer, got 0"
          f"RNMTPlusLR: 'num_replicas' {LEAST}."),
         (lambda o: s.get_rnmtplus_schedule(o, num_replicas=2, start_step=5, end_step=5), ValueError,
          "get_rnmtplus_schedule: 'end_step' must exceed 'start_step' = 5, got 5."),
-        (lambda o: s.ScheduleWrapper(o, float, start=-1), ValueError,
+        (lambda o: ScheduleWrapper(o, float, start=-1), ValueError,
          "ScheduleWrapper: 'start' must be an integer of at least 0, got -1."),
-        (lambda o: s.ScheduleWrapper(o, float, duration=0), ValueError,
+        (lambda o: ScheduleWrapper(o, float, duration=0), ValueError,
          f"ScheduleWrapper: 'duration' {LEAST}."),
-        (lambda o: s.ScheduleWrapper(o, float, minimum=-1e-9), ValueError,
+        (lambda o: ScheduleWrapper(o, float, minimum=-1e-9), ValueError,
          "ScheduleWrapper: 'minimum' must be finite and not negative, got -1e-09."),
-        (lambda o: s.ScheduleWrapper(o, s.NoamLR(optimizer(), **NOAM)), ValueError,
+        (lambda o: ScheduleWrapper(o, s.NoamLR(optimizer(), **NOAM)), ValueError,
          "ScheduleWrapper: 'schedule' must be over the same optimizer."),
-        (lambda o: s.ScheduleWrapper(o, StepLR(o, 1)), TypeError,
+        (lambda o: ScheduleWrapper(o, StepLR(o, 1)), TypeError,
          "ScheduleWrapper: 'schedule' must be a function of the step, a scheduler of "
          "pyspectra.optim or a LambdaLR, got an object of type StepLR."),
     ],
@@ -298,6 +299,6 @@ def test_schedules_that_give_no_numbers_are_refused() -> None:
         with pytest.raises(
             (TypeError, ValueError), match=f"ScheduleWrapper: 'schedule' must .*{message}"
         ):
-            s.ScheduleWrapper(opt, lambda step, value=value: value)
+            ScheduleWrapper(opt, lambda step, value=value: value)
     with pytest.raises(TypeError, match="'optimizer' must be a torch"):
         s.get_noam_schedule(None, model_dim=8, warmup_steps=4)
