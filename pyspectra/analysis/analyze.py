@@ -41,6 +41,7 @@ def analyze(
     model_or_path: Any,
     *,
     base_model: Any = None,
+    key: str | None = None,
     device: Any = "auto",
     executor: Executor | None = None,
     progress: bool | str = "auto",
@@ -59,6 +60,9 @@ def analyze(
         Anything that `model_or_path` may be: analyse ``W - W_base`` instead, layers matched by
         name. Eigenvalues below the rounding of the stored weights are left out of the fits; see
         `pyspectra.weights.deltas.deltas`.
+    key : str, optional
+        Which part of a checkpoint that holds several models, as in `pyspectra.open_weights`:
+        ``key="model_ema"``. It is a part of `model_or_path`, not of `base_model`.
     device : {"auto", "cpu", "cuda", "cuda:N"} or torch.device
         Where eigenvalues and singular values are computed: a device changes speed, and numbers
         by rounding. ``"auto"`` is the CPU, as long as no measurement says when a GPU wins: the CUDA
@@ -111,7 +115,8 @@ def analyze(
     _check_executor(executor, cuda)
     with contextlib.ExitStack() as opened:
         with called_as("analyze"):
-            source = _open(model_or_path, opened)
+            source = _open(model_or_path, opened, key)
+        checked = replace(checked, key=key)
         layers: Sequence[Layer] = source.layers
         skipped = source.skipped
         notes: tuple[str, ...] = ()
@@ -140,8 +145,8 @@ def analyze(
     )
 
 
-def _open(model: Any, opened: contextlib.ExitStack) -> WeightSource:
-    source = open_weights(model)
+def _open(model: Any, opened: contextlib.ExitStack, key: str | None = None) -> WeightSource:
+    source = open_weights(model, key=key)
     if source is not model:
         opened.callback(source.close)
     return source

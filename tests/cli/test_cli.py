@@ -532,6 +532,18 @@ def test_too_many_threads_are_one_line(model: Path, count: str) -> None:
     assert done.stderr.startswith("pyspectra: error: -j must be an integer from 1 to 4096, got ")
 
 
+def test_a_part_of_a_checkpoint(tmp_path: Path, capsys: Captured) -> None:
+    torch = pytest.importorskip("torch")
+    parts = {"model": {"a.weight": torch.ones(20, 20)}, "ema": {"b.weight": torch.eye(20)}}
+    torch.save(parts, tmp_path / "m.pt")
+    assert main(["analyze", str(tmp_path / "m.pt"), "--key", "ema", "--csv", "-"]) == 0
+    assert [r["name"] for r in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["b"]
+    assert ps.analyze(parts, key="ema").options.key == "ema"
+    assert ps.analyze(parts).options.key is None
+    assert main(["analyze", str(tmp_path / "m.pt"), "--key", "emma"]) == 2
+    assert "--key " in error_line(capsys.readouterr().err)
+
+
 def test_base_model(model: Path, tmp_path: Path) -> None:
     tuned = {name: x + 0.01 * random(*x.shape, seed=9) for name, x in weights().items()}
     save_file(tuned, tmp_path / "tuned.safetensors")

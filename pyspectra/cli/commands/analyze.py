@@ -35,6 +35,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
     add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
     add("--dialect", choices=DIALECTS, help="columns of --csv (default: pyspectra)")
+    add("--key", metavar="K",
+        help="of a checkpoint that holds several models, the one called K")  # fmt: skip
     add("--base-model", metavar="BASE",
         help="analyse what changed since BASE: the spectra of the differences")  # fmt: skip
     for option in records():
@@ -135,6 +137,7 @@ def _analyze(arguments: argparse.Namespace) -> Report:
     with one_line(f"analysing {arguments.model!r}", names), _threads(arguments.threads):
         return pyspectra.analyze(
             arguments.model,
+            key=arguments.key,
             base_model=arguments.base_model,
             device=arguments.device,
             progress=False if arguments.quiet else "auto",
