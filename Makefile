@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c c
 SOURCES = $(shell find csrc pyspectra -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
 CXX_SOURCES = $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.cu')
 
-.PHONY: demo test lint format stubs bench clean
+.PHONY: demo test lint format stubs bench fuzz clean
 
 demo: $(VENV)/.installed $(VENV)/.models
 	@$(VENV)/bin/pyspectra analyze \
@@ -38,6 +38,10 @@ stubs: $(VENV)/.installed $(VENV)/.lint
 
 bench: $(VENV)/.installed $(VENV)/.models $(VENV)/.test $(VENV)/.bench
 	cd benchmarks && $(abspath $(VENV))/bin/python -m pytest -q --benchmark-json=../benchmark.json $(PYTEST_ARGS)
+
+# Ten minutes a reader; `make fuzz FUZZ="--seconds 60 torch"` for less.
+fuzz: $(VENV)/.installed $(VENV)/.test
+	cd tests && $(abspath $(VENV))/bin/python fuzz/run.py $(FUZZ)
 
 clean:
 	rm -rf $(VENV) build dist

@@ -30,6 +30,7 @@ from pyspectra.report.data import ReportData
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra.eigenvectors import EigenvectorStatistics
 from pyspectra.types import ESD, Status, Value
+from pyspectra.weights.formats.npz import read_header
 from pyspectra.weights.skip import Skip, SkippedLayer
 
 SCHEMA = "pyspectra.saved/1"
@@ -145,16 +146,11 @@ def _array(name: str, data: bytes) -> np.ndarray:
     """Return the array of a member, whose header must tell its size truly."""
     member = io.BytesIO(data)
     try:
-        if np.lib.format.read_magic(member) != (1, 0):
-            raise _RefusedError(f"array {name!r} is of another version")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        shape, fortran, dtype = read_header(member, len(data))
     except ValueError as error:
-        raise _RefusedError(f"array {name!r} is damaged") from error
-    rest = len(data) - member.tell()
+        raise _RefusedError(f"array {name!r} is damaged: {error}") from error
     if dtype.hasobject or dtype.kind not in "biuf":
         raise _RefusedError(f"array {name!r} holds no numbers")
-    if min(shape, default=1) < 0 or math.prod(shape) * dtype.itemsize != rest:
-        raise _RefusedError(f"array {name!r} has not the size that it claims")
     flat = np.frombuffer(data, dtype, offset=member.tell())
     return flat.reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="))
 

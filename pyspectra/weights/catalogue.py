@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspectra._arrays import FLOAT_DTYPES, HostArray, Loader
@@ -125,53 +125,75 @@ def catalogue(
     (tied) counts once, under the first: files keep one of them. A source in which nothing is named
     like a weight is a bag of arrays: there every floating-point tensor counts.
     """
-    named = any(is_weight_key(e.key, e.shape) for e in entries)
-
-    def is_weight(entry: TensorEntry) -> bool:
-        return is_weight_key(entry.key, entry.shape) or (not named and entry.dtype in FLOAT_DTYPES)
-
-    weights = [entry.key for entry in entries if is_weight(entry)]
-    positions = {key: i for i, key in enumerate(weights, start=1)}
-    entries = sorted(entries, key=lambda entry: order_key(layer_name(entry.key)))
+    shapes = {entry.key: entry.shape for entry in entries}
+    halves = _lora_halves(entries, lora_scale)
+    numbers = _numbered(entries, halves)
     layers: list[Layer] = []
     skipped: list[SkippedLayer] = []
     first_name: dict[Hashable, str] = {}
-    shapes = {entry.key: entry.shape for entry in entries}
-    halves = _lora_halves(entries, lora_scale)
-    count = 0
-    for entry in entries:
+    for entry in _in_order(entries):
         name = layer_name(entry.key)
         half = halves.get(entry.key)
         if half is not None:
-            count += entry.key in positions
             skipped.append(SkippedLayer(name, entry.shape, half.skip))
             if half.derive is not None:
-                layers.append(half.derive(count, positions[entry.key]))
+                layers.append(half.derive(*numbers[entry.key]))
             continue
-        skip = _reason_to_skip(entry, entry.key in positions)
+        skip = _reason_to_skip(entry, entry.key in numbers)
         if skip is None and entry.identity is not None:
             owner = first_name.setdefault(entry.identity, name)
             if owner != name:
                 skip = Skip("shared", {"same_as": owner})
-        # A tie has no id of its own: files leave it out.
-        count += entry.key in positions and (skip is None or skip.code != "shared")
         if skip is not None or entry.shape is None or entry.load is None:
             skipped.append(SkippedLayer(name, entry.shape, skip or Skip("unreadable")))
             continue
+        layer_id, position = numbers[entry.key]
         layer = Layer(
             name=name,
             kind=_kind(entry, entry.shape),
             shape=entry.shape,
             dtype=entry.dtype,
-            layer_id=count,
+            layer_id=layer_id,
             key=entry.key,
             _loader=entry.load,
             axes=entry.axes,
-            position=positions[entry.key],
+            position=position,
         )
         layers.append(layer)
         layers.extend(part_layers(layer, entry.part_names, shapes))
     return tuple(layers), tuple(skipped)
+
+
+def _in_order(entries: Sequence[TensorEntry]) -> list[TensorEntry]:
+    return sorted(entries, key=lambda entry: order_key(layer_name(entry.key)))
+
+
+def _numbered(
+    entries: Sequence[TensorEntry], halves: Mapping[str, _Half]
+) -> dict[str, tuple[int, int]]:
+    """Give every weight its id and its position."""
+    named = any(is_weight_key(e.key, e.shape) for e in entries)
+    weights = [
+        e.key
+        for e in entries
+        if is_weight_key(e.key, e.shape) or (not named and e.dtype in FLOAT_DTYPES)
+    ]
+    positions = {key: i for i, key in enumerate(weights, start=1)}
+    numbers: dict[str, tuple[int, int]] = {}
+    seen: set[Hashable] = set()
+    count = 0
+    for entry in _in_order(entries):
+        if entry.key not in positions:
+            continue
+        half = halves.get(entry.key)
+        if half is not None:
+            is_tie = half.skip.code == "lora_shared"
+        else:
+            is_tie = entry.identity is not None and entry.identity in seen
+        count += not is_tie
+        seen.add(entry.identity)
+        numbers[entry.key] = count, positions[entry.key]
+    return numbers
 
 
 def _kind(entry: TensorEntry, shape: tuple[int, ...]) -> str:

@@ -34,9 +34,10 @@ class WeightSource:
     format : str
         E.g. ``"safetensors"``, ``"torch"``, ``"npz"``, ``"torch_module"``, ``"state_dict"``.
     layers : tuple of Layer
-        Floating-point weights of rank two or more, in source order. The parts of a fused weight
-        (query, key and value; the gates of a recurrent cell) follow it, and a LoRA pair is the
-        one layer of its product.
+        Floating-point weights of rank two or more, in the order of the model as names tell it
+        (`pyspectra.weights.order`): the same of a module and of its files. The parts of a fused
+        weight (query, key and value; the gates of a recurrent cell) follow it, and a LoRA pair is
+        the one layer of its product.
     skipped : tuple of SkippedLayer
         Every other tensor, with the reason.
 

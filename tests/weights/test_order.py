@@ -153,3 +153,15 @@ def test_positions_are_those_of_the_source() -> None:
         ("embed", 1, 2),
         ("head", 2, 1),
     ]
+
+
+def test_a_tie_has_no_id_of_its_own_whatever_its_rank() -> None:
+    torch = pytest.importorskip("torch")
+    block = torch.nn.ModuleDict({"fc": torch.nn.Linear(3, 4), "norm": torch.nn.LayerNorm(4)})
+    model = torch.nn.ModuleDict({"a": block, "b": block, "c": torch.nn.Linear(4, 4)})
+    kept = {key: value for key, value in model.state_dict().items() if not key.startswith("b.")}
+
+    def ids(source: Any) -> dict[str, int]:
+        return {layer.name: layer.layer_id for layer in open_weights(source)}
+
+    assert ids(model) == ids(model.state_dict()) == ids(kept) == {"a.fc": 2, "c": 3}

@@ -183,6 +183,7 @@ def entry(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[
         (pack('{"a": {"dtype": "F32", "dtype": "F16"}}'), "duplicate key 'dtype'"),
         (pack('{"\\ud800": 1}'), "surrogates"),
         (pack('{"__metadata__": {"x": 1}}'), "__metadata__"),
+        (pack('{"__metadata__": {"x": "\\ud800"}}'), "surrogates not allowed"),
         (pack('{"a": 3}'), "must have dtype"),
         (pack(json.dumps({"a": entry(dtype="F31")}), bytes(8)), "unknown dtype"),
         (pack(json.dumps({"a": entry(dtype=["F32"])}), bytes(8)), "unknown dtype"),

@@ -32,12 +32,14 @@ def read_header(member: IO[bytes], file_bytes: int) -> tuple[tuple[int, ...], bo
         If the header is broken, or does not fit in with the length of the file.
     """
     version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(member)
-    elif version == (2, 0):
-        shape, by_columns, dtype = np.lib.format.read_array_header_2_0(member)
-    else:  # 3.0 exists for field names only
+    if version not in ((1, 0), (2, 0)):  # 3.0 exists for field names only
         raise ValueError(f"npy format version {version} is not supported")
+    first = version == (1, 0)
+    parse = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    try:
+        shape, by_columns, dtype = parse(member)
+    except Exception as error:  # numpy parses Python: a tokenizer's errors and others come out
+        raise ValueError(f"broken header ({type(error).__name__})") from error
     if any(n < 0 for n in shape):
         raise ValueError(f"invalid shape {shape}")
     # Without this check a forged shape makes numpy allocate before it notices missing bytes.

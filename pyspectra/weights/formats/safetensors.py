@@ -54,6 +54,7 @@ def _parse_header(raw: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     note = header.pop(_NOTE, {})
     if not isinstance(note, dict) or not all(isinstance(v, str) for v in note.values()):
         raise ValueError(f"{_NOTE} is not a map of strings")
+    "".join((*note, *note.values())).encode("utf-8")  # as with keys: no lone surrogates
     return header, note
 
 
