@@ -1,0 +1,64 @@
+"""README and guide: their links lead somewhere, their Python runs, their commands parse."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyspectra.cli.commands import all_commands
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = [t for t in LINK.findall(page.read_text()) if "://" not in t]
+    assert [t for t in targets if not (page.parent / t).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = [code for language, code in BLOCK.findall(page.read_text()) if language == "python"]
+    if not blocks:
+        pytest.skip("no Python")
+    for package in ("safetensors", "pandas", "matplotlib", "torch"):
+        pytest.importorskip(package)
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(0)
+    before = {f"block.{i}.fc.weight": rng.standard_normal((60, 40)) for i in range(3)}
+    after = {key: W + 0.1 * rng.standard_normal(W.shape) for key, W in before.items()}
+    (tmp_path / "run").mkdir()
+    files = {"before": before, "tuned": after, "model": after, "run/step_1": before,
+             "run/step_2": after, "run/step_3": after}  # fmt: skip
+    for file, tensors in files.items():
+        save_file(tensors, tmp_path / f"{file}.safetensors")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for code in blocks:
+        exec(compile(code, name(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_parse(page: Path) -> None:
+    text = "\n".join(code for language, code in BLOCK.findall(page.read_text()) if not language)
+    lines = [line for line in text.splitlines() if line.removeprefix("$ ").startswith("pyspectra ")]
+    for line in lines:
+        words = shlex.split(line.removeprefix("$ ").split("|")[0], comments=True)[1:]
+        if words[0] == "COMMAND":
+            continue
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        all_commands()[words[0]].arguments(parser)
+        parser.parse_args(words[1:])
