@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(text: str) -> int:
-    output.message(f"error: {text.rstrip('. ')}.")
+    sentence = text.rstrip(". ")
+    output.message(f"error: {sentence}{'' if sentence.endswith('?') else '.'}")
     return UNUSABLE
 
 

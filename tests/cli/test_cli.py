@@ -266,7 +266,7 @@ def test_unreadable_layers(
     [
         ([], "COMMAND"),
         (["analyse", "m"], "there is no command 'analyse'. Hint: did you mean analyze?"),
-        (["plot"], "there is no command 'plot'. Hint: there are analyze, average, info"),
+        (["plot"], "there is no command 'plot'. Hint: there are analyze, "),
         (["analyze", "{model}", "--bootstap", "9"],
          "has no option --bootstap. Hint: did you mean --bootstrap?"),
         (["analyze", "--bootstap=9", "{model}"], "did you mean --bootstrap?"),
