@@ -23,6 +23,7 @@ from pyspectra.weights.formats.stored import ReadRange, StoredTensor
 from pyspectra.weights.order import natural_key
 
 __all__ = [
+    "SUFFIXES",
     "TORCH_SUFFIXES",
     "Checkpoint",
     "Tensor",
@@ -30,8 +31,8 @@ __all__ = [
     "open_checkpoint",
 ]
 
-TORCH_SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt")
-SUFFIXES: Final = (".safetensors", *TORCH_SUFFIXES)
+TORCH_SUFFIXES: Final = torch_checkpoint.FORMAT.suffixes
+SUFFIXES: Final = (*safetensors.FORMAT.suffixes, *TORCH_SUFFIXES)
 
 # Trainers leave these beside the model, with the suffixes of weights files.
 _TRAINING_STATE = re.compile(r"optim|sched|scaler|rng_state|training_args|tmp-|\.", re.IGNORECASE)
@@ -193,7 +194,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if file.name.endswith(huggingface.INDEX_SUFFIX):
         return _open_shards(path, file)
     suffix = file.suffix.lower()
-    if suffix == ".safetensors":
+    if suffix in safetensors.FORMAT.suffixes:
         tensors, metadata = _read_safetensors(file)
         return Checkpoint(path, (file,), tensors, metadata)
     if suffix in TORCH_SUFFIXES:

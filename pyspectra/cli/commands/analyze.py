@@ -28,10 +28,10 @@ DONE, FAILED_LAYERS = 0, 1
 def _arguments(parser: argparse.ArgumentParser) -> None:
     from pyspectra.report.data import DIALECTS
     from pyspectra.report.options import records
+    from pyspectra.weights.formats import suffixes
 
     add = parser.add_argument
-    add("model", metavar="MODEL",
-        help="a .safetensors, .pt, .pth, .bin, .ckpt or .npz file, or a model folder")  # fmt: skip
+    add("model", metavar="MODEL", help=f"a file ({', '.join(suffixes())}), or a model folder")
     add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
     add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
     add("--dialect", choices=DIALECTS, help="columns of --csv (default: pyspectra)")

@@ -13,10 +13,12 @@ NAMES = {"paths_or_dir": "CKPT", "out": "--out"}
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
+    from pyspectra.training.checkpoint_files import SUFFIXES
+
     add = parser.add_argument
     add("checkpoints", metavar="CKPT", nargs="+",
-        help="one folder of numbered checkpoints, or several checkpoints: .safetensors, .pt, "
-        ".pth, .bin, .ckpt, or model folders")  # fmt: skip
+        help="one folder of numbered checkpoints, or several checkpoints: files "
+        f"({', '.join(SUFFIXES)}) or model folders")  # fmt: skip
     add("-o", "--out", metavar="OUT", required=True,
         help="a .safetensors or torch file, or a new folder")  # fmt: skip
     add("--last", metavar="N", type=as_integer_text,
