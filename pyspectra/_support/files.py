@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -55,3 +56,23 @@ def write_bytes(path: Path, data: bytes) -> None:
 def is_special(path: str | Path) -> bool:
     """Tell whether a path is a device or a pipe: written to, never replaced."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def same_file(target: str | Path, files: Iterable[str | Path]) -> str | Path | None:
+    """Return the one of `files` that `target` is, by whatever path or link; None if it is none.
+
+    Hard links count too: to write to one would leave the other as it was, but who asks for a
+    table under the name of a model does not mean to lose that name.
+    """
+    try:
+        given = os.stat(target)
+    except (OSError, ValueError):  # there is no such file yet; a NUL in the name
+        return None
+    for file in files:
+        try:
+            found = os.stat(file)
+        except (OSError, ValueError):  # gone in the meantime
+            continue
+        if os.path.samestat(given, found):
+            return file
+    return None

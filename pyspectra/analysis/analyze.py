@@ -118,12 +118,13 @@ def analyze(
             source = _open(model_or_path, opened, key)
         checked = replace(checked, key=key)
         layers: Sequence[Layer] = source.layers
-        skipped = source.skipped
+        skipped, files = source.skipped, source.files
         notes: tuple[str, ...] = ()
         if base_model is not None:
             with called_as("analyze", model_or_path="base_model"):
                 base = _open(base_model, opened)
             checked = replace(checked, base_model=base.name)
+            files += base.files
             change = deltas(source, base)
             layers, skipped = change.layers, change.skipped
             notes = tuple(note.words("model_or_path", "base_model") for note in change.notes)
@@ -142,6 +143,7 @@ def analyze(
         format=source.format,
         options=checked,
         notes=notes,
+        files=tuple(map(str, files)),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STDOUT",
+    "check_not_read",
     "check_outputs",
     "drop_output",
     "message",
@@ -58,8 +59,7 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None
     if len(on_stdout) > 1:
         raise UsageError(f"{' and '.join(on_stdout)} cannot both write to standard output")
     # A path with a NUL names nothing, and is refused when it is opened.
-    named = [path for path in inputs if path and "\0" not in path]
-    kept = {os.path.realpath(os.path.expanduser(path)) for path in named}
+    named = [os.path.expanduser(path) for path in inputs if path and "\0" not in path]
     written: dict[str, str] = {}
     for option, target in given.items():
         if target == STDOUT:
@@ -68,8 +68,7 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None
         if problem:
             raise UsageError(f"{option} {target!r}: {problem}")
         real = os.path.realpath(target)
-        if real in kept:
-            raise UsageError(f"{option} {target!r} would overwrite the model")
+        check_not_read(option, target, named)
         if real in written and not is_special(real):
             raise UsageError(f"{written[real]} and {option} name the same file, {target!r}")
         written[real] = option
@@ -95,7 +94,37 @@ def _problem_with(target: str) -> str | None:
     return None if os.access(folder, os.W_OK | os.X_OK) else f"folder {folder!r} is not writable"
 
 
-def write_outputs(outputs: Mapping[str, tuple[str | None, Callable[[], str]]], quiet: bool) -> bool:
+def check_not_read(option: str, target: str | None, files: Iterable[str | Path]) -> None:
+    """Refuse a result that would replace a file that was read, by whatever path or link it goes.
+
+    Parameters
+    ----------
+    option : str
+        ``"--csv"``, for the message.
+    target : str or None
+        The path that was given for it, if any.
+    files : iterable of (str or Path)
+        What was read.
+
+    Raises
+    ------
+    UsageError
+        If it is one of them.
+    """
+    from pyspectra._support.files import same_file
+
+    original = None if target is None or target == STDOUT else same_file(target, files)
+    if original is not None:
+        raise UsageError(
+            f"{option} {target!r} would overwrite the model: {str(original)!r} is a part of it"
+        )
+
+
+def write_outputs(
+    outputs: Mapping[str, tuple[str | None, Callable[[], str]]],
+    quiet: bool,
+    files: Sequence[str | Path] = (),
+) -> bool:
     """Write the results that were asked for, and say which files were written.
 
     Files come first: a reader of standard output who leaves early must not cost them.
@@ -106,19 +135,22 @@ def write_outputs(outputs: Mapping[str, tuple[str | None, Callable[[], str]]], q
         Option -> the path that was given for it, if any, and what makes the text.
     quiet : bool
         Say nothing.
+    files : sequence of (str or Path)
+        What was read, and may not be overwritten.
 
     Returns
     -------
     bool
         Whether a result went to standard output, which must then hold nothing else.
     """
-    given = [(target, text) for target, text in outputs.values() if target is not None]
-    for target, text in given:
+    given = [(option, to, text) for option, (to, text) in outputs.items() if to is not None]
+    for option, target, text in given:
         if target != STDOUT:
+            check_not_read(option, target, files)  # again: it may have become a link meanwhile
             _save(target, text())
             if not quiet:
                 message(f"wrote {target}")
-    on_stdout = [text for target, text in given if target == STDOUT]
+    on_stdout = [text for _, target, text in given if target == STDOUT]
     for text in on_stdout:
         write(text())
     return bool(on_stdout)

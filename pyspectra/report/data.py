@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,8 @@ class ReportData(Value):
     options : AnalyzeOptions
     notes : tuple of str
         What a reader should know besides, as clauses: how names of two models were matched.
+    files : tuple of str
+        What was read, which no view may be written over. Neither saved nor compared.
     """
 
     layers: tuple[LayerReport, ...]
@@ -42,6 +44,7 @@ class ReportData(Value):
     format: str
     options: AnalyzeOptions
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -59,6 +59,7 @@ def save(report: ReportData, path: Path) -> None:
     values = {
         f.name: _encoded(getattr(report, f.name), f.name, arrays)
         for f in dataclasses.fields(report)
+        if f.compare
     }
     text = json.dumps({"schema": SCHEMA, "report": values}, indent=1, allow_nan=False)
     out = io.BytesIO()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pyspectra._support.arguments import check_count, check_number, check_path
+from pyspectra._support.files import same_file
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, MissingPathError
 from pyspectra.training.checkpoint_files import TORCH_SUFFIXES, find_checkpoints
 
@@ -137,7 +138,7 @@ def check_out(target: Path, paths: list[Path], overwrite: bool) -> str:
 
 def check_not_input(target: Path, files: Sequence[Path]) -> None:
     """Raise ArgumentValueError if the output is a file that is read, whatever it is called."""
-    if target.exists() and any(os.path.samefile(file, target) for file in files):
+    if same_file(target, files) is not None:
         raise _bad_out(target, "which is one of the inputs")
 
 

@@ -158,13 +158,13 @@ def average_checkpoints(
     target = check_path("average_checkpoints", "out", out)
     kind = check_out(target, paths, replace)
     checkpoints = [open_checkpoint(path) for path in paths]
-    for checkpoint in checkpoints:
-        check_not_input(target, checkpoint.files)
+    files = [file for checkpoint in checkpoints for file in checkpoint.files]
+    check_not_input(target, files)
     newest = checkpoints[_newest(paths)]
     _check_contents(newest, checkpoints, kind)
     job = Job(newest, checkpoints, shares)
     with (
-        _written(target, replace) as temporary,
+        _written(target, replace, files) as temporary,
         progress_bar(len(newest.tensors), "averaging", progress) as advance,
     ):
         if kind == "torch":
@@ -187,12 +187,13 @@ def average_checkpoints(
 
 
 @contextlib.contextmanager
-def _written(target: Path, overwrite: bool) -> Iterator[Path]:
+def _written(target: Path, overwrite: bool, inputs: list[Path]) -> Iterator[Path]:
     """Yield another name to write to, which becomes `target` if all goes well."""
     real = Path(os.path.realpath(target))
     temporary = real.with_name(f".{real.name[:200]}.{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
+        check_not_input(target, inputs)  # again: it may have become a link in the meantime
         if real.is_file():
             if not overwrite:  # somebody has written it in the meantime
                 raise exists_already(target)

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyspectra._arrays import FLOAT_DTYPES, HostArray, Loader
 from pyspectra._support.dtypes import find
@@ -90,12 +91,15 @@ class Contents:
         Releases what the entries hold on to.
     lora_scale : callable or None
         Name of a module and rank of its LoRA pair to the factor on their product; None for 1.
+    files : tuple of Path
+        What was read, and what belongs to it: no result may be written over these.
     """
 
     format: str
     entries: Sequence[TensorEntry]
     close: Callable[[], None] = _nothing
     lora_scale: ScaleOf | None = None
+    files: tuple[Path, ...] = ()
 
 
 def catalogue(

@@ -40,6 +40,9 @@ class WeightSource:
         the one layer of its product.
     skipped : tuple of SkippedLayer
         Every other tensor, with the reason.
+    files : tuple of Path
+        The files that the weights are read from, and those that belong to them: shards, index and
+        configuration. Empty for a model in memory.
 
     Examples
     --------
@@ -55,6 +58,7 @@ class WeightSource:
         self.layers: tuple[Layer, ...]
         self.skipped: tuple[SkippedLayer, ...]
         self.layers, self.skipped = catalogue(contents.entries, contents.lora_scale)
+        self.files: tuple[Path, ...] = contents.files
         self._close = contents.close
 
     def __iter__(self) -> Iterator[Layer]:

@@ -8,12 +8,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspectra.cli.commands import Command, as_integer_text
 from pyspectra.cli.errors import UsageError, one_line
-from pyspectra.cli.output import check_outputs, message, print_rich, write_outputs
+from pyspectra.cli.output import (
+    STDOUT,
+    check_not_read,
+    check_outputs,
+    message,
+    print_rich,
+    write_outputs,
+)
 
 if TYPE_CHECKING:
     from pyspectra.report.options import Option
@@ -114,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dialect and arguments.csv is None:
         raise UsageError("--dialect goes with --csv. Hint: add --csv F, or --csv -")
     check_outputs(outputs, inputs=(arguments.model, arguments.base_model))
-    report = _analyze(arguments)
+    report = _analyze(arguments, outputs)
     if not report.layers:
         reasons = Counter(s.reason for s in report.skipped).most_common(3)
         listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
@@ -124,17 +132,18 @@ def _run(arguments: argparse.Namespace) -> int:
         "--csv": (arguments.csv, lambda: report.to_csv(dialect=dialect)),
         "--json": (arguments.json, report.to_json),
     }
-    taken = write_outputs(texts, arguments.quiet)
+    taken = write_outputs(texts, arguments.quiet, report.files)
     if not taken and not arguments.quiet:
         print_rich(report.print)
     return _strict_status(report) if arguments.strict else DONE
 
 
-def _analyze(arguments: argparse.Namespace) -> Report:
+def _analyze(arguments: argparse.Namespace, outputs: Mapping[str, str | None]) -> Report:
     import pyspectra
 
     names = _names()
     with one_line(f"analysing {arguments.model!r}", names), _threads(arguments.threads):
+        _check_outputs_again(arguments, outputs)
         return pyspectra.analyze(
             arguments.model,
             key=arguments.key,
@@ -143,6 +152,25 @@ def _analyze(arguments: argparse.Namespace) -> Report:
             progress=False if arguments.quiet else "auto",
             **_options(arguments),
         )
+
+
+def _check_outputs_again(arguments: argparse.Namespace, outputs: Mapping[str, str | None]) -> None:
+    """Refuse outputs that would replace one of the files that the models are read from."""
+    import pyspectra
+    from pyspectra.errors import called_as
+
+    files: list[Path] = []
+    if any(target not in (None, STDOUT) for target in outputs.values()):
+        with pyspectra.open_weights(arguments.model, key=arguments.key) as model:
+            files += model.files
+        if arguments.base_model is not None:
+            with (
+                called_as("analyze", model_or_path="base_model"),
+                pyspectra.open_weights(arguments.base_model) as base,
+            ):
+                files += base.files
+    for option, target in outputs.items():
+        check_not_read(option, target, files)
 
 
 @contextlib.contextmanager

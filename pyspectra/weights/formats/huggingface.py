@@ -42,6 +42,12 @@ _MAX_ALTERNATIVES: Final = 8
 
 # A folder that a trainer saves in the course of a run: not a part of the model beside it.
 _CHECKPOINT = re.compile(r"(?:checkpoint|global_step|epoch|step)[-_=]?\d+", re.IGNORECASE)
+# Configuration, tokenizer and code of a model; not what people write beside it (report.json).
+_OF_A_MODEL = re.compile(
+    r".*config\.json|tokenizer.*|(?:vocab|special_tokens_map|added_tokens|modules|model_index"
+    r"|trainer_state)\.json|(?:vocab|merges)\.txt|.*\.(?:py|jinja|tiktoken|spm|model)",
+    re.IGNORECASE,
+)
 _SHARD = re.compile(r"(.+)-(\d{1,9})-of-(\d{1,9})(\.\w+)")
 
 
@@ -81,7 +87,16 @@ def read_folder(folder: Path, key: str | None = None) -> Contents:
     if ADAPTER_CONFIG in names and any("lora_" in entry.key for entry in contents.entries):
         contents = replace(contents, lora_scale=_lora_scale(folder / ADAPTER_CONFIG))
     beside = list(_weights_of_folders(folders))
-    return replace(contents, entries=[*contents.entries, *beside]) if beside else contents
+    kept = [folder.absolute() / name for name in names if _belongs(name)]
+    kept += [folder.absolute() / entry.key for entry in beside]
+    return replace(contents, entries=[*contents.entries, *beside], files=(*contents.files, *kept))
+
+
+def _belongs(name: str) -> bool:
+    """Tell whether a file of a model folder is a part of the model, although it is not read."""
+    return (
+        name in STANDARD or name.endswith(INDEX_SUFFIX) or _OF_A_MODEL.fullmatch(name) is not None
+    )
 
 
 def _weights_of_folders(folders: list[Path]) -> Iterator[TensorEntry]:
@@ -295,7 +310,7 @@ def read_index(path: Path, key: str | None = None) -> Contents:
     opened = {shard: read_file(path.parent / shard) for shard in index.shards}
     contents = _together(path, opened)
     index.check({shard: [e.key for e in opened[shard].entries] for shard in opened})
-    return contents
+    return replace(contents, files=(path.absolute(), *contents.files))
 
 
 @dataclass(frozen=True)
@@ -376,7 +391,8 @@ def _together(path: Path, opened: Mapping[str, Contents]) -> Contents:
         for contents in parts:
             contents.close()
 
-    return Contents(format, entries, close)
+    files = tuple(file for contents in parts for file in contents.files)
+    return Contents(format, entries, close, files=files)
 
 
 def _is_file(path: Path) -> bool:

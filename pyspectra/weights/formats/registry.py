@@ -11,7 +11,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -116,8 +116,9 @@ def read_file(path: Path, key: str | None = None) -> Contents:
         kind = f"be None for a {format.suffixes[0]} file, which holds one model"
         raise ArgumentValueError("open_weights", "key", kind, repr(key))
     try:
-        return format.read(path, key=key) if format.keyed else format.read(path)
+        contents = format.read(path, key=key) if format.keyed else format.read(path)
     except ModuleNotFoundError as error:
         if format.extra is None or error.name is None:
             raise
         raise missing_dependency(error.name, f"reading {path.name}", extra=format.extra) from error
+    return replace(contents, files=(path.absolute(), *contents.files))
