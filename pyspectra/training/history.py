@@ -21,6 +21,7 @@ from pyspectra._support.arguments import (
     shown,
 )
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError, MissingPathError
+from pyspectra.ops import build_info
 from pyspectra.training.history_file import (
     FIELDS,
     SCHEMA,
@@ -403,9 +404,7 @@ def _versions() -> dict[str, str]:
     """Return the versions of what is loaded: of what is not, the run does not depend."""
     import platform
 
-    from pyspectra import __version__
-
-    versions = {"pyspectra": __version__, "python": platform.python_version()}
+    versions = {"pyspectra": build_info()["version"], "python": platform.python_version()}
     for name in ("numpy", "torch", "transformers", "lightning"):
         module = sys.modules.get(name)
         if module is not None:
