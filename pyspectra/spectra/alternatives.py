@@ -151,12 +151,12 @@ class _Family:
             size = 1.0
             now = value(theta, log_z)
             for _ in range(_HALVINGS):
-                there = theta + size * step
-                log_z, mean, covariance = self.moments(there)
-                if value(there, log_z) >= now + 0.1 * size * decrement - 1e-15 * abs(now):
+                trial = theta + size * step
+                log_z, mean, covariance = self.moments(trial)
+                if value(trial, log_z) >= now + 0.1 * size * decrement - 1e-15 * abs(now):
                     break
                 size *= 0.5
-            theta = there
+            theta = trial
         return None
 
     def log_density(self, u: FloatArray, theta: FloatArray) -> FloatArray:
