@@ -31,6 +31,7 @@ class Purpose(enum.Enum):
     SELECTION = "selection"  # a random part of the weights
     PERMUTATION = "permutation"  # of the entries of a matrix
     BOOTSTRAP = "bootstrap"  # replicates of a spectrum
+    NULL = "null"  # what the test for structure draws
 
 
 def random_key(purpose: Purpose, seed: int, name: str, *numbers: int) -> int:

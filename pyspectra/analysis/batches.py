@@ -7,9 +7,11 @@ map it. Rows do not depend on which layers share a batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+from pyspectra._arrays import HostArray
 from pyspectra._support.progress import Advance, ignore
 from pyspectra.analysis import measurements
 from pyspectra.analysis.engine import Engine, Matrices, Read, host_engine
@@ -156,8 +158,13 @@ def _read_again(
     layer: Layer, unresolved: Sequence[int], engine: Engine
 ) -> tuple[list[FloatArray], list[Status]]:
     """Return squared singular values of some matrices of a layer, and whether they are any good."""
+    return engine.squared_singular_values(_matrices(layer, unresolved))
+
+
+def _matrices(layer: Layer, which: Sequence[int]) -> list[HostArray]:
+    """Read some matrices of a layer once more."""
     slices = matricize(layer, layer.load()).slices
-    return engine.squared_singular_values([slices[i] for i in unresolved])
+    return [slices[i] for i in which]
 
 
 def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
@@ -175,12 +182,12 @@ def _solve(
     evals, status = engine.eigvals([gram for t in taken for gram in t.grams])
     start = 0
     for t in taken:
-        if t.spectra is not None:
-            yield _rows(t, *t.spectra, "svd", options)
-            continue
         stop = start + len(t.grams)
         try:
-            yield _resolved(t, evals[start:stop], status[start:stop], engine, options)
+            if t.spectra is not None:
+                yield _rows(t, *t.spectra, "svd", options)
+            else:
+                yield _resolved(t, evals[start:stop], status[start:stop], engine, options)
         except LOAD_ERRORS as error:
             yield _unreadable(t.layer, error)
         start = stop
@@ -225,10 +232,14 @@ def _rows(
             )
             for first in range(0, len(evals), rf)
         )  # fmt: skip
-        measured = taken.measured[k]
-        if esd.status is Status.OK:
-            solved = Solved(esd, [r.evals for r in replicas], measured)
-            measured = measured | measurements.follow(solved, options)
         slice_id = None if whole else k
-        rows.append(Spectrum(taken.layer, slice_id, rf, esd, taken.threshold, measured))
+        row = Spectrum(taken.layer, slice_id, rf, esd, taken.threshold, taken.measured[k])
+        if esd.status is Status.OK:
+            solved = Solved(
+                esd, [r.evals for r in replicas], row.measured, row.label, options.seed,
+                partial(_matrices, taken.layer, members),
+            )  # fmt: skip
+            followed = measurements.follow(solved, options)
+            row = replace(row, measured={**row.measured, **followed})
+        rows.append(row)
     return rows

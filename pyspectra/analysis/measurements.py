@@ -18,16 +18,21 @@ from typing import Any
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
+from pyspectra._support.random import Purpose, random_key
 from pyspectra.report.options import AnalyzeOptions
-from pyspectra.spectra import marchenko_pastur, random_null, randomize
+from pyspectra.spectra import marchenko_pastur, null_test, random_null, randomize, structures
 from pyspectra.spectra.eigenvectors import EigenvectorStatistics, eigenvector_statistics
 from pyspectra.spectra.estimators import Estimator, parse_estimator
 from pyspectra.spectra.farms import fit_windows
+from pyspectra.spectra.margins import Margins, margins
+from pyspectra.spectra.null_test import NullTest
 from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit
 from pyspectra.weights import Layer
 
-# The fit of sub-matrices is not kept in a report: it becomes the row's own fit.
+# What serves other measurements and is not kept in a report. The fit of sub-matrices becomes the
+# row's own fit.
 WINDOWS = "windows"
+PASSING = (WINDOWS, "margins", "made")
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,20 @@ class Solved:
         Ascending eigenvalues of the permuted entries, one array a permutation.
     measured : Mapping
         What was taken from the entries, by name.
+    label : str
+        What tells the random numbers of the row from those of all others.
+    seed : int
+    entries : callable
+        Reads the matrices of the row once more, for what cannot be told without them. Few
+        measurements of few layers should want it.
     """
 
     esd: ESD
     replicas: Sequence[FloatArray]
     measured: Mapping[str, Any]
+    label: str = ""
+    seed: int = 0
+    entries: Callable[[], Sequence[HostArray]] = tuple
 
 
 Wanted = Callable[[AnalyzeOptions], bool]
@@ -127,6 +141,18 @@ def kurtosis(entries: Entries) -> float:
     return random_null.excess_kurtosis(entries.siblings)
 
 
+@of_entries("margins")
+def row_margins(entries: Entries) -> Margins:
+    """Sums over the entries that fix what a spectrum owes to their sizes."""
+    return margins(null_test.tested(entries.matrices))
+
+
+@of_entries("made")
+def made(entries: Entries) -> str:
+    """The structure that all entries have, as some initialisations make them."""
+    return structures.made(null_test.tested(entries.matrices))
+
+
 @of_entries("vectors", option="vectors")
 def vectors(entries: Entries) -> EigenvectorStatistics | None:
     """How localised the eigenvectors are; None where a Gram matrix is not finite."""
@@ -142,6 +168,19 @@ def windows(entries: Entries) -> PowerLawFit:
     """The fit of the pooled eigenvalues of sub-matrices."""
     farms = parse_estimator(entries.options.estimator, "analyze")
     return fit_windows(entries.matrices, farms, Estimator("ww"), threshold=entries.threshold)
+
+
+@of_spectrum("null")
+def null(solved: Solved) -> NullTest:
+    """The test for structure, and the structures that have a name."""
+    return null_test.decide(
+        solved.esd,
+        solved.measured["margins"],
+        solved.measured["made"],
+        solved.measured["kurtosis"],
+        solved.entries,
+        random_key(Purpose.NULL, solved.seed, solved.label),
+    )
 
 
 @of_spectrum("mp", option="mp_fit")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspectra import metrics
-from pyspectra.analysis.measurements import WINDOWS
+from pyspectra.analysis.measurements import PASSING, WINDOWS
 from pyspectra.report.layer import LayerReport, tail_size
 from pyspectra.report.options import AnalyzeOptions
-from pyspectra.report.verdicts import layer_warning
+from pyspectra.report.problems import layer_warning
 from pyspectra.types import ESD, PowerLawFit, Status
 from pyspectra.weights import Layer
 
@@ -84,11 +84,13 @@ def layer_report(row: Spectrum, found: LayerFit, options: AnalyzeOptions) -> Lay
         raw_fit=found.raw_fit,
         n_fingers=found.n_fingers,
         metrics=values,
-        warning=layer_warning(fit, values.get("random_p_value", float("nan"))),
+        warning=layer_warning(
+            fit, float(values.get("random_p_value", float("nan"))), len(esd.evals)
+        ),
         position=layer.position,
         measured={
             name: value
             for name, value in row.measured.items()
-            if name != WINDOWS and value is not None
+            if name not in PASSING and value is not None
         },
     )

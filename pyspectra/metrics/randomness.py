@@ -26,7 +26,9 @@ def _rand(s: Spectrum) -> Randomized:
 
 @metric("random_p_value")
 def random_p_value(s: Spectrum) -> float:
-    """P-value of "a random matrix with iid entries": small means it is not one."""
+    """P-value of "independent entries, each of a scale of its own": small means structure."""
+    if "null" in s.measured:
+        return float(s.measured["null"].p_value)
     kurtosis = s.measured.get("kurtosis", 0.0)  # Gaussian where nobody has measured it
     kurtosis = kurtosis if math.isfinite(kurtosis) else 0.0
     return random_null.p_value(s.evals, s.esd.N, s.esd.M, kurtosis)

@@ -20,7 +20,15 @@ from pyspectra.metrics import METRICS
 from pyspectra.report.glyphs import Glyphs
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
-from pyspectra.report.verdicts import WELL_TRAINED, problem_of, words
+from pyspectra.report.problems import (
+    TYPICAL_STYLE,
+    UNJUDGED,
+    WITHIN_ERROR,
+    certainty,
+    is_judged,
+    problem_of,
+    words,
+)
 from pyspectra.types import Status
 
 R = TypeVar("R")
@@ -141,13 +149,20 @@ class Entry(Generic[R]):
 
 
 def mean(
-    columns: Sequence[Column[R]], name: str, keep: Callable[[float], bool] = math.isfinite
+    columns: Sequence[Column[R]],
+    name: str,
+    keep: Callable[[float], bool] = math.isfinite,
+    of: Callable[[R], bool] | None = None,
 ) -> Entry[R]:
-    """Return the mean of a column over the rows whose value `keep` accepts; NaN if it is none."""
+    """Return the mean of a column over the rows whose value `keep` accepts; NaN if it is none.
+
+    With `of`, only rows that it accepts count.
+    """
     (column,) = (column for column in columns if column.name == name)
 
     def value(rows: Sequence[R]) -> float:
-        kept = [v for v in map(float, map(column.value, rows)) if keep(v)]
+        counted = rows if of is None else [row for row in rows if of(row)]
+        kept = [v for v in map(float, map(column.value, counted)) if keep(v)]
         return sum(kept) / len(kept) if kept else math.nan
 
     return Entry(name, value, f"Mean over the layers: {column.help}", column.group)
@@ -223,7 +238,7 @@ def _show_alpha(r: Row, look: Look) -> Cell:
     problem = problem_of(r)
     sign = look.glyphs.plus_minus if look.short else f" {look.glyphs.plus_minus} "
     error = look.number(r.fit.alpha_stderr, 2)
-    return f"{r.alpha:.2f}{sign}{error}", problem.style if problem else WELL_TRAINED.style
+    return f"{r.alpha:.2f}{sign}{error}", problem.style if problem else TYPICAL_STYLE
 
 
 def _show_interval(r: Row, look: Look) -> Cell:
@@ -236,6 +251,10 @@ def _show_tail(r: Row, look: Look) -> Cell:
     return f"{r.n_tail if fitted(r) else look.glyphs.dash}/{len(r.esd.evals)}", ""
 
 
+def _structure(r: Row) -> str:
+    return ", ".join(r.structures)
+
+
 _SHORT_STATUS = {Status.TOO_FEW_POINTS: "too few", Status.NO_CONVERGENCE: "no conv."}
 
 
@@ -246,7 +265,10 @@ def _show_warning(r: Row, look: Look) -> Cell:
     problem = problem_of(r)
     if problem is None:
         return "", ""
-    return (problem.short if look.short else problem.word), problem.style
+    text = problem.short if look.short else problem.word
+    if problem not in UNJUDGED and certainty(r) == WITHIN_ERROR:
+        text += "?" if look.short else f", {WITHIN_ERROR}"
+    return text, problem.style
 
 
 # The metrics that the terminal shows.
@@ -280,8 +302,10 @@ COLUMNS: tuple[Column[Row], ...] = (
     Column("n_evals", lambda r: len(r.esd.evals), "Number of eigenvalues."),
     Column("method", lambda r: r.esd.method, "How the eigenvalues were computed."),
     Column("status", lambda r: str(r.status), "What became of the spectrum and its fit."),
-    Column("warning", lambda r: r.warning, "What is wrong with the layer; empty if nothing is.",
+    Column("warning", lambda r: r.warning, "What is to be said of the layer; may be empty.",
            head=Head("warning", _show_warning, "warn", right=False, spare=0, last=True)),
+    Column("certainty", certainty, "Whether alpha lies clearly on its side of 2 and 6."),
+    Column("structure", _structure, "Structures with a name that were recognised."),
     Column("alpha", lambda r: r.fit.alpha, "Exponent of the power-law tail.",
            head=Head("alpha", _show_alpha, spare=0)),
     Column("alpha_stderr", lambda r: r.fit.alpha_stderr, "Standard error of alpha."),
@@ -308,12 +332,17 @@ COLUMNS: tuple[Column[Row], ...] = (
              METRIC_HEADS.get(m.name)) for m in METRICS.values()),
 )  # fmt: skip
 
+# Of layers without structure alpha says nothing; their norms and ranks count.
+_OF_ALPHA = ("alpha", "alpha_weighted", "log_alpha_norm")
+
 SUMMARY: tuple[Entry[Row], ...] = (
-    *(mean(COLUMNS, name) for name in (
+    *(mean(COLUMNS, name, of=is_judged if name in _OF_ALPHA else None) for name in (
         "log_norm", "alpha", "alpha_weighted", "log_alpha_norm", "log_spectral_norm",
         "stable_rank", "mp_soft_rank",
     )),
     Entry("n_layers", len, "Number of layers."),
+    Entry("n_judged", lambda rows: sum(map(is_judged, rows)),
+          "Number of layers whose alpha is judged, and enters means of alpha."),
     Entry("n_failed", lambda rows: sum(r.status is not Status.OK for r in rows),
           "Number of layers without a fit."),
 )  # fmt: skip

@@ -13,7 +13,8 @@ from pyspectra.report import columns, weightwatcher
 from pyspectra.report.findings import Finding
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
-from pyspectra.report.verdicts import Verdict, find, judge
+from pyspectra.report.problems import find
+from pyspectra.report.verdicts import Verdict, judge
 from pyspectra.types import Status, Value
 from pyspectra.weights import SkippedLayer
 
@@ -121,7 +122,7 @@ class ReportData(Value):
     def verdict(self) -> Verdict:
         """The judgement of the whole model, in words."""
         unchanged = sum(s.skip.code == "unchanged" for s in self.skipped)
-        return judge(self.wholes, find(self.wholes, ()), len(self.skipped), unchanged)
+        return judge(self.wholes, len(self.skipped), self.options.estimator, unchanged)
 
     @cached_property
     def _foreign(self) -> tuple[weightwatcher.Row, ...]:

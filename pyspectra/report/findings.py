@@ -18,7 +18,7 @@ class Finding(Value):
     Attributes
     ----------
     code : str
-        What programs go by: ``"over_trained"``.
+        What programs go by: ``"heavy_tail"``.
     severity : {"error", "warning", "info"}
         An error is an exact violation, a warning a statistical judgement.
     where : str or None
@@ -54,18 +54,22 @@ class Thresholds:
     Attributes
     ----------
     alpha_low, alpha_high : float
-        A layer is over-trained below the first, under-trained above the second. Well-trained layers
-        have heavy tails with alpha between 2 and 6: Martin, Mahoney, "Implicit self-regularization
-        in deep neural networks", JMLR 22 (2021). WeightWatcher 0.7.7 has the same two.
+        Most layers of large published models have alpha between these: Martin, Mahoney, "Implicit
+        self-regularization in deep neural networks", JMLR 22 (2021). WeightWatcher 0.7.7 has the
+        same two. Trained models with many layers outside are common, too (docs/verdict.md).
+    errors : float
+        Standard errors of alpha within which it may lie on the other side of a bound: 95 %.
     implausible : float
         A power law is ruled out where its p-value is this or less: Clauset, Shalizi, Newman,
         "Power-law distributions in empirical data", SIAM Review 51 (2009), section 4.1.
     random_level : float
-        A layer cannot be told from a random matrix where the p-value of that exceeds this, a
-        convention: one random layer in a hundred does not.
-    notable_share : float
-        House convention, not from the literature: one layer in three colours the verdict of a
-        model.
+        A layer shows no structure where the p-value of that exceeds this, a convention: one random
+        layer in a hundred does not.
+    structure_level : float
+        A model shows structure where the least p-value of its layers, times their number, is at
+        most this: one random model in a thousand does.
+    few_evals : int
+        A layer with fewer eigenvalues is too small to tell.
     most_failed : float
         A model more than this share of whose layers have no fit, or one that its p-value rules
         out, is not judged by the others.
@@ -73,9 +77,11 @@ class Thresholds:
 
     alpha_low: float = 2.0
     alpha_high: float = 6.0
+    errors: float = 1.96
     implausible: float = 0.1
     random_level: float = 0.01
-    notable_share: float = 1.0 / 3.0
+    structure_level: float = 1e-3
+    few_evals: int = 32
     most_failed: float = 0.5
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra.eigenvectors import EigenvectorStatistics
+from pyspectra.spectra.null_test import NullTest
 from pyspectra.spectra.randomize import Randomized
 from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit, Status, Value
 
@@ -42,8 +43,8 @@ class LayerReport(Value):
     metrics : mapping of str to number
         Every registered metric that was asked for; empty if the spectrum failed.
     warning : str
-        ``"random"``, ``"no power law"``, ``"over-trained"``, ``"under-trained"`` or ``""``; see
-        `pyspectra.report.verdicts.layer_warning`.
+        ``"too small to tell"``, ``"no structure detected"``, ``"no power law"``, ``"heavy tail"``,
+        ``"light tail"`` or ``""``; see `pyspectra.report.problems.layer_warning`.
     measured : mapping of str to object
         What else was measured, by the name of the measurement.
     position : int
@@ -104,6 +105,16 @@ class LayerReport(Value):
     def randomized(self) -> Randomized | None:
         """Spectrum of the permuted entries, with ``randomize=True``."""
         return self.measured.get("randomized")
+
+    @property
+    def null(self) -> NullTest | None:
+        """The test for structure; None where there is no spectrum."""
+        return self.measured.get("null")
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the structures that were recognised (`pyspectra.spectra.structures`)."""
+        return tuple(name for name, _ in self.null.structures) if self.null else ()
 
     @property
     def vectors(self) -> EigenvectorStatistics | None:

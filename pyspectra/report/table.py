@@ -13,7 +13,8 @@ from pyspectra.report.data import ReportData
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.glyphs import ASCII, UNICODE, Glyphs
 from pyspectra.report.layer import LayerReport
-from pyspectra.report.verdicts import LABELS, OVER_TRAINED, UNDER_TRAINED, WELL_TRAINED, words
+from pyspectra.report.problems import HEAVY_TAIL, LIGHT_TAIL, TYPICAL_STYLE, words
+from pyspectra.report.verdicts import LABELS
 from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
 from pyspectra.types import Status
 from pyspectra.weights import SkippedLayer
@@ -169,13 +170,13 @@ def _histogram(report: ReportData, width: int, glyphs: Glyphs) -> Iterator[Text]
     for i in range(first, last + 1):
         if i in (over, under):
             mark = THRESHOLDS.alpha_low if i == over else THRESHOLDS.alpha_high
-            below, above = f"{OVER_TRAINED.word} up to here", f"{UNDER_TRAINED.word} from here"
+            below, above = f"{HEAVY_TAIL.word} up to here", f"{LIGHT_TAIL.word} from here"
             note = above if i == under else below
             label = f"{mark:g}".rjust(label_width)
             yield _line((label, "bold"), (f" {glyphs.rule * 6} {note}", "dim"))
-        style = WELL_TRAINED.style
+        style = TYPICAL_STYLE
         if not over <= i < under:
-            style = OVER_TRAINED.style if i < over else UNDER_TRAINED.style
+            style = HEAVY_TAIL.style if i < over else LIGHT_TAIL.style
         label = _bin_label(i, glyphs).rjust(label_width)
         count = counts[i]
         bar = glyphs.bar(count * per_layer) + " " if count else ""
@@ -184,7 +185,7 @@ def _histogram(report: ReportData, width: int, glyphs: Glyphs) -> Iterator[Text]
 
 
 def _bin(alpha: float) -> int:
-    on_mark = alpha == THRESHOLDS.alpha_high  # which is not under-trained yet
+    on_mark = alpha == THRESHOLDS.alpha_high  # whose tail is not light yet
     return math.floor(min(alpha, ALPHA_OVERFLOW) / BIN_WIDTH) - on_mark
 
 
@@ -220,7 +221,7 @@ def _summary(report: ReportData, glyphs: Glyphs) -> Iterator[Text]:
             f"in {_count(len(left_out), 'layer')} more than a tenth of the eigenvalues lie at or "
             f"below {EVALS_THRESHOLD:g} and are left out of the fit, as WeightWatcher does"
         )
-        yield _line(("note   ", "bold"), (text, UNDER_TRAINED.style), wrap=True)
+        yield _line(("note   ", "bold"), (text, LIGHT_TAIL.style), wrap=True)
     for note in report.notes:
         yield _line(("note   ", "bold"), printable(note), wrap=True)
 

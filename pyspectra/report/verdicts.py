@@ -1,103 +1,82 @@
-"""What the numbers mean, in words: per layer, and for the whole model.
+"""What a model is called, and the sentences that say why.
 
-`PROBLEMS` lists what may be wrong with a layer, `LABELS` what a model may be called. Both are
-records: their words, their colours and their sentences are written here and nowhere else. The
-numbers that they are held against, with their sources, are `pyspectra.report.findings.Thresholds`.
+`LABELS` lists what a model may be called as records: its word, its colour and its first sentence
+are written there and nowhere else; what is said of its layers is in `pyspectra.report.problems`. A
+tail exponent is no accuracy, and every verdict says so.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pyspectra.report.findings import THRESHOLDS, Finding, Thresholds
+from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.layer import LayerReport
-from pyspectra.types import PowerLawFit, Status, Value
-from pyspectra.weights import SkippedLayer
-
-NO_FIT = "no_fit"
+from pyspectra.report.problems import (
+    HEAVY_TAIL,
+    LIGHT_TAIL,
+    NO_POWER_LAW,
+    NO_STRUCTURE,
+    TYPICAL_STYLE,
+    UNJUDGED,
+    WITHIN_ERROR,
+    certainty,
+    evidence,
+    is_judged,
+    is_small,
+    problem_of,
+    random_p,
+)
+from pyspectra.types import Status, Value
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One thing that may be wrong with a layer that has a fit.
+class Counts:
+    """What the label of a model rests on; names are those of the braces in sentences.
 
     Attributes
     ----------
-    word : str
-        What the layer is called: `LayerReport.warning`.
-    short : str
-        The same where a terminal is narrow.
-    code, severity : str
-        Of its finding.
-    style : str
-        Its colour, for rich.
-    holds : callable
-        Of the fit, the p-value of "a random matrix" and the thresholds: whether it is so.
-    quantity : str
-        Name of what was measured.
-    value, threshold : callable
-        What was measured, of the fit and that p-value; and against what it was held.
-    one, many : str
-        What the layer does, or several layers do, after their number.
+    n : int
+        Layers with a fit.
+    rows : int
+        All layers.
+    large : int
+        Those that are not too small to tell.
+    judged, typical, heavy, light : int
+        Those whose alpha says something, and where it lies.
+    silent, small, lawless : int
+        Those without structure, too small, without a power law.
+    structure_p : float
+        The least p-value of "no structure" times the number of layers tested (Bonferroni).
+    seen_in_large : bool
+        Whether some layer that is not too small shows structure at that level.
+    calibrated : bool
+        Whether the bounds 2 and 6 hold for the estimator.
+    unchanged : int
+        Layers that are left out because a base model has the very same.
     """
 
-    word: str
-    short: str
-    code: str
-    severity: str
-    style: str
-    holds: Callable[[PowerLawFit, float, Thresholds], bool]
-    quantity: str
-    value: Callable[[PowerLawFit, float], float]
-    threshold: Callable[[Thresholds], float]
-    one: str
-    many: str
+    n: int
+    rows: int
+    large: int
+    judged: int
+    typical: int
+    heavy: int
+    light: int
+    silent: int
+    small: int
+    lawless: int
+    structure_p: float
+    seen_in_large: bool
+    calibrated: bool
+    unchanged: int
 
-
-RANDOM = Problem(
-    word="random", short="random", code="random_layer", severity="warning", style="cyan",
-    holds=lambda fit, p, t: p > t.random_level,
-    quantity="p",
-    value=lambda fit, p: p,
-    threshold=lambda t: t.random_level,
-    one="cannot be told from a random matrix",
-    many="cannot be told from random matrices",
-)  # fmt: skip
-NO_POWER_LAW = Problem(
-    word="no power law", short="no law", code="no_power_law", severity="warning", style="blue",
-    holds=lambda fit, p, t: fit.p_value <= t.implausible,
-    quantity="p",
-    value=lambda fit, p: fit.p_value,
-    threshold=lambda t: t.implausible,
-    one="follows no power law (p <= {threshold:g})",
-    many="follow no power law (p <= {threshold:g})",
-)  # fmt: skip
-OVER_TRAINED = Problem(
-    word="over-trained", short="over", code="over_trained", severity="warning", style="magenta",
-    holds=lambda fit, p, t: fit.alpha < t.alpha_low,
-    quantity="alpha",
-    value=lambda fit, p: fit.alpha,
-    threshold=lambda t: t.alpha_low,
-    one="looks over-trained (alpha < {threshold:g})",
-    many="look over-trained (alpha < {threshold:g})",
-)  # fmt: skip
-UNDER_TRAINED = Problem(
-    word="under-trained", short="under", code="under_trained", severity="warning", style="yellow",
-    holds=lambda fit, p, t: fit.alpha > t.alpha_high,
-    quantity="alpha",
-    value=lambda fit, p: fit.alpha,
-    threshold=lambda t: t.alpha_high,
-    one="looks under-trained (alpha > {threshold:g})",
-    many="look under-trained (alpha > {threshold:g})",
-)  # fmt: skip
-
-# The first that holds is what is wrong with a layer.
-PROBLEMS = (RANDOM, NO_POWER_LAW, OVER_TRAINED, UNDER_TRAINED)
-# The order in which a verdict mentions them.
-_MENTIONED = (RANDOM, UNDER_TRAINED, OVER_TRAINED, NO_POWER_LAW)
+    @property
+    def seen(self) -> bool:
+        """Whether the model shows structure."""
+        return not self.structure_p > THRESHOLDS.structure_level
 
 
 @dataclass(frozen=True)
@@ -110,130 +89,83 @@ class Label:
         `Verdict.label`.
     style : str
         Its colour, for rich.
+    holds : callable
+        Of the counts: whether the model is called so; the first of `LABELS` that holds is.
     sentence : str
-        The first sentence of the verdict; names in braces are fields of `_Counts`.
-    problem : Problem or None
-        The problem that the sentence speaks of already.
+        The first sentence of the verdict; names in braces are fields of `Counts`.
     """
 
     word: str
     style: str
+    holds: Callable[[Counts], bool]
     sentence: str
-    problem: Problem | None = None
 
 
-UNTRAINED = Label(
-    "untrained", RANDOM.style,
-    "Untrained: {random_layer} of {n} layers cannot be told from random matrices of their shapes, "
-    "whatever their alpha.",
-    RANDOM,
-)  # fmt: skip
-UNDER = Label(
-    UNDER_TRAINED.word, UNDER_TRAINED.style,
-    "Under-trained: in {under_trained} of {n} layers alpha exceeds {alpha_high:g}, as in weights "
-    "that are still close to random; {share}.",
-    UNDER_TRAINED,
-)  # fmt: skip
-OVER = Label(
-    OVER_TRAINED.word, OVER_TRAINED.style,
-    "Over-trained or dominated by few directions: in {over_trained} of {n} layers alpha lies below "
-    "{alpha_low:g}; {share}.",
-    OVER_TRAINED,
-)  # fmt: skip
-WELL_TRAINED = Label("well trained", "green", "Well trained: {share}.")
-NOTHING_FITTED = Label(
-    "cannot be judged", "bold red",
-    "No layer has a power-law fit, so there is nothing to judge.",
-)  # fmt: skip
+_BETWEEN = (
+    "alpha between {low:g} and {high:g} in {typical} of {judged} layers that show structure and "
+    "follow a power law, below in {heavy}, above in {light} (estimator {estimator}, "
+    "mean alpha {mean:.2f})"
+)
+CANNOT = "cannot be judged"
+_CANNOT_STYLE = "bold red"
+
 UNCHANGED = Label(
-    "unchanged", "green",
+    "unchanged", TYPICAL_STYLE, lambda c: c.unchanged > 0 and c.rows == 0,
     "Unchanged: the weights are those of the base model, to the last bit.",
 )  # fmt: skip
+NOTHING_TESTED = Label(
+    CANNOT, _CANNOT_STYLE, lambda c: math.isnan(c.structure_p),
+    "No layer has a spectrum, so there is nothing to judge.",
+)  # fmt: skip
+NOTHING_FITTED = Label(
+    CANNOT, _CANNOT_STYLE, lambda c: c.n == 0,
+    "No layer has a power-law fit, so there is nothing to judge.",
+)  # fmt: skip
+ALL_SMALL = Label(
+    CANNOT, _CANNOT_STYLE, lambda c: c.large == 0,
+    "Cannot be judged: all layers have fewer than {few} eigenvalues, too few to tell.",
+)  # fmt: skip
+NO_STRUCTURE_SEEN = Label(
+    "no structure", NO_STRUCTURE.style, lambda c: not c.seen,
+    "No structure detected in any of {n} layers, whatever their alpha (least p-value times number "
+    "of layers: {structure_p:.2g}): the weights may be untrained, or changed too little to see.",
+)  # fmt: skip
+SMALL_SEEN = Label(
+    CANNOT, _CANNOT_STYLE, lambda c: not c.seen_in_large,
+    "Cannot be judged: only layers with fewer than {few} eigenvalues show structure.",
+)  # fmt: skip
+NOT_CALIBRATED = Label(
+    CANNOT, _CANNOT_STYLE, lambda c: not c.calibrated,
+    "Cannot be judged by alpha: estimator {estimator} has no calibrated bounds (mean alpha "
+    "{mean:.2f} over {judged} layers). {shown} of {large} layers show structure.",
+)  # fmt: skip
 FEW_FITTED = Label(
-    "cannot be judged", "bold red",
-    "Cannot be judged: only {left} of {rows} layers have a power-law fit{that_holds}. {share}.",
+    CANNOT, _CANNOT_STYLE,
+    lambda c: c.judged == 0 or c.rows - c.n + c.lawless > THRESHOLDS.most_failed * c.rows,
+    "Cannot be judged: only {judged} of {rows} layers have a power-law fit that holds and "
+    "structure.",
+)  # fmt: skip
+TYPICAL = Label(
+    "typical", TYPICAL_STYLE, lambda c: 2 * c.typical > c.judged, f"Typical: {_BETWEEN}."
+)
+HEAVY_TAILED = Label(
+    "heavy-tailed", HEAVY_TAIL.style, lambda c: 2 * c.heavy > c.judged, f"Heavy-tailed: {_BETWEEN}."
+)
+LIGHT_TAILED = Label(
+    "light-tailed", LIGHT_TAIL.style, lambda c: 2 * c.light > c.judged, f"Light-tailed: {_BETWEEN}."
+)
+MIXED = Label("mixed", "bold", lambda c: True, f"Mixed: {_BETWEEN}.")
+
+LABELS = (
+    UNCHANGED, NOTHING_TESTED, ALL_SMALL, NO_STRUCTURE_SEEN, SMALL_SEEN, NOTHING_FITTED,
+    NOT_CALIBRATED, FEW_FITTED,
+    TYPICAL, HEAVY_TAILED, LIGHT_TAILED, MIXED,
 )  # fmt: skip
 
-LABELS = (UNTRAINED, UNDER, OVER, WELL_TRAINED, UNCHANGED, NOTHING_FITTED, FEW_FITTED)
-
-
-# --- one layer ----------------------------------------------------------------------------------
-
-
-def layer_warning(fit: PowerLawFit, random_p_value: float) -> str:
-    """Return what is wrong with a layer, the first that applies; nothing without a fit.
-
-    ``"random"``: its spectrum cannot be told from that of a random matrix of its shape, so that
-    alpha says nothing. ``"no power law"``: the p-value of the fit, if one was asked for, rules the
-    law out. ``"over-trained"``, ``"under-trained"``: alpha below 2, above 6.
-    """
-    problem = None
-    if fit.status is Status.OK:
-        problem = _first(PROBLEMS, fit, random_p_value)
-    return problem.word if problem else ""
-
-
-def alpha_warning(fit: PowerLawFit) -> str:
-    """Return what alpha alone says of a fit: ``"over-trained"``, ``"under-trained"`` or ``""``."""
-    problem = _first((OVER_TRAINED, UNDER_TRAINED), fit, math.nan)
-    return problem.word if problem else ""
-
-
-def _first(problems: Sequence[Problem], fit: PowerLawFit, random_p: float) -> Problem | None:
-    return next((p for p in problems if p.holds(fit, random_p, THRESHOLDS)), None)
-
-
-def problem_of(layer: LayerReport) -> Problem | None:
-    """Return the record of a layer's warning; None if nothing is wrong or nothing was fitted."""
-    return next((p for p in PROBLEMS if p.word == layer.warning), None)
-
-
-def layer_finding(layer: LayerReport) -> Finding | None:
-    """Return what is wrong with a layer as a finding; None if nothing is."""
-    if layer.status is not Status.OK:
-        return Finding(
-            code=NO_FIT,
-            severity="error" if layer.status is Status.NOT_FINITE else "warning",
-            where=layer.label,
-            message=f"{layer.label} has no power-law fit: {words(layer.status)}.",
-            evidence={"status": str(layer.status)},
-        )
-    problem = problem_of(layer)
-    if problem is None:
-        return None
-    random_p = float(layer.metrics.get("random_p_value", math.nan))
-    value, threshold = problem.value(layer.fit, random_p), problem.threshold(THRESHOLDS)
-    does = problem.one.format(threshold=threshold)
-    return Finding(
-        code=problem.code,
-        severity=problem.severity,
-        where=layer.label,
-        value=value,
-        threshold=threshold,
-        message=f"{layer.label} {does}: {problem.quantity} = {value:.3g}.",
-        evidence={"alpha": layer.alpha, "alpha_stderr": layer.fit.alpha_stderr},
-    )
-
-
-def skip_finding(skipped: SkippedLayer) -> Finding | None:
-    """Return a tensor that should have been analysed, and could not be, as a finding."""
-    if not skipped.failed:
-        return None
-    return Finding(
-        code=skipped.skip.code,
-        severity="error",
-        where=skipped.name,
-        message=f"{skipped.name}: {skipped.reason}.",
-        evidence=dict(skipped.skip.detail),
-    )
-
-
-def words(status: Status) -> str:
-    """Return a status as words of a sentence."""
-    return str(status).replace("_", " ")
-
-
-# --- the whole model ----------------------------------------------------------------------------
+LIMIT = (
+    "A model that memorised noise, was pruned or scrambled can have the same spectra: this is not "
+    "accuracy."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,110 +175,133 @@ class Verdict(Value):
     Attributes
     ----------
     label : str
-        ``"well trained"``, ``"untrained"``, ``"under-trained"``, ``"over-trained"`` or ``"cannot
-        be judged"``.
+        ``"no structure"``, ``"typical"``, ``"heavy-tailed"``, ``"light-tailed"``, ``"mixed"`` or
+        ``"cannot be judged"``; of a delta see `pyspectra.report.changes`.
     text : str
-        A few sentences that say so, with the counts they rest on.
-    n_well_trained, n_under_trained, n_over_trained, n_random, n_no_power_law, n_failed : int
-        Rows without a warning, with each of them (`layer_warning`), and without a fit.
+        A few sentences that say so, with the counts they rest on and what they do not say.
+    n_typical, n_heavy_tail, n_light_tail : int
+        Layers whose alpha lies between 2 and 6, below, above (`layer_warning`).
+    n_no_structure, n_too_small, n_no_power_law, n_failed : int
+        Layers whose alpha is not judged, by reason; those without a fit are the last.
     mean_alpha : float
-        Over the rows that have a fit; NaN if none has.
+        Over the layers that are judged; NaN if none is.
+    structure_p : float
+        Least p-value of "no structure" times the number of layers (Bonferroni), at most 1; NaN if
+        nothing was tested.
 
     Examples
     --------
     >>> import numpy as np, pyspectra as ps
     >>> verdict = ps.analyze({"fc.weight": np.random.default_rng(0).random((60, 40)) - 0.5}).verdict
-    >>> verdict.label, verdict.n_random
-    ('untrained', 1)
+    >>> verdict.label, verdict.n_no_structure
+    ('no structure', 1)
     """
 
     label: str
     text: str
-    n_well_trained: int
-    n_under_trained: int
-    n_over_trained: int
-    n_random: int
+    n_typical: int
+    n_heavy_tail: int
+    n_light_tail: int
+    n_no_structure: int
+    n_too_small: int
     n_no_power_law: int
     n_failed: int
     mean_alpha: float
-
-
-def find(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) -> tuple[Finding, ...]:
-    """Return what is wrong with the layers of a model, in their order, and what was not read."""
-    found = (*map(layer_finding, layers), *map(skip_finding, skipped))
-    return tuple(finding for finding in found if finding is not None)
+    structure_p: float
 
 
 def judge(
-    layers: Sequence[LayerReport],
-    findings: Sequence[Finding],
-    n_skipped: int,
-    n_unchanged: int = 0,
+    layers: Sequence[LayerReport], n_skipped: int, estimator: str, n_unchanged: int = 0
 ) -> Verdict:
-    """Judge a model by the findings on its layers.
+    """Judge a model by its layers.
 
     `n_unchanged` counts the layers that are left out because a base model has the very same.
     """
-    fitted = [layer for layer in layers if layer.status is Status.OK]
-    counts = Counter(finding.code for finding in findings)
-    well = len(fitted) - sum(counts[problem.code] for problem in PROBLEMS)
-    mean = sum(layer.alpha for layer in fitted) / len(fitted) if fitted else math.nan
-    failed = counts[NO_FIT]
-    label = UNCHANGED if n_unchanged and not layers else _label(counts, len(fitted))
-    text = _sentences(label, counts, well, len(fitted), mean)
-    if failed:
-        reasons = sorted({str(layer.status) for layer in layers if layer.status is not Status.OK})
-        text += f" {failed} could not be fitted ({', '.join(reasons)})."
-    if n_skipped:
-        text += f" {n_skipped} {'tensor was' if n_skipped == 1 else 'tensors were'} not analysed."
+    counts = _count(layers, n_unchanged)
+    judged = [layer.alpha for layer in layers if is_judged(layer)]
+    mean = sum(judged) / len(judged) if judged else math.nan
+    label = next(label for label in LABELS if label.holds(counts))
+    sentences = [
+        label.sentence.format(
+            **vars(counts), shown=counts.large - counts.silent, mean=mean, estimator=estimator,
+            few=THRESHOLDS.few_evals, low=THRESHOLDS.alpha_low, high=THRESHOLDS.alpha_high,
+        ),
+        *_details(layers, label, counts),
+        *rest(layers, n_skipped),
+        *([] if label is UNCHANGED else [LIMIT]),
+    ]  # fmt: skip
     return Verdict(
         label=label.word,
-        text=text,
-        n_well_trained=well,
-        n_under_trained=counts[UNDER_TRAINED.code],
-        n_over_trained=counts[OVER_TRAINED.code],
-        n_random=counts[RANDOM.code],
-        n_no_power_law=counts[NO_POWER_LAW.code],
-        n_failed=failed,
+        text=" ".join(sentences),
+        n_typical=counts.typical,
+        n_heavy_tail=counts.heavy,
+        n_light_tail=counts.light,
+        n_no_structure=counts.silent,
+        n_too_small=counts.small,
+        n_no_power_law=counts.lawless,
+        n_failed=counts.rows - counts.n,
         mean_alpha=mean,
+        structure_p=counts.structure_p,
     )
 
 
-def _label(counts: Mapping[str, int], n: int) -> Label:
-    if n == 0:
-        return NOTHING_FITTED
-    # A power law that its p-value rules out tells no more than a fit that failed.
-    lost = counts[NO_FIT] + counts[NO_POWER_LAW.code]
-    if lost > THRESHOLDS.most_failed * (n + counts[NO_FIT]):
-        return FEW_FITTED
-    notable = {p.code for p in PROBLEMS if counts[p.code] > THRESHOLDS.notable_share * n}
-    if RANDOM.code in notable:
-        return UNTRAINED
-    over, under = counts[OVER_TRAINED.code], counts[UNDER_TRAINED.code]
-    if UNDER_TRAINED.code in notable and under >= max(over, 1):
-        return UNDER
-    return OVER if OVER_TRAINED.code in notable else WELL_TRAINED
-
-
-def _sentences(label: Label, counts: Mapping[str, int], well: int, n: int, mean: float) -> str:
-    left = n - counts[NO_POWER_LAW.code]
-    held = f" that holds (p > {THRESHOLDS.implausible:g})" if left < n else ""
-    share = (
-        f"{well} of {n} {'layer has' if n == 1 else 'layers have'} a power-law tail with alpha "
-        f"between {THRESHOLDS.alpha_low:g} and {THRESHOLDS.alpha_high:g} (mean alpha {mean:.2f})"
+def _count(layers: Sequence[LayerReport], n_unchanged: int) -> Counts:
+    fitted = [layer for layer in layers if layer.status is Status.OK]
+    said = Counter(layer.warning for layer in fitted)
+    large = [layer for layer in layers if not is_small(layer)]
+    tested = [p for p in map(random_p, layers) if not math.isnan(p)]
+    of_large = [p for p in map(random_p, large) if not math.isnan(p)]
+    level = THRESHOLDS.structure_level
+    judged = sum(is_judged(layer) for layer in fitted)
+    heavy, light = said[HEAVY_TAIL.word], said[LIGHT_TAIL.word]
+    return Counts(
+        n=len(fitted),
+        rows=len(layers),
+        large=len(large),
+        judged=judged,
+        typical=judged - heavy - light,
+        heavy=heavy,
+        light=light,
+        silent=said[NO_STRUCTURE.word],
+        small=sum(map(is_small, layers)),
+        lawless=said[NO_POWER_LAW.word],
+        structure_p=min(1.0, len(tested) * min(tested)) if tested else math.nan,
+        seen_in_large=not of_large or len(tested) * min(of_large) <= level,
+        calibrated=all(evidence(layer).calibrated for layer in fitted),
+        unchanged=n_unchanged,
     )
-    text = label.sentence.format(
-        share=share, n=n, rows=n + counts[NO_FIT], left=left, that_holds=held,
-        alpha_low=THRESHOLDS.alpha_low, alpha_high=THRESHOLDS.alpha_high,
-        **{problem.code: counts[problem.code] for problem in PROBLEMS},
-    )  # fmt: skip
-    if label in (UNCHANGED, NOTHING_FITTED, FEW_FITTED):
-        return text
-    for problem in _MENTIONED:
-        count = counts[problem.code]
-        if count and problem is not label.problem:
-            does = (problem.one if count == 1 else problem.many).format(
-                threshold=problem.threshold(THRESHOLDS)
-            )
-            text += f" {count} {'layer' if count == 1 else 'layers'} {does}."
-    return text
+
+
+def _details(layers: Sequence[LayerReport], label: Label, counts: Counts) -> list[str]:
+    """Return sentences about layers that the first one left out."""
+    told = []
+    for problem in UNJUDGED:
+        count = sum(problem_of(layer) is problem for layer in layers)
+        if count and not (label is NO_STRUCTURE_SEEN and problem is NO_STRUCTURE):
+            does = problem.one if count == 1 else problem.many
+            noun = "layer" if count == 1 else "layers"
+            told.append(f"{count} {noun} {does.format(threshold=problem.threshold(THRESHOLDS))}.")
+    if label.word == CANNOT or not counts.seen:
+        return told
+    unsure = sum(certainty(layer) == WITHIN_ERROR for layer in layers)
+    if unsure:
+        told.append(f"{unsure} lie within their error (1.96 standard errors) of a bound.")
+    if counts.heavy or counts.light:
+        told.append(
+            f"WeightWatcher would call alpha between {THRESHOLDS.alpha_low:g} and "
+            f"{THRESHOLDS.alpha_high:g} well-trained, below over-trained, above under-trained."
+        )
+    return told
+
+
+def rest(layers: Sequence[LayerReport], n_skipped: int) -> list[str]:
+    """Return sentences about what could not be fitted or was not analysed."""
+    told = []
+    failed = [layer for layer in layers if layer.status is not Status.OK]
+    if failed:
+        reasons = sorted({str(layer.status) for layer in failed})
+        told.append(f"{len(failed)} could not be fitted ({', '.join(reasons)}).")
+    if n_skipped:
+        were = "tensor was" if n_skipped == 1 else "tensors were"
+        told.append(f"{n_skipped} {were} not analysed.")
+    return told

@@ -36,15 +36,25 @@ from pyspectra.report.columns import (
     Column,
     mean,
 )  # fmt: skip
+from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.layer import LayerReport, tail_size
 from pyspectra.report.options import AnalyzeOptions
-from pyspectra.report.verdicts import OVER_TRAINED, alpha_warning
 from pyspectra.spectra import marchenko_pastur, powerlaw
 from pyspectra.spectra.distance import jensen_shannon
 from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.spectra.randomize import n_replicas
 from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
 from pyspectra.weights.kinds import EMBEDDING, KINDS, LINEAR
+
+# What it calls alpha < 2 and alpha > 6; the rest is well-trained and gets no word.
+OVER_TRAINED, UNDER_TRAINED = "over-trained", "under-trained"
+
+
+def alpha_warning(fit: PowerLawFit) -> str:
+    """Return what alpha says of a layer in WeightWatcher's words."""
+    if fit.alpha < THRESHOLDS.alpha_low:
+        return OVER_TRAINED
+    return UNDER_TRAINED if fit.alpha > THRESHOLDS.alpha_high else ""
 
 
 def factor(layer: LayerReport) -> float:
@@ -317,7 +327,7 @@ _COLUMNS: tuple[Column[Row], ...] = (
     Column("num_pl_spikes", _num_pl_spikes, "Eigenvalues in the tail."),
     Column("Lambda", _of_fit(lambda r: r.fit.Lambda), "Rate of the cut-off.", CUT_OFF),
     Column("status", lambda r: "failed" if r.failed else "success", "What became of the fit."),
-    Column("warning", lambda r: OVER_TRAINED.word if r.failed else alpha_warning(r.fit),
+    Column("warning", lambda r: OVER_TRAINED if r.failed else alpha_warning(r.fit),
            "What alpha says."),
     Column("num_fingers", lambda r: r.n_fingers or 0, "Eigenvalues clipped.", CLIPPED),
     Column("raw_alpha", _of_fit(lambda r: r.raw_fit.alpha if r.raw_fit else -1.0),

@@ -24,6 +24,10 @@ _ARGUMENTS: dict[str, tuple[tuple[str, type, float], ...]] = {
 }
 ESTIMATORS = tuple(_ARGUMENTS)
 
+# Those for which the literature has bounds of alpha: WeightWatcher's, and the one that its fits
+# were made with before (the package powerlaw). Others put other numbers on the same spectrum.
+CALIBRATED = ("ww", "csn")
+
 # Points of a tail, windows: the kernels count in 64 bits.
 MAX_COUNT = 2**62
 

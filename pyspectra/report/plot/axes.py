@@ -1,4 +1,4 @@
-"""What every picture of a report shares: figures, titles, and the band of well-trained layers."""
+"""What every picture of a report shares: figures, titles, and the band of typical alphas."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def despine(ax: Axes) -> None:
 
 def band_label() -> str:
     """Say what the shaded band is."""
-    return f"well trained: {THRESHOLDS.alpha_low:g} ≤ α ≤ {THRESHOLDS.alpha_high:g}"
+    return f"typical: {THRESHOLDS.alpha_low:g} ≤ α ≤ {THRESHOLDS.alpha_high:g}"
 
 
 def require_fit(report: ReportData) -> None:

@@ -12,7 +12,7 @@ from pyspectra.report.columns import fitted
 from pyspectra.report.data import ReportData
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.plot.axes import despine, new_axes, plain
-from pyspectra.report.verdicts import words
+from pyspectra.report.problems import words
 from pyspectra.spectra.alternatives import TruncatedPowerLaw
 from pyspectra.types import FloatArray, Status
 

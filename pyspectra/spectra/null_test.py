@@ -1,0 +1,190 @@
+"""The p-value that decides whether a layer holds anything that its making does not explain.
+
+First the quick test of `random_null`, for identical distributions. Where it rejects, the test of
+`sign_test` decides, which survives heavy tails, scales of rows and columns, masks and zeros. What
+has a name (`structures`) is taken away before: a mean direction is subtracted, a nearly orthogonal
+matrix is compared with an orthogonal one with noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyspectra import ops
+from pyspectra._arrays import HostArray
+from pyspectra.spectra import random_null, sign_test
+from pyspectra.spectra.margins import Margins, margins
+from pyspectra.spectra.structures import BY_NAME, Facts, mean_share, recognised
+from pyspectra.types import ESD, FloatArray, Status, Value
+
+# Where the quick test has at least this p-value it is believed.
+BELIEVED = 0.1
+# Standard errors at which the mean of all entries is not zero, and the least part of what the test
+# sees that it must account for to be taken away.
+SHIFTED = 4.0
+SHIFT_COUNTS = 0.2
+ORTHOGONAL_DRAWS = 100
+ORTHOGONAL_WORK = 2e9
+
+Load = Callable[[], Sequence[HostArray]]
+
+
+@dataclass(frozen=True, eq=False)
+class NullTest(Value):
+    """What the test for structure found in a layer.
+
+    Attributes
+    ----------
+    p_value : float
+        Of "independent entries, each of a scale of its own", and nothing but named structures.
+    quick : float
+        Of "independent, identically distributed entries": `random_null`.
+    method : str
+        Which test decided: ``"quick"``, ``"excess"`` (four-cycles alone), ``"signs"`` (random signs
+        were drawn), ``"orthogonal"`` or ``"named"``.
+    structures : tuple of (str, float)
+        Names of the structures that were recognised (`structures.STRUCTURES`), each with its
+        strength.
+    """
+
+    p_value: float
+    quick: float
+    method: str
+    structures: tuple[tuple[str, float], ...] = ()
+
+
+def needs_entries(quick: float, esd: ESD, m: Margins) -> bool:
+    """Tell whether the entries are needed again: what is in memory does not decide."""
+    if not quick < BELIEVED:
+        return False
+    far = sign_test.excess(esd.evals, m)
+    return not abs(far) > sign_test.OVERWHELMING or _is_shifted(esd, m)
+
+
+def _is_shifted(esd: ESD, m: Margins) -> bool:
+    """Tell whether a mean that is not zero may be what the test sees."""
+    if math.isfinite(mean_share(m)):
+        return True
+    mean_square = m.total**2 / m.size
+    if not mean_square * m.size > SHIFTED**2 * m.square:
+        return False
+    # What the mean adds to sum lambda^2: its own eigenvalue, and its products with the bulk's.
+    own = mean_square / m.count
+    added = m.count * own**2 + 2.0 * own * m.square * (1.0 / m.rows + 1.0 / m.cols)
+    return added > SHIFT_COUNTS * abs(float(esd.evals @ esd.evals) - m.expected)
+
+
+def tested(matrices: Sequence[HostArray]) -> Sequence[HostArray]:
+    """Return the matrices that the test looks at: of a depthwise kernel one, (C, kh kw).
+
+    Its slices are single vectors, in which nothing can depend on anything.
+    """
+    if min(matrices[0].shape) != 1 or len(matrices) < 2:
+        return matrices
+    whole = np.stack([X.data.ravel() for X in matrices], axis=1)
+    return [HostArray(whole, matrices[0].dtype)]
+
+
+def decide(esd: ESD, m: Margins, made: str, kurtosis: float, load: Load, key: int) -> NullTest:
+    """Test a layer.
+
+    Parameters
+    ----------
+    esd : ESD
+        Its spectrum.
+    m : Margins
+        Of the matrices that are `tested`.
+    made : str
+        The structure of all of its entries, of `structures.made`.
+    kurtosis : float
+        Excess kurtosis of its entries.
+    load : callable
+        Reads its matrices.
+    key : int
+        Of the random draws, 64 bits.
+    """
+    if esd.M == 1 and esd.n_matrices > 1:
+        esd = _depthwise(load)
+    quick = random_null.p_value(esd.evals, esd.N, esd.M, _finite(kurtosis))
+    far = sign_test.excess(esd.evals, m)
+    named = recognised(Facts(esd, m, far, made)) if quick < BELIEVED else ()
+    names = [name for name, _ in named]
+    if not quick < BELIEVED:
+        return NullTest(quick, quick, "quick", named)
+    if any(BY_NAME[name].whole for name in names):
+        return NullTest(1.0, quick, "named", named)
+    if "nearly orthogonal" in names:
+        return NullTest(_orthogonal_p_value(esd, key), quick, "orthogonal", named)
+    if not needs_entries(quick, esd, m):
+        return NullTest(quick, quick, "excess", named)
+    matrices = [X.to_float64() for X in tested(load())]
+    project = None
+    if _is_shifted(esd, m):
+        project = _centred
+        matrices = list(_centred(np.stack(matrices)))
+        evals, status = _spectrum(matrices)
+        if status is not Status.OK or not evals[-1] > 1e-9 * esd.evals[-1]:
+            return NullTest(1.0, quick, "named", named)
+        far = sign_test.excess(evals, margins([HostArray(W, "float64") for W in matrices]))
+        if abs(far) > sign_test.OVERWHELMING:
+            return NullTest(quick, quick, "excess", named)
+    return NullTest(sign_test.p_value(matrices, key, project), quick, "signs", named)
+
+
+def _depthwise(load: Load) -> ESD:
+    (W,) = (X.to_float64() for X in tested(load()))
+    evals, status = _spectrum([W])
+    return ESD(evals, max(W.shape), min(W.shape), status=status)
+
+
+def _finite(kurtosis: float) -> float:
+    return kurtosis if math.isfinite(kurtosis) else 0.0
+
+
+def _centred(stack: FloatArray) -> FloatArray:
+    """Take the means of rows and columns from each matrix of a stack."""
+    rows, cols = stack.mean(2, keepdims=True), stack.mean(1, keepdims=True)
+    centred: FloatArray = stack - rows - cols + stack.mean((1, 2), keepdims=True)
+    return centred
+
+
+def _spectrum(matrices: Sequence[FloatArray]) -> tuple[FloatArray, Status]:
+    evals, status = ops.eigvals(ops.gram([HostArray(W, "float64") for W in matrices]))
+    worst = next((s for s in status if s is not Status.OK), Status.OK)
+    return np.sort(np.concatenate(evals)), worst
+
+
+def _orthogonal_p_value(esd: ESD, key: int) -> float:
+    """P-value of "an orthogonal matrix and independent noise" from the ends of the spectrum.
+
+    The noise is what gives the eigenvalues the spread that they have.
+    """
+    mean, sd = float(np.mean(esd.evals)), float(np.std(esd.evals))
+    if not sd > 1e-5 * mean:
+        return 1.0
+    own = _ends(esd.evals)
+    rng = np.random.Generator(np.random.Philox(key=key))
+    N, M = esd.N, esd.M
+    count = int(min(ORTHOGONAL_DRAWS, max(20, ORTHOGONAL_WORK / (N * M * M * esd.n_matrices))))
+    # The eigenvalues of sym(Q^T E) for noise of variance v / N have the variance 2 M v / N.
+    noise = sd / mean / math.sqrt(2.0 * M)
+    drawn = []
+    for _ in range(count):
+        stack = []
+        for _ in range(esd.n_matrices):
+            q = np.linalg.qr(rng.standard_normal((N, M)))[0]
+            stack.append(q + noise * rng.standard_normal((N, M)))
+        drawn.append(_ends(_spectrum(stack)[0]))
+    table = np.array(drawn)
+    p = min(sign_test.tail(own[i], table[:, i]) for i in range(2))
+    return p * (2.0 - p)
+
+
+def _ends(evals: FloatArray) -> tuple[float, float]:
+    """How far the largest and the smallest eigenvalue lie from the mean, in standard deviations."""
+    mean, sd = float(np.mean(evals)), float(np.std(evals))
+    return float(evals[-1] - mean) / sd, float(mean - evals[0]) / sd

@@ -1,0 +1,151 @@
+"""Whether entries of a matrix depend on each other, whatever the size of each.
+
+The null: entries are independent and centred, and each may have a distribution of its own. Scales
+of rows and columns, rows and columns of zeros, sparse patterns, masks and heavy tails all belong to
+it, so that none of them passes for something learned; independent, identically distributed entries
+are its simplest case. Under it the signs of the entries are free: given their sizes, all choices
+of signs are equally likely (exactly where the distributions are symmetric). Permutations of all
+entries, within rows or within columns, keep less of the matrix and reject more.
+
+Two statistics, as in `random_null`:
+
+- the excess of ``sum lambda^2`` over its mean under all signs, which is exact and needs no draw
+  (`Margins.expected`): a sum over four-cycles ``w_ki w_kj w_lj w_li`` of uncorrelated terms, so
+  that its variance is ``4 sum B_ki B_kj B_lj B_li`` over i != j, k != l with B = w^2. Two-sided:
+  rows and columns that training has made orthogonal are structure, too;
+- the largest eigenvalue, one-sided.
+
+Where the first is `OVERWHELMING` standard deviations out, there is nothing to draw. Elsewhere signs
+are drawn, and the p-value is that of Besag and Clifford: drawing stops when `HITS` draws were at
+least as large. One that no draw reached is bounded by the gamma law with the moments of the draws.
+
+References
+----------
+Besag, Clifford, "Sequential Monte Carlo p-values", Biometrika 78 (1991).
+Knijnenburg et al., "Fewer permutations, more accurate P-values", Bioinformatics 25 (2009).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pyspectra import ops
+from pyspectra._arrays import HostArray
+from pyspectra.spectra.margins import Margins
+from pyspectra.types import FloatArray, Status
+
+# Standard deviations at which no draw is needed. The variance takes B = w^2 for a matrix of rank
+# one; for a mask of b blocks it is low by a factor of b.
+OVERWHELMING = 25.0
+# A draw as large as the data counts; so many of them end the test.
+HITS = 10
+# Draws of one batch, and at most. Larger matrices, whose law is the closer to a gamma law, get
+# fewer: so many multiplications are made at most.
+BATCH = 50
+MOST_DRAWS = 1000
+MOST_WORK = 2e10
+# Statistics that differ by less are the same but for rounding.
+SAME = 1e-9
+
+
+def excess(evals: FloatArray, m: Margins) -> float:
+    """Standard deviations of sum lambda^2 above its mean under all signs; 0 without cycles."""
+    sd = 2.0 * math.sqrt(m.cycles)
+    surplus = float(evals @ evals) - m.expected
+    # Rounding of sums of squares is no structure: a diagonal matrix has no cycles at all.
+    if not sd > 1e-9 * m.expected:
+        return 0.0
+    return surplus / sd
+
+
+Project = Callable[[FloatArray], FloatArray]
+
+
+def p_value(matrices: Sequence[FloatArray], key: int, project: Project | None = None) -> float:
+    """P-value of "independent entries, each with its own scale" from random signs.
+
+    Parameters
+    ----------
+    matrices : sequence of ndarray of float64, shape (rows, cols)
+        Of one shape.
+    key : int
+        Of the generator, 64 bits.
+    project : callable, optional
+        What was taken from stacks of matrices before, and is taken from every draw.
+
+    Returns
+    -------
+    float
+        The smaller one of both statistics, corrected for having taken the smaller: p (2 - p).
+    """
+    rng = np.random.Generator(np.random.Philox(key=key))
+    stack = np.stack(matrices)
+    own = np.array(_statistics(stack))
+    n, M = stack.size, min(stack.shape[1:])
+    most = int(min(MOST_DRAWS, max(BATCH, MOST_WORK / (n * M))))
+    drawn = np.empty((0, 2))
+    step = max(1, min(BATCH, int(2**22 / n)))
+    while len(drawn) < most:
+        drawn = np.vstack([drawn, [_draw(stack, rng, project) for _ in range(step)]])
+        if len(drawn) < BATCH:
+            continue
+        hits = [_hits(x, d) for x, d in _sides(own, drawn)]
+        far = [_is_far(x, d) for x, d in _sides(own, drawn)]
+        if min(hits) >= HITS or any(far):
+            break
+    above, below, largest = (tail(x, d) for x, d in _sides(own, drawn))
+    p = min(1.0, 2.0 * min(above, below), largest)
+    return p * (2.0 - p)
+
+
+def _sides(own: FloatArray, drawn: FloatArray) -> tuple[tuple[float, FloatArray], ...]:
+    """Each one-sided question, as a number and draws that may be at least as large."""
+    spread, largest = map(float, own)
+    return (spread, drawn[:, 0]), (-spread, -drawn[:, 0]), (largest, drawn[:, 1])
+
+
+def _hits(own: float, drawn: FloatArray) -> int:
+    return int(np.count_nonzero(drawn >= own - SAME * abs(own)))
+
+
+def _is_far(own: float, drawn: FloatArray) -> bool:
+    """Whether the data lie so far out that more draws would only say so again."""
+    above = own - float(drawn.mean())
+    return _hits(own, drawn) == 0 and above > OVERWHELMING * float(drawn.std()) + SAME * abs(own)
+
+
+def _draw(
+    stack: FloatArray, rng: np.random.Generator, project: Project | None
+) -> tuple[float, float]:
+    flipped = stack * (rng.integers(0, 2, stack.shape, dtype=np.int8) * 2.0 - 1.0)
+    return _statistics(flipped if project is None else project(flipped))
+
+
+def _statistics(stack: FloatArray) -> tuple[float, float]:
+    """Both statistics, relative to the sum of the eigenvalues, which signs do not change."""
+    evals, status = ops.eigvals(ops.gram([HostArray(w, "float64") for w in stack]))
+    if any(s is not Status.OK for s in status):
+        return math.inf, math.inf  # counts as larger: a draw that fails proves nothing
+    total = float(sum(e.sum() for e in evals))
+    return float(sum(e @ e for e in evals)) / total**2, float(max(e[-1] for e in evals)) / total
+
+
+def tail(own: float, drawn: FloatArray) -> float:
+    """Share of draws at least as large; the tail of a gamma law where hardly any is."""
+    from scipy.special import gammaincc
+
+    hits = _hits(own, drawn)
+    counted = (1 + hits) / (1 + len(drawn))
+    if hits >= HITS:
+        return hits / len(drawn)
+    mean, sd = float(drawn.mean()), float(drawn.std(ddof=1))
+    if not sd > SAME * abs(mean):
+        return counted
+    z = (own - mean) / sd
+    skewness = max(float(np.mean(((drawn - mean) / sd) ** 3)), 0.5)
+    shape = 4.0 / skewness**2
+    x = max(shape + math.sqrt(shape) * z, 0.0)
+    return min(1.0, max(float(gammaincc(shape, x)), 0.0)) if hits == 0 else counted

@@ -1,0 +1,250 @@
+"""Train the networks whose truth is known, and keep their weights: ``states/*.npz``.
+
+    python tests/truth/train.py OUT [NAME ...]
+
+Every network is small and trains in seconds on one thread, from a fixed seed. Each file holds the
+weight matrices as float16, and what is true of them: the accuracy (R^2 for California housing) on
+data that training has not seen. Data: digits and California housing as scikit-learn distributes
+them (digits.csv.gz; a CSV file), Fashion-MNIST as Debian's ``dataset-fashion-mnist`` does.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+DIGITS = CALIFORNIA = None  # paths, from the command line
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+@cache
+def digits():
+    rows = np.loadtxt(gzip.open(DIGITS), delimiter=",")
+    x = torch.tensor(rows[:, :64] / 8.0 - 1.0, dtype=torch.float32)
+    return _split(x, torch.tensor(rows[:, 64]).long(), 500)
+
+
+@cache
+def california():
+    with open(CALIFORNIA) as file:
+        rows = [r for r in csv.reader(file)][1:]
+    numbers = np.array([[float(v or "nan") for v in r[:9]] for r in rows])
+    numbers = numbers[np.isfinite(numbers).all(1)]
+    x = numbers[:, :8].copy()
+    x[:, 3:7] = np.log(x[:, 3:7])
+    x = (x - x.mean(0)) / x.std(0)
+    y = np.log(numbers[:, 8])
+    y = (y - y.mean()) / y.std()
+    return _split(torch.tensor(x).float(), torch.tensor(y).float(), 4000)
+
+
+@cache
+def fashion(n=12000):
+    def read(name, skip):
+        with gzip.open(FASHION / name) as file:
+            return np.frombuffer(file.read(), np.uint8, offset=skip)
+
+    out = []
+    for part, count in (("train", n), ("t10k", 4000)):
+        x = read(f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)[:count]
+        y = read(f"{part}-labels-idx1-ubyte.gz", 8)[:count]
+        out += [torch.tensor(x / 127.5 - 1.0).float(), torch.tensor(y.astype(np.int64))]
+    return tuple(out)
+
+
+def _split(x, y, n_test):
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    x, y = x[order], y[order]
+    return x[n_test:], y[n_test:], x[:n_test], y[:n_test]
+
+
+# --- networks -----------------------------------------------------------------------------------
+
+
+def mlp(*sides, act=nn.ReLU):
+    layers = []
+    for a, b in zip(sides, sides[1:], strict=False):
+        layers += [nn.Linear(a, b), act()]
+    return nn.Sequential(*layers[:-1])
+
+
+def separable(width=32):
+    """A depthwise-separable CNN."""
+
+    def block(a, b, stride):
+        return [
+            nn.Conv2d(a, a, 3, stride, 1, groups=a, bias=False), nn.BatchNorm2d(a), nn.ReLU(),
+            nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(),
+        ]  # fmt: skip
+
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+        *block(width, 2 * width, 1), *block(2 * width, 2 * width, 2), *block(2 * width, 2 * width, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, 10),
+    )  # fmt: skip
+
+
+def cnn(width=16):
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, 2, 1), nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, 2, 1), nn.ReLU(),
+        nn.Conv2d(2 * width, 2 * width, 3, 2, 1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(2 * width * 16, 10),
+    )  # fmt: skip
+
+
+class Residual(nn.Module):
+    def __init__(self, a, b, stride):
+        super().__init__()
+        self.one = nn.Conv2d(a, b, 3, stride, 1, bias=False)
+        self.two = nn.Conv2d(b, b, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(b), nn.BatchNorm2d(b)])
+        self.short = nn.Conv2d(a, b, 1, stride, bias=False)
+
+    def forward(self, x):
+        y = F.relu(self.norms[0](self.one(x)))
+        return F.relu(self.norms[1](self.two(y)) + self.short(x))
+
+
+def resnet():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        Residual(16, 32, 2), Residual(32, 32, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(32, 10),
+    )  # fmt: skip
+
+
+class RowsLSTM(nn.Module):
+    """Reads an image row by row."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(28, 48, batch_first=True)
+        self.out = nn.Linear(48, 10)
+
+    def forward(self, x):
+        return self.out(self.lstm(x[:, 0])[0][:, -1])
+
+
+class Patches(nn.Module):
+    """A transformer of two blocks on the 8 rows of a digit."""
+
+    def __init__(self, width=48):
+        super().__init__()
+        self.embed = nn.Linear(8, width)
+        self.place = nn.Parameter(torch.randn(8, width) * 0.02)
+        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, batch_first=True)
+        self.blocks = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.out = nn.Linear(width, 10)
+
+    def forward(self, x):
+        return self.out(self.blocks(self.embed(x.reshape(-1, 8, 8)) + self.place).mean(1))
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def fit(make, data, seed, *, epochs, lr=1e-3, batch=64, decay=0.0, noise=0.0, limit=None,
+        optimizer=torch.optim.AdamW):  # fmt: skip
+    """Return the state dict and what it reaches; `noise` is the share of labels drawn at random."""
+    torch.manual_seed(seed)
+    x, y, x_test, y_test = data()
+    x, y = x[:limit], y[:limit].clone()
+    if noise:
+        wrong = torch.rand(len(y)) < noise
+        y[wrong] = torch.randint(0, 10, (int(wrong.sum()),))
+    net = make()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    opt = optimizer(net.parameters(), lr=lr, weight_decay=decay)
+    steps = epochs * -(-len(x) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps)
+    for _ in range(epochs):
+        for part in torch.randperm(len(x)).split(batch):
+            out = net(x[part])
+            loss = (
+                F.mse_loss(out[:, 0], y[part])
+                if y.is_floating_point()
+                else F.cross_entropy(out, y[part])
+            )
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            schedule.step()
+    net.eval()
+    with torch.no_grad():
+        facts = {"test": _score(net, x_test, y_test), "train": _score(net, x, y)}
+    return net.state_dict(), before, facts
+
+
+def _score(net, x, y):
+    out = torch.cat([net(part) for part in x.split(1000)])
+    if y.is_floating_point():
+        return float(1 - F.mse_loss(out[:, 0], y) / y.var())
+    return float((out.argmax(1) == y).float().mean())
+
+
+CHOSEN, FRESH = range(5), range(100, 105)
+SGD = partial(torch.optim.SGD, momentum=0.9)
+
+# Name -> what trains it, given a seed; each is run for the seeds that it lists.
+RUNS = {
+    "separable": (partial(fit, separable, fashion, epochs=5, lr=6e-3), (*CHOSEN, *FRESH)),
+    "cnn": (partial(fit, cnn, fashion, epochs=4, lr=3e-3), (0, 1, *FRESH)),
+    "digits": (partial(fit, partial(mlp, 64, 64, 32, 10), digits, epochs=20, lr=3e-3), (*CHOSEN, *FRESH)),
+    "digits_wide": (partial(fit, partial(mlp, 64, 128, 64, 10), digits, epochs=12, lr=1e-3), (0, 1, *FRESH)),
+    "california": (partial(fit, partial(mlp, 8, 64, 64, 1), california, epochs=12, lr=4e-3, batch=128), (*CHOSEN, *FRESH)),
+    "california_deep": (partial(fit, partial(mlp, 8, 64, 64, 64, 1), california, epochs=12, lr=3e-3, batch=128, decay=0.1), (*CHOSEN, *FRESH)),
+    "memorised": (partial(fit, partial(mlp, 64, 128, 64, 10), digits, epochs=150, lr=3e-3, noise=1.0, limit=600), (0, 1, *FRESH)),
+    **{f"noise{n}": (partial(fit, partial(mlp, 64, 64, 64, 10), digits, epochs=25, lr=3e-3, noise=n / 100), (0, 100)) for n in (0, 20, 40, 60, 80, 100)},
+    "digits_sgd": (partial(fit, partial(mlp, 64, 64, 64, 10), digits, epochs=20, lr=0.05, optimizer=SGD, decay=1e-4), (0, 1, *FRESH)),
+    "digits_decay": (partial(fit, partial(mlp, 64, 64, 64, 10), digits, epochs=20, lr=3e-3, decay=0.3), (0, 1, 100)),
+    # Architectures that no rule was chosen on.
+    "transformer": (partial(fit, Patches, digits, epochs=15, lr=2e-3), FRESH),
+    "lstm": (partial(fit, RowsLSTM, partial(fashion, 6000), epochs=5, lr=5e-3), FRESH),
+    "resnet": (partial(fit, resnet, partial(fashion, 6000), epochs=4, lr=5e-3), FRESH),
+}  # fmt: skip
+
+
+def main():
+    global DIGITS, CALIFORNIA
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--digits", required=True)
+    parser.add_argument("--california", required=True)
+    options = parser.parse_args()
+    DIGITS, CALIFORNIA = options.digits, options.california
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, (run, seeds) in RUNS.items():
+        for seed in seeds if name in options.names or not options.names else ():
+            path = options.out / f"{name}-{seed}.npz"
+            if path.exists():
+                continue
+            state, before, facts = run(seed)
+            kept = {k: v.numpy().astype(np.float16) for k, v in state.items() if v.ndim > 1}
+            first = {k: v.numpy().astype(np.float16) for k, v in before.items() if v.ndim > 1}
+            np.savez_compressed(path, **kept)
+            np.savez_compressed(options.out / f"before-{name}-{seed}.npz", **first)
+            path.with_suffix(".json").write_text(json.dumps(facts))
+            print(
+                name,
+                seed,
+                {k: round(v, 3) for k, v in facts.items()},
+                path.stat().st_size,
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
