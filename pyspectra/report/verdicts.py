@@ -56,6 +56,8 @@ class Counts:
         Whether the bounds 2 and 6 hold for the estimator.
     unchanged : int
         Layers that are left out because a base model has the very same.
+    untested : int
+        Layers whose structure could not be tested: they are not finite, or zero.
     """
 
     n: int
@@ -72,6 +74,7 @@ class Counts:
     seen_in_large: bool
     calibrated: bool
     unchanged: int
+    untested: int
 
     @property
     def seen(self) -> bool:
@@ -121,6 +124,10 @@ NOTHING_FITTED = Label(
     CANNOT, _CANNOT_STYLE, lambda c: c.n == 0,
     "No layer has a power-law fit, so there is nothing to judge.",
 )  # fmt: skip
+MOST_FAILED = Label(
+    CANNOT, _CANNOT_STYLE, lambda c: c.untested > THRESHOLDS.most_failed * c.rows,
+    "Cannot be judged: {untested} of {rows} layers have no spectrum that could be tested.",
+)  # fmt: skip
 ALL_SMALL = Label(
     CANNOT, _CANNOT_STYLE, lambda c: c.large == 0,
     "Cannot be judged: all layers have fewer than {few} eigenvalues, too few to tell.",
@@ -157,9 +164,8 @@ LIGHT_TAILED = Label(
 MIXED = Label("mixed", "bold", lambda c: True, f"Mixed: {_BETWEEN}.")
 
 LABELS = (
-    UNCHANGED, NOTHING_TESTED, ALL_SMALL, NO_STRUCTURE_SEEN, SMALL_SEEN, NOTHING_FITTED,
-    NOT_CALIBRATED, FEW_FITTED,
-    TYPICAL, HEAVY_TAILED, LIGHT_TAILED, MIXED,
+    UNCHANGED, NOTHING_TESTED, MOST_FAILED, ALL_SMALL, NO_STRUCTURE_SEEN, SMALL_SEEN,
+    NOTHING_FITTED, NOT_CALIBRATED, FEW_FITTED, TYPICAL, HEAVY_TAILED, LIGHT_TAILED, MIXED,
 )  # fmt: skip
 
 LIMIT = (
@@ -269,6 +275,7 @@ def _count(layers: Sequence[LayerReport], n_unchanged: int) -> Counts:
         seen_in_large=not of_large or len(tested) * min(of_large) <= level,
         calibrated=all(evidence(layer).calibrated for layer in fitted),
         unchanged=n_unchanged,
+        untested=len(layers) - len(tested),
     )
 
 

@@ -123,7 +123,7 @@ def decide(esd: ESD, m: Margins, made: str, kurtosis: float, load: Load, key: in
         return NullTest(quick, quick, "excess", named)
     matrices = [X.to_float64() for X in tested(load())]
     project = None
-    if _is_shifted(esd, m):
+    if "identity" not in names and _is_shifted(esd, m):
         project = _centred
         matrices = list(_centred(np.stack(matrices)))
         evals, status = _spectrum(matrices)

@@ -26,7 +26,7 @@ NOTABLE_RATIO = 4.0
 NOTABLE_DIAGONAL = 4.0
 # Standard deviations by which the eigenvalues of an orthogonal matrix with noise spread less than
 # those of a random one.
-NEARLY_ORTHOGONAL = -6.0
+NEARLY_ORTHOGONAL = -3.0
 # A sinusoid as stored differs by rounding, here that of bfloat16, from the formula.
 SINUSOID_ERROR = 8e-3
 SINUSOID_BASE = 10000.0

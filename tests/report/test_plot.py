@@ -75,7 +75,7 @@ def test_alpha_counts_every_fit(report: ps.Report) -> None:
     assert sum(bar.get_height() for bar in bars) == len(fitted(report)) == 61
     assert "1 without a fit left out" in ax.get_title()
     assert "2 ≤ α ≤ 6" in legend(ax)
-    assert f"{report.verdict.mean_alpha:.2f}" in legend(ax)
+    assert "mean" not in legend(ax)  # of random layers there is none
     assert ax.get_xlim()[0] <= 2.0 <= 6.0 <= ax.get_xlim()[1]
 
 

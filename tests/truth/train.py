@@ -13,6 +13,7 @@ import csv
 import gzip
 import json
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ DIGITS = CALIFORNIA = None  # paths, from the command line
 
 @cache
 def digits():
-    rows = np.loadtxt(gzip.open(DIGITS), delimiter=",")
+    with gzip.open(DIGITS) as file:
+        rows = np.loadtxt(file, delimiter=",")
     x = torch.tensor(rows[:, :64] / 8.0 - 1.0, dtype=torch.float32)
     return _split(x, torch.tensor(rows[:, 64]).long(), 500)
 
@@ -37,7 +39,7 @@ def digits():
 @cache
 def california():
     with open(CALIFORNIA) as file:
-        rows = [r for r in csv.reader(file)][1:]
+        rows = list(csv.reader(file))[1:]
     numbers = np.array([[float(v or "nan") for v in r[:9]] for r in rows])
     numbers = numbers[np.isfinite(numbers).all(1)]
     x = numbers[:, :8].copy()
@@ -73,7 +75,7 @@ def _split(x, y, n_test):
 
 def mlp(*sides, act=nn.ReLU):
     layers = []
-    for a, b in zip(sides, sides[1:], strict=False):
+    for a, b in pairwise(sides):
         layers += [nn.Linear(a, b), act()]
     return nn.Sequential(*layers[:-1])
 
@@ -89,7 +91,8 @@ def separable(width=32):
 
     return nn.Sequential(
         nn.Conv2d(1, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-        *block(width, 2 * width, 1), *block(2 * width, 2 * width, 2), *block(2 * width, 2 * width, 1),
+        *block(width, 2 * width, 1), *block(2 * width, 2 * width, 2),
+        *block(2 * width, 2 * width, 1),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, 10),
     )  # fmt: skip
 
@@ -196,22 +199,43 @@ def _score(net, x, y):
 CHOSEN, FRESH = range(5), range(100, 105)
 SGD = partial(torch.optim.SGD, momentum=0.9)
 
-# Name -> what trains it, given a seed; each is run for the seeds that it lists.
+# Networks, and data with the number of samples if not all.
+NETS = {
+    "separable": (separable, fashion), "cnn": (cnn, fashion),
+    "digits": (partial(mlp, 64, 64, 32, 10), digits),
+    "digits_wide": (partial(mlp, 64, 128, 64, 10), digits),
+    "digits_deep": (partial(mlp, 64, 64, 64, 10), digits),
+    "california": (partial(mlp, 8, 64, 64, 1), california),
+    "california_deep": (partial(mlp, 8, 64, 64, 64, 1), california),
+    "transformer": (Patches, digits),
+    "lstm": (RowsLSTM, partial(fashion, 6000)), "resnet": (resnet, partial(fashion, 6000)),
+}  # fmt: skip
+MANY, SOME = (*CHOSEN, *FRESH), (0, 1, *FRESH)
+
+# Name -> network, seeds and how it is trained. No rule was chosen on the last three.
 RUNS = {
-    "separable": (partial(fit, separable, fashion, epochs=5, lr=6e-3), (*CHOSEN, *FRESH)),
-    "cnn": (partial(fit, cnn, fashion, epochs=4, lr=3e-3), (0, 1, *FRESH)),
-    "digits": (partial(fit, partial(mlp, 64, 64, 32, 10), digits, epochs=20, lr=3e-3), (*CHOSEN, *FRESH)),
-    "digits_wide": (partial(fit, partial(mlp, 64, 128, 64, 10), digits, epochs=12, lr=1e-3), (0, 1, *FRESH)),
-    "california": (partial(fit, partial(mlp, 8, 64, 64, 1), california, epochs=12, lr=4e-3, batch=128), (*CHOSEN, *FRESH)),
-    "california_deep": (partial(fit, partial(mlp, 8, 64, 64, 64, 1), california, epochs=12, lr=3e-3, batch=128, decay=0.1), (*CHOSEN, *FRESH)),
-    "memorised": (partial(fit, partial(mlp, 64, 128, 64, 10), digits, epochs=150, lr=3e-3, noise=1.0, limit=600), (0, 1, *FRESH)),
-    **{f"noise{n}": (partial(fit, partial(mlp, 64, 64, 64, 10), digits, epochs=25, lr=3e-3, noise=n / 100), (0, 100)) for n in (0, 20, 40, 60, 80, 100)},
-    "digits_sgd": (partial(fit, partial(mlp, 64, 64, 64, 10), digits, epochs=20, lr=0.05, optimizer=SGD, decay=1e-4), (0, 1, *FRESH)),
-    "digits_decay": (partial(fit, partial(mlp, 64, 64, 64, 10), digits, epochs=20, lr=3e-3, decay=0.3), (0, 1, 100)),
-    # Architectures that no rule was chosen on.
-    "transformer": (partial(fit, Patches, digits, epochs=15, lr=2e-3), FRESH),
-    "lstm": (partial(fit, RowsLSTM, partial(fashion, 6000), epochs=5, lr=5e-3), FRESH),
-    "resnet": (partial(fit, resnet, partial(fashion, 6000), epochs=4, lr=5e-3), FRESH),
+    "separable": ("separable", MANY, {"epochs": 5, "lr": 6e-3}),
+    "cnn": ("cnn", SOME, {"epochs": 4, "lr": 3e-3}),
+    "digits": ("digits", MANY, {"epochs": 20, "lr": 3e-3}),
+    "digits_wide": ("digits_wide", SOME, {"epochs": 12, "lr": 1e-3}),
+    "california": ("california", MANY, {"epochs": 12, "lr": 4e-3, "batch": 128}),
+    "california_deep": (
+        "california_deep", MANY, {"epochs": 12, "lr": 3e-3, "batch": 128, "decay": 0.1}
+    ),
+    "memorised": (
+        "digits_wide", SOME, {"epochs": 150, "lr": 3e-3, "noise": 1.0, "limit": 600}
+    ),
+    **{
+        f"noise{n}": ("digits_deep", (0, 100), {"epochs": 25, "lr": 3e-3, "noise": n / 100})
+        for n in (0, 20, 40, 60, 80, 100)
+    },
+    "digits_sgd": (
+        "digits_deep", SOME, {"epochs": 20, "lr": 0.05, "optimizer": SGD, "decay": 1e-4}
+    ),
+    "digits_decay": ("digits_deep", (0, 1, 100), {"epochs": 20, "lr": 3e-3, "decay": 0.3}),
+    "transformer": ("transformer", FRESH, {"epochs": 15, "lr": 2e-3}),
+    "lstm": ("lstm", FRESH, {"epochs": 5, "lr": 5e-3}),
+    "resnet": ("resnet", FRESH, {"epochs": 4, "lr": 5e-3}),
 }  # fmt: skip
 
 
@@ -226,12 +250,12 @@ def main():
     DIGITS, CALIFORNIA = options.digits, options.california
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    for name, (run, seeds) in RUNS.items():
+    for name, (net, seeds, how) in RUNS.items():
         for seed in seeds if name in options.names or not options.names else ():
             path = options.out / f"{name}-{seed}.npz"
             if path.exists():
                 continue
-            state, before, facts = run(seed)
+            state, before, facts = fit(*NETS[net], seed, **how)
             kept = {k: v.numpy().astype(np.float16) for k, v in state.items() if v.ndim > 1}
             first = {k: v.numpy().astype(np.float16) for k, v in before.items() if v.ndim > 1}
             np.savez_compressed(path, **kept)

@@ -1,0 +1,103 @@
+"""The verdict on models whose truth is known; the table is in benchmarks/truth.md."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pyspectra as ps
+from truth import cases
+
+JUDGED = ("typical", "heavy-tailed", "light-tailed", "mixed")
+
+
+@pytest.mark.parametrize("name", cases.TRAINED)
+def test_structure_is_seen_in_what_was_trained(name: str) -> None:
+    verdict = ps.analyze(cases.TRAINED[name]()).verdict
+    assert verdict.label in JUDGED
+    assert verdict.structure_p <= 1e-3
+    assert "not accuracy" in verdict.text
+    assert "well trained" not in verdict.text
+    assert "untrained" not in verdict.text
+
+
+@pytest.mark.parametrize("name", cases.UNTRAINED)
+def test_no_structure_is_seen_in_what_was_not(name: str) -> None:
+    pytest.importorskip("torch")
+    report = ps.analyze(cases.UNTRAINED[name]())
+    assert report.verdict.label == "no structure", report.verdict.text
+    assert np.isnan(report.summary()["alpha"]) or report.verdict.n_no_structure > 0
+
+
+@pytest.mark.parametrize("name", cases.SPOILT)
+def test_what_was_spoilt_is_not_praised(name: str) -> None:
+    verdict = ps.analyze(cases.SPOILT[name]()).verdict
+    assert verdict.label in (*JUDGED, "no structure")
+    assert verdict.text.endswith("can have the same spectra: this is not accuracy.")
+
+
+def test_at_least_sixty_cases_of_each_truth_and_fresh_ones() -> None:
+    assert len(cases.TRAINED) >= 60
+    assert len(cases.UNTRAINED) >= 60
+    fresh = [name for name in (*cases.TRAINED, *cases.UNTRAINED) if cases.is_fresh(name)]
+    assert len(fresh) >= 60
+    for architecture in cases.NEW:
+        assert sum(name.startswith(f"{architecture}-1") for name in cases.TRAINED) >= 5
+
+
+NAMED = {
+    "orthogonal-100": ("layers.0", "orthogonal"),
+    "orthogonal_noise-100": ("layers.1", "nearly orthogonal"),
+    "identity-100": ("layers.0", "identity"),
+    "identity_pure-100": ("layers.1", "identity"),
+    "sinusoidal-100": ("positions", "sinusoidal table"),
+    "zero_rows-100": ("layers.0", "zero rows or columns"),
+    "uncentred-100": ("layers.0", "mean direction"),
+    "row_gains-100": ("layers.0", "mixed scales"),
+    "column_gains-100": ("layers.0", "mixed scales"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_structures_with_a_name_are_recognised(name: str) -> None:
+    layer, structure = NAMED[name]
+    report = ps.analyze(cases.UNTRAINED[name]())
+    assert structure in report[layer].structures
+    row = next(row for row in report.rows() if row["name"] == layer)
+    assert structure in row["structure"]
+
+
+def test_low_rank_is_recognised_and_is_structure() -> None:
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((80, 12)) @ rng.standard_normal((12, 60))
+    layer = ps.analyze({"w.weight": W}).layers[0]
+    assert layer.null is not None
+    assert ("low rank", 12.0) in layer.null.structures
+    assert layer.null.p_value < 1e-6
+
+
+@pytest.mark.parametrize("estimator", ["hill", "tpl", "tempbalance_median"])
+def test_no_word_for_alpha_where_bounds_are_not_calibrated(estimator: str) -> None:
+    report = ps.analyze(cases.TRAINED["digits-100"](), estimator=estimator)
+    assert report.verdict.label == "cannot be judged"
+    assert estimator in report.verdict.text
+    assert {layer.warning for layer in report.layers} <= {
+        "", "too small to tell", "no structure detected"
+    }  # fmt: skip
+
+
+def test_a_verdict_on_layers_that_are_all_flagged_counts_them() -> None:
+    weights = cases.TRAINED["digits-100"]()
+    report = ps.analyze(weights)
+    heavy = [layer.name for layer in report.layers if layer.warning == "heavy tail"]
+    verdict = ps.analyze(weights, layers=heavy).verdict
+    assert verdict.label == "heavy-tailed"
+    assert verdict.n_heavy_tail == len(heavy)
+
+
+def test_the_test_depends_on_seed_and_name_alone() -> None:
+    weights = cases.TRAINED["california-100"]()
+    p = [layer.null.p_value for layer in ps.analyze(weights).layers if layer.null]
+    reverse = ps.analyze(dict(reversed(weights.items())))
+    again = {layer.name: layer.null.p_value for layer in reverse.layers if layer.null}
+    assert p == [again[layer.name] for layer in ps.analyze(weights).layers]
