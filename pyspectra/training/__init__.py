@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyspectra.training.checkpoints import AveragedCheckpoint, average_checkpoints
+    from pyspectra.training.diagnosis import diagnose
     from pyspectra.training.history import History
+    from pyspectra.training.rules import Thresholds
+    from pyspectra.training.watch import Watch
 else:
 
     def __getattr__(name: str) -> Any:
@@ -28,8 +31,18 @@ def __dir__() -> list[str]:
 _HOMES = {
     "AveragedCheckpoint": "checkpoints",
     "History": "history",
+    "Thresholds": "rules",
+    "Watch": "watch",
     "average_checkpoints": "checkpoints",
+    "diagnose": "diagnosis",
 }
 _MODULES = ("curves", "metrics")
 
-__all__ = ["AveragedCheckpoint", "History", "average_checkpoints"]
+__all__ = [
+    "AveragedCheckpoint",
+    "History",
+    "Thresholds",
+    "Watch",
+    "average_checkpoints",
+    "diagnose",
+]

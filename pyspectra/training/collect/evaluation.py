@@ -1,0 +1,144 @@
+"""Evaluations: the modes of the model, the same batch twice, and what came out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyspectra.training.collect.forward import ForwardCollector, first_tensor
+from pyspectra.training.preserve import preserved
+from pyspectra.training.rules.facts import Classes, Evaluation
+
+MOST_CLASSES = 2048
+
+
+class EvaluationCollector:
+    """What happens while the model is evaluated."""
+
+    def __init__(self, model: Any, forward: ForwardCollector) -> None:
+        self._model, self._forward = model, forward
+        self._confirmed = False
+        self._sums: dict[str, Any] = {}
+        self._n = 0
+        self._has_graph = False
+        self._inside = False
+        self._facts: list[Evaluation] = []
+        self._confusion: np.ndarray[Any, Any] | None = None
+        self._reported_unasked = False
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluate in eval mode, without gradients; restore the mode of every module."""
+        modes = [(m, m.training) for m in self._model.modules()]
+        self._sums, self._n, self._has_graph = {}, 0, False
+        self._confusion = None
+        self._model.eval()
+        self._forward.keep_arguments = not self._confirmed
+        self._inside = True
+        try:
+            with torch.no_grad():
+                yield
+                wrong = self._forward.training_modules()
+                repeat, rows = self._confirm() if not self._confirmed else (None, None)
+        finally:
+            self._inside = False
+            self._forward.keep_arguments = False
+            for module, training in modes:
+                module.training = training
+        self._facts.append(Evaluation(0, wrong, repeat, rows, self._has_graph))
+
+    def _confirm(self) -> tuple[float | None, float | None]:
+        """Pass one batch twice, and its first row alone; return the relative differences."""
+        taken, self._forward.arguments = self._forward.arguments, None
+        if taken is None:
+            return None, None
+        self._confirmed = True
+        args, kwargs = taken
+        self._forward.paused = True
+        try:
+            with preserved(self._model, weights=False):
+                first, second = (first_tensor(self._model(*args, **kwargs)) for _ in range(2))
+                alone = self._first_row(args, kwargs)
+        finally:
+            self._forward.paused = False
+        rows = None
+        if first is not None and alone is not None and alone.shape[1:] == first.shape[1:]:
+            rows = relative(first[:1], alone)
+        return (None if first is None or second is None else relative(first, second)), rows
+
+    def _first_row(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        given = [*args, *kwargs.values()]
+        tensors = [v for v in given if isinstance(v, Tensor)]
+        sizes = {t.shape[0] if t.dim() else 0 for t in tensors}
+        if len(tensors) != len(given) or len(sizes) != 1 or max(sizes) < 2:
+            return None
+        row = [v[:1] for v in args]
+        named = {k: v[:1] for k, v in kwargs.items()}
+        return first_tensor(self._model(*row, **named))
+
+    def add(
+        self, loss: Any, outputs: Tensor | None, targets: Any, n: int, kind: str | None,
+        metrics: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Add the results of a batch."""
+        if isinstance(loss, Tensor) and loss.requires_grad:
+            self._has_graph = True
+        values = dict(metrics) if loss is None else {"loss": loss, **metrics}
+        for name, value in values.items():
+            x = value.detach().float().mean() if isinstance(value, Tensor) else float(value)
+            self._sums[name] = self._sums.get(name, 0.0) + x * n
+        self._n += n
+        if kind in ("cross_entropy", "nll") and outputs is not None and isinstance(targets, Tensor):
+            self._count(outputs, targets)
+
+    def _count(self, outputs: Tensor, targets: Tensor) -> None:
+        classes = outputs.shape[1] if outputs.dim() > 1 else 0
+        if not 1 < classes <= MOST_CLASSES or targets.is_floating_point():
+            return
+        said, true = outputs.detach().argmax(1).reshape(-1), targets.reshape(-1)
+        valid = (true >= 0) & (true < classes)
+        pairs = (true[valid] * classes + said[valid]).cpu().numpy()
+        counts = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+        self._confusion = counts if self._confusion is None else self._confusion + counts
+
+    def taken(self) -> tuple[dict[str, float], int | None]:
+        """Return the means of the evaluation that has just ended."""
+        values = {name: float(total) / self._n for name, total in self._sums.items()}
+        if self._confusion is not None and self._confusion.sum():
+            values["accuracy"] = float(np.trace(self._confusion) / self._confusion.sum())
+        return values, self._n or None
+
+    def classes(self, step: int) -> Classes | None:
+        """Return the confusion matrix of the last evaluation, once."""
+        confusion, self._confusion = self._confusion, None
+        return None if confusion is None else Classes(step, confusion)
+
+    def facts(self, step: int) -> list[object]:
+        """Return how the model stood in evaluations since the last call."""
+        facts = [
+            Evaluation(step, e.in_training_mode, e.difference, e.batch_difference, e.loss_has_graph)
+            for e in self._facts
+        ]
+        self._facts.clear()
+        return list(facts)
+
+    def unasked(self, step: int) -> list[object]:
+        """Return evaluations outside of `evaluating` with modules in training mode."""
+        if not self._forward.wrong_mode or self._reported_unasked:
+            return []
+        self._reported_unasked = True
+        names = self._forward.training_modules()
+        with torch.no_grad():
+            repeat, rows = self._confirm()
+        return [Evaluation(step, names, repeat, rows)]
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """Return the largest difference of two tensors over the largest magnitude of the first."""
+    scale = float(a.float().abs().max()) if a.numel() else 0.0
+    return float((a.float() - b.float()).abs().max()) / scale if scale > 0 else 0.0

@@ -1,0 +1,307 @@
+"""What passes through the model: its inputs and outputs, its mode, and its activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from pyspectra.training.rules.facts import Scales, Units
+
+_ACTIVATIONS: dict[Any, str] = {
+    functional.relu: "relu", torch.relu: "relu", torch.relu_: "relu", Tensor.relu: "relu",
+    functional.relu6: "relu", functional.gelu: "gelu", functional.silu: "silu",
+    functional.tanh: "tanh", torch.tanh: "tanh", Tensor.tanh: "tanh",
+    functional.sigmoid: "sigmoid", torch.sigmoid: "sigmoid", Tensor.sigmoid: "sigmoid",
+    functional.leaky_relu: "leaky_relu", functional.elu: "elu",
+}  # fmt: skip
+_CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d,
+                 functional.conv1d, functional.conv2d, functional.conv3d}  # fmt: skip
+_NORMS = {functional.batch_norm, functional.layer_norm, functional.group_norm,
+          torch.batch_norm, torch.layer_norm, torch.group_norm,
+          functional.instance_norm}  # fmt: skip
+SATURATED = 5.0
+"""Beyond it, before a tanh or sigmoid, the slope is below a percent."""
+
+
+class _Counter:
+    """Of one activation, over batches: which units were ever active, how many were saturated."""
+
+    def __init__(self, activation: str) -> None:
+        self.activation = activation
+        self.n_samples = self.n_batches = 0
+        self.alive: Tensor | None = None
+        self.saturated: Tensor | None = None
+        self.variance: Tensor | None = None
+        self.is_output = False
+
+    def add(self, out: Tensor, channel: int) -> None:
+        values = out.detach()
+        dims = [d for d in range(values.dim()) if d != channel]
+        if self.activation in ("tanh", "sigmoid"):
+            limit = math.tanh(SATURATED) if self.activation == "tanh" else 1 / (1 + math.exp(-5))
+            far = values.abs() > limit if self.activation == "tanh" else (
+                (values > limit) | (values < 1 - limit)
+            )  # fmt: skip
+            share = far.float().mean(dims)
+            self.saturated = share if self.saturated is None else self.saturated + share
+            alive = torch.ones_like(share, dtype=torch.bool)
+        elif self.activation in ("gelu", "silu"):
+            rms = values.float().pow(2).mean().sqrt()
+            alive = (values.abs() >= 1e-3 * rms).any(dims[0]) if len(dims) == 1 else _any(
+                values.abs() >= 1e-3 * rms, dims
+            )  # fmt: skip
+        else:
+            alive = _any(values > 0, dims)
+        if self.alive is None or self.alive.shape != alive.shape:
+            self.alive, self.n_samples, self.n_batches = alive, 0, 0
+        else:
+            self.alive = self.alive | alive
+        variance = values.float().var()
+        self.variance = variance if self.variance is None else self.variance + variance
+        self.n_samples += values.shape[0]
+        self.n_batches += 1
+
+    def units(self, name: str, step: int, not_learning: bool | None) -> Units:
+        assert self.alive is not None
+        saturated = 0
+        if self.saturated is not None:
+            saturated = int((self.saturated / self.n_batches > 0.95).sum())
+        std = math.sqrt(float(self.variance) / self.n_batches) if self.variance is not None else 0.0
+        return Units(
+            step=step,
+            name=name,
+            activation=self.activation,
+            n_samples=self.n_samples,
+            n_batches=self.n_batches,
+            n_units=self.alive.numel(),
+            n_dead=int((~self.alive).sum()),
+            n_saturated=saturated,
+            std=std,
+            not_learning=not_learning,
+            is_output=self.is_output,
+        )
+
+
+def _any(mask: Tensor, dims: list[int]) -> Tensor:
+    for d in sorted(dims, reverse=True):
+        mask = mask.any(d)
+    return mask
+
+
+class ActivationMode(TorchFunctionMode):
+    """Look at every activation of one forward pass, functions and modules alike."""
+
+    def __init__(self, collector: ActivationCollector) -> None:
+        super().__init__()
+        self._collector = collector
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor):
+            self._collector.saw(func, args, kwargs or {}, out)
+        return out
+
+
+class ActivationCollector:
+    """Counters of the activations of a model, named after the weight before each."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self._names = names
+        self._counters: dict[str, _Counter] = {}
+        self._seen: dict[str, int] = {}
+        self._weight = ""
+        self._convolution = False
+        self._last_output: tuple[str, int] | None = None
+        self.follows: dict[str, str] = {}
+        self.normalized: set[str] = set()
+
+    def begin(self) -> None:
+        """Begin a forward pass."""
+        self._seen.clear()
+        self._weight, self._convolution = "", False
+        self._last_output = None
+
+    def saw(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
+        """Look at one operation."""
+        activation = _ACTIVATIONS.get(func)
+        if activation is not None:
+            self._activation(activation, out)
+        elif func is functional.linear or func in _CONVOLUTIONS:
+            weight = args[1] if len(args) > 1 else kwargs.get("weight")
+            self._weight = self._names.get(id(weight), "")
+            self._convolution = func in _CONVOLUTIONS
+        elif func in _NORMS and self._weight:
+            self.normalized.add(self._weight)
+
+    def _activation(self, activation: str, out: Tensor) -> None:
+        owner = self._weight.removesuffix(".weight") or activation
+        count = self._seen[owner] = self._seen.get(owner, 0) + 1
+        name = owner if count == 1 else f"{owner} ({count})"
+        if self._weight:
+            self.follows.setdefault(self._weight, activation)
+        if out.dim() < 2 or not out.is_floating_point() or out.numel() == 0:
+            return
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = self._counters[name] = _Counter(activation)
+        counter.add(out, 1 if self._convolution or out.dim() > 3 else out.dim() - 1)
+        self._last_output = name, out.data_ptr()
+
+    def end(self, output: Any) -> None:
+        """End a forward pass: an activation that is the output is not a hidden one."""
+        if self._last_output is not None and isinstance(output, Tensor):
+            name, pointer = self._last_output
+            self._counters[name].is_output = output.data_ptr() == pointer
+
+    def units(self, step: int, not_learning: bool | None) -> list[Units]:
+        """Return what was counted so far."""
+        return [c.units(name, step, not_learning) for name, c in self._counters.items()]
+
+    def scales(self, step: int) -> Scales:
+        """Return the standard deviations of the activations."""
+        rows = self.units(step, None)
+        return Scales(step, {u.name: u.std for u in rows if not u.is_output})
+
+    @property
+    def n_batches(self) -> int:
+        """Batches that were counted."""
+        return max((c.n_batches for c in self._counters.values()), default=0)
+
+    @property
+    def n_samples(self) -> int:
+        """Samples that were counted, of the activation with the fewest."""
+        return min((c.n_samples for c in self._counters.values()), default=0)
+
+    def reset(self) -> None:
+        """Begin to count again."""
+        self._counters.clear()
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """Return the predictions in what a model returned: a tensor, a tuple, a ModelOutput."""
+    if isinstance(value, Tensor):
+        return value
+    logits = getattr(value, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    items: Any = value.values() if isinstance(value, dict) else value
+    if isinstance(items, (list, tuple)) or isinstance(value, dict):
+        return next((v for v in items if isinstance(v, Tensor) and v.dim() > 0), None)
+    return None
+
+
+def is_compiled(model: Any) -> bool:
+    """Tell whether a model, or a part of it, runs as a compiled graph."""
+    if hasattr(model, "_orig_mod"):
+        return True
+    return any(
+        getattr(m, "_compiled_call_impl", None) is not None or hasattr(m, "_orig_mod")
+        for m in model.modules()
+    )
+
+
+class ForwardCollector:
+    """Hooks on the whole model: what went in and came out, and how it stood.
+
+    Attributes
+    ----------
+    inputs, output : Tensor or None
+        Of the last pass, detached, while `keep` is set.
+    loss : Tensor or None
+        What a model that computes its own loss returned.
+    unasked : bool
+        A pass without gradients had modules in training mode.
+    """
+
+    def __init__(self, model: Any, names: dict[int, str], sample: Callable[[], bool]) -> None:
+        self.activations = ActivationCollector(names)
+        self.keep = True
+        self.inputs: Tensor | None = None
+        self.output: Tensor | None = None
+        self.labels: Tensor | None = None
+        self.loss: Tensor | None = None
+        self.n_samples: int | None = None
+        self.arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self.keep_arguments = False
+        self.paused = False
+        self.wrong_mode = False
+        self._sample = sample
+        self._compiled = is_compiled(model)
+        self._mode: ActivationMode | None = None
+        self._dependent = dependent_modules(model)
+        self._handles = [
+            model.register_forward_pre_hook(self._before, with_kwargs=True),
+            model.register_forward_hook(self._after, with_kwargs=True, always_call=True),
+        ]
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def training_modules(self) -> list[str]:
+        """Return the modules that behave otherwise in training and are in that mode."""
+        return [name for name, module in self._dependent if module.training]
+
+    @property
+    def dependent(self) -> list[str]:
+        """Modules that behave otherwise in training."""
+        return [name for name, _ in self._dependent]
+
+    def _before(self, module: Any, args: Any, kwargs: Any) -> None:
+        if self.paused or torch.compiler.is_compiling():
+            return
+        x = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+        self.n_samples = int(x.shape[0]) if x is not None and x.dim() else None
+        grad = torch.is_grad_enabled()
+        if not grad and module.training and not self.wrong_mode and self.training_modules():
+            self.wrong_mode = True
+            self.keep_arguments = True
+        if self.keep_arguments and not grad:
+            self.arguments = (args, dict(kwargs))
+            self.keep_arguments = False
+        if grad:
+            self.inputs = None if x is None else x.detach()
+            labels = kwargs.get("labels")
+            self.labels = labels.detach() if isinstance(labels, Tensor) else None
+            if module.training and not self._compiled and self._sample():
+                self.activations.begin()
+                self._mode = ActivationMode(self.activations)
+                cast(Any, self._mode).__enter__()
+
+    def _after(self, module: Any, args: Any, kwargs: Any, result: Any) -> None:
+        mode, self._mode = self._mode, None
+        if mode is not None:
+            cast(Any, mode).__exit__(None, None, None)
+        if self.paused or torch.compiler.is_compiling():
+            return
+        out = first_tensor(result)
+        if mode is not None:
+            self.activations.end(out)
+        if torch.is_grad_enabled():
+            self.output = out.detach() if self.keep and out is not None else None
+            loss = getattr(result, "loss", None)
+            self.loss = loss.detach() if isinstance(loss, Tensor) else None
+
+
+def dependent_modules(model: Any) -> list[tuple[str, Any]]:
+    """Return the modules of a model that behave otherwise in training."""
+    norm = torch.nn.modules.batchnorm._NormBase
+    dropout = torch.nn.modules.dropout._DropoutNd
+    found = []
+    for name, m in model.named_modules():
+        by_dropout = isinstance(m, dropout) and m.p > 0
+        by_norm = isinstance(m, norm) and m.track_running_stats
+        inside = isinstance(m, torch.nn.MultiheadAttention | torch.nn.RNNBase) and m.dropout > 0
+        if by_dropout or by_norm or inside:
+            found.append((name, m))
+    return found

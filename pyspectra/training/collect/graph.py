@@ -1,0 +1,129 @@
+"""What the graph of a loss says: which loss it is, what came before it, what was broadcast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from pyspectra.training.rules.facts import LossGraph
+
+# Names of torch's graph nodes, without "Backward0".
+_LOSSES = {
+    "NllLoss": "nll", "NllLoss2D": "nll", "NllLossNd": "nll", "MseLoss": "mse", "L1Loss": "l1",
+    "SmoothL1Loss": "smooth_l1", "HuberLoss": "huber", "BinaryCrossEntropy": "bce",
+    "BinaryCrossEntropyWithLogits": "bce_logits",
+}  # fmt: skip
+# What is done to a difference in losses written by hand.
+_BY_HAND = {"Pow": "mse", "Abs": "l1"}
+_OPERATIONS = {"LogSoftmax": "log_softmax", "Softmax": "softmax", "Sigmoid": "sigmoid"}
+# Nodes that pass values on as they are, or scale them: looked through.
+_THROUGH = {
+    "View", "Reshape", "ReshapeAlias", "UnsafeView", "Transpose", "T", "Permute", "Squeeze",
+    "Unsqueeze", "Alias", "Clone", "ToCopy", "Slice", "Select", "Expand", "Mean", "Sum", "Div",
+    "Mul", "Add", "Contiguous", "Identity",
+}  # fmt: skip
+_BEFORE_LOSS = {"Mean", "Sum", "Div", "Mul", "Add", "ToCopy", "Squeeze", "View", "Clone", "Alias"}
+DEEPEST = 12
+
+
+def loss_graph(loss: Any, step: int) -> LossGraph:
+    """Read the graph of a loss: names and shapes of its operations, no values.
+
+    Parameters
+    ----------
+    loss : Tensor
+        After backward too: saved values are gone then, names are not.
+    step : int
+
+    Returns
+    -------
+    LossGraph
+        Of kind None where the loss is not one of those that are known.
+    """
+    node = getattr(loss, "grad_fn", None) if isinstance(loss, Tensor) else None
+    found = _loss_node(node, DEEPEST)
+    if found is None:
+        return LossGraph(step, None)
+    node, kind = found
+    below = _next(node)
+    if kind == "nll":
+        operation, under = _operation(below)
+        if operation == "log_softmax":
+            # torch's cross_entropy is log_softmax and nll: what came before is what counts.
+            before, _ = _operation(_next(under))
+            classes = _classes(under)
+            return LossGraph(step, "cross_entropy", (before,) if before else (), None, classes)
+        return LossGraph(step, "nll", (operation,) if operation else ())
+    operation, _ = _operation(below)
+    expanded = _all_pairs(node, below) if _name(node) == "Sub" else _expanded(below)
+    return LossGraph(step, kind, (operation,) if operation else (), expanded)
+
+
+def _name(node: Any) -> str:
+    return str(type(node).__name__).rstrip("0123456789").removesuffix("Backward")
+
+
+def _next(node: Any) -> Any:
+    below = [f for f, _ in getattr(node, "next_functions", ()) if f is not None]
+    return below[0] if below else None
+
+
+def _loss_node(node: Any, depth: int) -> tuple[Any, str] | None:
+    if node is None or depth == 0:
+        return None
+    name = _name(node)
+    if name in _LOSSES:
+        return node, _LOSSES[name]
+    if name in _BY_HAND and _next(node) is not None and _name(_next(node)) == "Sub":
+        return _next(node), _BY_HAND[name]
+    if name not in _BEFORE_LOSS:
+        return None
+    # Of a sum of several losses the first that is known.
+    for below, _ in node.next_functions:
+        found = _loss_node(below, depth - 1)
+        if found is not None:
+            return found
+    return None
+
+
+def _operation(node: Any) -> tuple[str | None, Any]:
+    """Return the first operation that is not looked through, if it is one that matters."""
+    for _ in range(DEEPEST):
+        if node is None:
+            return None, None
+        name = _name(node)
+        if name in _OPERATIONS:
+            return _OPERATIONS[name], node
+        if name not in _THROUGH - {"Mul", "Add", "Sum", "Mean", "Div"}:
+            return None, None
+        node = _next(node)
+    return None, None
+
+
+def _shape(node: Any) -> tuple[int, ...] | None:
+    metadata = getattr(node, "_input_metadata", None)
+    return tuple(metadata[0].shape) if metadata else None
+
+
+def _classes(node: Any) -> int | None:
+    shape = _shape(node)
+    return shape[1] if shape and len(shape) > 1 else None
+
+
+def _all_pairs(difference: Any, below: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return the shapes of N predictions whose difference to the targets is (N, N)."""
+    before, after = _shape(below), _shape(difference)
+    if before and after and len(after) == 2 and after[0] == after[1] > 1:
+        return (before, after) if before in ((after[0],), (after[0], 1)) else None
+    return None
+
+
+def _expanded(node: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    if node is None or _name(node) != "Expand":
+        return None
+    before = getattr(node, "_saved_self_sym_sizes", None)
+    after = _shape(node)
+    if before is None or after is None or tuple(before) == after or not before:
+        return None
+    return tuple(int(n) for n in before), after

@@ -1,0 +1,60 @@
+"""Weight matrices before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from pyspectra.training.collect.steps import is_local
+from pyspectra.training.rules.facts import ParameterInfo, Parameters, WeightSummary
+
+# Of a matrix with more elements only the first rows are compared: units that begin alike do there.
+MOST = 1 << 20
+
+
+def parameters_of(model: Any, optimizers: list[Any], ignore: tuple[str, ...], step: int) -> Any:
+    """Return which parameters there are, and which an optimizer has."""
+    held = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
+    rows = [
+        ParameterInfo(
+            name, tuple(p.shape), p.numel(), p.requires_grad, id(p) in held or name in ignore
+        )
+        for name, p in model.named_parameters()
+    ]
+    return Parameters(step, rows)
+
+
+def weight_summaries(
+    model: Any, follows: Mapping[str, str], normalized: set[str]
+) -> list[WeightSummary]:
+    """Return numbers of every trainable matrix."""
+    out = []
+    for name, p in model.named_parameters():
+        if p.dim() < 2 or not p.requires_grad or not is_local(p) or not p.is_floating_point():
+            continue
+        if p.numel() == 0:
+            continue
+        with torch.no_grad():
+            W = p.detach().reshape(p.shape[0], -1)
+            W = W[: max(2, MOST // W.shape[1])].float()
+            largest = float(W.abs().max())
+            scale = largest or 1.0
+            rows = float((W - W[:1]).abs().max()) / scale
+            columns = float((W - W[:, :1]).abs().max()) / scale
+            std, mean = torch.std_mean(W, correction=0)
+        out.append(
+            WeightSummary(
+                name=name,
+                shape=tuple(p.shape),
+                mean=float(mean),
+                std=float(std),
+                max_abs=largest,
+                row_difference=rows,
+                column_difference=columns,
+                activation=follows.get(name),
+                normalized=name in normalized,
+            )
+        )
+    return out

@@ -1,0 +1,113 @@
+"""Losses and other scalars of the steps: kept on their device, fetched together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyspectra.training.rules.facts import NonFinite
+from pyspectra.types import FloatArray
+
+MOST_TARGETS = 1 << 17
+"""Targets that are looked at to learn the frequencies of classes."""
+
+
+class ScalarBuffer:
+    """Scalars of several names, one of each in a step."""
+
+    def __init__(self, *names: str) -> None:
+        self._waiting: dict[str, list[Any]] = {name: [] for name in names}
+        self._values: dict[str, list[float]] = {name: [] for name in names}
+
+    def add(self, **values: Any) -> None:
+        """Add one value of each name: a number, a tensor, or None."""
+        for name, waiting in self._waiting.items():
+            value = values.get(name)
+            if isinstance(value, Tensor):
+                value = value.detach()
+                if value.dim():
+                    value = value.float().mean()
+            waiting.append(0.0 if value is None else value)
+
+    def fetch(self) -> None:
+        """Wait for what is still on a device, once for all."""
+        waiting = [(n, k, v) for n, vs in self._waiting.items() for k, v in enumerate(vs)]
+        tensors = [v for _, _, v in waiting if isinstance(v, Tensor)]
+        fetched: list[float] = []
+        if tensors:
+            device = tensors[0].device
+            same = [t.to(device=device, dtype=torch.float32) for t in tensors]
+            fetched = torch.stack(same).cpu().double().tolist()
+        numbers = iter(fetched)
+        for name, _, value in waiting:
+            self._values[name].append(next(numbers) if isinstance(value, Tensor) else float(value))
+        for values in self._waiting.values():
+            values.clear()
+
+    def __getitem__(self, name: str) -> FloatArray:
+        return np.asarray(self._values[name], dtype=np.float64)
+
+
+def finite_mark(value: Any) -> Tensor | None:
+    """Return a scalar that is finite where all of a tensor is, without waiting for it."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.numel() == 0:
+        return None
+    # Times zero first, so that large values do not overflow.
+    return (value.detach() * 0).sum()
+
+
+def first_non_finite(buffer: ScalarBuffer, start: int) -> NonFinite | None:
+    """Return where NaN or infinity came in first, of inputs, targets, outputs and loss."""
+    losses = buffer["loss"]
+    bad = {
+        place: np.flatnonzero(~np.isfinite(buffer[place]))
+        for place in ("inputs", "targets", "outputs", "loss")
+    }
+    known = {place: int(k[0]) for place, k in bad.items() if len(k)}
+    if not known:
+        return None
+    first = min(known.values())
+    place = next(place for place, k in known.items() if k == first)
+    before = losses[:first][np.isfinite(losses[:first])]
+    grew = len(before) > 1 and float(np.abs(before[-10:]).max()) > 10 * abs(float(before[0]))
+    value = losses[first]
+    what = "Inf" if place == "loss" and np.isinf(value) else "NaN"
+    return NonFinite(step=start + first, place=place, what=what, grew=grew)
+
+
+class Targets:
+    """Frequencies of classes, or the variance of values, in the targets that were seen."""
+
+    def __init__(self) -> None:
+        self._seen: list[np.ndarray[Any, Any]] = []
+        self._n = 0
+
+    def add(self, targets: Any) -> None:
+        """Look at the targets of a batch."""
+        if isinstance(targets, Tensor) and self._n < MOST_TARGETS and targets.numel():
+            values = targets.detach().reshape(-1)[:65536].float().cpu().numpy()
+            whole = not targets.is_floating_point()
+            self._seen.append(values.astype(np.int64) if whole else values.astype(np.float64))
+            self._n += len(values)
+
+    @property
+    def n(self) -> int:
+        """Targets seen."""
+        return self._n
+
+    def baseline(self, kind: str | None) -> float | None:
+        """Return the loss of predicting frequencies, or the mean; None where not known."""
+        if not self._seen:
+            return None
+        values = np.concatenate(self._seen)
+        if kind in ("cross_entropy", "nll") and values.dtype.kind == "i":
+            _, counts = np.unique(values[values >= 0], return_counts=True)
+            p = counts / max(counts.sum(), 1)
+            return float(-(p * np.log(p)).sum())
+        if kind in ("bce", "bce_logits"):
+            p1 = float(np.clip(values.mean(), 1e-12, 1 - 1e-12))
+            return float(-(p1 * np.log(p1) + (1 - p1) * np.log(1 - p1)))
+        return float(values.var()) if kind == "mse" else None

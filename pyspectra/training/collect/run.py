@@ -1,0 +1,307 @@
+"""All that is collected of a run, as facts for the rules."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyspectra.training.collect.forward import ForwardCollector
+from pyspectra.training.collect.gradients import StaleGradients
+from pyspectra.training.collect.graph import loss_graph
+from pyspectra.training.collect.initial import parameters_of, weight_summaries
+from pyspectra.training.collect.losses import (
+    ScalarBuffer,
+    Targets,
+    finite_mark,
+    first_non_finite,
+)
+from pyspectra.training.collect.steps import StepCollector
+from pyspectra.training.rules import facts as f
+from pyspectra.training.rules.progress import LEAST_STEPS, loss_falls, not_learning
+from pyspectra.types import FloatArray
+
+FIRST_STEPS = 4
+KEPT_CHECKS = 100
+LEAST_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When a run is looked at, and what is known of it beforehand.
+
+    Attributes
+    ----------
+    every : int
+        Steps between two looks at all parameters.
+    steps_per_epoch : int or None
+    warmup : int
+        Steps in which no statistical rule speaks.
+    pretrained : bool
+    ignore_params, sparse : tuple of str
+        As of `Watch`.
+    """
+
+    every: int
+    steps_per_epoch: int | None
+    warmup: int
+    pretrained: bool
+    ignore_params: tuple[str, ...]
+    sparse: tuple[str, ...]
+
+    def looks_at(self, step: int) -> bool:
+        """Tell whether a step is one that is looked at: closely at first."""
+        return step <= FIRST_STEPS or (step <= 100 and step % 10 == 0) or step % self.every == 0
+
+
+class RunCollector:
+    """The collectors of one run.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    optimizers : list of torch.optim.Optimizer
+    kind : str or None
+        Of the loss, if it was given.
+    plan : Plan
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, optimizers: list[Any], kind: str | None, plan: Plan
+    ) -> None:
+        self.model, self.kind, self._plan = model, kind, plan
+        names = {id(p): name for name, p in model.named_parameters()}
+        self.step = self._n_epochs = 0
+        self._rising = False
+        self._checks: list[deque[list[f.TensorStep]]] = [
+            deque(maxlen=KEPT_CHECKS) for _ in optimizers
+        ]
+        self._n_warm = [0 for _ in optimizers]
+        self._gradient_norms: deque[float] = deque(maxlen=KEPT_CHECKS)
+        self._buffer = ScalarBuffer("loss", "inputs", "targets", "outputs")
+        self._targets = Targets()
+        self._batches: list[tuple[Any, Any]] = []
+        self._graph: f.LossGraph | None = None
+        self._reported_non_finite = False
+        self._learning_rates: deque[float] = deque(maxlen=KEPT_CHECKS)
+        self._stale = [StaleGradients(o, names) for o in optimizers]
+        self._collectors = [StepCollector(o, names, plan.looks_at, plan.sparse) for o in optimizers]
+        self._backwards: list[f.Backwards] = []
+        self._modes: list[f.StepMode] = []
+        self._step_handles = [
+            o.register_step_post_hook(self._after_step(k)) for k, o in enumerate(optimizers)
+        ]
+        self.forward = ForwardCollector(model, names, self._samples_now)
+        first: list[object] = [parameters_of(model, optimizers, plan.ignore_params, 0)]
+        self._initial = weight_summaries(model, {}, set())
+        first.append(f.InitialWeights(0, self._initial))
+        self.pending = first
+
+    # --- when to look ---------------------------------------------------------------------------
+
+    def _done(self) -> int:
+        """Steps of the optimizer that has made the most."""
+        return max(c.n_steps for c in self._collectors)
+
+    def _samples_now(self) -> bool:
+        return self._done() % max(1, self._plan.every // 5) == 0
+
+    def _after_step(self, k: int) -> Any:
+        def after(*_: Any) -> None:
+            collector, stale = self._collectors[k], self._stale[k]
+            self._backwards += stale.taken(collector.n_steps)
+            ahead = collector.n_steps + 1
+            stale.active = ahead <= 10 or ahead % self._plan.every == 0
+            if not self.model.training and self.forward.dependent:
+                self._modes.append(f.StepMode(collector.n_steps, False, self.forward.dependent))
+
+        return after
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def batch(
+        self, loss: Any, inputs: Any, targets: Any, outputs: Tensor | None, given: bool
+    ) -> None:
+        """Look at a batch that is done; `given` says that the loop itself handed the outputs on."""
+        self.step = self._done()
+        self._buffer.add(
+            loss=loss,
+            inputs=finite_mark(self.forward.inputs if inputs is None else inputs),
+            targets=finite_mark(targets),
+            outputs=finite_mark(outputs),
+        )
+        if self._graph is None and isinstance(loss, Tensor) and loss.grad_fn is not None:
+            self._graph = loss_graph(loss, self.step)
+            self.kind = self.kind or self._graph.kind
+            self.pending.append(self._graph)
+        if self._plan.looks_at(self.step) or self._samples_now():
+            self._targets.add(targets)
+        if len(self._batches) < 2 and outputs is not None:
+            self._batches.append((outputs.detach(), targets))
+            # Outputs that were seen by a hook may be changed by the loop before the loss.
+            if given and len(self._batches) == 2 and self.kind is not None:
+                self.pending.append(_loss_batches(self.step, self.kind, self._batches))
+            if given and isinstance(targets, Tensor) and self.kind is not None:
+                shapes = tuple(outputs.shape), tuple(targets.shape)
+                self.pending.append(f.LossShapes(self.step, self.kind, *shapes))
+
+    def take(self) -> list[object]:
+        """Return the facts since the last call; those of a step that was looked at among them."""
+        facts: list[object] = [*self.pending, *self._backwards, *self._modes[:1]]
+        self.pending, self._backwards, self._modes = [], [], []
+        taken = [c.take() for c in self._collectors]
+        for k, rows in enumerate(taken):
+            if rows is not None:
+                self._checks[k].append(rows)
+                self._n_warm[k] += self.step > self._plan.warmup
+        if any(rows is not None for rows in taken):
+            facts += self._check(taken)
+        return facts
+
+    def end_epoch(self, least_samples: int, least_batches: int) -> list[object]:
+        """Return the facts of an epoch; counters of units go on until they have seen enough."""
+        self._buffer.fetch()
+        losses = self._buffer["loss"]
+        self._n_epochs += 1
+        stuck = self._stuck(losses)
+        activations = self.forward.activations
+        facts = [*self.take(), *activations.units(self.step, stuck), self._curve(losses, stuck)]
+        if activations.n_batches >= least_batches and activations.n_samples >= least_samples:
+            facts.append(activations.scales(self.step))
+            activations.reset()
+        return facts
+
+    @property
+    def baseline(self) -> float | None:
+        """Loss of predicting class frequencies, or the mean, of the targets that were seen."""
+        return self._targets.baseline(self.kind)
+
+    def close(self) -> None:
+        """Remove all hooks."""
+        for collector in self._collectors:
+            collector.close()
+        for stale in self._stale:
+            stale.close()
+        self.forward.close()
+        for handle in self._step_handles:
+            handle.remove()
+
+    # --- facts ----------------------------------------------------------------------------------
+
+    def _check(self, taken: Sequence[list[f.TensorStep] | None]) -> list[object]:
+        self._buffer.fetch()
+        losses = self._buffer["loss"]
+        facts: list[object] = []
+        if not self._reported_non_finite:
+            bad = first_non_finite(self._buffer, 1) or _bad_gradient(taken, self.step)
+            if bad is not None:
+                self._reported_non_finite = True
+                facts.append(bad)
+        self._rising = self._rates_rise(taken)
+        falls = loss_falls(losses)
+        stuck = self._stuck(losses)
+        for checks, n_warm, rows in zip(self._checks, self._n_warm, taken, strict=True):
+            if rows is not None:
+                facts.append(f.RecentSteps(self.step, list(checks), falls, stuck, n_warm))
+        facts.append(self._norms(taken, falls))
+        facts.append(self._curve(losses, stuck))
+        facts += self._first_checks(losses)
+        return facts
+
+    def _curve(self, losses: FloatArray, stuck: bool | None) -> f.LossCurve:
+        return f.LossCurve(
+            losses,
+            warmup=self._plan.warmup,
+            baseline=self.baseline,
+            window=min(max(20, self._plan.every), 100),
+            stuck=stuck,
+        )
+
+    def _first_checks(self, losses: FloatArray) -> list[object]:
+        facts: list[object] = []
+        if self.step == 1 and self.kind == "cross_entropy" and len(losses):
+            classes = self._n_classes()
+            if classes:
+                facts.append(
+                    f.InitialLoss(
+                        float(losses[0]), classes, self.baseline,
+                        self._targets.n, self._plan.pretrained,
+                    )
+                )  # fmt: skip
+        if self.step == 3:
+            still = _without_gradient(self._checks)
+            if still:
+                facts.append(f.InitialWeights(3, self._initial, still))
+            self.forward.keep = False
+        return facts
+
+    def _n_classes(self) -> int:
+        if self._graph is not None and self._graph.n_classes:
+            return self._graph.n_classes
+        outputs = self._batches[0][0] if self._batches else None
+        return int(outputs.shape[1]) if outputs is not None and outputs.dim() > 1 else 0
+
+    def _stuck(self, losses: FloatArray) -> bool | None:
+        if self._rising:
+            return None
+        least = LEAST_STEPS if self._n_epochs < LEAST_EPOCHS else LEAST_STEPS // 4
+        return not_learning(losses, self.baseline, least)
+
+    def _rates_rise(self, taken: Sequence[list[f.TensorStep] | None]) -> bool:
+        rates = [t.lr for rows in taken if rows for t in rows]
+        if rates:
+            self._learning_rates.append(max(rates))
+        known = list(self._learning_rates)
+        # A warm-up: what was not learned at small rates says nothing yet.
+        return len(known) > 1 and float(np.mean(known)) < 0.5 * max(known) == known[-1] * 0.5
+
+    def _norms(
+        self, taken: Sequence[list[f.TensorStep] | None], falls: bool | None
+    ) -> f.GradientNorms:
+        squares = sum(
+            t.statistics.grad_norm**2
+            for rows in taken
+            if rows
+            for t in rows
+            if t.statistics is not None
+        )
+        if self.step > self._plan.warmup:
+            self._gradient_norms.append(float(np.sqrt(squares)))
+        return f.GradientNorms(self.step, np.asarray(self._gradient_norms, float), falls)
+
+
+def _loss_batches(step: int, kind: str, batches: list[tuple[Any, Any]]) -> f.LossBatches:
+    outputs, targets = [], []
+    for given, target in batches:
+        spread = kind in ("cross_entropy", "nll") and given.dim() > 2
+        out = given.movedim(1, -1).reshape(-1, given.shape[1]) if spread else given
+        outputs.append(out[:4096].double().cpu().numpy())
+        if isinstance(target, Tensor):
+            targets.append(target.detach().reshape(-1)[:65536].cpu().numpy())
+    return f.LossBatches(step, kind, outputs, targets)
+
+
+def _bad_gradient(taken: Sequence[list[f.TensorStep] | None], step: int) -> f.NonFinite | None:
+    for rows in taken:
+        for t in rows or ():
+            s = t.statistics
+            if s is not None and s.n_non_finite:
+                return f.NonFinite(step, "gradient", "NaN", t.name, None, t.dtype)
+            if s is not None and not np.isfinite(s.param_norm):
+                return f.NonFinite(step, "weight", "NaN", t.name, None, t.dtype)
+    return None
+
+
+def _without_gradient(checks: Sequence[deque[list[f.TensorStep]]]) -> frozenset[str]:
+    steps = [list(c)[-3:] for c in checks]
+    names = [
+        {t.name for t in rows if t.statistics is None or t.statistics.grad_norm == 0}
+        for of_one in steps
+        for rows in of_one
+    ]
+    return frozenset(set.intersection(*names)) if len(checks) == 1 and names else frozenset()

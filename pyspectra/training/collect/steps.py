@@ -1,0 +1,194 @@
+"""What a step does to each parameter: from the fused step, or by one multi-tensor pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from pyspectra.optim._fused.base import FusedOptimizer
+from pyspectra.training.rules.facts import TensorStep
+from pyspectra.types import StepStatistics
+
+MOST_COPIED = 1 << 22
+"""Elements of a tensor that are copied to see how a step changes it; of larger ones a part is."""
+
+
+def is_local(p: Tensor) -> bool:
+    """Tell whether a tensor is an ordinary one, held whole by this process."""
+    return type(p).__name__ != "DTensor"
+
+
+def local(p: Tensor) -> Tensor:
+    """Return the part of a tensor that is in this process."""
+    return p if is_local(p) else cast(Any, p).to_local()
+
+
+class StepCollector:
+    """Statistics of the steps of one optimizer that are looked at.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    names : dict of int to str
+        Names of the parameters by their identity.
+    due : callable
+        Whether a step of this number is looked at.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        names: dict[int, str],
+        due: Callable[[int], bool],
+        sparse: Collection[str] = (),
+    ) -> None:
+        self.optimizer = optimizer
+        self.n_steps = 0
+        self._names, self._due, self._sparse = names, due, tuple(sparse)
+        self._fused = isinstance(optimizer, FusedOptimizer) and optimizer._takes_statistics
+        self._before: list[Tensor] = []
+        self._params: list[tuple[Tensor, dict[str, Any]]] = []
+        self._taken: list[TensorStep] | None = None
+        self._handles = [
+            optimizer.register_step_pre_hook(self._pre),
+            optimizer.register_step_post_hook(self._post),
+        ]
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def take(self) -> list[TensorStep] | None:
+        """Return what the last step did, once; None if it was not looked at."""
+        taken, self._taken = self._taken, None
+        return taken
+
+    # --- hooks ----------------------------------------------------------------------------------
+
+    def _pre(self, *_: Any) -> None:
+        self._params = []
+        if self._due(self.n_steps + 1):
+            self._params = list(self._trainable())
+            if not self._fused:
+                with torch.no_grad():
+                    self._before = [_part(p).clone() for p, _ in self._params if p.grad is not None]
+
+    def _post(self, *_: Any) -> None:
+        self.n_steps += 1
+        if self._params:
+            with torch.no_grad():
+                statistics = self._of_fused() if self._fused else self._of_copies()
+            self._taken = [self._row(p, g, statistics.get(id(p))) for p, g in self._params]
+        self._params, self._before = [], []
+
+    def _trainable(self) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        for group in self.optimizer.param_groups:
+            for p in group["params"]:
+                if p.requires_grad and p.numel() > 0:
+                    yield p, group
+
+    def _row(self, p: Tensor, group: dict[str, Any], s: StepStatistics | None) -> TensorStep:
+        name = self._names.get(id(p), "")
+        state = self.optimizer.state.get(p, {})
+        return TensorStep(
+            name=name,
+            shape=tuple(p.shape),
+            dtype=str(p.dtype).removeprefix("torch."),
+            lr=float(group.get("lr", math.nan)),
+            statistics=s,
+            sparse=any(part in name for part in self._sparse),
+            master="master" in state,
+            masked="mask" in state,
+        )
+
+    def _of_fused(self) -> dict[int, StepStatistics]:
+        found = self.optimizer.statistics()
+        return {
+            id(p): found[name]
+            for name, p, _ in self.optimizer._named()
+            if p.grad is not None and name in found
+        }
+
+    def _of_copies(self) -> dict[int, StepStatistics]:
+        with_grad = [p for p, _ in self._params if p.grad is not None]
+        out: dict[int, StepStatistics] = {}
+        for device in {p.device for p in with_grad}:
+            pairs = [
+                (p, old)
+                for p, old in zip(with_grad, self._before, strict=True)
+                if p.device == device
+            ]
+            out |= _statistics([p for p, _ in pairs], [old for _, old in pairs])
+        return out
+
+
+def _part(p: Tensor) -> Tensor:
+    """Return a tensor, or evenly spaced rows of a large one."""
+    p = local(p).detach()
+    if p.numel() <= MOST_COPIED or p.dim() == 0:
+        return p
+    return p[:: math.ceil(p.numel() / MOST_COPIED)]
+
+
+def _statistics(params: list[Tensor], before: list[Tensor]) -> dict[int, StepStatistics]:
+    """Compare parameters with what they were: one pass for all, and one wait for the results."""
+    grads = [_part_of_gradient(p) for p in params]
+    after = [_part(p) for p in params]
+    updates = [(a.float() - b.float()) for a, b in zip(after, before, strict=True)]
+    g32 = [g.float() for g in grads]
+    largest = torch.stack(torch._foreach_norm(g32, math.inf))
+    norms = torch.stack(
+        [
+            torch.stack(torch._foreach_norm(tensors, 2)).float()
+            for tensors in (g32, [b.float() for b in before], updates)
+        ]
+    )
+    dots = torch.stack([(g * u).sum() for g, u in zip(g32, updates, strict=True)])
+    counts = torch.stack(
+        [
+            torch.stack(
+                [(g == 0).sum(), (~torch.isfinite(g)).sum(), _rounded(g, u, b)]
+            )
+            for g, u, b in zip(g32, updates, before, strict=True)
+        ]
+    )  # fmt: skip
+    table = torch.cat([norms.T, largest[:, None].float(), dots[:, None], counts], 1).cpu().double()
+    rows = table.tolist()
+    return {
+        id(p): StepStatistics(
+            n=b.numel(),
+            grad_norm=r[0],
+            param_norm=r[1],
+            update_norm=r[2],
+            grad_max=r[3],
+            grad_dot_update=r[4],
+            n_zero=int(r[5]),
+            n_non_finite=int(r[6]),
+            n_rounded_away=int(r[7]),
+        )
+        for p, b, r in zip(params, before, rows, strict=True)
+    }
+
+
+def _part_of_gradient(p: Tensor) -> Tensor:
+    assert p.grad is not None
+    g = p.grad.detach()
+    if g.is_sparse:
+        g = g.coalesce().values()
+        return g
+    g = local(g)
+    if g.numel() <= MOST_COPIED or g.dim() == 0:
+        return g
+    return g[:: math.ceil(g.numel() / MOST_COPIED)]
+
+
+def _rounded(g: Tensor, update: Tensor, before: Tensor) -> Tensor:
+    if before.dtype not in (torch.bfloat16, torch.float16) or g.shape != update.shape:
+        return torch.zeros((), dtype=torch.int64, device=g.device)
+    return ((update == 0) & (g != 0)).sum()

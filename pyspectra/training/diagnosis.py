@@ -1,0 +1,124 @@
+"""The doctor on recorded numbers: a run that is over, or one that is still running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pyspectra.training.memory import Memory
+from pyspectra.training.metric_kinds import kind_of
+from pyspectra.training.recorded_run import RecordedRun
+from pyspectra.training.rules import Thresholds
+from pyspectra.training.rules import facts as f
+from pyspectra.training.run_report import RunReport
+from pyspectra.types import FloatArray
+
+__all__ = ["curves_of", "diagnose"]
+
+
+def diagnose(
+    history: RecordedRun,
+    stats: Sequence[Sequence[f.TensorStep]] | None = None,
+    spectra: Iterable[f.LayerSpectrum] | None = None,
+    thresholds: Thresholds | None = None,
+    *,
+    baseline: float | None = None,
+    ignore: Iterable[str] = (),
+) -> RunReport:
+    """Judge a run by its recorded numbers alone.
+
+    Parameters
+    ----------
+    history : History
+        Of our own, or read from what others wrote.
+    stats : sequence of sequences of TensorStep, optional
+        Statistics of steps, the newest last.
+    spectra : iterable of LayerSpectrum, optional
+        Spectra of layers over time.
+    thresholds : Thresholds, optional
+    baseline : float, optional
+        Loss of predicting class frequencies, or the mean of the target.
+    ignore : iterable of str
+        Codes that are not looked for.
+
+    Returns
+    -------
+    RunReport
+        Findings, causes first.
+
+    Examples
+    --------
+    >>> from pyspectra.training import History, diagnose
+    >>> history = History()
+    >>> for epoch, (train, val) in enumerate(
+    ...     [(1.0, 1.1), (0.6, 0.8), (0.4, 0.7), (0.3, 0.9), (0.2, 1.0), (0.1, 1.2)], 1
+    ... ):
+    ...     history.log(epoch=epoch, train_loss=train, val_loss=val)
+    >>> [finding.code for finding in diagnose(history)]
+    ['overfitting']
+    """
+    curves = curves_of(history, baseline=baseline)
+    memory = Memory(thresholds or Thresholds(), tuple(ignore), patience=3)
+    facts: list[object] = [curves]
+    losses = step_losses(history)
+    if len(losses):
+        facts.append(f.LossCurve(losses, baseline=baseline))
+    if stats:
+        facts.append(f.RecentSteps(len(stats), stats))
+    if spectra is not None:
+        facts.append(trajectories(spectra))
+    memory.judge(facts)
+    steps = history.steps
+    last = max((r["step"] for r in steps if r.get("step") is not None), default=0)
+    return RunReport(tuple(memory.found), last, len(curves.epochs))
+
+
+def step_losses(history: RecordedRun) -> FloatArray:
+    """Return the training losses of single steps; NaN where one was not finite."""
+    values = [
+        r.get("loss")
+        for r in history.steps
+        if (r.get("split") or "train") == "train" and r.get("kind") is None and "loss" in r
+    ]
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def curves_of(history: RecordedRun, *, baseline: float | None = None) -> f.Curves:
+    """Return the columns of the epochs of a history."""
+    rows = history.epochs
+    names = {n for row in rows for n, v in row.items() if isinstance(v, int | float)}
+    values = {
+        name: np.array([_value(row.get(name)) for row in rows], dtype=np.float64)
+        for name in names
+        if name.startswith(("train_", "val_"))
+    }
+    metrics = {name.split("_", 1)[1] for name in values}
+    better = {m: kind_of(m).better == "higher" for m in metrics if kind_of(m).better}
+    last: dict[str, Any] = rows[-1] if rows else {}
+    return f.Curves(
+        epochs=np.array([row["epoch"] for row in rows], dtype=np.float64),
+        values=values,
+        steps=[row.get("step") or 0 for row in rows],
+        n_train=int(last.get("n_train") or 0),
+        n_val=int(last.get("n_val") or 0),
+        baseline=baseline,
+        higher_is_better=better,
+        post=last.get("train_kind") == "post",
+        lr=np.array([_value(row.get("lr")) for row in rows], dtype=np.float64),
+    )
+
+
+def _value(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def trajectories(spectra: Iterable[f.LayerSpectrum], warmup: int = 10) -> f.Trajectories:
+    """Sort spectra by layer and step; the first and last layers are the outer ones."""
+    layers: dict[str, list[f.LayerSpectrum]] = {}
+    for row in sorted(spectra, key=lambda r: r.step):
+        layers.setdefault(row.name, []).append(row)
+    names = list(layers)
+    outer = {names[0], names[-1]} if len(names) > 2 else set()
+    return f.Trajectories(layers, frozenset(outer), warmup)

@@ -1,0 +1,67 @@
+"""What has been said already: a finding is made once, and again only after it had gone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from pyspectra.report.findings import SEVERITIES, Finding
+from pyspectra.training.rules import Thresholds
+from pyspectra.training.rules.registry import conclusions, judge, rules_of
+
+Key = tuple[str, str | None]
+
+
+class Memory:
+    """Judge facts, and tell what is new.
+
+    Parameters
+    ----------
+    thresholds : Thresholds
+    ignore : tuple of str
+        Codes that are not looked for.
+    patience : int
+        Checks without a finding after which it may be made again.
+
+    Attributes
+    ----------
+    found : list of Finding
+        Every finding so far, symptoms of others included.
+    """
+
+    def __init__(self, thresholds: Thresholds, ignore: tuple[str, ...], patience: int) -> None:
+        self.thresholds = thresholds
+        self.found: list[Finding] = []
+        self._ignore, self._patience = ignore, patience
+        self._standing: dict[Key, str] = {}
+        self._clean: dict[Key, int] = {}
+
+    def judge(self, facts: Iterable[object], epoch: int | None = None) -> list[Finding]:
+        """Return findings that are new and follow from no other; the rest is only kept."""
+        facts = list(facts)
+        made = [finding for _, finding in judge(facts, self.thresholds, self._ignore)]
+        asked = {code for x in facts for r in rules_of(type(x)) for code in r.codes}
+        self._count_clean(asked, {(x.code, x.where) for x in made})
+        new = []
+        for finding in made:
+            key = (finding.code, finding.where)
+            before = self._standing.get(key)
+            graver = before is not None and _rank(finding.severity) < _rank(before)
+            if before is None or graver:
+                self._standing[key] = finding.severity
+                new.append(finding if epoch is None else dataclasses.replace(finding, epoch=epoch))
+        self.found += new
+        causes = {id(x) for x in conclusions(self.found)}
+        return [x for x in new if id(x) in causes]
+
+    def _count_clean(self, asked: set[str], standing: set[Key]) -> None:
+        for key in list(self._standing):
+            if key[0] not in asked:
+                continue
+            self._clean[key] = 0 if key in standing else self._clean.get(key, 0) + 1
+            if self._clean[key] >= self._patience:
+                del self._standing[key], self._clean[key]
+
+
+def _rank(severity: str) -> int:
+    return SEVERITIES.index(severity)

@@ -1,0 +1,392 @@
+"""Numbers of the steps: not finite, exploding, vanishing, too long, too short, rounded away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyspectra.report.findings import Finding
+from pyspectra.training.rules.facts import (
+    GradientNorms,
+    LossCurve,
+    NonFinite,
+    RecentSteps,
+    TensorStep,
+)
+from pyspectra.training.rules.registry import listed, number, rule
+from pyspectra.types import FloatArray
+
+SYMPTOMS = ("exploding_gradient", "divergence", "loss_spike", "not_learning", "plateau",
+            "oscillation", "update_ratio", "vanishing_gradient", "zero_gradient",
+            "accuracy_paradox", "dead_units", "step_has_no_effect")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NumericThresholds:
+    """Thresholds of the rules of numerics.
+
+    Attributes
+    ----------
+    explosion : float
+        A gradient explodes whose norm exceeds this many times the median of the last hundred.
+        House convention.
+    explosion_checks : int
+        Checks in a row that must say so.
+    explosion_mean : float
+        Mean magnitude of a tensor's gradient that no training has. TheDeepChecker's 1e6.
+    vanishing : float
+        Relative signal (gradient over weight norm) of the first matrix over that of the last.
+        AUTOTRAINER's ratio of 1e-3, which it too applies only where the model does not learn.
+    update_low, update_high, update_error : float
+        Median of |dw|/|w| over recent steps. Karpathy: 1e-3 is healthy. TheDeepChecker warns
+        outside 1e-4 to 1e-1, SageMaker Debugger outside 1e-8 to 10, DeepDiagnosis outside 1e-5
+        to 1e-1.
+    jump, jump_rms : float
+        The same of the first three steps, half of the matrices, if their entries are larger than
+        `jump_rms`. Adam's first step is lr over the size of an entry, 0.05 for the defaults of a
+        wide layer.
+    update_checks : int
+        Checks whose median is taken, at least.
+    least_rms : float
+        Weights smaller than this have no scale to compare an update with.
+    lost : float
+        Share of the elements whose updates are lost to rounding. Under rounding to nearest each
+        update below 2^-9 of its weight is lost in bfloat16.
+    spike : float
+        A loss spikes that is this many times the mean of the last ten. Lightning's SpikeDetection.
+    spike_z : float
+        And that many robust standard deviations above the median of the last hundred.
+    divergence : float
+        The median of a window is this many times that of the best one, or above the first.
+    divergence_windows : int
+        Windows in a row that must say so.
+    """
+
+    explosion: float = 10.0
+    explosion_checks: int = 3
+    explosion_mean: float = 1e6
+    vanishing: float = 1e-3
+    update_low: float = 1e-6
+    update_high: float = 1e-1
+    update_error: float = 1.0
+    jump: float = 3.0
+    jump_rms: float = 1e-3
+    update_checks: int = 5
+    least_rms: float = 1e-8
+    lost: float = 0.5
+    spike: float = 2.0
+    spike_z: float = 6.0
+    divergence: float = 2.0
+    divergence_windows: int = 3
+
+
+_ADVICE = {
+    "inputs": ("clean the data: it has NaN or Inf before the model sees it",),
+    "targets": ("clean the targets: they have NaN or Inf",),
+    "outputs": (
+        "add an epsilon to log, exp, sqrt and divisions there; use log_softmax",
+        "in float16 use bfloat16 or a GradScaler",
+        "lower the learning rate and clip gradients",
+    ),
+    "loss": (
+        "use log_softmax and losses on logits, not the logarithm of probabilities",
+        "add an epsilon to log, sqrt and divisions",
+    ),
+    "gradient": (
+        "lower the learning rate by a factor of 10, and clip gradients to norm 1",
+        "sqrt and norms have infinite derivatives at 0: add an epsilon",
+    ),
+    "weight": ("lower the learning rate by a factor of 10", "clip gradients to norm 1"),
+}
+
+_GROWN = ("divide the learning rate by 10: the loss had grown many times over before",)
+
+
+@rule("D12", "nonfinite", needs=NonFinite, explains=SYMPTOMS)
+def nonfinite(facts: NonFinite, thresholds: NumericThresholds) -> Iterator[Finding]:
+    """There is a NaN or an infinity."""
+    place = {
+        "inputs": "the inputs", "targets": "the targets", "loss": "the loss",
+        "outputs": f"the output of {facts.name}", "gradient": f"the gradient of {facts.name}",
+        "weight": f"the weights of {facts.name}",
+    }[facts.place]  # fmt: skip
+    size = "" if facts.max_abs is None else f" (largest input {facts.max_abs:.3g})"
+    half = ", float16 ends at 65504" if facts.dtype == "float16" else ""
+    yield Finding(
+        code="nonfinite",
+        severity="error",
+        where=facts.name or facts.place,
+        step=facts.step,
+        message=f"The first {facts.what} is in {place} at step {facts.step}{size}{half}.",
+        advice=(*_GROWN, *_ADVICE[facts.place]) if facts.grew else _ADVICE[facts.place],
+        evidence={"place": facts.place, "what": facts.what, "max_abs": facts.max_abs},
+    )
+
+
+@rule("D13", "exploding_gradient", needs=GradientNorms, severity="warning",
+      explains=("loss_spike",))  # fmt: skip
+def exploding_gradient(facts: GradientNorms, thresholds: NumericThresholds) -> Iterator[Finding]:
+    """The gradient is many times what it was, and the loss does not fall."""
+    k = thresholds.explosion_checks
+    norms = facts.norms[np.isfinite(facts.norms)]
+    if not facts.warm or facts.loss_falls or len(norms) < 4 * k:
+        return
+    usual = float(np.median(norms[-100:-k]))
+    recent = norms[-k:]
+    if usual > 0 and float(recent.min()) > thresholds.explosion * usual:
+        ratio = float(recent[-1]) / usual
+        yield Finding(
+            code="exploding_gradient",
+            severity="warning",
+            step=facts.step,
+            value=ratio,
+            threshold=thresholds.explosion,
+            message=f"The gradient norm is {ratio:.3g} times its median.",
+            advice=("clip gradients to norm 1", "divide the learning rate by 3", "add a warm-up"),
+            evidence={"norm": float(recent[-1]), "median": usual},
+        )
+
+
+@rule("D14", "vanishing_gradient", needs=RecentSteps, severity="warning",
+      explains=("not_learning", "plateau"))  # fmt: skip
+def vanishing_gradient(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[Finding]:
+    """The first layers get next to no gradient, and the loss does not move."""
+    if not (facts.warm_steps and facts.not_learning):
+        return
+    signals = [_median_signal(facts, t.name) for t in facts.steps[-1] if _is_matrix(t)]
+    known = [s for s in signals if s is not None]
+    if len(known) < 3 or known[-1] <= 0:
+        return
+    ratio = known[0] / known[-1]
+    if 0 < ratio < thresholds.vanishing:
+        yield Finding(
+            code="vanishing_gradient",
+            severity="warning",
+            where=next(t.name for t in facts.steps[-1] if _is_matrix(t)),
+            step=facts.step,
+            value=ratio,
+            threshold=thresholds.vanishing,
+            message=(
+                f"The first layer receives {ratio:.2g} of the last layer's relative gradient, and "
+                "the loss is not moving."
+            ),
+            advice=(
+                "use ReLU or GELU in place of sigmoid and tanh",
+                "add residual connections or normalisation",
+                "initialise by the scheme of the activation",
+            ),
+        )
+
+
+def _median_signal(facts: RecentSteps, name: str) -> float | None:
+    values = [
+        t.statistics.grad_norm / t.statistics.param_norm
+        for step in facts.warm_steps
+        for t in step
+        if t.name == name and t.statistics is not None and t.statistics.param_norm > 0
+    ]
+    return float(np.median(values)) if values else None
+
+
+def _is_matrix(t: TensorStep) -> bool:
+    return len(t.shape) >= 2 and not t.sparse and t.statistics is not None
+
+
+@rule("D16", "update_ratio", needs=RecentSteps,
+      explains=("divergence", "oscillation", "loss_spike", "exploding_gradient", "not_learning",
+                "dead_units", "plateau"))  # fmt: skip
+def update_ratio(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[Finding]:
+    """Steps are far too long or far too short for the weights."""
+    jump = _jump(facts, thresholds)
+    if jump is not None:
+        yield jump
+    if len(facts.warm_steps) < thresholds.update_checks:
+        return
+    medians = {t.name: _median_update(facts, t.name, thresholds) for t in facts.steps[-1]}
+    known = {name: u for name, u in medians.items() if u is not None}
+    if not known:
+        return
+    high = {name: u for name, u in known.items() if u > thresholds.update_high}
+    # A tensor that hardly moves is one of many ways to train; a model that does not move is not.
+    low = known if max(known.values()) < thresholds.update_low else {}
+    if not (high or low):
+        return
+    name = max(high, key=lambda n: high[n]) if high else max(low, key=lambda n: low[n])
+    u = known[name]
+    factor = u / 1e-3 if high else 1e-3 / max(u, 1e-12)
+    error = u > thresholds.update_error and not facts.loss_falls
+    if high and not error and facts.loss_falls:
+        return
+    yield Finding(
+        code="update_ratio",
+        severity="error" if error else "warning",
+        step=facts.step,
+        value=u,
+        threshold=thresholds.update_error
+        if error
+        else (thresholds.update_high if high else thresholds.update_low),
+        message=(
+            f"The median update is {u:.2g} of the weights in {name} (usual 1e-4 to 1e-2)"
+            + (f", and too large in {len(high)} tensors: {listed(high)}." if len(high) > 1 else ".")
+        ),
+        advice=(
+            f"{'divide' if high else 'multiply'} the learning rate by about {factor:.1g}",
+            "add a warm-up" if high else "check the schedule: its rate may begin or end at zero",
+        ),
+        evidence={"direction": "high" if high else "low", "ratios": known},
+    )
+
+
+def _jump(facts: RecentSteps, thresholds: NumericThresholds) -> Finding | None:
+    """Return the finding that the very first steps threw the weights far away."""
+    first = facts.steps[:3]
+    if len(facts.steps) != 3:
+        return None
+    worst = []
+    for step in first:
+        ratios = [
+            s.update_norm / s.param_norm
+            for t in step
+            if (s := t.statistics) is not None
+            and len(t.shape) >= 2
+            and s.param_norm > thresholds.jump_rms * math.sqrt(s.n)
+        ]
+        worst.append(float(np.median(ratios)) if ratios else 0.0)
+    if max(worst, default=0.0) <= thresholds.jump:
+        return None
+    u = max(worst)
+    return Finding(
+        code="update_ratio",
+        severity="warning",
+        step=facts.step,
+        value=u,
+        threshold=thresholds.jump,
+        message=(
+            f"One of the first steps changed the matrices by {u:.2g} times what they were (usual "
+            "1e-4 to 1e-2)."
+        ),
+        advice=(f"divide the learning rate by about {u / 1e-2:.1g}", "add a warm-up"),
+        evidence={"direction": "high"},
+    )
+
+
+def _median_update(facts: RecentSteps, name: str, thresholds: NumericThresholds) -> float | None:
+    ratios = []
+    for step in facts.warm_steps[-50:]:
+        for t in step:
+            s = t.statistics
+            if t.name != name or s is None or len(t.shape) < 2 or t.masked or t.lr == 0:
+                continue
+            if s.param_norm > thresholds.least_rms * math.sqrt(s.n) and s.grad_norm > 0:
+                ratios.append(s.update_norm / s.param_norm)
+    return float(np.median(ratios)) if len(ratios) >= thresholds.update_checks else None
+
+
+@rule("D16b", "lost_updates", needs=RecentSteps, severity="warning",
+      explains=("not_learning", "plateau", "update_ratio"))  # fmt: skip
+def lost_updates(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[Finding]:
+    """Updates are too small for the precision of the weights, and are rounded away."""
+    if len(facts.steps) < thresholds.update_checks:
+        return
+    shares: dict[str, list[float]] = {}
+    for step in facts.steps:
+        for t in step:
+            s = t.statistics
+            if s is None or t.dtype not in ("bfloat16", "float16") or t.master or t.masked:
+                continue
+            if len(t.shape) >= 2 and t.lr > 0 and s.n_non_finite == 0:
+                live = max(s.n - s.n_zero, 1)
+                shares.setdefault(t.name, []).append(min(s.n_rounded_away / live, 1.0))
+    lost = {
+        name: float(np.mean(values))
+        for name, values in shares.items()
+        if len(values) >= thresholds.update_checks and np.mean(values) > thresholds.lost
+    }
+    if lost:
+        name = max(lost, key=lambda n: lost[n])
+        dtype = next(t.dtype for t in facts.steps[-1] if t.name == name)
+        yield Finding(
+            code="lost_updates",
+            severity="warning",
+            where=name if len(lost) == 1 else None,
+            step=facts.step,
+            value=lost[name],
+            threshold=thresholds.lost,
+            message=(
+                f"{100 * lost[name]:.0f} % of the updates of {name} vanish in {dtype} rounding."
+            ),
+            advice=(
+                "keep a float32 copy of the weights: autocast with float32 parameters",
+                "or round stochastically: ChildAdamW(stochastic_rounding=True)",
+            ),
+            evidence={"shares": lost},
+        )
+
+
+@rule("D15", "loss_spike", needs=LossCurve, severity="info")
+def loss_spike(facts: LossCurve, thresholds: NumericThresholds) -> Iterator[Finding]:
+    """One loss stands far above those before it."""
+    losses = facts.losses
+    if len(losses) < max(facts.warmup, 30) or not np.isfinite(losses[-1]):
+        return
+    before = losses[:-1][np.isfinite(losses[:-1])]
+    if len(before) < 20:
+        return
+    mean, last = float(before[-10:].mean()), float(losses[-1])
+    recent = before[-100:]
+    center = float(np.median(recent))
+    spread = 1.4826 * float(np.median(np.abs(recent - center)))
+    if mean > 0 and last > thresholds.spike * mean and last > center + thresholds.spike_z * spread:
+        step = facts.start + len(losses) - 1
+        yield Finding(
+            code="loss_spike",
+            severity="info",
+            where="loss",
+            step=step,
+            value=last / mean,
+            threshold=thresholds.spike,
+            message=(
+                f"The loss {last:.3g} is {last / mean:.2g} times the recent mean at step {step}."
+            ),
+            advice=("look at the batch of this step", "clip gradients to norm 1"),
+        )
+
+
+@rule("D15", "divergence", needs=LossCurve, severity="warning",
+      explains=("loss_spike", "exploding_gradient", "not_learning"))  # fmt: skip
+def divergence(facts: LossCurve, thresholds: NumericThresholds) -> Iterator[Finding]:
+    """The loss rises and stays up."""
+    medians = window_medians(facts.losses[np.isfinite(facts.losses)], facts.window)
+    k = thresholds.divergence_windows
+    if len(medians) < k + 1 or len(facts.losses) < facts.warmup + k * facts.window:
+        return
+    best = int(np.argmin(medians))
+    low, first = float(medians[best]), float(medians[0])
+    last = medians[-k:]
+    # Near zero a ratio says nothing: a loss that has become small may double.
+    floor = max(low, 0.05 * abs(first), 1e-12)
+    doubled = bool((last > thresholds.divergence * floor).all()) and best < len(medians) - k
+    above_start = bool((last > 1.25 * first).all()) and first > 0
+    if doubled or above_start:
+        step = facts.start + (best + 1) * facts.window - 1
+        ratio = float(last[-1]) / floor
+        yield Finding(
+            code="divergence",
+            severity="warning",
+            where="loss",
+            step=facts.start + len(facts.losses) - 1,
+            value=ratio,
+            threshold=thresholds.divergence,
+            message=f"The loss is {ratio:.2g} times its best of step {step}, and stays there.",
+            advice=("divide the learning rate by 3", "add a warm-up", "clip gradients to norm 1"),
+            evidence={"best": number(low), "first": number(first), "best_step": step},
+        )
+
+
+def window_medians(values: FloatArray, window: int) -> FloatArray:
+    """Return the medians of consecutive windows; an unfinished one at the end is left out."""
+    n = len(values) // window
+    return np.median(values[: n * window].reshape(n, window), axis=1) if n else np.empty(0)

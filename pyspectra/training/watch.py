@@ -1,0 +1,323 @@
+"""A voice in the training loop: it looks, says what is silently wrong, and changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from pyspectra._support.arguments import check_choice, check_count
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
+from pyspectra.report.findings import Finding
+from pyspectra.training.collect.evaluation import EvaluationCollector
+from pyspectra.training.collect.forward import first_tensor
+from pyspectra.training.collect.run import Plan, RunCollector
+from pyspectra.training.diagnosis import curves_of
+from pyspectra.training.history import History
+from pyspectra.training.memory import Memory
+from pyspectra.training.rules import Thresholds, known_codes
+from pyspectra.training.rules import facts as f
+from pyspectra.training.run_report import RunError, RunReport, TrainingWarning, sentence
+
+LOSSES = ("cross_entropy", "nll", "bce", "bce_logits", "mse", "l1", "smooth_l1", "huber")
+
+
+class Watch:
+    """Watch a training loop: record it, and name what is silently wrong.
+
+    Hooks look at gradients, steps and activations, and every `every` steps rules judge the numbers.
+    Weights come out the same, to the last bit, with and without it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    optimizer : torch.optim.Optimizer or sequence of them
+    loss : str, optional
+        ``"cross_entropy"``, ``"nll"``, ``"bce"``, ``"bce_logits"``, ``"mse"``, ... Taken from the
+        graph of the loss if None.
+    history : History or path, optional
+        Where losses, metrics, spectra and findings are recorded. In memory if None.
+    every : int
+        Steps between two looks at all parameters. Each step costs nothing but its scalars.
+    steps_per_epoch, planned_steps : int, optional
+        Known sizes make some rules sharper; no statistical rule speaks in the first
+        ``max(10, planned_steps / 100)`` steps.
+    ignore : collection of str
+        Codes of findings that are not looked for.
+    ignore_params : collection of str
+        Names of parameters that are trainable and in no group on purpose.
+    sparse : collection of str
+        Parts of names of parameters that not every batch uses (experts, embeddings).
+    allow : collection of str
+        ``"mc_dropout"``: modules may be in training mode in evaluations.
+    thresholds : Thresholds, optional
+    on : {"warn", "raise", "collect"}
+        What a finding does besides being recorded: a warning, an exception for errors, nothing.
+    patience : int
+        Clean checks after which a finding may be made again.
+    pretrained : bool
+        The model was trained before: a first loss below chance is expected.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.training import Watch
+    >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
+    <torch._C.Generator object at ...>
+    >>> model = torch.nn.Linear(4, 3)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> watch = Watch(model, optimizer, on="collect")
+    >>> for _ in range(3):  # zero_grad() is forgotten
+    ...     loss = model(torch.randn(8, 4)).pow(2).mean()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     found = watch.step(loss)
+    >>> [finding.code for finding in watch.report()]
+    ['stale_gradient']
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: Any,
+        *,
+        loss: str | None = None,
+        history: History | str | Path | None = None,
+        every: int = 50,
+        steps_per_epoch: int | None = None,
+        planned_steps: int | None = None,
+        ignore: Collection[str] = (),
+        ignore_params: Collection[str] = (),
+        sparse: Collection[str] = (),
+        allow: Collection[str] = (),
+        thresholds: Thresholds | None = None,
+        on: str = "warn",
+        patience: int = 3,
+        pretrained: bool = False,
+    ) -> None:
+        if not isinstance(model, torch.nn.Module):
+            raise ArgumentTypeError(
+                "Watch",
+                "model",
+                "be a torch.nn.Module",
+                f"an object of type {type(model).__name__}",
+            )
+        optimizers = _checked_optimizers(optimizer)
+        self._on = check_choice("Watch", "on", on, ("warn", "raise", "collect"))
+        for code in ignore:
+            check_choice("Watch", "ignore", code, known_codes())
+        kind = None if loss is None else check_choice("Watch", "loss", loss, LOSSES)
+        plan = Plan(
+            every=check_count("Watch", "every", every),
+            steps_per_epoch=steps_per_epoch,
+            warmup=max(10, (planned_steps or 0) // 100),
+            pretrained=pretrained,
+            ignore_params=tuple(ignore_params),
+            sparse=tuple(sparse),
+        )
+        self.model = model
+        self.history = (
+            history
+            if isinstance(history, History)
+            else History(history, steps_per_epoch=steps_per_epoch)
+        )
+        self._steps_per_epoch, self._allow = steps_per_epoch, tuple(allow)
+        self._epoch = 0
+        self._memory = Memory(thresholds or Thresholds(), tuple(ignore), patience)
+        self._run = RunCollector(model, optimizers, kind, plan)
+        self._evaluations = EvaluationCollector(model, self._run.forward)
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def step(
+        self,
+        loss: Any = None,
+        *,
+        inputs: Any = None,
+        targets: Any = None,
+        outputs: Any = None,
+        n: int | None = None,
+        **metrics: Any,
+    ) -> list[Finding]:
+        """Tell that a batch is done: call it after ``optimizer.step()``.
+
+        Parameters
+        ----------
+        loss : Tensor or float, optional
+            Of the batch. By default what the model returned as ``.loss``.
+        inputs, targets, outputs : Tensor, optional
+            What entered the model and the loss; more rules apply with them.
+        n : int, optional
+            Samples of the batch, for means over epochs. By default the first dimension of the
+            inputs.
+        **metrics
+            Other metrics of the batch, recorded in the history.
+
+        Returns
+        -------
+        list of Finding
+            New ones.
+
+        Raises
+        ------
+        RunError
+            With ``on="raise"``, for an error.
+        """
+        run = self._run
+        loss = run.forward.loss if loss is None else loss
+        targets = run.forward.labels if targets is None else targets
+        seen = first_tensor(run.forward.output if outputs is None else outputs)
+        run.batch(loss, inputs, targets, seen, outputs is not None)
+        self._record(loss, targets, first_tensor(outputs), n, metrics)
+        return self._judge(run.take())
+
+    def _record(
+        self,
+        loss: Any,
+        targets: Any,
+        outputs: Tensor | None,
+        n: int | None,
+        metrics: dict[str, Any],
+    ) -> None:
+        values: dict[str, Any] = {} if loss is None else {"loss": loss}
+        for name, value in metrics.items():
+            values[name] = self._detached(name, value)
+        if "accuracy" not in values:
+            values |= _accuracy(self._run.kind, outputs, targets)
+        if isinstance(loss, Tensor):
+            values["loss"] = loss.detach() if loss.dim() == 0 else loss.detach().mean()
+        count = n or self._run.forward.n_samples
+        epoch = None
+        if self._steps_per_epoch is None:
+            epoch = self._epoch + 0.5  # within the epoch; its length is not known
+        if values:
+            self.history.log(step=self._run.step, epoch=epoch, split="train", n=count, **values)
+
+    def _detached(self, name: str, value: Any) -> Any:
+        if isinstance(value, Tensor) and value.grad_fn is not None:
+            self._run.pending.append(f.Retained(self._run.step, name, tuple(value.shape)))
+            return value.detach()
+        return value
+
+    # --- evaluation -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluate in this block: in eval mode, without gradients; all modes come back after it.
+
+        In the first one a batch is passed twice more, to see whether the model does the same.
+        """
+        with self._evaluations.evaluating():
+            yield
+        if "mc_dropout" not in self._allow:
+            self._run.pending += self._evaluations.facts(self._run.step)
+        values, n = self._evaluations.taken()
+        if values:
+            self.history.log(
+                step=self._run.step, epoch=self._epoch + 1, split="val", n=n, **cast(Any, values)
+            )
+
+    def eval_batch(
+        self, loss: Any = None, *, outputs: Any = None, targets: Any = None, n: int | None = None,
+        **metrics: Any,
+    ) -> None:  # fmt: skip
+        """Tell the results of one batch of an evaluation, within `evaluating`.
+
+        Parameters
+        ----------
+        loss : Tensor or float, optional
+        outputs, targets : Tensor, optional
+            Of a classifier they give accuracy, balanced accuracy and the recall of each class.
+        n : int, optional
+            Samples of the batch.
+        **metrics
+            Other metrics of the batch: means over its samples.
+        """
+        count = n or self._run.forward.n_samples or 1
+        self._evaluations.add(loss, first_tensor(outputs), targets, count, self._run.kind, metrics)
+
+    def end_epoch(self, **metrics: Any) -> list[Finding]:
+        """Tell that an epoch is done: curves and units are judged, and the history is written.
+
+        Parameters
+        ----------
+        **metrics
+            Metrics of the epoch: ``val_loss=0.3``, for loops that evaluate by themselves.
+
+        Returns
+        -------
+        list of Finding
+            New ones.
+        """
+        self._epoch += 1
+        values = {name: self._detached(name, value) for name, value in metrics.items()}
+        if values:
+            self.history.log(step=self._run.step, epoch=self._epoch, **values)
+        t = self._memory.thresholds
+        facts = self._run.end_epoch(t.dead_samples, t.dead_batches)
+        if "mc_dropout" not in self._allow:
+            facts += self._evaluations.unasked(self._run.step)
+        classes = self._evaluations.classes(self._run.step)
+        if classes is not None:
+            facts.append(classes)
+        facts.append(curves_of(self.history, baseline=self._run.baseline))
+        found = self._judge(facts)
+        self.history.flush()
+        return found
+
+    # --- findings -------------------------------------------------------------------------------
+
+    def _judge(self, facts: list[object]) -> list[Finding]:
+        new = self._memory.judge(facts, self._epoch)
+        for finding in new:
+            self.history.log_finding(finding)
+        if self._on == "warn":
+            for finding in new:
+                if finding.severity != "info":
+                    warnings.warn(sentence(finding), TrainingWarning, stacklevel=3)
+        errors = tuple(x for x in new if x.severity == "error")
+        if errors and self._on == "raise":
+            raise RunError(errors)
+        return new
+
+    def report(self) -> RunReport:
+        """Return what was found so far, causes first."""
+        self._judge(self._run.take())
+        return RunReport(tuple(self._memory.found), self._run.step, self._epoch)
+
+    def close(self) -> None:
+        """Remove all hooks, and write the history."""
+        self._run.close()
+        self.history.flush()
+
+
+def _checked_optimizers(optimizer: Any) -> list[Any]:
+    found = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+    for one in found:
+        if not isinstance(one, torch.optim.Optimizer):
+            raise ArgumentTypeError(
+                "Watch", "optimizer", "be a torch.optim.Optimizer, or a list of them",
+                f"an object of type {type(one).__name__}",
+            )  # fmt: skip
+    if not found:
+        raise ArgumentValueError("Watch", "optimizer", "not be empty", "[]")
+    return found
+
+
+def _accuracy(kind: str | None, outputs: Tensor | None, targets: Any) -> dict[str, Any]:
+    if kind not in ("cross_entropy", "nll") or outputs is None or not isinstance(targets, Tensor):
+        return {}
+    if outputs.dim() < 2 or targets.is_floating_point():
+        return {}
+    right = outputs.detach().argmax(1) == targets
+    return {"accuracy": right.float().mean()}
