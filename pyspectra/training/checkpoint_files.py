@@ -245,24 +245,22 @@ def _stored(file: Path, tensor: StoredTensor) -> Tensor:
 
 
 def _read_torch(path: Path, file: Path) -> Checkpoint:
-    content = torch_checkpoint.stored(file)
-    while not wrappers.has_arrays(content):
-        inner = (content.get(name) for name in wrappers.WRAPPERS)
-        wrapped = next((value for value in inner if isinstance(value, Mapping)), None)
-        if wrapped is None:
-            raise FormatError(f"{file}: holds no state dict. Hint: save the module's state_dict().")
-        content = wrapped
+    content = wrappers.unwrapped(torch_checkpoint.stored(file))
+    if content is None:
+        raise FormatError(f"{file}: holds no state dict. Hint: save the module's state_dict().")
     tensors: dict[str, Tensor] = {}
     extras: dict[str, Any] = {}
     for name, value in content.items():
         key = str(name)
+        if key in tensors or key in extras:
+            raise FormatError(f"{file}: two entries go by the name {key!r}, which cannot be kept.")
         if isinstance(value, StoredTensor):
             if value.problem is not None:
                 raise _unusable(file, key, value.problem)
             tensors[key] = _stored(file, replace(value, name=key))
         elif isinstance(value, StoredArray):
             raise _unusable(file, key, value.info.problem)
-        elif isinstance(value, Mapping) and wrappers.has_arrays(value):
+        elif wrappers.holds_arrays(value):
             raise FormatError(
                 f"{file}: {key!r} holds tensors beside those of the state dict. Hint: save "
                 "only the module's state_dict()."

@@ -7,9 +7,10 @@ they come and why something is skipped is decided here, the same for every forma
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyspectra._arrays import FLOAT_DTYPES, HostArray, Loader
@@ -91,6 +92,8 @@ class Contents:
         Releases what the entries hold on to.
     lora_scale : callable or None
         Name of a module and rank of its LoRA pair to the factor on their product; None for 1.
+    beside : tuple of SkippedLayer
+        What the source holds besides the model, and why it is not analysed.
     files : tuple of Path
         What was read, and what belongs to it: no result may be written over these.
     """
@@ -99,6 +102,7 @@ class Contents:
     entries: Sequence[TensorEntry]
     close: Callable[[], None] = _nothing
     lora_scale: ScaleOf | None = None
+    beside: tuple[SkippedLayer, ...] = ()
     files: tuple[Path, ...] = ()
 
 
@@ -130,13 +134,14 @@ def catalogue(
     like a weight is a bag of arrays: there every floating-point tensor counts.
     """
     shapes = {entry.key: entry.shape for entry in entries}
-    halves = _lora_halves(entries, lora_scale)
+    names = _Names(shapes)
+    halves = _lora_halves(entries, lora_scale, names)
     numbers = _numbered(entries, halves)
     layers: list[Layer] = []
     skipped: list[SkippedLayer] = []
     first_name: dict[Hashable, str] = {}
     for entry in _in_order(entries):
-        name = layer_name(entry.key)
+        name = names.of(entry.key)
         half = halves.get(entry.key)
         if half is not None:
             skipped.append(SkippedLayer(name, entry.shape, half.skip))
@@ -164,8 +169,32 @@ def catalogue(
             position=position,
         )
         layers.append(layer)
-        layers.extend(part_layers(layer, entry.part_names, shapes))
+        parts = part_layers(layer, entry.part_names, shapes)
+        layers.extend(replace(part, name=names.derived(part.name)) for part in parts)
     return tuple(layers), tuple(skipped)
+
+
+class _Names:
+    """The names of layers and skipped tensors, of which no two are the same."""
+
+    def __init__(self, keys: Mapping[str, object]) -> None:
+        self._keys = keys
+        self._used = set(map(self.of, keys))
+
+    def of(self, key: str) -> str:
+        """Return the name of a tensor: its key without ``.weight``, unless that is a key, too."""
+        name = layer_name(key)
+        return key if name in self._keys else name
+
+    def derived(self, name: str) -> str:
+        """Return the name of what is made of tensors, numbered if another layer has it."""
+        free = name
+        for i in itertools.count(2):
+            if free not in self._used:
+                break
+            free = f"{name} {i}"
+        self._used.add(free)
+        return free
 
 
 def _in_order(entries: Sequence[TensorEntry]) -> list[TensorEntry]:
@@ -215,7 +244,9 @@ class _Half:
     derive: Callable[[int, int], Layer] | None = None
 
 
-def _lora_halves(entries: Sequence[TensorEntry], lora_scale: ScaleOf | None) -> dict[str, _Half]:
+def _lora_halves(
+    entries: Sequence[TensorEntry], lora_scale: ScaleOf | None, names: _Names
+) -> dict[str, _Half]:
     usable: dict[str, Layer] = {}
     identity: dict[str, Hashable | None] = {}
     for e in entries:
@@ -231,7 +262,8 @@ def _lora_halves(entries: Sequence[TensorEntry], lora_scale: ScaleOf | None) -> 
     }
     halves: dict[str, _Half] = {}
     first_name: dict[Hashable, str] = {}
-    for pair in lora_pairs({key: half.shape for key, half in usable.items()}):
+    for found in lora_pairs({key: half.shape for key, half in usable.items()}):
+        pair = replace(found, name=names.derived(found.name))
         skip = pair.problem
         derive = None
         if skip is None:

@@ -103,7 +103,8 @@ def deltas(source: WeightSource, base: WeightSource) -> Deltas:
     skipped += [SkippedLayer(x.name, x.shape, Skip("not_in_base")) for x in pairing.only_in_a]
     skipped += [SkippedLayer(x.name, x.shape, Skip("only_in_base")) for x in pairing.only_in_b]
     paired = {layer.name for layer in found}
-    kept = [s for s in source.skipped if s.name not in paired]
+    # A tie that was made since: it is paired under the name that it had.
+    kept = [s for s in source.skipped if s.same_as is None or s.name not in paired]
     return Deltas(tuple(found), (*kept, *skipped), pairing.notes)
 
 

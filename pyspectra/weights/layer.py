@@ -21,8 +21,9 @@ class Layer:
     Attributes
     ----------
     name : str
-        The key without its trailing ``.weight``; of a part, the name of the whole and what part
-        it is, e.g. ``"attn.c_attn[q]"``; of a LoRA pair, ``"q_proj[lora BA]"``.
+        The key without its trailing ``.weight``, unless that is another key; of a part, the name
+        of the whole and what part it is, e.g. ``"attn.c_attn[q]"``; of a LoRA pair,
+        ``"q_proj[lora BA]"``. No two layers of a source have the same.
     kind : str
         What the tensor is, e.g. ``"linear"``, ``"conv2d"``, ``"embedding"``: a name in
         `pyspectra.weights.kinds.KINDS`, which says how it makes matrices.

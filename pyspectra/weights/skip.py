@@ -57,6 +57,15 @@ _LIST: Final = (
         "other weights of the checkpoint: key={key!r} chooses them",
         group="other weights of the checkpoint: key= chooses them",
     ),
+    Reason("training_state", "state of the training, not weights of the model"),
+    Reason(
+        "beside_model",
+        "a tensor beside the model of the checkpoint, {model!r}",
+        group="a tensor beside the model of the checkpoint",
+    ),
+    Reason("cycle", "a mapping that holds itself: its tensors are listed once"),
+    Reason("same_name", "another tensor of the source goes by the same name"),
+    Reason("too_deep", "nested in more than {limit} mappings"),
     Reason(
         "folder",
         "weights of a sub-folder: not analysed with the model (pass the path of {path} to "

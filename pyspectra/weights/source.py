@@ -57,7 +57,8 @@ class WeightSource:
         self.format: str = contents.format
         self.layers: tuple[Layer, ...]
         self.skipped: tuple[SkippedLayer, ...]
-        self.layers, self.skipped = catalogue(contents.entries, contents.lora_scale)
+        self.layers, skipped = catalogue(contents.entries, contents.lora_scale)
+        self.skipped = (*skipped, *contents.beside)
         self.files: tuple[Path, ...] = contents.files
         self._close = contents.close
 

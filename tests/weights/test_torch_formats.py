@@ -94,7 +94,7 @@ def test_nested_models_get_dotted_names() -> None:
         }
     )
     assert [la.name for la in source] == ["critic.fc", "generator.fc"]
-    assert [(s.name, s.reason) for s in source.skipped] == [("optimizer", "not a tensor: dict")]
+    assert [(s.name, s.skip.code) for s in source.skipped] == [("optimizer", "training_state")]
 
 
 def test_tied_tensors_are_analysed_once() -> None:

@@ -392,7 +392,8 @@ def _together(path: Path, opened: Mapping[str, Contents]) -> Contents:
             contents.close()
 
     files = tuple(file for contents in parts for file in contents.files)
-    return Contents(format, entries, close, files=files)
+    beside = tuple(skipped for contents in parts for skipped in contents.beside)
+    return Contents(format, entries, close, beside=beside, files=files)
 
 
 def _is_file(path: Path) -> bool:

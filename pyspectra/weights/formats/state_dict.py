@@ -11,15 +11,17 @@ from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry
 from pyspectra.weights.formats import wrappers
 from pyspectra.weights.formats.stored import stored_entry
+from pyspectra.weights.kinds import layer_name
 from pyspectra.weights.layer import Held
-from pyspectra.weights.skip import Skip, array_skip
+from pyspectra.weights.skip import Skip, SkippedLayer, array_skip
 
 __all__ = ["flat", "read"]
 
 
 def flat(mapping: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the values that `read` lists, by the names it gives them; nothing is copied."""
-    return wrappers.flat(wrappers.choose(mapping, None, "state dict").mapping)
+    items = wrappers.flat(wrappers.choose(mapping, None, "state dict").mapping)
+    return {item.name: item.value for item in items if item.skip is None}
 
 
 def _load(held: dict[str, Any], key: str) -> HostArray:
@@ -63,15 +65,22 @@ def read(
         If this is the state of an optimizer.
     """
     chosen = wrappers.choose(mapping, key, name)
-    held = wrappers.flat(chosen.mapping)
+    items = wrappers.flat(chosen.mapping, chosen.path, name)
+    held = {item.name: item.value for item in items if item.skip is None}
     entries = [_entry(held, name, value) for name, value in held.items()]
-    for beside, value in chosen.beside:
-        if isinstance(value, Mapping):
-            skip = Skip("other_weights", {"key": beside})
-        else:
-            skip = Skip("not_a_tensor", {"type": wrappers.type_name(value)})
-        entries.append(TensorEntry(beside, None, "none", None, problem=skip))
-    return Contents(format, entries, held.clear)
+    beside = [_skipped(item) for item in items if item.skip is not None]
+    beside += [_skipped(item) for item in chosen.beside]
+    return Contents(format, entries, held.clear, beside=tuple(beside))
+
+
+def _skipped(item: wrappers.Item) -> SkippedLayer:
+    info = array_info(item.value)
+    skip = item.skip or _no_tensor(item.value)
+    return SkippedLayer(layer_name(item.name), info.shape if info else None, skip)
+
+
+def _no_tensor(value: Any) -> Skip:
+    return Skip("not_a_tensor", {"type": wrappers.type_name(value)})
 
 
 def _entry(held: dict[str, Any], key: str, value: Any) -> TensorEntry:
@@ -79,8 +88,7 @@ def _entry(held: dict[str, Any], key: str, value: Any) -> TensorEntry:
         return stored_entry(key, value)
     info = array_info(value)
     if info is None:
-        no_tensor = Skip("not_a_tensor", {"type": wrappers.type_name(value)})
-        return TensorEntry(key, None, "none", None, problem=no_tensor)
+        return TensorEntry(key, None, "none", None, problem=_no_tensor(value))
     load = Held(functools.partial(_load, held, key)) if info.problem is None else None
     problem = array_skip(info.problem)
     return TensorEntry(key, info.shape, info.dtype, load, identity=info.identity, problem=problem)

@@ -1,21 +1,34 @@
 """Which part of a checkpoint is the model: training scripts wrap it, and keep other things beside.
 
+No tensor is lost on the way: each is in the part that is chosen, or in what is listed beside it.
 Checkpoints of files may be hostile, so that every walk here visits a mapping once, or counts.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pyspectra._arrays import array_info
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError
 from pyspectra.weights.formats.pickle_values import Foreign, Global
+from pyspectra.weights.skip import Skip
 
-__all__ = ["Chosen", "choose", "flat", "has_arrays", "is_optimizer_state", "type_name"]
+__all__ = [
+    "Chosen",
+    "Item",
+    "choose",
+    "flat",
+    "has_arrays",
+    "holds_arrays",
+    "is_optimizer_state",
+    "type_name",
+    "unwrapped",
+]
 
 WRAPPERS: Final = (
     "state_dict",
@@ -33,9 +46,32 @@ WRAPPERS: Final = (
 _TRAINING_STATE = re.compile(r"optim|sched|scaler|rng|hyper|config|callbacks|loops")
 # Beside a model its moving average is state; it is a model for whoever asks for it.
 _AVERAGE = re.compile(r"(?:^|_)ema(?:$|_)")
-_MAX_DEPTH: Final = 8
+_MAX_DEPTH: Final = 64
 _MAX_CHARACTERS: Final = 1 << 26
+# Names under mappings that have been visited before. Files of a few bytes make any number of them:
+# a mapping that holds another a dozen times, which holds another a dozen times, and so on.
+_MAX_REPEATED: Final = 1 << 14
+_MAX_CONTAINERS: Final = 1 << 22
 _MAX_CHOICES: Final = 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry of a checkpoint.
+
+    Attributes
+    ----------
+    name : str
+        Its dotted name.
+    value : object
+        The entry.
+    skip : Skip or None
+        Why it is no part of the model, where its place tells.
+    """
+
+    name: str
+    value: Any
+    skip: Skip | None = None
 
 
 @dataclass(frozen=True)
@@ -46,18 +82,73 @@ class Chosen:
     ----------
     mapping : Mapping
         The state dict.
-    beside : tuple of (str, object)
-        What was passed by and is worth a word, by its dotted name: other models (mappings), and
-        objects of classes that are not imported.
+    path : str
+        Its own dotted name, with a dot at the end; empty for the whole.
+    beside : tuple of Item
+        What was passed by and is worth a word: whatever holds tensors, and objects of classes that
+        are not imported.
     """
 
     mapping: Mapping[Any, Any]
-    beside: tuple[tuple[str, Any], ...] = ()
+    path: str = ""
+    beside: tuple[Item, ...] = ()
 
 
 def has_arrays(mapping: Mapping[Any, Any]) -> bool:
     """Tell whether any value is an array."""
     return any(array_info(value) is not None for value in mapping.values())
+
+
+def holds_arrays(value: object) -> bool:
+    """Tell whether a mapping holds arrays, however deep; False for anything else."""
+    return isinstance(value, Mapping) and _Holders(value).by_name(value)
+
+
+class _Holders:
+    """What of a checkpoint holds arrays, however deep; every container is visited once."""
+
+    def __init__(self, mapping: Mapping[Any, Any]) -> None:
+        # All of them are kept until this object goes, or their identities would say nothing.
+        self._found: list[Any] = [mapping]
+        owners: dict[int, list[int]] = {id(mapping): []}
+        holding: list[int] = []
+        mappings = {id(mapping)}
+        for inside in self._found:  # which grows
+            for value in inside.values() if isinstance(inside, Mapping) else inside:
+                if isinstance(value, Mapping | list | tuple):
+                    if id(value) not in owners:
+                        owners[id(value)] = []
+                        self._found.append(value)
+                        if isinstance(value, Mapping):
+                            mappings.add(id(value))
+                    owners[id(value)].append(id(inside))
+                elif array_info(value) is not None:
+                    holding.append(id(inside))
+            if len(self._found) > _MAX_CONTAINERS:
+                raise FormatError("A checkpoint holds more containers than any model has.")
+        self._by_name = _owners_too([one for one in holding if one in mappings], owners, mappings)
+        self._at_all = _owners_too(holding, owners, owners)
+
+    def by_name(self, value: object) -> bool:
+        """Tell whether a value is a mapping from which names lead to an array."""
+        return isinstance(value, Mapping) and id(value) in self._by_name
+
+    def at_all(self, value: object) -> bool:
+        """Tell whether a value is a mapping or a list with an array in it, in lists or not."""
+        return isinstance(value, Mapping | list | tuple) and id(value) in self._at_all
+
+
+def _owners_too(
+    holding: list[int], owners: Mapping[int, list[int]], within: Container[int]
+) -> set[int]:
+    """Add what holds these containers, what holds those, and so on."""
+    found = set(holding)
+    waiting = list(found)
+    for one in waiting:  # which grows
+        new = {owner for owner in owners[one] if owner in within} - found
+        found |= new
+        waiting += new
+    return found
 
 
 def is_optimizer_state(value: object) -> bool:
@@ -99,9 +190,9 @@ def choose(mapping: Mapping[Any, Any], key: str | None, name: str) -> Chosen:
     FormatError
         If the part is the state of an optimizer.
     """
-    chosen = Chosen(mapping if key is None else _part(mapping, key))
+    chosen = Chosen(mapping) if key is None else Chosen(_part(mapping, key), f"{key}.")
     if not is_optimizer_state(chosen.mapping):
-        chosen = _unwrap(chosen.mapping)
+        chosen = _unwrap(chosen)
     if is_optimizer_state(chosen.mapping):
         raise FormatError(
             f"{name}: holds the state of an optimizer ('state' and 'param_groups'), not the "
@@ -110,41 +201,60 @@ def choose(mapping: Mapping[Any, Any], key: str | None, name: str) -> Chosen:
     return chosen
 
 
-def _unwrap(mapping: Mapping[Any, Any]) -> Chosen:
+def unwrapped(mapping: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
+    """Return the first mapping that holds arrays itself, in the mappings of the usual names.
+
+    None if there is none. Each is visited once: a file may hold one that holds itself.
+    """
+    visited: set[int] = set()
+    while not has_arrays(mapping):
+        visited.add(id(mapping))
+        inner = (mapping.get(name) for name in WRAPPERS)
+        fits = (x for x in inner if isinstance(x, Mapping) and id(x) not in visited)
+        wrapped = next(fits, None)
+        if wrapped is None:
+            return None
+        mapping = wrapped
+    return mapping
+
+
+def _unwrap(whole: Chosen) -> Chosen:
     """Descend through wrappers until tensors show."""
-    beside: list[tuple[str, Any]] = []
-    prefix = ""
-    for _ in range(_MAX_DEPTH):
-        if has_arrays(mapping) and any(str(k).endswith(".weight") for k in mapping):
-            break
-        wrapper = next((w for w in WRAPPERS if _holds_arrays(mapping.get(w))), None)
+    mapping, path = whole.mapping, whole.path
+    holders = _Holders(mapping)
+    beside: list[Item] = []
+    visited = {id(mapping)}
+    while not (has_arrays(mapping) and any(str(k).endswith(".weight") for k in mapping)):
+        held: dict[str, Any] = {w: mapping.get(w) for w in WRAPPERS}
+        fits = (w for w, x in held.items() if holders.by_name(x) and id(x) not in visited)
+        wrapper = next(fits, None)
         if wrapper is None:
             break
-        beside.extend(
-            (f"{prefix}{other}", value)
-            for other, value in mapping.items()
-            if other != wrapper and (isinstance(value, Foreign) or _is_model(other, value))
-        )
-        mapping, prefix = mapping[wrapper], f"{prefix}{wrapper}."
-    return Chosen(mapping, tuple(beside))
+        model = f"{path}{wrapper}"
+        for key, value in mapping.items():
+            item = None if key == wrapper else _beside(path, key, value, holders, visited, model)
+            if item is not None:
+                beside.append(item)
+        mapping, path = held[wrapper], f"{model}."
+        visited.add(id(mapping))
+    return Chosen(mapping, path, tuple(beside))
 
 
-def _holds_arrays(value: object) -> bool:
-    """Tell whether a mapping holds arrays, however deep; False for anything else."""
-    waiting = [value] if isinstance(value, Mapping) else []
-    seen = set(map(id, waiting))
-    while waiting:
-        mapping = waiting.pop()
-        if has_arrays(mapping):
-            return True
-        inner = [v for v in mapping.values() if isinstance(v, Mapping) and id(v) not in seen]
-        seen.update(map(id, inner))
-        waiting.extend(inner)
-    return False
-
-
-def _is_model(name: object, value: object) -> bool:
-    return not _is_training(name, value) and _holds_arrays(value)
+def _beside(
+    path: str, key: object, value: Any, holders: _Holders, visited: set[int], model: str
+) -> Item | None:
+    """List what lies beside the mapping of a wrapper, if it is worth a word."""
+    name = f"{path}{_name_of(key)}"
+    if array_info(value) is not None:
+        return Item(name, value, Skip("beside_model", {"model": model}))
+    if not holders.by_name(value):
+        known = isinstance(value, Foreign) or holders.at_all(value)
+        return Item(name, value) if known else None
+    if id(value) in visited:
+        return Item(name, value, Skip("cycle"))
+    if _is_training(key, value):
+        return Item(name, value, Skip("training_state"))
+    return Item(name, value, Skip("other_weights", {"key": name}))
 
 
 def _is_training(name: object, value: object) -> bool:
@@ -165,7 +275,7 @@ def _part(mapping: Mapping[Any, Any], key: object) -> Mapping[Any, Any]:
             break
         longest = max(fits, key=len)
         value, rest = value[names[longest]], rest[len(longest) + 1 :]
-    if not rest and isinstance(value, Mapping) and value is not mapping and _holds_arrays(value):
+    if not rest and isinstance(value, Mapping) and value is not mapping and holds_arrays(value):
         return value
     parts = list(_parts(mapping))
     if not parts:
@@ -195,33 +305,85 @@ def _parts(mapping: Mapping[Any, Any]) -> Iterator[str]:
                     return
 
 
-def flat(mapping: Mapping[Any, Any]) -> dict[str, Any]:
+def flat(mapping: Mapping[Any, Any], path: str = "", source: str = "state dict") -> list[Item]:
     """Join nested names with dots: ``{"generator": {...}, "discriminator": {...}}``.
+
+    Parameters
+    ----------
+    mapping : Mapping
+        The state dict.
+    path : str
+        Its own name in the checkpoint, with a dot at the end, for what is said of its parts.
+    source : str
+        The checkpoint, for messages.
+
+    Returns
+    -------
+    list of Item
+        Every value that is no mapping, and every mapping that is not looked into, with the
+        reason. A name that occurs twice belongs to the first; the others say so.
 
     Raises
     ------
     FormatError
         If mappings that hold one another make more names than any model has.
     """
-    result: dict[str, Any] = {}
-    characters = 0
+    walk = _Flat(mapping, path, source)
+    walk.visit(mapping, "", {id(mapping)})
+    return walk.items
 
-    def visit(inside: Mapping[Any, Any], prefix: str, depth: int) -> None:
-        nonlocal characters
+
+class _Flat:
+    """The walk of `flat`."""
+
+    def __init__(self, mapping: Mapping[Any, Any], path: str, source: str) -> None:
+        self.items: list[Item] = []
+        self._mapping, self._path, self._source = mapping, path, source
+        self._names: set[str] = set()
+        self._visited: set[int] = set()
+        self._characters = self._repeated = 0
+
+    @functools.cached_property
+    def _holders(self) -> _Holders:
+        return _Holders(self._mapping)
+
+    def visit(self, inside: Mapping[Any, Any], prefix: str, above: set[int]) -> None:
+        again = id(inside) in self._visited
+        self._visited.add(id(inside))
         for key, value in inside.items():
-            name = f"{prefix}{key if isinstance(key, str) else _name_of(key)}"
-            characters += len(name) + 64
-            if characters > _MAX_CHARACTERS:
-                raise FormatError("a checkpoint with more names than any model has")
-            is_state = _is_training(key, value) or _AVERAGE.search(str(key).lower()) is not None
-            if depth > 0 and isinstance(value, Mapping) and not is_state:
-                visit(value, f"{name}.", depth - 1)
+            name = f"{prefix}{_name_of(key)}"
+            self._characters += len(name)
+            self._repeated += again
+            if self._characters > _MAX_CHARACTERS or self._repeated > _MAX_REPEATED:
+                raise FormatError(
+                    f"{self._source}: refused: mappings that hold one another make more names than "
+                    "any model has."
+                )
+            if not isinstance(value, Mapping):
+                self._add(name, value)
+            elif id(value) in above:
+                self._add(name, value, Skip("cycle"))
+            elif _is_training(key, value):
+                self._pass_by(name, value, Skip("training_state"))
+            elif _AVERAGE.search(str(key).lower()) is not None:
+                self._pass_by(name, value, Skip("other_weights", {"key": f"{self._path}{name}"}))
+            elif len(above) == _MAX_DEPTH:
+                self._pass_by(name, value, Skip("too_deep", {"limit": _MAX_DEPTH}))
             else:
-                result[name] = value
+                self.visit(value, f"{name}.", above | {id(value)})
 
-    visit(mapping, "", _MAX_DEPTH)
-    return result
+    def _pass_by(self, name: str, value: Mapping[Any, Any], skip: Skip) -> None:
+        """List a mapping; without tensors in it, it is like any other value that is none."""
+        self._add(name, value, skip if self._holders.by_name(value) else None)
+
+    def _add(self, name: str, value: Any, skip: Skip | None = None) -> None:
+        if name in self._names:
+            skip = Skip("same_name")
+        self._names.add(name)
+        self.items.append(Item(name, value, skip))
 
 
 def _name_of(key: object) -> str:
+    if isinstance(key, str):
+        return key
     return type_name(key) if isinstance(key, Foreign | Global) else str(key)
