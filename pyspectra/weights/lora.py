@@ -18,9 +18,11 @@ import numpy as np
 
 from pyspectra._arrays import HostArray
 from pyspectra._support.dtypes import BY_NAME
+from pyspectra.errors import FormatError
 from pyspectra.types import FloatArray
 from pyspectra.weights.kinds import LORA, LORA_EMBEDDING_KEY
 from pyspectra.weights.layer import Layer
+from pyspectra.weights.name_patterns import Name, NamePattern, UnsafePatternError
 from pyspectra.weights.skip import Skip
 
 __all__ = [
@@ -56,6 +58,7 @@ _NAMINGS: Final = (
     ),
 )
 _KOHYA: Final = 2
+MAX_STEPS: Final = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,8 @@ class LoraScale:
     rank_stabilised : bool
         ``use_rslora``: alpha / sqrt(r) instead of alpha / r.
     alpha_pattern : Mapping
-        Regular expression to alpha, for the modules whose name it matches as a whole or after a
-        dot; the first match wins.
+        Regular expression (`pyspectra.weights.name_patterns`) to alpha, for the modules whose name
+        it matches as a whole or after a dot; the first match wins.
 
     Notes
     -----
@@ -163,11 +166,22 @@ class LoraScale:
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
 
     @functools.cached_property
-    def _patterns(self) -> list[tuple[re.Pattern[str], float]]:
-        return [
-            (re.compile(rf"(?:.*\.)?(?:{pattern})$"), alpha)
-            for pattern, alpha in self.alpha_pattern.items()
-        ]
+    def _patterns(self) -> list[tuple[NamePattern, float]]:
+        return [(NamePattern(pattern), alpha) for pattern, alpha in self.alpha_pattern.items()]
+
+    @functools.cached_property
+    def _spent(self) -> list[int]:
+        return [0]  # steps of matching, in all
+
+    def _alpha(self, module: str) -> float:
+        if not self._patterns:
+            return self.alpha
+        name = Name(module.removeprefix("base_model.model."))
+        found = next((a for pattern, a in self._patterns if pattern.matches(name)), self.alpha)
+        self._spent[0] += name.steps
+        if self._spent[0] > MAX_STEPS:
+            raise UnsafePatternError("more patterns than can be tried on so many modules")
+        return found
 
     def __call__(self, module: str, rank: int) -> float:
         """Scale for one module.
@@ -183,9 +197,20 @@ class LoraScale:
         -------
         float
             To multiply ``B @ A`` with.
+
+        Raises
+        ------
+        FormatError
+            If the patterns take too long, or cannot be matched with such a name.
         """
-        name = module.removeprefix("base_model.model.")
-        alpha = next((a for pattern, a in self._patterns if pattern.match(name)), self.alpha)
+        try:
+            alpha = self._alpha(module)
+        except UnsafePatternError as error:
+            raise FormatError(
+                f"the pattern of alphas of an adapter cannot be matched with {module[:80]!r}: "
+                f"{error}. Hint: pass the path of the weights file instead of the folder's; the "
+                "update is then not scaled."
+            ) from error
         return alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
 
 

@@ -140,8 +140,8 @@ def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
     [('fc', 'linear', (3, 2))]
     >>> for skipped in source.skipped:
     ...     print(skipped.name, "-", skipped.reason)
-    model_ema - other weights of the checkpoint: key='model_ema' chooses them
     fc.bias - bias: not a weight matrix
+    model_ema - other weights of the checkpoint: key='model_ema' chooses them
     >>> source = open_weights({"model": weights, "model_ema": averages}, key="model_ema")
     >>> float(source.layers[0].load().data.sum())
     0.0

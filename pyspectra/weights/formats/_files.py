@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
 
 from pyspectra.errors import FormatError
 
-__all__ = ["Stamp", "check_head", "open_binary", "stamp"]
+__all__ = ["Stamp", "check_head", "open_binary", "read_json", "stamp"]
+
+_MAX_JSON_BYTES: Final = 100_000_000
 
 Stamp = tuple[int, int]
 """Size and modification time: what tells a file from its successor under the same name."""
@@ -61,3 +64,24 @@ def check_head(path: Path, expected: str) -> None:
         raise FormatError(
             f"{path}: looks like a web page (HTML), not {expected}. Hint: download the raw file."
         )
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """Read a small file of JSON; whatever is wrong with it becomes a `FormatError`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    expected : str
+        What it should be, e.g. ``"a valid index of shards"``.
+    """
+    check_head(path, expected)
+    with open_binary(path) as file:
+        raw = file.read(_MAX_JSON_BYTES + 1)
+    if len(raw) > _MAX_JSON_BYTES:
+        raise FormatError(f"{path}: not {expected}: over {_MAX_JSON_BYTES} bytes.")
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: not {expected}: {error}") from error

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Final
+from typing import Final
 
 from pyspectra.errors import ArgumentValueError, FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry
-from pyspectra.weights.formats._files import check_head, open_binary
+from pyspectra.weights.formats._files import read_json
+from pyspectra.weights.formats.adapters import ADAPTER_CONFIG, lora_scale
 from pyspectra.weights.formats.registry import format_of, read_file, suffixes
-from pyspectra.weights.lora import LoraScale
 from pyspectra.weights.order import natural_key
 from pyspectra.weights.skip import Skip
 
@@ -29,16 +27,8 @@ STANDARD: Final = (
     "adapter_model.safetensors",
     "adapter_model.bin",
 )
-ADAPTER_CONFIG: Final = "adapter_config.json"
-_MAX_JSON_BYTES: Final = 100_000_000
 # Trainers leave these beside the model, with the suffixes of weights files.
 _TRAINING_STATE = re.compile(r"(?:training_args|optimizer|scheduler|scaler|rng_state)\b|rng_state_")
-# The regular expressions come from a file that may be hostile: matching what repeats a group, or
-# strings together many repeats or alternatives, could take for ever.
-_SAFE_PATTERN = re.compile(r"\^?(?:[\w\-|()]|(?:\\d|\[0-9\]|\\?\.)[+*]?)*\$?", re.ASCII)
-_MAX_PATTERN: Final = 1000
-_MAX_REPEATS: Final = 2
-_MAX_ALTERNATIVES: Final = 8
 
 # A folder that a trainer saves in the course of a run: not a part of the model beside it.
 _CHECKPOINT = re.compile(r"(?:checkpoint|global_step|epoch|step)[-_=]?\d+", re.IGNORECASE)
@@ -85,7 +75,7 @@ def read_folder(folder: Path, key: str | None = None) -> Contents:
     contents = _open(folder, chosen, key)
     # A folder without LoRA need not have a configuration of it that is valid.
     if ADAPTER_CONFIG in names and any("lora_" in entry.key for entry in contents.entries):
-        contents = replace(contents, lora_scale=_lora_scale(folder / ADAPTER_CONFIG))
+        contents = replace(contents, lora_scale=lora_scale(folder / ADAPTER_CONFIG))
     beside = list(_weights_of_folders(folders))
     kept = [folder.absolute() / name for name in names if _belongs(name)]
     kept += [folder.absolute() / entry.key for entry in beside]
@@ -185,79 +175,8 @@ def _some(names: list[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
-def _read_json(path: Path, expected: str) -> Any:
-    check_head(path, expected)
-    with open_binary(path) as file:
-        raw = file.read(_MAX_JSON_BYTES + 1)
-    if len(raw) > _MAX_JSON_BYTES:
-        raise FormatError(f"{path}: not {expected}: over {_MAX_JSON_BYTES} bytes.")
-    try:
-        return json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not {expected}: {error}") from error
-
-
-def _lora_scale(path: Path) -> LoraScale | None:
-    """Read the scale of LoRA pairs from PEFT's configuration; None if it tells no alpha."""
-    expected = "a valid adapter configuration"
-    config = _read_json(path, expected)
-    if not isinstance(config, dict):
-        raise FormatError(f"{path}: not {expected}: not a JSON object.")
-    stabilised, patterns = config.get("use_rslora"), config.get("alpha_pattern")
-    if not isinstance(stabilised, (bool, type(None))):
-        raise FormatError(f"{path}: not {expected}: 'use_rslora' is {_short(stabilised)}.")
-    if not isinstance(patterns, (dict, type(None))):
-        raise FormatError(f"{path}: not {expected}: 'alpha_pattern' is {_short(patterns)}.")
-    for pattern in patterns or {}:
-        if not _is_safe_pattern(pattern):
-            raise FormatError(
-                f"{path}: 'alpha_pattern' has {_short(pattern)}, which is invalid or too intricate "
-                "a regular expression to be matched safely. Hint: pass the path of the weights "
-                "file instead of the folder's; the update is then not scaled."
-            )
-    if "lora_alpha" not in config:  # PEFT always writes it
-        return None
-    return LoraScale(
-        _number(path, "lora_alpha", config["lora_alpha"]),
-        bool(stabilised),
-        {p: _number(path, "alpha_pattern", alpha) for p, alpha in (patterns or {}).items()},
-    )
-
-
-def _number(path: Path, name: str, value: Any) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if math.isfinite(number):
-            return number
-    raise FormatError(
-        f"{path}: not a valid adapter configuration: {name!r} must be a finite number, "
-        f"got {_short(value)}."
-    )
-
-
-def _short(value: Any) -> str:
-    return json.dumps(value)[:80]
-
-
-def _is_safe_pattern(pattern: str) -> bool:
-    if len(pattern) > _MAX_PATTERN or not _SAFE_PATTERN.fullmatch(pattern):
-        return False
-    if pattern.count("+") + pattern.count("*") > _MAX_REPEATS:
-        return False
-    if pattern.count("|") >= _MAX_ALTERNATIVES:
-        return False
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError):
-        return False
-    return True
-
-
 def _weight_map(path: Path) -> dict[str, str]:
-    index = _read_json(path, "a valid index of shards")
+    index = read_json(path, "a valid index of shards")
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise FormatError(f"{path}: not a valid index of shards: it has no 'weight_map'.")
