@@ -20,7 +20,7 @@ from pyspectra._support.arguments import (
     check_path,
     shown,
 )
-from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError, MissingPathError
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError
 from pyspectra.ops import build_info
 from pyspectra.training.history_file import (
     FIELDS,
@@ -335,38 +335,6 @@ class History(RecordedRun):
                 stacklevel=2,
             )
             self._continue(step)
-
-    # --- reading --------------------------------------------------------------------------------
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a history to look at; the file stays as it is.
-
-        Parameters
-        ----------
-        path : str or path
-            What a history wrote.
-
-        Returns
-        -------
-        History
-            Without a file of its own: what is logged to it stays in memory.
-
-        Raises
-        ------
-        FormatError
-            If it is no history.
-        MissingPathError
-            If there is no such file.
-        """
-        file = check_path("History.load", "path", path)
-        if not file.exists():
-            raise MissingPathError("History.load", "path", "be a file that exists", repr(str(path)))
-        found = read_lines(file)
-        history = cls()
-        history._store.header = found.header
-        history._store.replace(found.lines)
-        return history
 
 
 # --- helpers ------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ class Store:
             warnings.warn(
                 f"History.log: {name!r} holds the graph that it was computed by, and with it the "
                 "memory of its step. It is recorded without. Hint: log loss.detach().",
-                stacklevel=5,
+                stacklevel=4,
             )
         return value.detach()
 

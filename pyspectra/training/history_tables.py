@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pyspectra.training.metrics  # noqa: F401  # adds its records of metrics to the list
 from pyspectra.training.history_file import FIELDS
 from pyspectra.training.metric_kinds import kind_of
 
@@ -73,6 +74,8 @@ def _combined(values: Sequence[float], weights: Sequence[float], how: str) -> fl
         return math.nan if any(map(math.isnan, values)) else sum(values)
     if how == "max":
         return max(values)
+    if len(values) == 1:
+        return values[0]
     total = math.fsum(weights)
     if how == "rms":
         mean = math.fsum(w * v * v for v, w in zip(values, weights, strict=True)) / total

@@ -10,7 +10,15 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["SPLITS", "MetricKind", "kind_of", "known_kinds", "register", "split_and_metric"]
+__all__ = [
+    "SPLITS",
+    "MetricKind",
+    "canonical",
+    "kind_of",
+    "known_kinds",
+    "register",
+    "split_and_metric",
+]
 
 Better = Literal["lower", "higher"]
 
@@ -68,6 +76,13 @@ for _kind in (
 ):
     register(_kind)
 
+
+def canonical(name: str) -> str:
+    """Return the name that a history has for a metric: ``mse`` for ``mean_squared_error``."""
+    known = _KINDS.get(name)
+    return name if known is None else known.name
+
+
 # Words that tell which way is better, for names without a record of their own. The second list
 # goes first: "error_free_share" is rarer than "max_error".
 _LOWER = re.compile(
@@ -75,7 +90,7 @@ _LOWER = re.compile(
     r"|ece|brier|logloss|deviance)(_|$)"
 )
 _HIGHER = re.compile(
-    r"(^|_)(acc|accuracy|precision|recall|f1|fscore|auc|auroc|r2|iou|miou|dice|map|bleu|rouge\w*"
+    r"(^|_)(acc|accuracy|precision|recall|f1|fscore|auc|auroc|r2|iou|miou|dice|map|average_precision|m_ap|bleu|rouge\w*"
     r"|score|sensitivity|specificity|tpr|reward|correlation|mcc|kappa|psnr|ssim|top\d+)(_|$)"
 )
 

@@ -16,12 +16,21 @@ from pyspectra._support.files import write_text
 from pyspectra._support.text import nearest
 from pyspectra.errors import ArgumentValueError, missing_dependency
 from pyspectra.training import history_tables as tables
-from pyspectra.training.history_file import encode_line, is_record
+from pyspectra.training.frames import (
+    ATTRIBUTE,
+    columns_of,
+    frame_of,
+    header_and_others,
+    lines_of_frame,
+)
+from pyspectra.training.history_file import Lines, encode_line, is_record
 from pyspectra.training.history_store import Store
 from pyspectra.training.metric_kinds import kind_of, split_and_metric
+from pyspectra.training.readers import lines_of_keras, read_run
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import Self
 
 __all__ = ["LEVELS", "Best", "RecordedRun"]
 
@@ -96,6 +105,64 @@ class RecordedRun:
         """Return the last record, as trackers of experiments take it; empty if there is none."""
         records = self.steps
         return records[-1] if records else {}
+
+    # --- loading --------------------------------------------------------------------------------
+
+    @classmethod
+    def _of(cls, lines: Lines) -> Self:
+        history = cls()  # type: ignore[call-arg]  # of History: in memory
+        history._store.header = lines.header
+        history._store.replace(lines.lines)
+        return history
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a run to look at; what is read stays as it is.
+
+        Parameters
+        ----------
+        path : str or path
+            What a history wrote, or another program: ``trainer_state.json`` of Hugging Face,
+            ``metrics.csv`` of Lightning, a history of Keras as JSON or CSV, event files of
+            TensorBoard; or a folder that holds one of these.
+
+        Returns
+        -------
+        History
+            Without a file of its own: what is logged to it stays in memory.
+
+        Raises
+        ------
+        FormatError
+            If it is none of these, or broken.
+        MissingPathError
+            If there is nothing.
+        """
+        return cls._of(read_run(path, function="History.load"))
+
+    from_csv = from_tensorboard = load
+
+    @classmethod
+    def from_keras(cls, history: Any) -> Self:
+        """Make a history of what ``fit`` of Keras returns, or of the dictionary in it.
+
+        Raises
+        ------
+        FormatError
+            If it is neither.
+        """
+        return cls._of(lines_of_keras(history))
+
+    @classmethod
+    def from_pandas(cls, frame: pd.DataFrame) -> Self:
+        """Make a history of the data frame that ``to_pandas("steps")`` returned.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame
+            One record a row; header, findings and spectra are in its ``attrs``.
+        """
+        return cls._of(lines_of_frame(frame))
 
     # --- curves ---------------------------------------------------------------------------------
 
@@ -209,7 +276,7 @@ class RecordedRun:
     def to_numpy(self, level: str = "epochs") -> dict[str, NDArray[Any]]:
         """Return the columns of a table as arrays: NaN for missing numbers, None for text."""
         rows = self._rows(level)
-        return {name: _as_array([row.get(name) for row in rows]) for name in _columns(rows)}
+        return {name: _as_array([row.get(name) for row in rows]) for name in columns_of(rows)}
 
     def to_pandas(self, level: str = "epochs") -> pd.DataFrame:
         """Return a table as a data frame: missing values are NaN, in columns of integers NA.
@@ -223,11 +290,9 @@ class RecordedRun:
             import pandas as pd
         except ImportError as error:
             raise missing_dependency("pandas", "History.to_pandas", extra="pandas") from error
-        rows = self._rows(level)
-        frame = pd.DataFrame(rows, columns=_columns(rows))
-        for name in ("step", "n", "segment", "n_train", "n_val", "n_test"):
-            if name in frame:
-                frame[name] = frame[name].astype("Int64")
+        frame = frame_of(self._rows(level), pd)
+        if level == "steps":
+            frame.attrs[ATTRIBUTE] = header_and_others(self.header, self._store.lines)
         return frame
 
     def to_jsonl(self) -> str:
@@ -250,7 +315,7 @@ class RecordedRun:
         file = check_path("History.to_csv", "path", path)
         rows = self._rows(level)
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")
+        writer = csv.DictWriter(text, columns_of(rows), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(file, text.getvalue())
@@ -265,10 +330,6 @@ class RecordedRun:
 
 
 # --- helpers ------------------------------------------------------------------------------------
-
-
-def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _column(name: str, rows: Sequence[dict[str, Any]]) -> str:
