@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pyspectra._arrays import HostArray, array_info, as_host
 from pyspectra.weights.catalogue import Contents, TensorEntry
+from pyspectra.weights.formats.quiet import computed_weight, derived_names
 from pyspectra.weights.kinds import module_kind
 from pyspectra.weights.layer import Held
 from pyspectra.weights.parts import GRU_GATES, LSTM_GATES, NO_PARTS
@@ -31,74 +30,14 @@ def _part_names(module: Any, name: str) -> tuple[str, ...] | None:
     return NO_PARTS if isinstance(module, (nn.RNN, nn.RNNCell)) else None
 
 
-# The flags are the modules': two threads that put them back crosswise would leave them changed.
-_FREEZING = threading.RLock()
-
-
-@contextmanager
-def _frozen(module: Any) -> Iterator[None]:
-    """Evaluate parametrizations without side effects.
-
-    Spectral normalisation advances its power iteration whenever the weight is computed in
-    training mode; looking at a model must not change it.
-    """
-    torch = sys.modules["torch"]
-    modules = list(module.modules())
-    with _FREEZING:
-        flags = [m.training for m in modules]
-        try:
-            for m in modules:
-                m.training = False
-            with torch.no_grad():
-                yield
-        finally:
-            for m, flag in zip(modules, flags, strict=True):
-                m.training = flag
-
-
-def _hook_target(hook: Any) -> str | None:
-    """Name of the weight that a forward hook recomputes, if it is of the kinds that do.
-
-    The older weight and spectral normalisation, and pruning, store the weight as a plain
-    attribute that is stale between an optimizer step and the next forward pass.
-    """
-    if hasattr(hook, "compute_weight"):
-        return getattr(hook, "name", None)
-    if hasattr(hook, "apply_mask"):
-        return getattr(hook, "_tensor_name", None)
-    return None
-
-
-def _recomputing_hook(module: Any, name: str) -> Any:
-    hooks = getattr(module, "_forward_pre_hooks", {}).values()
-    return next((hook for hook in hooks if _hook_target(hook) == name), None)
-
-
 def _value(module: Any, name: str) -> Any:
     """Return the tensor that the module computes with, parametrizations applied."""
-    if name in module._parameters:
-        return module._parameters[name]
-    with _frozen(module):
-        hook = _recomputing_hook(module, name)
-        if hook is None:
-            return getattr(module, name)
-        if hasattr(hook, "apply_mask"):
-            return hook.apply_mask(module)
-        if type(hook).__name__ == "SpectralNorm":
-            return hook.compute_weight(module, do_power_iteration=False)
-        return hook.compute_weight(module)
+    own = module._parameters
+    return own[name] if name in own else computed_weight(module, name)
 
 
 def _load(module: Any, name: str, key: str) -> HostArray:
     return as_host(_value(module, name), function="Layer.load", argument=key)
-
-
-def _derived_names(module: Any) -> list[str]:
-    """Names of weights that the module computes from other parameters."""
-    names = list(getattr(module, "parametrizations", {}))
-    hooks = getattr(module, "_forward_pre_hooks", {}).values()
-    names += [name for name in map(_hook_target, hooks) if name is not None]
-    return names
 
 
 def _entry(dot: str, module: Any, name: str, value: Any, identity: Any) -> TensorEntry:
@@ -125,7 +64,7 @@ def _module_entries(prefix: str, module: Any) -> Iterator[TensorEntry]:
         problem = Skip("quantised_layer", {"type": type(module).__name__})
         yield TensorEntry(f"{dot}weight", None, "quantised", None, problem=problem)
         return
-    for name in _derived_names(module):
+    for name in derived_names(module):
         # Computed afresh, so that its address says nothing: the owner does.
         yield _entry(dot, module, name, _value(module, name), ("derived", id(module), name))
     for name, value in module._parameters.items():
@@ -145,8 +84,8 @@ def read(model: Any) -> Contents:
     Parameters
     ----------
     model : torch.nn.Module
-        On any device, in any mode; neither is changed. Parametrized weights are listed as the
-        layer computes with them.
+        On any device, in any mode; neither is changed, nor anything else, at any moment.
+        Parametrized weights are listed as the layer computes with them in evaluation mode.
 
     Returns
     -------
