@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pyspectra.training.checkpoints import AveragedCheckpoint, average_checkpoints
     from pyspectra.training.diagnosis import diagnose
     from pyspectra.training.history import History
+    from pyspectra.training.plot import plot_history
+    from pyspectra.training.reading_out import read_out
     from pyspectra.training.rules import Thresholds
     from pyspectra.training.watch import Watch
 else:
@@ -35,6 +37,8 @@ _HOMES = {
     "Watch": "watch",
     "average_checkpoints": "checkpoints",
     "diagnose": "diagnosis",
+    "plot_history": "plot",
+    "read_out": "reading_out",
 }
 _MODULES = ("curves", "metrics")
 
@@ -45,4 +49,6 @@ __all__ = [
     "Watch",
     "average_checkpoints",
     "diagnose",
+    "plot_history",
+    "read_out",
 ]

@@ -140,7 +140,7 @@ def plateau(
     """Find the flat stretch at the end of a curve.
 
     The last `window` points are flat if the whole confidence interval of their slope lies within
-    plus and minus `band`; the stretch then goes back as long as that stays so for all of it.
+    plus and minus `band`; the stretch goes back as long as that is so of every window in it.
 
     Parameters
     ----------
@@ -166,7 +166,11 @@ def plateau(
     if last is None:
         return None
     start = len(xs) - size
-    while start > 0 and _flat_slope(xs[start - 1 :], ys[start - 1 :], band, log) is not None:
+    # Window by window: the slope over all of it is small for a valley too.
+    while start > 0:
+        earlier = slice(start - 1, start - 1 + size)
+        if _flat_slope(xs[earlier], ys[earlier], band, log) is None:
+            break
         start -= 1
     return Plateau(float(xs[start]), float(ys[start:].mean()), last)
 
@@ -232,7 +236,7 @@ def crossings(x: ArrayLike, first: ArrayLike, second: ArrayLike) -> list[Crossin
     """
     xs, a, b = (np.asarray(values, dtype=np.float64) for values in (x, first, second))
     kept = np.isfinite(xs) & np.isfinite(a) & np.isfinite(b)
-    xs, a, gaps = xs[kept], a[kept], (b - a)[kept]
+    xs, a, gaps = xs[kept], a[kept], b[kept] - a[kept]
     found = []
     apart = np.flatnonzero(gaps)  # where the curves touch, the sides before and after tell
     for i, j in itertools.pairwise(apart):
