@@ -22,7 +22,7 @@ from pyspectra.errors import PyspectraError
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra import esd as esd_module
-from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
+from pyspectra.spectra.powerlaw import RELATIVE_THRESHOLD
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, Skip, SkippedLayer
 from pyspectra.weights.matricize import matricize, matrix_shape
@@ -124,7 +124,7 @@ class _Taken:
     grams: list[Any]  # the engine's; of the matrices, then of each of their permutations
     spectra: tuple[list[FloatArray], list[Status]] | None  # in their place with method "svd"
     measured: list[dict[str, Any]]  # one a row of the report
-    threshold: float
+    floor: float | None  # of a difference: what is below is rounding alone
 
 
 # The functions below let go of the tensor as they return, before the next one comes.
@@ -136,7 +136,7 @@ def _take_in(
     """Take from the entries what is needed: Gram matrices, and whatever is measured."""
     _, M, rf = matrix_shape(layer)
     slices = matrices.slices
-    threshold = EVALS_THRESHOLD if matrices.floor is None else matrices.floor
+    floor = matrices.floor
     if matrices.floor is not None and not any(X.data.any() for X in slices):
         return SkippedLayer(layer.name, layer.shape, Skip("unchanged"))
     grams: list[Any] = []
@@ -150,8 +150,8 @@ def _take_in(
         for k, X in enumerate(permuted, start=rf):  # one of them exists at a time
             grams += engine.grams([engine.operand(X)], None if room is None else [room[k]])
     rows = [slices] if options.pool else [[X] for X in slices]
-    measured = [measurements.take(Entries(row, slices, options, threshold)) for row in rows]
-    return _Taken(layer, grams, spectra, measured, threshold)
+    measured = [measurements.take(Entries(row, slices, options, floor or 0.0)) for row in rows]
+    return _Taken(layer, grams, spectra, measured, floor)
 
 
 def _read_again(
@@ -233,7 +233,10 @@ def _rows(
             for first in range(0, len(evals), rf)
         )  # fmt: skip
         slice_id = None if whole else k
-        row = Spectrum(taken.layer, slice_id, rf, esd, taken.threshold, taken.measured[k])
+        threshold = taken.floor
+        if threshold is None:
+            threshold = RELATIVE_THRESHOLD * float(esd.evals[-1])  # NaN where there is no spectrum
+        row = Spectrum(taken.layer, slice_id, rf, esd, threshold, taken.measured[k])
         if esd.status is Status.OK:
             solved = Solved(
                 esd, [r.evals for r in replicas], row.measured, row.label, options.seed,

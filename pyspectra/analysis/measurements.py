@@ -47,7 +47,8 @@ class Entries:
         All of the layer.
     options : AnalyzeOptions
     threshold : float
-        What eigenvalues must exceed to enter a fit.
+        What eigenvalues must exceed to enter a fit, in the unit of the weights; 0 if only their
+        ratio to the largest counts.
     """
 
     matrices: Sequence[HostArray]

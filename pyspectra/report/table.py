@@ -15,7 +15,7 @@ from pyspectra.report.glyphs import ASCII, UNICODE, Glyphs
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.problems import HEAVY_TAIL, LIGHT_TAIL, TYPICAL_STYLE, words
 from pyspectra.report.verdicts import LABELS
-from pyspectra.spectra.powerlaw import EVALS_THRESHOLD
+from pyspectra.spectra.powerlaw import RELATIVE_THRESHOLD
 from pyspectra.types import Status
 from pyspectra.weights import SkippedLayer
 
@@ -219,7 +219,7 @@ def _summary(report: ReportData, glyphs: Glyphs) -> Iterator[Text]:
     if left_out:
         text = (
             f"in {_count(len(left_out), 'layer')} more than a tenth of the eigenvalues lie at or "
-            f"below {EVALS_THRESHOLD:g} and are left out of the fit, as WeightWatcher does"
+            f"below {RELATIVE_THRESHOLD:g} of the largest and are left out of the fit"
         )
         yield _line(("note   ", "bold"), (text, LIGHT_TAIL.style), wrap=True)
     for note in report.notes:

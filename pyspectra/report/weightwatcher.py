@@ -5,6 +5,7 @@ All of its conventions live here and nowhere else:
 - The eigenvalues of a 2-D convolution are multiplied by 1/2 where its slices are pooled and by half
   the size of the receptive field where they are not. Whatever depends on the scale of the weights
   (norms, absolute thresholds, ``alpha_weighted``) is evaluated on the spectrum so scaled.
+- Eigenvalues up to 1e-5 are left out of fits, whatever the scale of the weights.
 - ``spectral_norm`` is lambda_max.
 - A failed fit is -1 everywhere, and "over-trained".
 - A convolution with out < in swaps N and M once a slice, so that an even receptive field ends with
@@ -102,11 +103,14 @@ class Row:
     def _fits(self) -> _Fits:
         layer, f = self.layer, factor(self.layer)
         found = _Fits(layer.fit, layer.raw_fit, layer.n_fingers, layer.n_tail)
-        if f == 1.0 or layer.esd.status is not Status.OK:
+        if layer.esd.status is not Status.OK:
             return found
         # The floors of a `base_model` are relative; sub-matrices are WeightWatcher's in no way.
         absolute = self.options.base_model is None and not layer.fit.estimator.startswith("farms")
-        if absolute and _n_above(self.esd) != _n_above(layer.esd):
+        relative = powerlaw.RELATIVE_THRESHOLD * float(layer.esd.evals[-1])
+        if absolute and _n_above(self.esd, powerlaw.EVALS_THRESHOLD) != _n_above(
+            layer.esd, relative
+        ):
             return _refit(self.esd.evals, f, layer.dtype, self.options)
         raw = None if found.raw_fit is None else _scaled(found.raw_fit, f)
         return replace(found, fit=_scaled(found.fit, f), raw_fit=raw)
@@ -215,8 +219,8 @@ class _Fits:
     n_tail: int
 
 
-def _n_above(esd: ESD) -> int:
-    return int(np.count_nonzero(esd.evals > powerlaw.EVALS_THRESHOLD))
+def _n_above(esd: ESD, threshold: float) -> int:
+    return int(np.count_nonzero(esd.evals > threshold))
 
 
 def _scaled(fit: PowerLawFit, f: float) -> PowerLawFit:

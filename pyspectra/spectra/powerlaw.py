@@ -30,6 +30,11 @@ from pyspectra.types import FloatArray, PowerLawFit, Status
 # WeightWatcher fits only eigenvalues above this absolute value (EVALS_THRESH, 0.7.7).
 EVALS_THRESHOLD = 1e-5
 
+# A report fits eigenvalues above this part of the largest, so that alpha does not depend on the
+# unit of the weights. What lies below is zero but for rounding of the weights: singular values
+# below 1e-5 of the largest.
+RELATIVE_THRESHOLD = 1e-10
+
 # Relative spread of the eigenvalues of an orthogonal matrix that is due to its type. A QR in 32
 # bits leaves up to 40 epsilon (n = 8 to 2048), rounding to 16 bits 1.2; with a margin of three.
 ROUNDING_SPREAD = {t.name: (128 if t.bits > 16 else 4) * t.spacing for t in DTYPES if t.is_float}

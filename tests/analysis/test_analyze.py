@@ -1061,11 +1061,24 @@ def test_a_model_most_of_whose_fits_failed_is_not_judged() -> None:
 
 
 def test_rows_count_what_entered_the_fit() -> None:
-    report = ps.analyze({"fc.weight": heavy(60, 50) * 1e-2})
-    layer = report.layers[0]
-    entered = int(np.count_nonzero(layer.esd.evals > 1e-5))
-    assert 0 < entered < 50
-    assert report.rows()[0]["n_fit"] == layer.fit.n == entered
+    report = ps.analyze({"fc.weight": random(60, 20) @ random(20, 50)})
+    assert report.rows()[0]["n_fit"] == report.layers[0].fit.n == 20
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 100.0])
+def test_alpha_does_not_depend_on_the_unit_of_the_weights(scale: float) -> None:
+    model = {"fc.weight": heavy(60, 50), "conv.weight": heavy(24, 160).reshape(24, 40, 2, 2)}
+    plain = ps.analyze(model)
+    scaled = ps.analyze({name: W * scale for name, W in model.items()})
+    for a, b in zip(plain.layers, scaled.layers, strict=True):
+        assert b.alpha == pytest.approx(a.alpha, rel=1e-9)
+        assert b.n_tail == a.n_tail
+        assert b.fit.xmin == pytest.approx(a.fit.xmin * scale**2, rel=1e-9)
+        assert b.warning == a.warning
+    # WeightWatcher's threshold is absolute, and stays so in its dialect.
+    (row,) = (r for r in scaled.rows("weightwatcher") if r["name"] == "fc")
+    theirs = ps.fit_powerlaw(scaled["fc"].esd.evals)
+    assert row["alpha"] == pytest.approx(theirs.alpha if scale > 1e-4 else -1.0)
 
 
 def test_limits_that_contradict_are_named() -> None:
