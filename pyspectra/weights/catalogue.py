@@ -52,7 +52,9 @@ class TensorEntry:
     kind : str or None
         Where the source knows it (a module); otherwise guessed from name and rank.
     identity : hashable or None
-        Equal for tensors that share their memory.
+        Equal for tensors that share their memory, or are one weight for another reason.
+    tie : str
+        Code of the reason for which tensors of one identity are one weight.
     problem : Skip or None
         Why the tensor cannot be used, if it cannot.
     part_names : tuple of str or None
@@ -72,6 +74,7 @@ class TensorEntry:
     problem: Skip | None = None
     part_names: tuple[str, ...] | None = None
     axes: tuple[str, ...] = ()
+    tie: str = "shared"
 
 
 def _nothing() -> None:
@@ -152,7 +155,7 @@ def catalogue(
         if skip is None and entry.identity is not None:
             owner = first_name.setdefault(entry.identity, name)
             if owner != name:
-                skip = Skip("shared", {"same_as": owner})
+                skip = Skip(entry.tie, {"same_as": owner})
         if skip is not None or entry.shape is None or entry.load is None:
             skipped.append(SkippedLayer(name, entry.shape, skip or Skip("unreadable")))
             continue

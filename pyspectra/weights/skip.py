@@ -97,6 +97,11 @@ _LIST: Final = (
         "shares its tensor with {same_as}",
         group="shares its tensor with another layer",
     ),
+    Reason(
+        "equal",
+        "equal to {same_as} in every byte: one weight under two names",
+        group="equal to another layer in every byte",
+    ),
     Reason("lora_half", "half of the LoRA pair {pair}", group="half of a LoRA pair"),
     Reason("lora_alpha", "scale of the LoRA pair {pair}", group="scale of a LoRA pair"),
     Reason(
@@ -130,7 +135,14 @@ _LIST: Final = (
         "{count} eigenvalues, more than max_evals = {limit}",
         group="more eigenvalues than max_evals = {limit}",
     ),
-    # Reading failed.
+    # Reading failed, or would take all memory.
+    Reason(
+        "unpacks",
+        "its {packed} bytes unpack to {unpacked}, over {limit} times as many (numpy.savez stores "
+        "arrays as they are, which is read whatever its size)",
+        group="unpacks to over {limit} times as many bytes",
+        failed=True,
+    ),
     Reason("read_failed", "could not be read: {error}", group="could not be read", failed=True),
 )
 

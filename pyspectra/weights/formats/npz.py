@@ -1,10 +1,15 @@
-"""numpy ``.npz`` archives: array headers first, one array at a time later, never a pickle."""
+"""numpy ``.npz`` archives: array headers first, one array at a time later, never a pickle.
+
+Deflated bytes may be a thousand times fewer than what they unpack to, so that a file of a megabyte
+could ask for all memory: what unpacks to more than any weights do is listed, and not read.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -21,6 +26,10 @@ from pyspectra.weights.skip import Skip
 __all__ = ["FORMAT", "read", "read_header"]
 
 _SUFFIX: Final = ".npy"
+# Deflated weights are about as many bytes as before; only zeros and the like become far fewer.
+MAX_UNPACKED_BYTES: Final = 1 << 28
+MAX_RATIO: Final = 100
+_CHUNK_ITEMS: Final = 1 << 17
 
 
 def read_header(member: IO[bytes], file_bytes: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -74,7 +83,8 @@ def read(path: Path) -> Contents:
     Returns
     -------
     Contents
-        Arrays in the order of the archive.
+        Arrays in the order of the archive. Two that are equal to the last byte are one weight
+        under two names: an archive has no other way to keep a tie.
 
     Raises
     ------
@@ -86,7 +96,9 @@ def read(path: Path) -> Contents:
         when = stamp(file)
         try:
             with zipfile.ZipFile(file) as archive:
-                entries = [_entry(archive, info, path, when) for info in archive.infolist()]
+                members = archive.infolist()
+                entries = [_entry(archive, info, path, when) for info in members]
+                _mark_ties(archive, members, entries)
         except Exception as error:  # zip and zlib raise many types on corrupt bytes
             raise FormatError(f"{path}: not a valid .npz archive: {error}") from error
     keys = [entry.key for entry in entries]
@@ -103,8 +115,61 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, when: St
         shape, _, dtype = read_header(member, info.file_size)
     if dtype.hasobject:
         return TensorEntry(key, shape, "object", None, problem=Skip("object_array"))
+    if _packs_too_much(info, when):
+        sizes = {"unpacked": info.file_size, "packed": info.compress_size, "limit": MAX_RATIO}
+        return TensorEntry(key, shape, dtype.name, None, problem=Skip("unpacks", sizes))
     load = functools.partial(_load, path, info.filename, when)
     return TensorEntry(key, shape, dtype.name, load if dtype.name in FLOAT_DTYPES else None)
+
+
+def _packs_too_much(info: zipfile.ZipInfo, when: Stamp) -> bool:
+    # The archive may say that it takes more bytes than the whole file has.
+    packed = min(info.compress_size, when[0])
+    return info.file_size > max(MAX_UNPACKED_BYTES, MAX_RATIO * packed)
+
+
+# --- ties ---------------------------------------------------------------------------------------
+
+
+def _mark_ties(
+    archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], entries: list[TensorEntry]
+) -> None:
+    """Give matrices that are equal to the last byte one identity.
+
+    Vectors and constant matrices are often equal without being tied: as they were initialised.
+    """
+    alike: dict[tuple[int, int], list[int]] = {}
+    for i, (info, entry) in enumerate(zip(members, entries, strict=True)):
+        ratio = info.file_size > MAX_RATIO * info.compress_size
+        if (
+            entry.load is not None
+            and entry.shape is not None
+            and len(entry.shape) > 1
+            and not ratio
+        ):
+            alike.setdefault((info.CRC, info.file_size), []).append(i)
+    for group in alike.values():
+        first, *others = group
+        equal = [i for i in others if _is_copy(archive, members[first], members[i])]
+        for i in (first, *equal) if equal else ():
+            identity = ("npz", members[first].filename)
+            entries[i] = replace(entries[i], identity=identity, tie="equal")
+
+
+def _is_copy(archive: zipfile.ZipFile, one: zipfile.ZipInfo, other: zipfile.ZipInfo) -> bool:
+    """Tell whether two arrays are equal, bytes and header, and hold more than one value."""
+    with archive.open(one) as a, archive.open(other) as b:
+        headers = [read_header(member, one.file_size) for member in (a, b)]
+        if headers[0] != headers[1]:
+            return False
+        size = headers[0][2].itemsize
+        varied, first = False, b""
+        while chunk := a.read(_CHUNK_ITEMS * size):
+            if chunk != b.read(len(chunk)):  # the checksums agree, which anybody can arrange
+                return False
+            first = first or chunk[:size]
+            varied = varied or chunk != first * (len(chunk) // size)
+        return varied
 
 
 FORMAT = Format("npz", (".npz",), read, rank=2)

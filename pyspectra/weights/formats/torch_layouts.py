@@ -25,6 +25,9 @@ from pyspectra.weights.formats.torch_objects import TorchObjects
 __all__ = ["NoCheckpointError", "read_archive", "read_stream"]
 
 MAX_PICKLE_BYTES: Final = 1 << 28
+# torch.save deflates nothing. Whoever does must not make all memory of a few bytes.
+MAX_UNPACKED_BYTES: Final = 1 << 20
+MAX_RATIO: Final = 32
 FIRST_BYTES: Final = 1 << 16
 MAGIC_NUMBER: Final = 0x1950A86A20F9469CFC6C
 VERSION: Final = 1001
@@ -70,10 +73,10 @@ def read_archive(path: Path, file: BinaryIO, when: Stamp) -> Any:
         folder = names[0].partition("/")[0] if names else ""
         if f"{folder}/data.pkl" not in names:
             raise PickleError("an archive without a pickled object (data.pkl)")
-        raw = _small_entry(archive, f"{folder}/data.pkl", MAX_PICKLE_BYTES)
+        raw = _small_entry(archive, f"{folder}/data.pkl", MAX_PICKLE_BYTES, when[0])
         order = b"little"
         if f"{folder}/byteorder" in names:
-            order = _small_entry(archive, f"{folder}/byteorder", 16)
+            order = _small_entry(archive, f"{folder}/byteorder", 16, when[0])
         if order not in (b"little", b"big"):
             raise PickleError("an unknown byte order")
 
@@ -89,11 +92,16 @@ def read_archive(path: Path, file: BinaryIO, when: Stamp) -> Any:
         return value
 
 
-def _small_entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+def _small_entry(archive: zipfile.ZipFile, name: str, limit: int, size: int) -> bytes:
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED:
+        limit = min(limit, max(MAX_UNPACKED_BYTES, MAX_RATIO * min(info.compress_size, size)))
     with archive.open(name) as entry:
         raw = entry.read(limit + 1)
     if len(raw) > limit:
-        raise PickleError(f"{name} has more than {limit} bytes")
+        raise PickleError(
+            f"{name} has more than {limit} bytes when it is unpacked; torch.save stores it as it is"
+        )
     return raw
 
 
