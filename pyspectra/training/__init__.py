@@ -40,7 +40,7 @@ _HOMES = {
     "plot_history": "plot",
     "read_out": "reading_out",
 }
-_MODULES = ("curves", "metrics")
+_MODULES = ("curves", "data", "metrics", "rules", "sanity")
 
 __all__ = [
     "AveragedCheckpoint",

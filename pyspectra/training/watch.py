@@ -295,6 +295,13 @@ class Watch:
         self._judge(self._run.take())
         return RunReport(tuple(self._memory.found), self._run.step, self._epoch)
 
+    def last_slope(self) -> float | None:
+        """Return the gradient times the update of the last step; None if it was not looked at.
+
+        Negative where the step went downhill.
+        """
+        return self._run.last_slope()
+
     def close(self) -> None:
         """Remove all hooks, and write the history."""
         self._run.close()

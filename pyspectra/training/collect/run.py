@@ -28,7 +28,7 @@ from pyspectra.types import FloatArray
 
 FIRST_STEPS = 4
 KEPT_CHECKS = 100
-LEAST_EPOCHS = 3
+LEAST_EPOCHS = 5
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,12 @@ class RunCollector:
             facts.append(activations.scales(self.step))
             activations.reset()
         return facts
+
+    def last_slope(self) -> float | None:
+        """Return the gradient times the update of the last step; None if it was not looked at."""
+        rows = [t for c in self._collectors for t in c.peek() or ()]
+        dots = [t.statistics.grad_dot_update for t in rows if t.statistics is not None]
+        return float(sum(dots)) if dots else None
 
     @property
     def baseline(self) -> float | None:

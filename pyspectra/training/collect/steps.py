@@ -69,6 +69,10 @@ class StepCollector:
         taken, self._taken = self._taken, None
         return taken
 
+    def peek(self) -> list[TensorStep] | None:
+        """Return what `take` will."""
+        return self._taken
+
     # --- hooks ----------------------------------------------------------------------------------
 
     def _pre(self, *_: Any) -> None:

@@ -9,10 +9,13 @@ from pyspectra.training.rules.classes import ClassThresholds
 from pyspectra.training.rules.curves import CurveThresholds
 from pyspectra.training.rules.evaluation import EvaluationThresholds
 from pyspectra.training.rules.initial import InitialThresholds
+from pyspectra.training.rules.inputs import InputThresholds
 from pyspectra.training.rules.learning import LearningThresholds
 from pyspectra.training.rules.losses import LossThresholds
 from pyspectra.training.rules.numerics import NumericThresholds
 from pyspectra.training.rules.registry import RULES, Rule, conclusions, judge, known_codes
+from pyspectra.training.rules.splits import SplitThresholds
+from pyspectra.training.rules.trials import TrialThresholds
 from pyspectra.training.rules.units import UnitThresholds
 from pyspectra.training.rules.wiring import WiringThresholds
 
@@ -21,6 +24,9 @@ __all__ = ["RULES", "Rule", "Thresholds", "conclusions", "judge", "known_codes"]
 
 @dataclass(frozen=True)
 class Thresholds(
+    TrialThresholds,
+    InputThresholds,
+    SplitThresholds,
     CurveThresholds,
     LearningThresholds,
     ClassThresholds,

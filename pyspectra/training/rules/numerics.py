@@ -197,7 +197,7 @@ def _is_matrix(t: TensorStep) -> bool:
 
 @rule("D16", "update_ratio", needs=RecentSteps,
       explains=("divergence", "oscillation", "loss_spike", "exploding_gradient", "not_learning",
-                "dead_units", "plateau"))  # fmt: skip
+                "dead_units", "zero_gradient", "plateau"))  # fmt: skip
 def update_ratio(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[Finding]:
     """Steps are far too long or far too short for the weights."""
     jump = _jump(facts, thresholds)

@@ -60,6 +60,8 @@ def not_learning(
     window = min(max(len(losses) // 5, 20), 200)
     now = float(losses[-window:].mean())
     first = float(np.median(losses[: max(window // 4, 5)]))
+    if loss_falls(losses) and baseline - now > 0.25 * near * baseline:
+        return False  # slow, but on its way
     if abs(now - baseline) < near * baseline:
         return True
     return first - now < decrease * first and now > 0.9 * baseline

@@ -122,29 +122,38 @@ def judge(
 def conclusions(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings with causes first, without the symptoms that a cause explains.
 
-    Errors come before warnings and notes; among equals the detector with the lower number, then
-    the earlier step. A symptom is left out only where its cause was found no later than it, or
-    is exact: an error that is found later was there from the beginning.
+    What came first explains what came later, not the other way round; of two that came at once the
+    graver, then the one of the detector with the lower number. A symptom that is explained explains
+    nothing itself. The result has errors before warnings and notes.
     """
-    found = list(findings)
-    explained: set[int] = set()
-    for cause in found:
-        if cause.severity == "info":
+    explained: dict[str, Finding] = {}
+    kept: list[Finding] = []
+    every = list(findings)
+    for finding in sorted(every, key=lambda x: (_step(x), _follows(x, every), *_key(x))):
+        if finding.code in explained:
             continue
-        record = _rule_of(cause.code)
-        for k, symptom in enumerate(found):
-            if symptom is not cause and symptom.code in record.explains:
-                sure = cause.severity == "error" or _step(cause) <= _step(symptom)
-                # Of two rules that explain each other the first found stays.
-                mutual = cause.code in _rule_of(symptom.code).explains
-                if sure and not (mutual and _key(symptom) < _key(cause)):
-                    explained.add(k)
-    left = [f for k, f in enumerate(found) if k not in explained]
-    return sorted(left, key=_key)
+        graver = [k for k in kept if k.code == finding.code and k.where == finding.where]
+        if graver and _key(graver[0]) <= _key(finding):
+            continue
+        kept = [k for k in kept if k not in graver] + [finding]
+        if finding.severity != "info":
+            for symptom in _rule_of(finding.code).explains:
+                if symptom != finding.code:
+                    explained.setdefault(symptom, finding)
+    return sorted(kept, key=_key)
+
+
+def _follows(finding: Finding, findings: list[Finding]) -> bool:
+    """Tell whether another finding of the same step explains this one."""
+    return any(
+        finding.code in _rule_of(x.code).explains
+        for x in findings
+        if x.code != finding.code and _step(x) == _step(finding) and x.severity != "info"
+    )
 
 
 def _step(finding: Finding) -> float:
-    return math.inf if finding.step is None else finding.step
+    return -1.0 if finding.step is None else finding.step
 
 
 def _key(finding: Finding) -> tuple[int, int, float]:

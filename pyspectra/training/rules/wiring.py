@@ -27,10 +27,14 @@ class WiringThresholds:
         three, too.
     frozen_share : float
         A note is made where a smaller share of the elements is trainable. House convention.
+    felt : float
+        A step has no effect where rate times gradient exceeds this share of the weights and they do
+        not move: float32 rounds below 6e-8.
     """
 
     consecutive_steps: int = 3
     frozen_share: float = 0.01
+    felt: float = 1e-6
 
 
 @rule("D01", "stale_gradient", needs=Backwards, explains=("exploding_gradient", "oscillation",
@@ -136,6 +140,7 @@ def zero_gradient(facts: RecentSteps, thresholds: WiringThresholds) -> Iterator[
                 f"in {k} consecutive steps: {listed(names)}."
             ),
             advice=(
+                *(("lower the learning rate: it was not zero before",) if facts.step > 10 else ()),
                 "initialise with He's scheme if weights start at zero or constant before a ReLU",
                 "look for units that are all dead, or saturated to the last bit, after them",
                 "look for detach(), rounding or argmax between them and the loss",
@@ -158,6 +163,8 @@ def step_has_no_effect(facts: RecentSteps, thresholds: WiringThresholds) -> Iter
             and s.n_non_finite == 0
             and s.grad_norm > 0
             and s.update_norm == 0
+            # A step that is below the rounding of the weights is a small one, not a missing one.
+            and t.lr * s.grad_norm > thresholds.felt * s.param_norm
             and t.dtype in ("float32", "float64")
         )
 

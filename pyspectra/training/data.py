@@ -1,0 +1,173 @@
+"""Data before training: what is wrong with them, and smaller sets of them. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyspectra._support.arguments import check_count, check_seed
+from pyspectra.errors import ArgumentValueError
+from pyspectra.training.memory import Memory
+from pyspectra.training.rules import Thresholds
+from pyspectra.training.rules import facts as f
+from pyspectra.training.rules.inputs import IMAGENET
+from pyspectra.training.run_report import RunReport
+
+__all__ = ["IMAGENET", "balanced_subset", "check", "repeat_subsets"]
+
+Indices = npt.NDArray[np.int64]
+
+
+def check(
+    X: Any,
+    y: Any = None,
+    X_val: Any = None,
+    y_val: Any = None,
+    *,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+    n_outputs: int | None = None,
+    pretrained: Any = None,
+    batch_norm: bool = False,
+    thresholds: Thresholds | None = None,
+    ignore: Iterable[str] = (),
+) -> RunReport:
+    """Look at data before training.
+
+    Parameters
+    ----------
+    X : array-like, shape (n, ...)
+        As it enters the model.
+    y : array-like, shape (n,), optional
+        Class numbers, or values.
+    X_val, y_val : array-like, optional
+        Of validation.
+    batch_size, epochs, n_outputs : int, optional
+        Of the training and of the model.
+    pretrained : "imagenet" or (mean, std), optional
+        Normalisation that a pretrained model expects of each channel.
+    batch_norm : bool
+        The model has batch norm.
+    thresholds : Thresholds, optional
+    ignore : iterable of str
+        Codes that are not looked for.
+
+    Returns
+    -------
+    RunReport
+
+    Raises
+    ------
+    ValueError
+        If the lengths do not agree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyspectra.training import data
+    >>> X = np.random.default_rng(0).standard_normal((100, 3))
+    >>> [finding.code for finding in data.check(X, batch_size=64)]
+    ['batch_vs_dataset']
+    """
+    inputs, targets = _array(X), None if y is None else _array(y)
+    if targets is not None and len(targets) != len(inputs):
+        raise ArgumentValueError(
+            "data.check", "y", f"have the length of X, {len(inputs)}", f"length {len(targets)}"
+        )
+    normalization = IMAGENET if isinstance(pretrained, str) else pretrained
+    facts: list[object] = [f.Inputs(inputs, normalization)]
+    if targets is not None:
+        facts.append(f.Labels(targets, n_outputs, inputs))
+    if X_val is not None:
+        other = None if y_val is None else _array(y_val)
+        facts.append(f.Split(inputs, targets, _array(X_val), other))
+    if batch_size is not None:
+        size = check_count("data.check", "batch_size", batch_size)
+        facts.append(f.BatchSize(len(inputs), size, epochs, batch_norm))
+    memory = Memory(thresholds or Thresholds(), tuple(ignore), patience=1)
+    memory.judge(facts)
+    return RunReport(tuple(memory.found))
+
+
+def _array(values: Any) -> npt.NDArray[Any]:
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values)
+
+
+def balanced_subset(y: Any, n: int, *, seed: int = 0) -> Indices:
+    """Return indices of a random subset with equally many samples of each class, shuffled.
+
+    Parameters
+    ----------
+    y : array-like of int, shape (N,)
+        Classes.
+    n : int
+        Samples of the subset: a multiple of the number of classes, or the remainder goes to the
+        first ones of a random order.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If a class has too few samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyspectra.training import data
+    >>> y = np.repeat(np.arange(10), 100)
+    >>> np.bincount(y[data.balanced_subset(y, 300)]).tolist()
+    [30, 30, 30, 30, 30, 30, 30, 30, 30, 30]
+    """
+    labels = _array(y)
+    count = check_count("data.balanced_subset", "n", n)
+    rng = np.random.default_rng(check_seed("data.balanced_subset", "seed", seed))
+    classes = np.unique(labels)
+    each, more = divmod(count, len(classes))
+    lucky = set(rng.permutation(len(classes))[:more].tolist())
+    parts = []
+    for k, c in enumerate(classes):
+        members = np.flatnonzero(labels == c)
+        wanted = each + (k in lucky)
+        if len(members) < wanted:
+            raise ArgumentValueError(
+                "data.balanced_subset", "n", f"leave {wanted} samples of class {c}", str(count),
+                f"it has {len(members)}",
+            )  # fmt: skip
+        parts.append(rng.choice(members, wanted, replace=False))
+    return rng.permutation(np.concatenate(parts)).astype(np.int64)
+
+
+def repeat_subsets(y: Any, n: int, times: int, *, seed: int = 0) -> Iterator[Indices]:
+    """Yield `times` subsets of `balanced_subset` with seeds of their own, to see the spread.
+
+    Parameters
+    ----------
+    y : array-like of int, shape (N,)
+    n, times : int
+        Samples of each; how many.
+    seed : int
+
+    Yields
+    ------
+    ndarray of int64, shape (n,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyspectra.training import data
+    >>> y = np.repeat(np.arange(2), 50)
+    >>> [len(rows) for rows in data.repeat_subsets(y, 10, 3)]
+    [10, 10, 10]
+    """
+    repeats = check_count("data.repeat_subsets", "times", times)
+    for own in np.random.SeedSequence(seed).generate_state(repeats):
+        yield balanced_subset(y, n, seed=int(own))

@@ -1,0 +1,298 @@
+"""Labels, and how training and validation data differ."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from pyspectra.report.findings import Finding
+from pyspectra.training.rules.facts import Array, Labels, Split
+from pyspectra.training.rules.registry import listed, plural, rule
+
+MOST_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class SplitThresholds:
+    """Thresholds of the rules of labels and splits.
+
+    Attributes
+    ----------
+    neighbours : int
+        Neighbours whose labels are compared.
+    permutations : int
+        Shuffles of the labels that the agreement is compared with.
+    agreement : float
+        Standard deviations above the mean of the shuffles that labels with information reach.
+    imbalance : float
+        Largest over smallest class. SageMaker Debugger's 10.
+    imbalance_support : int
+        Samples for each class, on average, before it is judged.
+    level : float
+        Level of tests of a shift, over the number of features.
+    cramer : float
+        Least Cramér's V of a shift of labels. Deepchecks' 0.15.
+    shift : float
+        Least Kolmogorov-Smirnov distance of a shift of a feature.
+    near_duplicate : float
+        Cosine above which rows are nearly the same.
+    """
+
+    neighbours: int = 5
+    permutations: int = 50
+    agreement: float = 3.0
+    imbalance: float = 10.0
+    imbalance_support: int = 50
+    level: float = 1e-3
+    cramer: float = 0.15
+    shift: float = 0.1
+    near_duplicate: float = 0.999
+
+
+@rule("D23", "label_format", needs=Labels)
+def label_format(facts: Labels, thresholds: SplitThresholds) -> Iterator[Finding]:
+    """Labels are out of range, not finite, or more classes than outputs."""
+    y = facts.y
+    if y.dtype.kind == "f":
+        bad = int((~np.isfinite(y)).sum())
+        if bad:
+            yield _label("error", f"{bad} targets are NaN or infinite.", "drop or fill them")
+        return
+    if y.dtype.kind not in "iu" or facts.n_outputs is None or y.ndim != 1:
+        return
+    outside = int(((y < 0) | (y >= facts.n_outputs)).sum()) - int((y == -100).sum())
+    seen = len(np.unique(y[y >= 0]))
+    if outside > 0:
+        yield _label(
+            "error",
+            f"{plural(outside, 'label lies', 'labels lie')} outside 0 to {facts.n_outputs - 1}.",
+            "count classes from 0", "give the model an output for each class",
+        )  # fmt: skip
+    elif seen < facts.n_outputs:
+        yield _label(
+            "info", f"The model has {facts.n_outputs} outputs, the data {seen} classes.",
+            "one output for each class",
+        )  # fmt: skip
+
+
+def _label(severity: str, message: str, *advice: str) -> Finding:
+    return Finding(code="label_format", severity=severity, where="targets", message=message,
+                   advice=advice)  # fmt: skip
+
+
+@rule("D24", "labels_carry_no_information", needs=Labels, severity="info")
+def labels_carry_no_information(facts: Labels, thresholds: SplitThresholds) -> Iterator[Finding]:
+    """Neighbours agree on the label no more than chance."""
+    if facts.X is None or len(facts.X) < 50 or facts.X.dtype.kind not in "fiu":
+        return
+    z = agreement(facts.X, facts.y, thresholds.neighbours, thresholds.permutations)
+    if z is not None and z < thresholds.agreement:
+        yield Finding(
+            code="labels_carry_no_information",
+            severity="info",
+            where="targets",
+            value=z,
+            threshold=thresholds.agreement,
+            message=f"Neighbours agree on the label no more than chance (z = {z:.2g}).",
+            advice=(
+                "shuffle X and y together",
+                "sort lists of files before they are joined",
+                "check the key of the join",
+            ),
+        )
+
+
+def agreement(
+    X: Array, y: Array, k: int = 5, permutations: int = 50, seed: int = 0
+) -> float | None:
+    """Return how far the agreement of neighbours lies above chance, in standard deviations.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, ...)
+        Standardised here; at most 2000 rows of it are used.
+    y : ndarray, shape (n,)
+        Classes, or values whose differences are taken.
+    k : int
+        Neighbours of each row.
+    permutations : int
+        Shuffles of the labels.
+    seed : int
+
+    Returns
+    -------
+    float or None
+        None for a single class.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(len(X))[:MOST_ROWS])
+    A = X[rows].reshape(len(rows), -1).astype(np.float64)
+    A = (A - A.mean(0)) / np.maximum(A.std(0), 1e-12)
+    target = y[rows].reshape(len(rows), -1)[:, 0]
+    if len(np.unique(target)) < 2:
+        return None
+    squares = (A * A).sum(1)
+    distance = squares[:, None] + squares[None, :] - 2 * A @ A.T
+    np.fill_diagonal(distance, np.inf)
+    near = np.argpartition(distance, k, axis=1)[:, :k]
+
+    def score(labels: Array) -> float:
+        if labels.dtype.kind == "f":
+            return -float(np.abs(labels[near] - labels[:, None]).mean())
+        return float((labels[near] == labels[:, None]).mean())
+
+    chance = np.array([score(rng.permutation(target)) for _ in range(permutations)])
+    return (score(target) - float(chance.mean())) / max(float(chance.std()), 1e-12)
+
+
+@rule("D25", "class_imbalance", needs=Labels, severity="info")
+def class_imbalance(facts: Labels, thresholds: SplitThresholds) -> Iterator[Finding]:
+    """Some classes are far rarer than others."""
+    if facts.y.dtype.kind not in "iu" or facts.y.ndim != 1:
+        return
+    classes, counts = np.unique(facts.y, return_counts=True)
+    if len(classes) < 2 or len(facts.y) < thresholds.imbalance_support * len(classes):
+        return
+    if len(classes) > len(facts.y) / 5:
+        return  # counts, not classes
+    ratio = float(counts.max() / counts.min())
+    if ratio > thresholds.imbalance:
+        rare = classes[np.argmin(counts)]
+        yield Finding(
+            code="class_imbalance",
+            severity="info",
+            where=f"class {rare}",
+            value=ratio,
+            threshold=thresholds.imbalance,
+            message=f"The largest class has {ratio:.3g} times the samples of class {rare}.",
+            advice=(
+                "report balanced accuracy and F1",
+                "weight the classes in the loss, or sample them evenly",
+            ),
+        )
+
+
+@rule("D26", "label_shift", needs=Split, severity="warning")
+def label_shift(facts: Split, thresholds: SplitThresholds) -> Iterator[Finding]:
+    """Classes have other shares in validation than in training."""
+    y, other = facts.y, facts.y_val
+    if y is None or other is None or y.dtype.kind not in "iu":
+        return
+    classes = np.unique(np.concatenate([y, other]))
+    table = np.array([[(part == c).sum() for c in classes] for part in (y, other)])
+    if len(classes) < 2 or len(classes) > 0.2 * len(other):
+        return
+    chi2, p, _, _ = stats.chi2_contingency(table)
+    v = math.sqrt(chi2 / table.sum())
+    if p < thresholds.level and v > thresholds.cramer:
+        yield Finding(
+            code="label_shift",
+            severity="warning",
+            where="targets",
+            value=v,
+            threshold=thresholds.cramer,
+            message=(
+                f"The shares of the classes differ between training and validation (V = {v:.2f})."
+            ),
+            advice=("split by class (stratified)", "shuffle before splitting"),
+        )
+
+
+@rule("D27", "input_shift", needs=Split, severity="warning")
+def input_shift(facts: Split, thresholds: SplitThresholds) -> Iterator[Finding]:
+    """Features are distributed otherwise in validation than in training."""
+    X, V = _features(facts.X), _features(facts.X_val)
+    if X is None or V is None or min(len(X), len(V)) < 50:
+        return
+    half = len(X) // 2
+    order = np.random.default_rng(0).permutation(len(X))
+    shifted = []
+    for j in range(X.shape[1]):
+        found = stats.ks_2samp(X[:, j], V[:, j], method="asymp")
+        own = stats.ks_2samp(X[order[:half], j], X[order[half:], j], method="asymp")
+        grave = found.statistic > max(thresholds.shift, 2 * own.statistic)
+        if grave and found.pvalue < thresholds.level / X.shape[1]:
+            shifted.append((float(found.statistic), j, float(own.statistic)))
+    if shifted:
+        d, j, own_d = max(shifted)
+        yield Finding(
+            code="input_shift",
+            severity="warning",
+            where=f"feature {j}",
+            value=d,
+            threshold=thresholds.shift,
+            message=(
+                f"Feature {j} differs between training and validation: KS {d:.2f} (within training "
+                f"{own_d:.2f}); {len(shifted)} of {X.shape[1]} features do."
+            ),
+            advice=("the same preprocessing for both", "shuffle, or split by group"),
+            evidence={"features": tuple(k for _, k, _ in shifted)},
+        )
+
+
+def _features(X: Array) -> Array | None:
+    """Return columns to compare: features, or mean and spread of each channel of images."""
+    if X.dtype.kind not in "fu" and X.dtype != np.uint8:
+        return None
+    values = X[: 5 * MOST_ROWS].astype(np.float64)
+    if X.ndim == 2:
+        return values[:, :200]
+    if X.ndim == 4:
+        return np.concatenate([values.mean((2, 3)), values.std((2, 3))], 1)
+    flat = values.reshape(len(values), -1)
+    return np.stack([flat.mean(1), flat.std(1)], 1)
+
+
+@rule("D28", "leakage", needs=Split, severity="warning")
+def leakage(facts: Split, thresholds: SplitThresholds) -> Iterator[Finding]:
+    """Rows of validation are in the training data, too, or nearly."""
+    train = {_digest(row) for row in facts.X}
+    same = [i for i, row in enumerate(facts.X_val) if _digest(row) in train]
+    within = 1 - len(train) / max(len(facts.X), 1)
+    # Of few discrete values rows repeat by chance: as often within training.
+    share = len(same) / max(len(facts.X_val), 1)
+    if same and share > 2 * within:
+        yield _leak(len(same), same, "are also in the training data")
+        return
+    near = _near(facts, thresholds.near_duplicate)
+    if near:
+        yield _leak(len(near), near, "are nearly the same as rows of the training data")
+
+
+def _leak(n: int, rows: list[int], what: str) -> Finding:
+    return Finding(
+        code="leakage",
+        severity="warning",
+        where="validation",
+        value=float(n),
+        threshold=0.0,
+        message=f"{n} validation rows {what}: {listed(map(str, rows))}.",
+        advice=("remove them", "split by group: patient, video, author"),
+        evidence={"rows": tuple(rows)},
+    )
+
+
+def _digest(row: Array) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest()
+
+
+def _near(facts: Split, least: float) -> list[int]:
+    if facts.X.dtype.kind != "f" or facts.X[0].size < 8:
+        return []
+    A, B = (x[:MOST_ROWS].reshape(min(len(x), MOST_ROWS), -1).astype(np.float64)
+            for x in (facts.X, facts.X_val))  # fmt: skip
+    center, scale = A.mean(0), np.maximum(A.std(0), 1e-12)
+    A, B = ((x - center) / scale for x in (A, B))
+    A /= np.maximum(np.linalg.norm(A, axis=1, keepdims=True), 1e-12)
+    B /= np.maximum(np.linalg.norm(B, axis=1, keepdims=True), 1e-12)
+    own = A @ A.T
+    np.fill_diagonal(own, -1)
+    rate = float((own.max(1) > least).mean())
+    near = np.flatnonzero((B @ A.T).max(1) > least)
+    # Data that repeat themselves within training do so across the split as well.
+    return near.tolist() if len(near) > 2 * rate * len(B) else []

@@ -1,0 +1,1 @@
+"""Training runs with a fault in them, and healthy ones: what the doctor says of each."""
