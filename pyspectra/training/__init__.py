@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pyspectra.training.checkpoints import AveragedCheckpoint, average_checkpoints
     from pyspectra.training.diagnosis import diagnose
     from pyspectra.training.history import History
+    from pyspectra.training.lr_range import LRCurve, lr_range_test
     from pyspectra.training.plot import plot_history
     from pyspectra.training.reading_out import read_out
     from pyspectra.training.rules import Thresholds
@@ -33,10 +34,12 @@ def __dir__() -> list[str]:
 _HOMES = {
     "AveragedCheckpoint": "checkpoints",
     "History": "history",
+    "LRCurve": "lr_range",
     "Thresholds": "rules",
     "Watch": "watch",
     "average_checkpoints": "checkpoints",
     "diagnose": "diagnosis",
+    "lr_range_test": "lr_range",
     "plot_history": "plot",
     "read_out": "reading_out",
 }
@@ -45,10 +48,12 @@ _MODULES = ("curves", "data", "metrics", "rules", "sanity")
 __all__ = [
     "AveragedCheckpoint",
     "History",
+    "LRCurve",
     "Thresholds",
     "Watch",
     "average_checkpoints",
     "diagnose",
+    "lr_range_test",
     "plot_history",
     "read_out",
 ]

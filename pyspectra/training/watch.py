@@ -131,6 +131,8 @@ class Watch:
             if isinstance(history, History)
             else History(history, steps_per_epoch=steps_per_epoch)
         )
+        if self.history.steps_per_epoch is None:
+            self.history.steps_per_epoch = steps_per_epoch  # records get their epochs by it
         self._steps_per_epoch, self._allow = steps_per_epoch, tuple(allow)
         self._epoch = 0
         self._memory = Memory(thresholds or Thresholds(), tuple(ignore), patience)
