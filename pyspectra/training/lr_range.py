@@ -36,6 +36,14 @@ class LRCurve:
         Rates, ascending, and the loss of the batch before the step with that rate.
     suggestion : float or None
         Rate at which the loss falls fastest; None if it does not fall.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyspectra.training import LRCurve
+    >>> curve = LRCurve(np.array([1e-3, 1e-2, 1e-1]), np.array([2.0, 1.0, 3.0]), 1e-2)
+    >>> curve.plot().get_xscale()
+    'log'
     """
 
     lr: Floats

@@ -78,6 +78,16 @@ def plot_history(
         If matplotlib is not installed.
     TypeError, ValueError
         If there is no such metric, or an argument is of another kind or out of range.
+
+    Examples
+    --------
+    >>> from pyspectra.training import History, plot_history
+    >>> history = History()
+    >>> for epoch in (1, 2, 3):
+    ...     history.log(epoch=epoch, train_loss=1 / epoch, val_loss=1.1 / epoch)
+    >>> ax = plot_history(history, "loss")
+    >>> [line.get_label() for line in ax.get_lines()]
+    ['train loss', 'val loss', 'best val loss: 0.3667']
     """
     name = "plot_history"
     if logy != "auto" and not isinstance(logy, bool):
