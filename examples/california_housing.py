@@ -8,9 +8,10 @@ watch looks at the loop, and in the end the plot is drawn and read out in words:
 
 What to look at. The error of training is a mean over an epoch in which the model still improved,
 and it is measured with dropout; that of validation is measured after the epoch, without. So
-validation starts as the *better* of the two, and later the curves cross. Neither the crossing nor
-the gap after it is a fault; a validation curve that turns and gets worse is, and the reading names
-the epoch before it did.
+validation starts as the *better* of the two. After some epochs the curves cross, and the network
+goes on to fit its 800 blocks better than others: neither the crossing nor the gap after it is a
+fault. A validation curve that turns and gets worse is one, and the reading names the epoch before
+it did.
 
 Data: examples/data/README.md. RMSE and MAE are in units of 100,000 dollars.
 """
@@ -62,7 +63,7 @@ def load_blocks():
     return np.stack(features, axis=1), columns["median_house_value"] / 1e5
 
 
-def split(features, prices, seed, share=0.25):
+def split(features, prices, seed, share=0.8):
     """Training and validation sets; the scale is that of the training set alone."""
     order = np.random.default_rng(seed).permutation(len(prices))
     n_val = int(share * len(prices))
@@ -78,7 +79,7 @@ def split(features, prices, seed, share=0.25):
     return tensors(train), tensors(val)
 
 
-def train(history, *, epochs=30, batch=64, lr=1e-3, dropout=0.2, width=128, seed=0):
+def train(history, *, epochs=60, batch=32, lr=2e-3, dropout=0.05, width=128, seed=0):
     """Train, and record the errors of both sets at each step and epoch."""
     torch.manual_seed(seed)
     (x, y), (x_val, y_val) = split(*load_blocks(), seed)
@@ -119,7 +120,7 @@ def train(history, *, epochs=30, batch=64, lr=1e-3, dropout=0.2, width=128, seed
 def main(arguments=None):
     """Train, print what was found and what the curves say, and draw them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--history", help="keep the history in this file, for pyspectra diagnose")
     parser.add_argument("--plot", help="draw the curves to this file")

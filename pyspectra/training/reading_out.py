@@ -177,7 +177,8 @@ def _crossing(pair: CurvePair) -> str | None:
     if found[-1].upward != lower_is_better:
         return (
             f"the curves cross at {pair.x_name} {places}; after that validation is the better one, "
-            "as it is where training is measured with dropout or augmentation, or is leaked."
+            "as it is where training is measured with dropout or augmentation; if it is not, look "
+            "for samples that are in both sets."
         )
     return (
         f"the curves cross at {pair.x_name} {places}; after that training is the better one. That "
