@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from pyspectra._support.arguments import check_choice
 from pyspectra.training.memory import Memory
 from pyspectra.training.metric_kinds import kind_of
 from pyspectra.training.recorded_run import RecordedRun
-from pyspectra.training.rules import Thresholds
+from pyspectra.training.rules import Thresholds, known_codes
 from pyspectra.training.rules import facts as f
 from pyspectra.training.run_report import RunReport
 from pyspectra.types import FloatArray
@@ -25,7 +26,7 @@ def diagnose(
     thresholds: Thresholds | None = None,
     *,
     baseline: float | None = None,
-    ignore: Iterable[str] = (),
+    ignore: Collection[str] = (),
 ) -> RunReport:
     """Judge a run by its recorded numbers alone.
 
@@ -48,6 +49,11 @@ def diagnose(
     RunReport
         Findings, causes first.
 
+    Raises
+    ------
+    ValueError
+        If a code in `ignore` is none that is looked for.
+
     Examples
     --------
     >>> from pyspectra.training import History, diagnose
@@ -59,6 +65,8 @@ def diagnose(
     >>> [finding.code for finding in diagnose(history)]
     ['overfitting']
     """
+    for code in ignore:
+        check_choice("diagnose", "ignore", code, known_codes())
     curves = curves_of(history, baseline=baseline)
     memory = Memory(thresholds or Thresholds(), tuple(ignore), patience=3)
     facts: list[object] = [curves]
