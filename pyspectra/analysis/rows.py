@@ -88,6 +88,7 @@ def layer_report(row: Spectrum, found: LayerFit, options: AnalyzeOptions) -> Lay
             fit, float(values.get("random_p_value", float("nan"))), len(esd.evals)
         ),
         position=layer.position,
+        could_be=layer.could_be,
         measured={
             name: value
             for name, value in row.measured.items()

@@ -49,6 +49,8 @@ class LayerReport(Value):
         What else was measured, by the name of the measurement.
     position : int
         As in `pyspectra.weights.Layer`: WeightWatcher's ``layer_id``.
+    could_be : tuple of str
+        As in `pyspectra.weights.Layer`: kinds that the layer may be instead, with other matrices.
 
     Notes
     -----
@@ -80,6 +82,7 @@ class LayerReport(Value):
     warning: str
     measured: Mapping[str, Any] = field(default_factory=dict, repr=False)
     position: int = 0
+    could_be: tuple[str, ...] = ()
 
     @property
     def status(self) -> Status:

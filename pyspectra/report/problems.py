@@ -216,6 +216,22 @@ def layer_finding(layer: LayerReport) -> Finding | None:
     )
 
 
+def kind_finding(layer: LayerReport) -> Finding | None:
+    """Say of a layer that its kind, and so its matrices, are guessed; None if they are known."""
+    if not layer.could_be or layer.slice_id not in (None, 0):
+        return None
+    others = " or ".join(layer.could_be)
+    return Finding(
+        code="kind_guessed",
+        severity="info",
+        where=layer.name,
+        message=f"{layer.name} is taken for {layer.kind}: by its name and shape it could be "
+        f"{others} as well, whose matrices are others.",
+        advice=("Pass the module, which knows what its layers are.",),
+        evidence={"kind": layer.kind, "could_be": list(layer.could_be)},
+    )
+
+
 def skip_finding(skipped: SkippedLayer) -> Finding | None:
     """Return a tensor that should have been analysed, and could not be, as a finding."""
     if not skipped.failed:
@@ -236,5 +252,9 @@ def words(status: Status) -> str:
 
 def find(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) -> tuple[Finding, ...]:
     """Return what is to be said of the layers, in their order, and what was not read."""
-    found = (*map(layer_finding, layers), *map(skip_finding, skipped))
+    found = (
+        *map(layer_finding, layers),
+        *map(kind_finding, layers),
+        *map(skip_finding, skipped),
+    )
     return tuple(finding for finding in found if finding is not None)

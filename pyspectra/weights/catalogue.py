@@ -19,6 +19,7 @@ from pyspectra.weights.kinds import (
     KINDS,
     LINEAR,
     UNKNOWN,
+    Guess,
     guess_kind,
     is_bias_key,
     is_weight_key,
@@ -160,9 +161,10 @@ def catalogue(
             skipped.append(SkippedLayer(name, entry.shape, skip or Skip("unreadable")))
             continue
         layer_id, position = numbers[entry.key]
+        guess = _kind(entry, entry.shape)
         layer = Layer(
             name=name,
-            kind=_kind(entry, entry.shape),
+            kind=guess.name,
             shape=entry.shape,
             dtype=entry.dtype,
             layer_id=layer_id,
@@ -170,6 +172,7 @@ def catalogue(
             _loader=entry.load,
             axes=entry.axes,
             position=position,
+            could_be=guess.others,
         )
         layers.append(layer)
         parts = part_layers(layer, entry.part_names, shapes)
@@ -232,10 +235,10 @@ def _numbered(
     return numbers
 
 
-def _kind(entry: TensorEntry, shape: tuple[int, ...]) -> str:
+def _kind(entry: TensorEntry, shape: tuple[int, ...]) -> Guess:
     """Return what the source says, unless such a tensor cannot be of that kind."""
     if entry.kind == UNKNOWN or (entry.kind in KINDS and KINDS[entry.kind].rank == len(shape)):
-        return entry.kind
+        return Guess(entry.kind)
     return guess_kind(entry.key, shape)
 
 
@@ -313,7 +316,7 @@ def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> Skip | None:
         return Skip("vector" if shape else "scalar")
     if math.prod(shape) == 0:
         return Skip("empty", {"shape": shape})
-    if _kind(entry, shape) == UNKNOWN:
+    if _kind(entry, shape).name == UNKNOWN:
         return Skip("no_rule", {"rank": len(shape)})
     return None
 

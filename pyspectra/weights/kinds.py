@@ -16,6 +16,7 @@ from typing import Any, Final
 __all__ = [
     "KINDS",
     "UNKNOWN",
+    "Guess",
     "Kind",
     "guess_kind",
     "is_bias_key",
@@ -90,7 +91,13 @@ _EMBEDDING_KEY: Final = re.compile(
     r"(?:^|[._])(?:emb|embs|embed|embeds|embedding|embeddings)(?:_(?:tokens|positions|in))?"
     r"(?:\.weight)?$|(?:^|\.)(?:wte|wpe|relative_attention_bias)(?:\.weight)?$"
 )
-_EXPERT_KEY: Final = re.compile("expert")
+# With the number behind it in "experts.0." or "expert_0." that makes it one expert.
+_EXPERT_KEY: Final = re.compile(
+    r"(?:expert|(?<![a-z])exps)[a-z]*(?P<number>(?:[._]?\d+)(?![^.]))?", re.IGNORECASE
+)
+_BILINEAR_KEY: Final = re.compile("bilinear", re.IGNORECASE)
+_CONVOLUTION_KEY: Final = re.compile("conv", re.IGNORECASE)
+_LONGEST_KERNEL: Final = 64
 
 RNN: Final = Kind(
     "rnn",
@@ -232,8 +239,24 @@ def is_weight_key(key: str, shape: tuple[int, ...] | None) -> bool:
     )
 
 
-def guess_kind(key: str, shape: tuple[int, ...]) -> str:
-    """Guess what a floating-point tensor is from its name and rank.
+@dataclass(frozen=True)
+class Guess:
+    """What a tensor is by its name and shape.
+
+    Attributes
+    ----------
+    name : str
+        The name of a kind; ``"unknown"`` if none has this rank.
+    others : tuple of str
+        Kinds that would make other matrices, and that name and shape allow as well.
+    """
+
+    name: str
+    others: tuple[str, ...] = ()
+
+
+def guess_kind(key: str, shape: tuple[int, ...]) -> Guess:
+    """Guess what a floating-point tensor is from its name and shape.
 
     Parameters
     ----------
@@ -244,13 +267,38 @@ def guess_kind(key: str, shape: tuple[int, ...]) -> str:
 
     Returns
     -------
-    str
-        The name of a kind; ``"unknown"`` if none has this rank.
+    Guess
+
+    Notes
+    -----
+    Kinds of two axes make the same matrix, if need be transposed, and so do those of four and
+    five. With three axes a tensor is slices along the last (a convolution) or along the first (a
+    stack of experts), whose spectra have nothing in common.
     """
+    if len(shape) == 3:
+        return _guess_of_three_axes(key, shape)
     for kind in _LIST:
         if kind.guess is not None and kind.rank == len(shape) and kind.guess.search(key):
-            return kind.name
-    return UNKNOWN
+            return Guess(kind.name)
+    return Guess(UNKNOWN)
+
+
+def _guess_of_three_axes(key: str, shape: tuple[int, ...]) -> Guess:
+    conv, stack = Guess("conv1d"), Guess(EXPERT_STACK.name)
+    if _BILINEAR_KEY.search(key):
+        return Guess(UNKNOWN)  # as in a module
+    expert = next(reversed([*_EXPERT_KEY.finditer(key)]), None)
+    if _CONVOLUTION_KEY.search(key if expert is None else key[expert.end() :]):
+        return conv
+    if expert is None:
+        # Kernels are short, and matrices are not.
+        if min(shape[1:]) > _LONGEST_KERNEL:
+            return replace(stack, others=(conv.name,))
+        return replace(conv, others=(stack.name,))
+    if expert["number"] and layer_name(key) != key:
+        # ModuleList([Conv1d(...), ...]): the weight of one expert, which is no stack.
+        return replace(conv, others=(stack.name,))
+    return stack
 
 
 def module_kind(module: Any, parameter: str) -> str | None:

@@ -46,6 +46,9 @@ class Layer:
     position : int
         1-based place among the weights of the source in its own order, ties included, which is
         what WeightWatcher calls ``layer_id``.
+    could_be : tuple of str
+        Other kinds that name and shape allow, and that would make other matrices. Empty where the
+        source knows the kind, as a module does.
 
     Notes
     -----
@@ -63,6 +66,7 @@ class Layer:
     part_of: str | None = None
     axes: tuple[str, ...] = ()
     position: int = 0
+    could_be: tuple[str, ...] = ()
 
     def load(self, allocate: Allocate | None = None) -> HostArray:
         """Read the elements of this tensor, and of no other, now.

@@ -1108,9 +1108,11 @@ def test_errors_name_the_path_that_was_given(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         report.to_csv(missing)
     assert caught.value.filename == str(missing)
-    for folder in (tmp_path, ""):
-        with pytest.raises(IsADirectoryError):
-            report.to_json(folder)
+    with pytest.raises(IsADirectoryError):
+        report.to_json(tmp_path)
+    for write in (report.to_csv, report.to_json, report.save):
+        with pytest.raises(ValueError, match=rf"^Report.{write.__name__}: 'path' must not be emp"):
+            write("")
 
 
 def test_axes_are_checked() -> None:

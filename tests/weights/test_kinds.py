@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import pyspectra as ps
 from pyspectra._arrays import HostArray
-from pyspectra.weights.kinds import KINDS, Kind, guess_kind
+from pyspectra.weights.kinds import KINDS, Guess, Kind, guess_kind
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.matricize import matricize, matrix_shape
 
@@ -46,12 +49,83 @@ def test_a_source_may_store_the_axes_in_another_order() -> None:
 
 
 def test_a_name_takes_the_first_kind_that_fits() -> None:
-    assert guess_kind("rnn.weight_ih_l0", (8, 3)) == "rnn"
-    assert guess_kind("rnn.weight_ih_l0", (8, 3, 1)) == "conv1d"
-    assert guess_kind("tok_embeddings.weight", (8, 3)) == "embedding"
-    assert guess_kind("embedder.weight", (8, 3)) == "linear"
-    assert guess_kind("experts.w1", (2, 8, 3)) == "expert_stack"
-    assert guess_kind("x.weight", (2,) * 6) == "unknown"
+    assert guess_kind("rnn.weight_ih_l0", (8, 3)).name == "rnn"
+    assert guess_kind("rnn.weight_ih_l0", (8, 3, 1)).name == "conv1d"
+    assert guess_kind("tok_embeddings.weight", (8, 3)).name == "embedding"
+    assert guess_kind("embedder.weight", (8, 3)).name == "linear"
+    assert guess_kind("experts.w1", (2, 8, 3)).name == "expert_stack"
+    assert guess_kind("x.weight", (2,) * 6) == Guess("unknown")
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "kind", "others"),
+    [
+        # Stacks, as gpt-oss, Llama 4, Qwen3-MoE, DeepSeek and Mixtral (from transformers 5 on),
+        # MegaBlocks and GGUF call them.
+        ("model.layers.0.mlp.experts.gate_up_proj", (32, 2880, 5760), "expert_stack", ()),
+        ("model.layers.0.mlp.experts.down_proj", (4, 9, 8), "expert_stack", ()),
+        (
+            "language_model.layers.1.feed_forward.experts.gate_up_proj",
+            (4, 9, 8),
+            "expert_stack",
+            (),
+        ),
+        ("transformer.blocks.0.ffn.experts.mlp.w1", (4, 9, 8), "expert_stack", ()),
+        ("moe.experts.weight", (4, 9, 8), "expert_stack", ()),
+        ("moe.experts.w1.weight", (4, 9, 8), "expert_stack", ()),
+        ("blk.0.ffn_gate_exps.weight", (8, 128, 128), "expert_stack", ()),
+        ("layers.3.experts.0.w1", (4, 9, 8), "expert_stack", ()),
+        # One expert, which may well hold a convolution.
+        ("experts.0.weight", (32, 48, 9), "conv1d", ("expert_stack",)),
+        ("m.expert_1.weight", (32, 48, 9), "conv1d", ("expert_stack",)),
+        ("experts.0.conv.weight", (32, 48, 9), "conv1d", ()),
+        ("m.experts.3.conv1.weight", (32, 48, 9), "conv1d", ()),
+        # Nothing but the shape: kernels are short.
+        ("net.0.weight", (32, 48, 9), "conv1d", ("expert_stack",)),
+        ("moe.input_linear.weight", (40, 1024, 1536), "expert_stack", ("conv1d",)),
+        ("moe.input_linear.weight", (40, 96, 8), "conv1d", ("expert_stack",)),
+        ("encoder.pos_conv_embed.weight", (768, 128, 128), "conv1d", ()),
+        ("bilinear.weight", (4, 5, 6), "unknown", ()),
+        # Other ranks make the same matrices whatever the kind.
+        ("x.weight", (4, 5), "linear", ()),
+        ("experts.0.weight", (4, 5), "linear", ()),
+        ("x.weight", (4, 5, 3, 3), "conv2d", ()),
+    ],
+)
+def test_tensors_of_three_axes_are_slices_along_the_last_or_the_first(
+    key: str, shape: tuple[int, ...], kind: str, others: tuple[str, ...]
+) -> None:
+    assert guess_kind(key, shape) == Guess(kind, others)
+
+
+def test_where_name_and_shape_do_not_decide_the_row_says_so(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    model = nn.ModuleDict({
+        "experts": nn.ModuleList([nn.Conv1d(32, 48, 9)]), "form": nn.Bilinear(20, 30, 10),
+        "bilinear": nn.Bilinear(20, 30, 10),
+    })  # fmt: skip
+    known, guessed = ps.analyze(model), ps.analyze(model.state_dict())
+    assert known["experts.0"].kind == guessed["experts.0"].kind == "conv1d"
+    assert known["experts.0"].alpha == guessed["experts.0"].alpha
+    assert known["experts.0"].could_be == ()
+    assert guessed["experts.0"].could_be == ("expert_stack",)
+    found = {f.where: f for f in guessed.findings if f.code == "kind_guessed"}
+    assert set(found) == {"experts.0", "form"}
+    assert found["form"].severity == "info"
+    assert (
+        "taken for conv1d: by its name and shape it could be expert_stack" in found["form"].message
+    )
+    assert {s.name for s in known.skipped if s.skip.code == "no_rule"} == {"form", "bilinear"}
+    assert {s.name for s in guessed.skipped if s.skip.code == "no_rule"} == {"bilinear"}
+    assert not [f for f in known.findings if f.code == "kind_guessed"]
+    listed = json.loads(guessed.to_json())["findings"]
+    assert [f["where"] for f in listed if f["code"] == "kind_guessed"] == ["form", "experts.0"]
+    guessed.save(tmp_path / "report")
+    assert ps.Report.load(tmp_path / "report") == guessed
+    slices = ps.analyze(model.state_dict(), pool=False)
+    assert [f.where for f in slices.findings if f.code == "kind_guessed"] == ["form", "experts.0"]
 
 
 def test_weightwatcher_calls_a_grouped_convolution_a_convolution() -> None:
