@@ -19,6 +19,8 @@ from pyspectra.optim._fused.averages import load_file
 from pyspectra.optim._fused.groups import check_option, checked_group
 from pyspectra.optim._fused.sharded import is_sharded
 from pyspectra.training.callbacks import _source
+from pyspectra.training.callbacks._watching import Watching, validation
+from pyspectra.training.run_report import RunReport
 
 try:
     import safetensors.torch
@@ -28,7 +30,7 @@ except ImportError as error:
         "transformers", "pyspectra.training.callbacks.hf", extra="hf", minimum="4.47"
     ) from error
 
-__all__ = ["EMACallback", "optimizer_cls_and_kwargs"]
+__all__ = ["EMACallback", "WatchCallback", "optimizer_cls_and_kwargs"]
 
 _FOLDER, _STATE, _WEIGHTS = "ema", "ema_state.pt", "model.safetensors"
 
@@ -291,3 +293,60 @@ def _untied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         out[name] = own.clone() if own.data_ptr() in seen else own
         seen.add(own.data_ptr())
     return out
+
+
+class WatchCallback(TrainerCallback):
+    """Watch the training of a Trainer: its history, and what is silently wrong.
+
+    Parameters
+    ----------
+    history : History or path, optional
+        Where the run is recorded.
+    **options
+        Of `pyspectra.training.Watch`.
+
+    Examples
+    --------
+    >>> callback = WatchCallback("run.jsonl")
+    >>> trainer = Trainer(model, args, callbacks=[callback])  # doctest: +SKIP
+    >>> print(callback.report())
+    Nothing was found in 0 steps.
+    """
+
+    def __init__(self, history: Any = None, **options: Any) -> None:
+        self._watching = Watching(history, **options)
+
+    def report(self) -> RunReport:
+        """Return what was found so far, causes first."""
+        return self._watching.report()
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, *, model: Any = None, optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Begin to watch."""
+        self._watching.begin(model, [optimizer])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Tell of a step."""
+        if self._watching.watch is not None:
+            self._watching.watch.step()
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, *, metrics: Any = None, **kwargs: Any
+    ) -> None:
+        """Record an evaluation."""
+        watch = self._watching.watch
+        values = validation(metrics or {}, "eval_")
+        if watch is not None and values:
+            watch.history.log(step=state.global_step, epoch=state.epoch, **values)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Judge curves and units."""
+        if self._watching.watch is not None:
+            self._watching.watch.end_epoch()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the history."""
+        if self._watching.watch is not None:
+            self._watching.watch.history.flush()

@@ -10,8 +10,10 @@ from typing import Any
 from pyspectra.errors import missing_dependency
 from pyspectra.optim import EMA
 from pyspectra.training.callbacks import _source
+from pyspectra.training.callbacks._watching import Watching, validation
+from pyspectra.training.run_report import RunReport
 
-__all__ = ["EMACallback"]
+__all__ = ["EMACallback", "WatchCallback"]
 
 
 def _callback_class() -> Any:
@@ -117,3 +119,59 @@ class EMACallback(_callback_class()):  # type: ignore[misc]
         """
         if self._ema is not None:
             self._ema.load_state_dict(state_dict)
+
+
+class WatchCallback(_callback_class()):  # type: ignore[misc]
+    """Watch the training of a Trainer: its history, and what is silently wrong.
+
+    Parameters
+    ----------
+    history : History or path, optional
+        Where the run is recorded.
+    **options
+        Of `pyspectra.training.Watch`.
+
+    Examples
+    --------
+    >>> callback = WatchCallback("run.jsonl")
+    >>> trainer = Trainer(callbacks=[callback])  # doctest: +SKIP
+    >>> print(callback.report())
+    Nothing was found in 0 steps.
+    """
+
+    def __init__(self, history: Any = None, **options: Any) -> None:
+        super().__init__()
+        self._watching = Watching(history, **options)
+        self._loss: Any = None
+
+    def report(self) -> RunReport:
+        """Return what was found so far, causes first."""
+        return self._watching.report()
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin to watch."""
+        self._watching.begin(pl_module, list(trainer.optimizers))
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+        """Keep the loss with its graph until the batch is done."""
+        self._loss = loss
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell of a batch; of (inputs, targets) the second part are the targets."""
+        loss, self._loss = self._loss, None
+        pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+        if self._watching.watch is not None and loss is not None:
+            count = len(batch[0]) if pair else None
+            self._watching.watch.step(loss, targets=batch[1] if pair else None, n=count)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Judge curves and units."""
+        if self._watching.watch is not None:
+            self._watching.watch.end_epoch(**validation(trainer.callback_metrics, "val_"))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Write the history."""
+        if self._watching.watch is not None:
+            self._watching.watch.history.flush()

@@ -290,7 +290,10 @@ class ForwardCollector:
         if torch.is_grad_enabled():
             self.output = out.detach() if self.keep and out is not None else None
             loss = getattr(result, "loss", None)
-            self.loss = loss.detach() if isinstance(loss, Tensor) else None
+            # With its graph only at first, when what it says of the loss is read.
+            self.loss = loss if isinstance(loss, Tensor) else None
+            if self.loss is not None and not self.keep:
+                self.loss = self.loss.detach()
 
 
 def dependent_modules(model: Any) -> list[tuple[str, Any]]:

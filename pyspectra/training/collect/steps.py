@@ -50,7 +50,7 @@ class StepCollector:
         self.n_steps = 0
         self._names, self._due, self._sparse = names, due, tuple(sparse)
         self._fused = isinstance(optimizer, FusedOptimizer) and optimizer._takes_statistics
-        self._before: list[Tensor] = []
+        self._before: dict[int, Tensor] = {}
         self._params: list[tuple[Tensor, dict[str, Any]]] = []
         self._taken: list[TensorStep] | None = None
         self._handles = [
@@ -81,7 +81,8 @@ class StepCollector:
             self._params = list(self._trainable())
             if not self._fused:
                 with torch.no_grad():
-                    self._before = [_part(p).clone() for p, _ in self._params if p.grad is not None]
+                    # Of those without a gradient, too: a closure makes it during the step.
+                    self._before = {id(p): _part(p).clone() for p, _ in self._params}
 
     def _post(self, *_: Any) -> None:
         self.n_steps += 1
@@ -89,7 +90,7 @@ class StepCollector:
             with torch.no_grad():
                 statistics = self._of_fused() if self._fused else self._of_copies()
             self._taken = [self._row(p, g, statistics.get(id(p))) for p, g in self._params]
-        self._params, self._before = [], []
+        self._params, self._before = [], {}
 
     def _trainable(self) -> Iterator[tuple[Tensor, dict[str, Any]]]:
         for group in self.optimizer.param_groups:
@@ -123,11 +124,7 @@ class StepCollector:
         with_grad = [p for p, _ in self._params if p.grad is not None]
         out: dict[int, StepStatistics] = {}
         for device in {p.device for p in with_grad}:
-            pairs = [
-                (p, old)
-                for p, old in zip(with_grad, self._before, strict=True)
-                if p.device == device
-            ]
+            pairs = [(p, self._before[id(p)]) for p in with_grad if p.device == device]
             out |= _statistics([p for p, _ in pairs], [old for _, old in pairs])
         return out
 
