@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 import threadpoolctl
-from scipy.linalg import cython_lapack
+from scipy.linalg import cython_blas, cython_lapack
 
 from pyspectra import _core
 from pyspectra._arrays import FLOAT_DTYPES, HostArray
@@ -34,7 +34,7 @@ if _core.status_names() != {status.name.lower(): status.value for status in Stat
         "pyspectra: the compiled core is of another version than the Python modules. "
         "Hint: install the package again."
     )
-_core.linalg.load_lapack(dict(cython_lapack.__pyx_capi__))
+_core.linalg.load_lapack({**cython_blas.__pyx_capi__, **cython_lapack.__pyx_capi__})
 
 DTYPE_CODES = {name: code for code, name in enumerate(FLOAT_DTYPES)}
 

@@ -9,6 +9,7 @@
 
 #include "core/cuda/stream.hpp"
 #include "core/error.hpp"
+#include "core/interrupt.hpp"
 #include "core/types.hpp"
 
 namespace pyspectra::bindings {
@@ -27,6 +28,18 @@ void bind_optim_device(py::module_& m);
 void bind_powerlaw(py::module_& m);
 void bind_powerlaw_device(py::module_& m);
 void bind_spectra(py::module_& m);
+
+// The interpreter lock released around a kernel that may end early: in the main thread signal
+// handlers run now and then, and what they raise ends the call. (Kernels that write in place are
+// to come to their end: py::gil_scoped_release for them.)
+class Interruptibly {
+ public:
+  Interruptibly();
+
+ private:
+  py::gil_scoped_release unlocked_;
+  Interruptible interruptible_;
+};
 
 template <typename T>
 T* pointer(Index address) {

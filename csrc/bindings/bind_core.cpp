@@ -1,4 +1,7 @@
+#include <pthread.h>
 #include <pybind11/typing.h>
+
+#include <atomic>
 
 #include "bindings/bind.hpp"
 #include "core/isa.hpp"
@@ -6,7 +9,30 @@
 
 namespace pyspectra::bindings {
 
+namespace {
+
+void run_signal_handlers() {
+  const py::gil_scoped_acquire locked;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// Python's main thread, which alone runs signal handlers; in a child, the thread that forked.
+std::atomic<unsigned long> main_thread{0};
+
+void find_main_thread() {
+  const py::object main = py::module_::import("threading").attr("main_thread")();
+  main_thread.store(main.attr("ident").cast<unsigned long>());
+  pthread_atfork(nullptr, nullptr, [] { main_thread.store(PyThread_get_thread_ident()); });
+}
+
+}  // namespace
+
+Interruptibly::Interruptibly()
+    : interruptible_(PyThread_get_thread_ident() == main_thread.load() ? run_signal_handlers
+                                                                       : nullptr) {}
+
 void bind_core(py::module_& m) {
+  find_main_thread();
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("isa", [] { return std::string(isa_name(current_isa())); });

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "bindings/bind.hpp"
+#include "core/fork.hpp"
 #include "linalg/device_chase.hpp"
 #include "linalg/device_eigvals.hpp"
 #include "linalg/device_panel.hpp"
@@ -17,12 +18,12 @@ using Array = py::array_t<double, py::array::c_style>;
 using Capsules = py::typing::Dict<py::str, py::object>;
 using Solved = std::pair<std::vector<Array>, std::vector<int>>;  // values and status codes
 
-// The function pointer inside a capsule of scipy.linalg.cython_lapack. The capsule's name is the C
-// signature; its integer arguments must be the 32-bit `int` that lapack.hpp declares.
+// The function pointer inside a capsule of scipy.linalg.cython_blas or cython_lapack. The capsule's
+// name is the C signature; its integer arguments must be the 32-bit `int` that lapack.hpp declares.
 template <typename F>
-void load(F*& slot, const py::dict& capi, const std::string& name) {
-  PS_REQUIRE(capi.contains(name), "SciPy exports no LAPACK routine " + name);
-  const py::object capsule = capi[name.c_str()];
+void load(F*& slot, const Capsules& capi, const char* name) {
+  PS_REQUIRE(capi.contains(name), "SciPy exports no routine " + std::string(name));
+  const py::object capsule = capi[name];
   const char* signature = PyCapsule_GetName(capsule.ptr());
   if (signature == nullptr) throw py::error_already_set();
   PS_REQUIRE(std::strstr(signature, "int *") != nullptr,
@@ -32,10 +33,11 @@ void load(F*& slot, const py::dict& capi, const std::string& name) {
 }
 
 void load_lapack(const Capsules& capi) {
+  watch_forks();
   linalg::LapackTable& table = linalg::lapack_table();
-  load(table.sytrd, capi, "dsytrd");
-  load(table.sterf, capi, "dsterf");
-  load(table.gesdd, capi, "dgesdd");
+#define PS_LOAD(name, ...) load(table.name, capi, "d" #name);
+  PS_LAPACK_ROUTINES(PS_LOAD)
+#undef PS_LOAD
 }
 
 std::vector<MatrixView> views(const std::vector<py::array>& X, int dtype) {
@@ -63,7 +65,7 @@ void gram(const std::vector<py::array>& X, int dtype, std::vector<py::array_t<do
                "gram: outputs must be (M, M) in Fortran order");
     data.push_back(out[k].mutable_data());
   }
-  py::gil_scoped_release unlocked;
+  const Interruptibly unlocked;
   linalg::gram_batch(in, data);
 }
 
@@ -79,7 +81,7 @@ Solved eigvals(const std::vector<py::array>& A) {
   const auto out = outputs(result);
   std::vector<Status> status;
   {
-    py::gil_scoped_release unlocked;
+    const Interruptibly unlocked;
     status = linalg::eigvals_batch(in, out);
   }
   return {result, status_codes(status)};
@@ -92,7 +94,7 @@ Solved svdvals(const std::vector<py::array>& X, int dtype) {
   const auto out = outputs(result);
   std::vector<Status> status;
   {
-    py::gil_scoped_release unlocked;
+    const Interruptibly unlocked;
     status = linalg::svdvals_batch(in, out);
   }
   return {result, status_codes(status)};
@@ -102,7 +104,7 @@ Solved svdvals(const std::vector<py::array>& X, int dtype) {
 
 void bind_linalg(py::module_& m) {
   m.def("load_lapack", &load_lapack, py::arg("capi"),
-        "Fill the LAPACK table from scipy.linalg.cython_lapack.__pyx_capi__.");
+        "Fill the LAPACK table from __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack.");
   m.def("gram", &gram, py::arg("X"), py::arg("dtype"), py::arg("out").noconvert());
   m.def("eigvals", &eigvals, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));

@@ -65,7 +65,7 @@ void bind_powerlaw(py::module_& m) {
       "fit",
       [](const std::vector<Vector>& spectra, const FitOptions& options) {
         const auto views = spans(spectra);
-        py::gil_scoped_release unlocked;
+        const Interruptibly unlocked;
         return powerlaw::fit_batch(views, options);
       },
       py::arg("spectra"), py::arg("options"));
@@ -87,7 +87,7 @@ void bind_powerlaw(py::module_& m) {
         const auto views = spans(spectra);
         std::vector<std::vector<Replicate>> all;
         {
-          py::gil_scoped_release unlocked;
+          const Interruptibly unlocked;
           all = powerlaw::bootstrap(views, found, options, first, count, keys);
         }
         std::vector<py::array_t<double>> out;

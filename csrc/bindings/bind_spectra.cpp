@@ -12,7 +12,7 @@ void bind_spectra(py::module_& m) {
                        (out.flags() & py::array::c_style) != 0,
                    "permute: 'out' must be contiguous, of the size of 'X'");
         void* data = out.mutable_data();
-        py::gil_scoped_release unlocked;
+        const Interruptibly unlocked;
         spectra::permute(view, key, data);
       },
       py::arg("X"), py::arg("dtype"), py::arg("key"), py::arg("out"));

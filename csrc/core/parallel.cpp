@@ -16,6 +16,9 @@
 #include <thread>
 #include <vector>
 
+#include "core/fork.hpp"
+#include "core/interrupt.hpp"
+
 namespace pyspectra {
 namespace {
 
@@ -28,6 +31,12 @@ inline void cpu_relax() {
   asm volatile("yield");
 #endif
 }
+
+// Marks this thread as one of a pool's.
+struct Inside {
+  Inside() { inside_pool = true; }
+  ~Inside() { inside_pool = false; }
+};
 
 // Workers wait a few microseconds awake, since kernels fork and join in quick succession, and are
 // then parked, so that an idle pool costs a training loop nothing.
@@ -62,13 +71,15 @@ class Pool {
       count_ = count;
       next_.store(0);
       error_ = nullptr;
+      stop_body_.store(false);
+      forks_ = fork_count();
       open_ = true;
       generation_.fetch_add(1);
     }
     wake_.notify_all();
-    inside_pool = true;
+    const Inside inside;
+    const StoppedBy stopped(&stop_body_);
     drain();
-    inside_pool = false;
     // A worker that has not arrived by now finds the job closed: the caller waits only for those
     // that are at work, never for one to wake up.
     {
@@ -79,28 +90,43 @@ class Pool {
       if (spin < kSpins) {
         cpu_relax();
       } else {
-        std::unique_lock<std::mutex> lock(mutex_);
-        done_.wait(lock, [this] { return active_.load() == 0; });
+        {
+          std::unique_lock<std::mutex> lock(mutex_);
+          if (done_.wait_for(lock, kPollInterval, [this] { return active_.load() == 0; })) break;
+        }
+        attempt(check_interrupt);
       }
     }
     if (error_) std::rethrow_exception(error_);
   }
 
  private:
-  void drain() {
-    for (Index i = next_.fetch_add(1); i < count_; i = next_.fetch_add(1)) {
-      try {
-        (*body_)(i);
-      } catch (...) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        if (!error_) error_ = std::current_exception();
-        next_.store(count_);
-      }
+  // Keeps the first exception and ends the loop early.
+  template <typename F>
+  void attempt(const F& f) {
+    try {
+      f();
+      if (fork_count() != forks_) throw ForkedInside();
+    } catch (...) {
+      if (fork_count() != forks_) throw;  // in a child of the fork, the pool is not ours to touch
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+      next_.store(count_);
+      stop_body_.store(true);
     }
+  }
+
+  void drain() {
+    for (Index i = next_.fetch_add(1); i < count_; i = next_.fetch_add(1))
+      attempt([&] {
+        check_interrupt();
+        (*body_)(i);
+      });
   }
 
   void work() {
     inside_pool = true;
+    const StoppedBy stopped(&stop_body_);
     long seen = 0;
     while (true) {
       for (int spin = 0; spin < kSpins && generation_.load() == seen; ++spin) cpu_relax();
@@ -129,7 +155,9 @@ class Pool {
   std::atomic<Index> next_{0};
   const std::function<void(Index)>* body_ = nullptr;
   Index count_ = 0;
+  long forks_ = 0;
   std::exception_ptr error_;
+  std::atomic<bool> stop_body_{false};  // seen by bodies under way
   bool open_ = false, stop_ = false;
 };
 
@@ -194,7 +222,10 @@ void set_num_threads(int n) {
 void parallel_for(Index count, const std::function<void(Index)>& body) {
   if (count <= 0) return;
   const auto serial = [&] {
-    for (Index i = 0; i < count; ++i) body(i);
+    for (Index i = 0; i < count; ++i) {
+      check_interrupt();
+      body(i);
+    }
   };
   Global& g = global();
   const int threads = g.threads.load();

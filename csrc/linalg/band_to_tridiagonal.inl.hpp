@@ -108,12 +108,13 @@ static inline void apply(Sweep& sweep, double* block) {
 // One sweep a column. Sweep s + 1 may do its block k once sweep s has done its block k + 1, so up
 // to kSweeps of them go down together, two blocks apart. Each part of a step is done for all of
 // them before the next part: a sweep alone would wait for its own latencies most of the time.
-static void chase_band(double* band, Index n) {
+static void chase_band(double* band, Index n, Pace& pace) {
   constexpr int kSweeps = 8;
   Sweep sweeps[kSweeps];
   Index begin = 0, end = 0;  // the sweeps under way
   int lead = 2;              // blocks that the last of them is ahead of one that starts now
   while (begin + 1 < n) {
+    pace.spend(16 * kTile * (end - begin));
     if (lead >= 2 && end - begin < kSweeps && end + 1 < n) {
       start(sweeps[end % kSweeps], band, end);
       ++end;

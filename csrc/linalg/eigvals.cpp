@@ -8,9 +8,10 @@
 #include <numeric>
 
 #include "core/error.hpp"
+#include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
-#include "linalg/lapack.hpp"
+#include "linalg/lapack_steps.hpp"
 #include "linalg/tridiagonal.hpp"
 #include "linalg/tridiagonalize.hpp"
 
@@ -20,6 +21,7 @@ namespace {
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 #include "core/half.inl.hpp"
+#include "core/pace.inl.hpp"
 
 // Tridiagonal form of A in d (n) and e (n - 1), scaled by 2^-exponent where A's norm is extreme.
 struct Reduced {
@@ -32,8 +34,10 @@ struct Reduced {
 // also read a cache line at a time.
 void copy_lower(const SymmetricView& A, double* out) {
   constexpr Index kBlock = 8;
+  Pace pace{check_interrupt};
   for (Index j0 = 0; j0 < A.n; j0 += kBlock) {
     const Index j1 = std::min(A.n, j0 + kBlock);
+    pace.spend(32 * kBlock * (A.n - j0));
     if (A.row_stride == 1) {
       for (Index j = j0; j < j1; ++j)
         std::copy_n(A.data + j + j * A.col_stride, A.n - j, out + j * A.n + j);
@@ -50,9 +54,12 @@ void copy_lower(const SymmetricView& A, double* out) {
 double largest_magnitude(const double* a, Index n, Index lda) {
   constexpr std::uint64_t kMagnitude = ~(std::uint64_t{1} << 63);
   std::uint64_t largest = 0;
-  for (Index j = 0; j < n; ++j)
+  Pace pace{check_interrupt};
+  for (Index j = 0; j < n; ++j) {
+    pace.spend(16 * (n - j));
     for (Index i = j; i < n; ++i)
       largest = std::max(largest, std::bit_cast<std::uint64_t>(a[j * lda + i]) & kMagnitude);
+  }
   return std::bit_cast<double>(largest);
 }
 
@@ -77,21 +84,28 @@ bool lapack_is_faster(Index n, bool alone) {
   return lapack_speed > own_speed(n);
 }
 
-// Scales by a power of two where the norm of A is extreme: LAPACK's routine does not.
-void reduce_by_lapack(std::vector<double>& a, double largest, Reduced& out) {
-  thread_local std::vector<double> tau, work;
-  lapack_int n = static_cast<lapack_int>(out.d.size());
-  if (largest != 0.0 && (largest < 1e-140 || largest > 1e140)) {
-    std::frexp(largest, &out.exponent);
-    for (double& v : a) v = std::ldexp(v, -out.exponent);
+// The power of two that takes the largest entry to [1/2, 1) where it is outside (low, high), else
+// none: within, every step of the reduction stays in the range of double, and so does its result.
+int extreme_exponent(double largest, double low, double high) {
+  int exponent = 0;
+  if (largest != 0.0 && (largest < low || largest > high)) std::frexp(largest, &exponent);
+  return exponent;
+}
+
+// By 2^-exponent. Exact but for entries that are then negligible beside the largest.
+void scale_by(double* a, Index count, int exponent) {
+  Pace pace{check_interrupt};
+  for (Index i = 0; i < count; ++i) {
+    if (i % 4096 == 0) pace.spend(Index{1} << 17);
+    a[i] = std::ldexp(a[i], exponent);
   }
-  tau.resize(out.d.size());
-  work.resize(out.d.size() * 64);
-  char uplo = 'L';
-  lapack_int lwork = static_cast<lapack_int>(work.size()), info = 0;
-  lapack_table().sytrd(&uplo, &n, a.data(), &n, out.d.data(), out.e.data(), tau.data(), work.data(),
-                       &lwork, &info);
-  if (info != 0) out.status = Status::no_convergence;
+}
+
+// Undoes the scaling of eigenvalues or singular values. False if one is beyond the range of double.
+bool restore_scale(double* values, Index count, int exponent) {
+  if (exponent == 0) return true;
+  scale_by(values, count, exponent);
+  return std::all_of(values, values + count, [](double v) { return std::isfinite(v); });
 }
 
 // Threads keep their buffers from one matrix to the next; larger ones go back to the system.
@@ -100,8 +114,14 @@ void release_if_large(std::vector<double>& buffer) {
   if (buffer.capacity() > kKept) std::vector<double>().swap(buffer);
 }
 
+struct Buffer {
+  std::vector<double>& values;
+  ~Buffer() { release_if_large(values); }
+};
+
 Reduced reduce(const SymmetricView& A, bool alone) {
   thread_local std::vector<double> copy, work;
+  const Buffer keep_copy{copy}, keep_work{work};
   Reduced out;
   out.d.resize(A.n);
   out.e.resize(std::max<Index>(A.n - 1, 0));
@@ -109,23 +129,31 @@ Reduced reduce(const SymmetricView& A, bool alone) {
   const bool by_lapack = A.n > 1 && lapack_is_faster(A.n, alone);
   const double* a = A.data;
   Index lda = A.col_stride;
-  if (by_lapack || A.row_stride != 1 || lda < A.n) {
+  const auto copied = [&] {
     copy.resize(A.n * A.n);
     copy_lower(A, copy.data());
     a = copy.data();
     lda = A.n;
-  }
+  };
+  if (by_lapack || A.row_stride != 1 || lda < A.n) copied();
   const double largest = largest_magnitude(a, A.n, lda);
   if (!(largest <= std::numeric_limits<double>::max())) {
     out.status = Status::not_finite;
-  } else if (by_lapack) {
-    reduce_by_lapack(copy, largest, out);
+    return out;
+  }
+  // LAPACK's routine squares entries, ours scales inside and only its result can overflow.
+  out.exponent = by_lapack ? extreme_exponent(largest, 1e-140, 1e140)
+                           : extreme_exponent(largest, 0x1p-900, 0x1p900);
+  if (out.exponent != 0) {
+    if (a != copy.data()) copied();
+    for (Index j = 0; j < A.n; ++j) scale_by(copy.data() + j * (A.n + 1), A.n - j, -out.exponent);
+  }
+  if (by_lapack) {
+    out.status = lapack_tridiagonalize(copy.data(), A.n, out.d.data(), out.e.data());
   } else {
     work.resize(tridiagonalize_work(A.n));
     tridiagonalize(a, A.n, lda, out.d.data(), out.e.data(), work.data());
   }
-  release_if_large(copy);
-  release_if_large(work);
   return out;
 }
 
@@ -152,32 +180,28 @@ Status svdvals_one(const MatrixView& X, double* sv) {
   std::vector<double> a(N * M);
   double largest = 0.0;
   bool finite = true;
-  for (Index j = 0; j < M; ++j)
+  Pace pace{check_interrupt};
+  for (Index j = 0; j < M; ++j) {
+    pace.spend(64 * N);
     for (Index i = 0; i < N; ++i) {
       const double v = tall ? widen(X, i, j) : widen(X, j, i);
       a[j * N + i] = v;
       finite = finite && std::isfinite(v);
       largest = std::max(largest, std::abs(v));
     }
+  }
   const auto fail = [&](Status status) {
     std::fill(sv, sv + count, kNaN);
     return status;
   };
   if (!finite) return fail(Status::not_finite);
-  char jobz = 'N';
-  lapack_int m = static_cast<lapack_int>(N), n = static_cast<lapack_int>(M), one = 1, info = 0;
-  lapack_int lwork = -1;
-  double wanted = 0.0, unused = 0.0;
-  std::vector<lapack_int> iwork(8 * M);
-  const auto gesdd = lapack_table().gesdd;
-  gesdd(&jobz, &m, &n, a.data(), &m, sv, &unused, &one, &unused, &one, &wanted, &lwork,
-        iwork.data(), &info);
-  if (info != 0) return fail(Status::no_convergence);
-  lwork = static_cast<lapack_int>(wanted);
-  std::vector<double> work(lwork);
-  gesdd(&jobz, &m, &n, a.data(), &m, sv, &unused, &one, &unused, &one, work.data(), &lwork,
-        iwork.data(), &info);
-  return info == 0 ? Status::ok : fail(Status::no_convergence);
+  // Outside of this, LAPACK would scale by a factor that is no power of two, and overflow in
+  // silence on the way back.
+  const int exponent = extreme_exponent(largest, 1e-138, 1e138);
+  if (exponent != 0) scale_by(a.data(), N * M, -exponent);
+  const Status status = lapack_singular_values(a.data(), N, M, sv);
+  if (status != Status::ok) return fail(status);
+  return restore_scale(sv, M, exponent) ? Status::ok : fail(Status::not_finite);
 }
 
 // Indices of a batch, most work first, so that no thread is left with a large matrix at the end.
@@ -220,13 +244,11 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
     const Index k = source[t];
     if (solved[t] != Status::ok && A[k].n > 0) {
       Reduced& r = reduced[k];
-      lapack_int n = static_cast<lapack_int>(A[k].n), info = 0;
-      lapack_table().sterf(&n, r.d.data(), r.e.data(), &info);
+      status[k] = lapack_tridiagonal_eigvals(A[k].n, r.d.data(), r.e.data());
       std::copy(r.d.begin(), r.d.end(), evals[k]);
-      if (info != 0) status[k] = Status::no_convergence;
     }
-    if (reduced[k].exponent != 0)
-      for (Index i = 0; i < A[k].n; ++i) evals[k][i] = std::ldexp(evals[k][i], reduced[k].exponent);
+    if (status[k] == Status::ok && !restore_scale(evals[k], A[k].n, reduced[k].exponent))
+      status[k] = Status::not_finite;
   });
   for (Index k = 0; k < count; ++k)
     if (status[k] != Status::ok) std::fill(evals[k], evals[k] + A[k].n, kNaN);

@@ -5,7 +5,11 @@
 // shares its batch, with one exception: LAPACK's xSYTRD, which can use many threads for one matrix,
 // may take over where a matrix of order >= 1024 comes alone, and it serves the baseline above n
 // = 64. That changes the last bits and no more. LAPACK's xSTERF is asked again where the vectorised
-// QL failed to converge. svdvals: LAPACK's xGESDD, one matrix a thread.
+// QL failed to converge. svdvals: LAPACK's xGESDD, one matrix a thread. LAPACK's work is done in
+// steps (lapack_steps.hpp), so that all of it can be interrupted.
+//
+// Matrices with a norm near the ends of the range are scaled by a power of two first. The results
+// are those of the scaled matrix, exactly, unless they leave the range.
 //
 // BLAS threads are the caller's business: hold BLAS to one thread for batches (pyspectra/ops.py).
 #pragma once
@@ -25,10 +29,11 @@ struct SymmetricView {
   Index row_stride, col_stride;
 };
 
-// evals[k] receives n ascending eigenvalues. On a status other than ok they are NaN.
+// evals[k] receives n ascending eigenvalues. On a status other than ok they are NaN: not_finite for
+// an infinity or NaN in the matrix, or an eigenvalue beyond the range of double.
 std::vector<Status> eigvals_batch(std::span<const SymmetricView> A, std::span<double* const> evals);
 
-// sv[k] receives min(rows, cols) descending singular values. On a status other than ok, NaN.
+// sv[k] receives min(rows, cols) descending singular values. The same holds for the status.
 std::vector<Status> svdvals_batch(std::span<const MatrixView> X, std::span<double* const> sv);
 
 }  // namespace pyspectra::linalg

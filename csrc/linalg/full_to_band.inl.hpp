@@ -217,7 +217,8 @@ static void keep_band(const double* diagonal, const double* r, Index p, double* 
   }
 }
 
-static void to_band(const Strips& A, double* W, double* Y, double* Vt, double* Wt, double* band) {
+static void to_band(const Strips& A, double* W, double* Y, double* Vt, double* Wt, double* band,
+                    Pace& pace) {
   const Index blocks = A.order / kBand;
   alignas(64) double T[kBand][kBand], r[kTile];
   for (Index p = 0; p < blocks; ++p) {
@@ -235,6 +236,7 @@ static void to_band(const Strips& A, double* W, double* Y, double* Vt, double* W
     for (Index k = first * kBand; k < A.order * kBand; ++k) Y[k] = 0.0;
     for (Index i0 = first; i0 < A.order; i0 += kChunk) {
       const Index i1 = i0 + kChunk < A.order ? i0 + kChunk : A.order;
+      pace.spend(8 * kBand * kChunk * (i1 - first));
       for (Index J = p + 1; J * kBand < i1; ++J) {
         const Index j0 = J * kBand;
         Index i = i0 > j0 ? i0 : j0;

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "core/error.hpp"
+#include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
 
@@ -14,6 +15,7 @@ namespace {
 
 constexpr Index kSlabBytes = Index{1} << 20;
 constexpr Index kMinSlabRows = 256;
+constexpr Index kZeroed = 512;  // columns of the result at a time
 
 struct AlignedFree {
   void operator()(double* p) const { ::operator delete(p, std::align_val_t{64}); }
@@ -28,7 +30,11 @@ AlignedBuffer aligned_buffer(Index count) {
 void gram_one(const MatrixView& X, double* out, const detail::Kernels& kernels) {
   const bool tall = X.rows >= X.cols;
   const Index N = tall ? X.rows : X.cols, M = tall ? X.cols : X.rows;
-  std::memset(out, 0, static_cast<std::size_t>(M * M) * sizeof(double));
+  for (Index j = 0; j < M; j += kZeroed) {
+    check_interrupt();
+    std::memset(out + j * M, 0,
+                static_cast<std::size_t>(std::min(kZeroed, M - j) * M) * sizeof(double));
+  }
   if (M == 0) return;
   const Index P = kernels.panel, panels = (M + P - 1) / P;
   const Index fitting = kSlabBytes / (panels * P * static_cast<Index>(sizeof(double)));

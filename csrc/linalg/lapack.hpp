@@ -1,21 +1,51 @@
 // BLAS and LAPACK as a table of function pointers, filled once at import from the capsules of
-// scipy.linalg.cython_lapack (see bindings/bind_linalg.cpp). No link-time dependency.
+// scipy.linalg.cython_blas and cython_lapack (see bindings/bind_linalg.cpp). No link-time
+// dependency.
 #pragma once
 
 namespace pyspectra::linalg {
 
 using lapack_int = int;
 
+// ROUTINE(name without the d of double precision, result, arguments...)
+#define PS_LAPACK_ROUTINES(ROUTINE)                                                                \
+  ROUTINE(axpy, void, lapack_int* n, double* alpha, double* x, lapack_int* incx, double* y,        \
+          lapack_int* incy)                                                                        \
+  ROUTINE(dot, double, lapack_int* n, double* x, lapack_int* incx, double* y, lapack_int* incy)    \
+  ROUTINE(scal, void, lapack_int* n, double* alpha, double* x, lapack_int* incx)                   \
+  ROUTINE(gemv, void, char* trans, lapack_int* m, lapack_int* n, double* alpha, double* a,         \
+          lapack_int* lda, double* x, lapack_int* incx, double* beta, double* y, lapack_int* incy) \
+  ROUTINE(symv, void, char* uplo, lapack_int* n, double* alpha, double* a, lapack_int* lda,        \
+          double* x, lapack_int* incx, double* beta, double* y, lapack_int* incy)                  \
+  ROUTINE(gemm, void, char* transa, char* transb, lapack_int* m, lapack_int* n, lapack_int* k,     \
+          double* alpha, double* a, lapack_int* lda, double* b, lapack_int* ldb, double* beta,     \
+          double* c, lapack_int* ldc)                                                              \
+  ROUTINE(syr2k, void, char* uplo, char* trans, lapack_int* n, lapack_int* k, double* alpha,       \
+          double* a, lapack_int* lda, double* b, lapack_int* ldb, double* beta, double* c,         \
+          lapack_int* ldc)                                                                         \
+  ROUTINE(larfg, void, lapack_int* n, double* alpha, double* x, lapack_int* incx, double* tau)     \
+  ROUTINE(sytrd, void, char* uplo, lapack_int* n, double* a, lapack_int* lda, double* d,           \
+          double* e, double* tau, double* work, lapack_int* lwork, lapack_int* info)               \
+  ROUTINE(gebrd, void, lapack_int* m, lapack_int* n, double* a, lapack_int* lda, double* d,        \
+          double* e, double* tauq, double* taup, double* work, lapack_int* lwork,                  \
+          lapack_int* info)                                                                        \
+  ROUTINE(geqrf, void, lapack_int* m, lapack_int* n, double* a, lapack_int* lda, double* tau,      \
+          double* work, lapack_int* lwork, lapack_int* info)                                       \
+  ROUTINE(larft, void, char* direct, char* storev, lapack_int* n, lapack_int* k, double* v,        \
+          lapack_int* ldv, double* tau, double* t, lapack_int* ldt)                                \
+  ROUTINE(larfb, void, char* side, char* trans, char* direct, char* storev, lapack_int* m,         \
+          lapack_int* n, lapack_int* k, double* v, lapack_int* ldv, double* t, lapack_int* ldt,    \
+          double* c, lapack_int* ldc, double* work, lapack_int* ldwork)                            \
+  ROUTINE(sterf, void, lapack_int* n, double* d, double* e, lapack_int* info)                      \
+  ROUTINE(lasq1, void, lapack_int* n, double* d, double* e, double* work, lapack_int* info)        \
+  ROUTINE(gesdd, void, char* jobz, lapack_int* m, lapack_int* n, double* a, lapack_int* lda,       \
+          double* s, double* u, lapack_int* ldu, double* vt, lapack_int* ldvt, double* work,       \
+          lapack_int* lwork, lapack_int* iwork, lapack_int* info)
+
 struct LapackTable {
-  using sytrd_t = void(char* uplo, lapack_int* n, double* a, lapack_int* lda, double* d, double* e,
-                       double* tau, double* work, lapack_int* lwork, lapack_int* info);
-  using sterf_t = void(lapack_int* n, double* d, double* e, lapack_int* info);
-  using gesdd_t = void(char* jobz, lapack_int* m, lapack_int* n, double* a, lapack_int* lda,
-                       double* s, double* u, lapack_int* ldu, double* vt, lapack_int* ldvt,
-                       double* work, lapack_int* lwork, lapack_int* iwork, lapack_int* info);
-  sytrd_t* sytrd = nullptr;
-  sterf_t* sterf = nullptr;
-  gesdd_t* gesdd = nullptr;
+#define PS_POINTER(name, result, ...) result (*name)(__VA_ARGS__) = nullptr;
+  PS_LAPACK_ROUTINES(PS_POINTER)
+#undef PS_POINTER
 };
 
 inline LapackTable& lapack_table() {

@@ -3,6 +3,7 @@
 namespace pyspectra::linalg::detail {
 namespace {
 constexpr int kLanes = 4;
+#include "core/pace.inl.hpp"
 #include "core/simd.inl.hpp"
 #include "linalg/tridiagonal.inl.hpp"
 }  // namespace

@@ -5,6 +5,7 @@
 #include <memory>
 #include <numeric>
 
+#include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
 
@@ -47,7 +48,7 @@ void solve_group(std::span<const Tridiagonal> all, std::span<const Index> group,
       e2[i * lanes + lane] = e * e;
     }
   }
-  kernels.ql(groups, d.data(), e2.data(), n.data(), rows, failed.get());
+  kernels.ql(groups, d.data(), e2.data(), n.data(), rows, failed.get(), check_interrupt);
   for (Index lane = 0; lane < size; ++lane) {
     const Tridiagonal& t = all[group[lane]];
     if (failed[lane]) {

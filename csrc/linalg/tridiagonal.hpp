@@ -33,10 +33,11 @@ namespace detail {
 // With `groups` (1 or max_groups) vectors of `lanes` doubles side by side, `d` and `e2` hold entry
 // i of matrix k at [i * groups * lanes + k]; e2 is the square of the off-diagonal, zero in a
 // matrix's last entry. `rows` bounds every n[k]; d and e2 have one row more. failed[k]: k did not
-// converge.
+// converge. `check` is check_interrupt, called about once a millisecond.
 struct TridiagonalKernels {
   Index lanes, max_groups;
-  void (*ql)(Index groups, double* d, double* e2, const Index* n, Index rows, bool* failed);
+  void (*ql)(Index groups, double* d, double* e2, const Index* n, Index rows, bool* failed,
+             void (*check)());
 };
 
 TridiagonalKernels tridiagonal_baseline();

@@ -110,7 +110,10 @@ static inline void finish(const Group& g, double* d, double* e2, Index offset) {
 }
 
 template <int kGroups>
-static void ql_groups(double* d, double* e2, const Index* n, Index rows, bool* failed) {
+static void ql_groups(double* d, double* e2, const Index* n, Index rows, bool* failed,
+                      void (*check)()) {
+  constexpr Index kRowFlops = 256;  // as long as a row of divisions takes
+  Pace pace{check};
   constexpr int kWide = kLanes * kGroups;
   Group groups[kGroups];
   for (int q = 0; q < kGroups; ++q) {
@@ -130,6 +133,7 @@ static void ql_groups(double* d, double* e2, const Index* n, Index rows, bool* f
       }
     }
     if (high < 0) break;
+    pace.spend(kRowFlops * (high - low));
     for (Index i = high - 1; i >= low; --i) {
 #pragma GCC unroll 2
       for (int q = 0; q < kGroups; ++q) step<kWide>(groups[q], d, e2, i, q * kLanes);
@@ -140,9 +144,10 @@ static void ql_groups(double* d, double* e2, const Index* n, Index rows, bool* f
     for (int k = 0; k < kLanes; ++k) failed[q * kLanes + k] = groups[q].l[k] < groups[q].hi[k];
 }
 
-static void ql(Index groups, double* d, double* e2, const Index* n, Index rows, bool* failed) {
+static void ql(Index groups, double* d, double* e2, const Index* n, Index rows, bool* failed,
+               void (*check)()) {
   if (groups == 1)
-    ql_groups<1>(d, e2, n, rows, failed);
+    ql_groups<1>(d, e2, n, rows, failed, check);
   else
-    ql_groups<kMaxGroups>(d, e2, n, rows, failed);
+    ql_groups<kMaxGroups>(d, e2, n, rows, failed, check);
 }

@@ -3,6 +3,7 @@
 namespace pyspectra::linalg::detail {
 namespace {
 constexpr int kLanes = 2;
+#include "core/pace.inl.hpp"
 #include "core/simd.inl.hpp"
 // One after the other: each stage uses what the one before it defines.
 // clang-format off

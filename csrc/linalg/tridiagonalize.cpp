@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/error.hpp"
+#include "core/interrupt.hpp"
 #include "core/isa.hpp"
 
 namespace pyspectra::linalg {
@@ -32,7 +33,7 @@ void tridiagonalize(const double* a, Index n, Index lda, double* d, double* e, d
   const auto address = reinterpret_cast<std::uintptr_t>(work);
   const auto past = address % kAlignment;
   double* const aligned = work + (kAlignment - past) % kAlignment / sizeof(double);
-  PS_SELECT_ISA(detail::tridiagonalize)(a, n, lda, d, e, aligned);
+  PS_SELECT_ISA(detail::tridiagonalize)(a, n, lda, d, e, aligned, check_interrupt);
 }
 
 }  // namespace pyspectra::linalg

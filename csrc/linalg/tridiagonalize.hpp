@@ -35,14 +35,15 @@ Index tridiagonalize_work(Index n);
 // matrix `a` only, and leaves it as it is. Any finite entries: it scales by a power of two inside
 // (a result beyond the range of double overflows, of course). With a NaN or infinity it ends, with
 // results that mean nothing. `work` needs no alignment; no array may overlap another. It runs in
-// the caller's thread: meant for the tasks of a parallel_for.
+// the caller's thread: meant for the tasks of a parallel_for. It calls check_interrupt() about once
+// a millisecond.
 void tridiagonalize(const double* a, Index n, Index lda, double* d, double* e, double* work);
 
 namespace detail {
 
-// n >= 2, `work` aligned to 64 bytes.
+// n >= 2, `work` aligned to 64 bytes. `check` is check_interrupt.
 using TridiagonalizeKernel = void (*)(const double* a, Index n, Index lda, double* d, double* e,
-                                      double* work);
+                                      double* work, void (*check)());
 
 TridiagonalizeKernel tridiagonalize_baseline();
 TridiagonalizeKernel tridiagonalize_avx2();

@@ -12,11 +12,12 @@ static void scaling(double largest, double& scale, double& back) {
   __builtin_memcpy(&back, &down, sizeof down);
 }
 
-static double largest_entry(const double* a, Index n, Index lda) {
+static double largest_entry(const double* a, Index n, Index lda, Pace& pace) {
   vd most[2] = {};
   double rest = 0.0;
   for (Index j = 0; j < n; ++j) {
     const double* const column = a + j * lda;
+    pace.spend(4 * (n - j));
     Index i = j;
     for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
       most[0] = max(most[0], abs(load(column + i)));
@@ -31,8 +32,10 @@ static double largest_entry(const double* a, Index n, Index lda) {
   return vectors > rest ? vectors : rest;
 }
 
-static void fill_strips(const double* a, Index n, Index lda, double scale, const Strips& A) {
+static void fill_strips(const double* a, Index n, Index lda, double scale, const Strips& A,
+                        Pace& pace) {
   for (Index j = 0; j < A.order; j += kBand) {
+    pace.spend(16 * kBand * (A.order - j));
     double* out = A.at(j / kBand, j);
     for (int i = 0; i < kBand; ++i)
       for (int c = 0; c < kBand; ++c) {
@@ -54,21 +57,23 @@ static void fill_strips(const double* a, Index n, Index lda, double scale, const
   }
 }
 
-static void reduce(const double* a, Index n, Index lda, double* d, double* e, double* work) {
+static void reduce(const double* a, Index n, Index lda, double* d, double* e, double* work,
+                   void (*check)()) {
+  Pace pace{check};
   const Index order = (n + kBand - 1) / kBand * kBand, blocks = order / kBand;
   double scale, back;
-  scaling(largest_entry(a, n, lda), scale, back);
+  scaling(largest_entry(a, n, lda, pace), scale, back);
   const Strips A{work, order};
   double* const W = A.at(blocks, order);  // where the strips end
   double* const Y = W + order * kBand;
   double* const Vt = Y + order * kBand;
   double* const Wt = Vt + order * kBand;
   double* const band = Wt + order * kBand;
-  fill_strips(a, n, lda, scale, A);
+  fill_strips(a, n, lda, scale, A, pace);
   // Columns past the end: the last blocks of a sweep overhang it.
   for (Index k = 0; k < (order + 2 * kBand) * kColumn; ++k) band[k] = 0.0;
-  to_band(A, W, Y, Vt, Wt, band);
-  chase_band(band, n);
+  to_band(A, W, Y, Vt, Wt, band, pace);
+  chase_band(band, n, pace);
   for (Index j = 0; j < n; ++j) d[j] = column_at(band, j)[kBand - 1] * back;
   for (Index j = 0; j + 1 < n; ++j) e[j] = column_at(band, j)[kBand] * back;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.hpp"
+#include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
 #if defined(__x86_64__)
@@ -145,8 +146,10 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
   parallel_for(static_cast<Index>(tasks.size()), [&](Index t) {
     thread_local Scratch scratch;
     const auto [s, begin] = tasks[t];
-    for (Index b = begin; b < std::min(begin + kChunk, count); ++b)
+    for (Index b = begin; b < std::min(begin + kChunk, count); ++b) {
+      check_interrupt();
       out[s][b] = replicate(sources[s], first + b, options, kernels, scratch);
+    }
   });
   return out;
 }

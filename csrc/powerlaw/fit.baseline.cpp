@@ -5,6 +5,7 @@ namespace {
 constexpr int kLanes = 2;
 // One after the other: each uses what the ones before it define.
 // clang-format off
+#include "core/pace.inl.hpp"
 #include "core/simd.inl.hpp"
 #include "core/elementary.inl.hpp"
 #include "powerlaw/candidate.inl.hpp"

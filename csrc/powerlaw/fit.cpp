@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/error.hpp"
+#include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
 
@@ -58,6 +59,7 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
   }
   w.log_x.resize(x.size());
   kernels.logarithms(x.data(), out.n, w.log_x.data());
+  check_interrupt();
   const Index fixed_start = std::lower_bound(x.begin(), x.end(), options.xmin) - x.begin();
   const detail::Tail tail = detail::fit_logs(w, options, kernels, fixed_start);
   out.status = tail.status;
@@ -98,6 +100,7 @@ Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, I
   const double shift = csn ? 0.5 : 0.0;
 
   const auto finish = [&](Index start, double log_xmin, double T) {
+    check_interrupt();
     if (!find_exponent(n - start, T, correction, out.beta)) {
       out.status = Status::degenerate;
       return out;
@@ -167,7 +170,8 @@ Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, I
                      last,
                      correction,
                      shift,
-                     csn};
+                     csn,
+                     check_interrupt};
   const ScanResult best = kernels.scan(in);
   // All tails are flat. WeightWatcher's small rule would still take i = 0; it is flat too.
   if (best.index < 0) return fail(Status::degenerate);

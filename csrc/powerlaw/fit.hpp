@@ -94,6 +94,7 @@ struct ScanInput {
   double correction;  // alpha_i = 1 + (m - correction) / T_i
   double shift;       // D_i = max_j |F_j - (j - i + shift) / m| + shift / m
   bool distinct;      // of equal points only the first is a candidate
+  void (*check)();    // check_interrupt, called about once a millisecond
 };
 
 struct ScanResult {

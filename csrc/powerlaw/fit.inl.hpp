@@ -10,6 +10,8 @@ using pyspectra::powerlaw::detail::ScanResult;
 // few ulps of one. A stretch is skipped only if its bound is below the best by more than this.
 constexpr double kSlack = 1e-13;
 
+constexpr Index kPointFlops = 32;  // an exponential and what is around it
+
 static void logarithms(const double* x, Index n, double* out) {
   Index j = 0;
   for (; j + kLanes <= n; j += kLanes) store(out + j, log_positive(load(x + j)));
@@ -87,8 +89,9 @@ static Index locate(const Candidate& c, const double* log_x, Index begin, Index 
 }
 
 // max |F_j - E_j| of candidate c, or some value above `best` as soon as it is known to exceed it.
-static double bounded_distance(const ScanInput& in, const Candidate& c, double best,
-                               HotPoints& hot) {
+static double bounded_distance(const ScanInput& in, const Candidate& c, double best, HotPoints& hot,
+                               Pace& pace) {
+  pace.spend(kPointFlops);
   {
     const double d = hot_deviation(c, in.log_x, hot);
     if (d > best) return d;
@@ -100,6 +103,7 @@ static double bounded_distance(const ScanInput& in, const Candidate& c, double b
   const double step = (double)in.stride * c.inv_m;
   const double offset = ((double)(first * in.stride - c.i) + c.shift) * c.inv_m;
   double lower = 0.0;
+  pace.spend(kPointFlops * (count > 0 ? count : 0));
   for (Index k = 0; k < count; k += kLanes) {
     vd x = splat(in.probe[first + count - 1]);
     vd rank = splat((double)(count - 1));
@@ -145,6 +149,7 @@ static double bounded_distance(const ScanInput& in, const Candidate& c, double b
     const double upper = (above > below ? above : below) + kSlack;
     const double known = exact > floor ? exact : floor;
     if (upper > known) {
+      pace.spend(kPointFlops * (end - begin));
       const double d = deviation(c, in.log_x, begin, end);
       if (d > exact) {
         exact = d;
@@ -165,6 +170,7 @@ static ScanResult scan(const ScanInput& in) {
   ScanResult result{-1, 0.0};
   double best = 1.0;  // an invalid candidate counts as D = 1, so nothing above 1 is wanted
   HotPoints hot;
+  Pace pace{in.check};
   hot.next = 0;
   for (int h = 0; h < kHot; ++h) hot.at[h] = (in.n - 1) * (h + 1) / kHot;
 
@@ -176,7 +182,7 @@ static ScanResult scan(const ScanInput& in) {
     const Candidate c{i, in.n, in.log_x[i], beta, 1.0 / m, in.shift};
     const double step = in.shift * c.inv_m;
     const double limit = best - step;
-    const double deviation = bounded_distance(in, c, limit, hot);
+    const double deviation = bounded_distance(in, c, limit, hot, pace);
     if (deviation > limit) return;
     const double d = deviation + step;
     if (d < best || result.index < 0 ? d <= best : (d == best && i < result.index)) {
