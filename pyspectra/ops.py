@@ -85,39 +85,55 @@ class _BlasHold:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A signal handler may call a kernel in the middle of what the lock guards.
+        self._lock = threading.RLock()
         self._depth = 0
         self._lowered: list[tuple[Any, int]] = []  # libraries, and the threads they had
+        self._process = os.getpid()
 
     @contextlib.contextmanager
     def at(self, threads: int) -> Iterator[None]:
         """Hold BLAS to at most `threads`, unless somebody holds it already."""
-        with self._lock:
-            if self._depth == 0:
-                # Never raised: a caller's own lower limit stays.
-                had = [(lib, lib.num_threads) for lib in _blas().lib_controllers]
-                self._lowered = [(lib, n) for lib, n in had if n > threads]
-                for lib, _ in self._lowered:
-                    _set_blas_threads(lib, threads)
-            self._depth += 1
+        process = self._process
+        held = False
         try:
+            with self._lock:
+                self._depth += 1
+                held = True
+                if self._depth == 1:
+                    self._lower(threads)
             yield
         finally:
-            with self._lock:
-                self._depth -= 1
-                if self._depth == 0:
-                    self._restore()
+            # A child that forked in here has let go already.
+            if held and process == self._process:
+                with self._lock:
+                    if self._depth == 1:
+                        self._restore()
+                    self._depth -= 1
+
+    def _lower(self, threads: int) -> None:
+        # Never raised: a caller's own lower limit stays.
+        had = [(lib, lib.num_threads) for lib in _blas().lib_controllers]
+        self._lowered = [(lib, n) for lib, n in had if n > threads]
+        for lib, _ in self._lowered:
+            _set_blas_threads(lib, threads)
 
     def _restore(self) -> None:
         for lib, threads in self._lowered:
             _set_blas_threads(lib, threads)
         self._lowered = []
 
-    def reset_after_fork(self) -> None:
+    def before_fork(self) -> None:
+        # Nobody sets BLAS's threads while the process forks: it would find a lock of BLAS taken.
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
         # Threads that held it do not exist in the child.
-        if self._depth:
-            self._restore()
-        self._lock, self._depth = threading.Lock(), 0
+        self._restore()
+        self._lock, self._depth, self._process = threading.RLock(), 0, os.getpid()
 
 
 def _set_blas_threads(lib: Any, threads: int) -> None:
@@ -130,7 +146,11 @@ def _set_blas_threads(lib: Any, threads: int) -> None:
 
 
 _blas_hold = _BlasHold()
-os.register_at_fork(after_in_child=_blas_hold.reset_after_fork)
+os.register_at_fork(
+    before=_blas_hold.before_fork,
+    after_in_parent=_blas_hold.after_fork_in_parent,
+    after_in_child=_blas_hold.after_fork_in_child,
+)
 
 
 def _blas_threads_for(orders: Sequence[int]) -> contextlib.AbstractContextManager[None]:

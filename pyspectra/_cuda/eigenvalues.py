@@ -77,11 +77,7 @@ def eigvals(A: Tensor, *, method: str | None = None) -> tuple[list[FloatArray], 
         values = torch.linalg.eigvalsh(A)
     else:
         values = _bisected(*(_one_block(A) if method == "one_block" else _two_stage(A)))
-    host = (values * restore[:, None]).cpu().numpy()
-    return [
-        np.sort(row) if s is Status.OK else np.full(n, np.nan)
-        for row, s in zip(host, status, strict=True)
-    ], status
+    return _in_range([np.sort(row) for row in (values * restore[:, None]).cpu().numpy()], status)
 
 
 def singular_values(matrices: Sequence[Tensor]) -> tuple[list[FloatArray], list[Status]]:
@@ -102,10 +98,22 @@ def singular_values(matrices: Sequence[Tensor]) -> tuple[list[FloatArray], list[
         both[:, M:, :M] = R  # the lower triangle is what is read
         values, _ = eigvals(both)
     back = restore.tolist()
+    with np.errstate(over="ignore"):
+        found = [np.maximum(v[M:], 0.0) * scale for v, scale in zip(values, back, strict=True)]
+    return _in_range(found, status)
+
+
+def _in_range(
+    values: Sequence[FloatArray], status: Sequence[Status]
+) -> tuple[list[FloatArray], list[Status]]:
+    """NaN for what failed, and for what undoing the scale took beyond float64."""
+    found = [
+        Status.NOT_FINITE if s is Status.OK and not np.isfinite(v).all() else s
+        for v, s in zip(values, status, strict=True)
+    ]
     return [
-        np.maximum(v[M:], 0.0) * scale if s is Status.OK else np.full(M, np.nan)
-        for v, scale, s in zip(values, back, status, strict=True)
-    ], status
+        v if s is Status.OK else np.full_like(v, np.nan) for v, s in zip(values, found, strict=True)
+    ], found
 
 
 def _scaled(A: Tensor) -> tuple[Tensor, Tensor, list[Status]]:

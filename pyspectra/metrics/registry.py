@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from pyspectra._support.cached import cached_property
 from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from pyspectra._support.arguments import as_integer, check_choice
+from pyspectra._support.cached import cached_property
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.report import columns, weightwatcher
 from pyspectra.report.findings import Finding

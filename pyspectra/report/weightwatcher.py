@@ -17,11 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from pyspectra._support.cached import cached_property
 from pyspectra.metrics import METRICS, Spectrum
 from pyspectra.metrics import rank as rank_metrics
 from pyspectra.metrics.tail import log_power_sum

@@ -184,7 +184,8 @@ def eigvals(A: Any, *, out_status: bool = False) -> FloatArray | tuple[FloatArra
     TypeError
         If `A` is not a real floating-point array.
     ValueError
-        If `A` is not square, or holds NaN or infinity (unless `out_status`).
+        If `A` is not square, or (unless `out_status`) holds NaN or infinity, or has an eigenvalue
+        that float64 cannot hold.
     ConvergenceError
         If the iteration failed (unless `out_status`).
 
@@ -217,8 +218,15 @@ def eigvals(A: Any, *, out_status: bool = False) -> FloatArray | tuple[FloatArra
     for i, s in enumerate(status):
         which = "" if len(shape) == 2 else f" (matrix {i} of the batch)"
         if s is Status.NOT_FINITE:
-            hint = "out_status=True returns NaN rows instead"
-            raise ArgumentValueError("eigvals", "A", "be finite", f"NaN or infinity{which}", hint)
+            matrix = A.reshape(-1, *shape[-2:])[i].cpu().double().numpy() if host is None else (
+                values.reshape(-1, *shape[-2:])[i]
+            )  # fmt: skip
+            overflow = bool(np.isfinite(np.tril(matrix)).all())
+            got = "one beyond 1.8e308" if overflow else "NaN or infinity"
+            raise ArgumentValueError(
+                "eigvals", "A", "have finite eigenvalues" if overflow else "be finite",
+                f"{got}{which}", "out_status=True returns NaN rows instead",
+            )  # fmt: skip
         if s is not Status.OK:
             raise ConvergenceError(f"eigvals: the iteration did not converge{which}.")
     return out

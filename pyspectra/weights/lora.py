@@ -6,7 +6,6 @@ which is never formed.
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from pyspectra._arrays import HostArray
+from pyspectra._support.cached import cached_property
 from pyspectra._support.dtypes import BY_NAME
 from pyspectra.errors import FormatError
 from pyspectra.types import FloatArray
@@ -165,11 +165,11 @@ class LoraScale:
     rank_stabilised: bool = False
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
 
-    @functools.cached_property
+    @cached_property
     def _patterns(self) -> list[tuple[NamePattern, float]]:
         return [(NamePattern(pattern), alpha) for pattern, alpha in self.alpha_pattern.items()]
 
-    @functools.cached_property
+    @cached_property
     def _spent(self) -> list[int]:
         return [0]  # steps of matching, in all
 
