@@ -665,3 +665,97 @@ def test_couplings_whose_squares_underflow_do_not_stop_the_iteration(isa: str) -
         got = ps.eigvals(A)
         want = np.array([np.linalg.eigvalsh(a) for a in A])
         assert np.max(np.abs(got - want)) < 1e-14
+
+
+# --- the ends of float64's range ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 20, 70])
+@pytest.mark.parametrize("value", [1e308, 2.0**1000, 1e-300, 5e-324, 1e-310])
+def test_matrices_at_the_ends_of_the_range(n: int, value: float, isa: str) -> None:
+    """n equal entries have the eigenvalue n times one, once, and nothing else but rounding."""
+    largest = n * value
+    for run in (ps.eigvals, lambda A, **_: singular(A)):
+        evals, status = run(np.full((n, n), value), out_status=True)
+        if not np.isfinite(largest):
+            assert status == Status.NOT_FINITE
+            assert np.isnan(evals).all()
+            continue
+        assert status == Status.OK
+        atol = max(tol.eigvals_atol(n, largest), 5e-324)
+        np.testing.assert_allclose(evals[-1], largest, rtol=0, atol=atol)
+        assert np.abs(evals[:-1]).max(initial=0.0) <= atol
+
+
+def singular(A: Array) -> tuple[Array, Status]:
+    (values,), (status,) = ops.svdvals([HostArray(A, "float64")])
+    return values[::-1], status
+
+
+def test_scaling_by_a_power_of_two_scales_the_eigenvalues_exactly(isa: str) -> None:
+    rng = np.random.default_rng(0)
+    for n in (2, 9, 40, 130):
+        A = rng.standard_normal((n, n))
+        A = A + A.T
+        evals, values = ps.eigvals(A), singular(A)[0]
+        for power in (1000, 905, 460, -460, -905, -960):
+            scaled = np.ldexp(A, power)
+            np.testing.assert_array_equal(ps.eigvals(scaled), np.ldexp(evals, power))
+            np.testing.assert_array_equal(singular(scaled)[0], np.ldexp(values, power))
+
+
+def test_an_overflowing_eigenvalue_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'A' must have finite eigenvalues, got one beyond"):
+        ps.eigvals(np.full((3, 3), 1e308))
+    with pytest.raises(ValueError, match=r"'A' must be finite, got NaN or infinity \(matrix 1"):
+        ps.eigvals(np.stack([np.eye(2), np.full((2, 2), np.inf)]))
+
+
+# --- LAPACK in steps ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(500, 470), (600, 600), (470, 700), (1300, 480), (3000, 300), (400_000, 20), (287, 613)],
+)
+def test_large_singular_values_are_lapacks(shape: tuple[int, int]) -> None:
+    X = np.random.default_rng(0).standard_normal(shape)
+    (values,), (status,) = ops.svdvals([HostArray(X, "float64")])
+    assert status is Status.OK
+    want = np.linalg.svd(X, compute_uv=False)
+    np.testing.assert_allclose(values, want, rtol=0, atol=tol.eigvals_atol(min(shape), want[0]))
+
+
+@pytest.mark.parametrize("n", [280, 288, 289, 320, 321, 700])
+def test_eigenvalues_by_lapack_in_steps(n: int) -> None:
+    ops.set_isa("baseline")
+    A = np.random.default_rng(n).standard_normal((n, n))
+    A = A + A.T
+    want = np.linalg.eigvalsh(A)
+    atol = tol.eigvals_atol(len(A), np.abs(want).max())
+    np.testing.assert_allclose(ps.eigvals(A), want, rtol=0, atol=atol)
+
+
+def test_one_large_matrix_on_many_threads_is_lapacks() -> None:
+    ops.set_num_threads(8)
+    A = np.random.default_rng(0).standard_normal((1100, 1100))
+    A = A + A.T
+    want = np.linalg.eigvalsh(A)
+    atol = tol.eigvals_atol(len(A), np.abs(want).max())
+    np.testing.assert_allclose(ps.eigvals(A), want, rtol=0, atol=atol)
+
+
+def test_large_rank_deficient_and_graded_matrices() -> None:
+    rng = np.random.default_rng(0)
+    n = 600
+    for X in (
+        np.zeros((n, n)),
+        np.ones((n, 2 * n)),
+        np.outer(rng.standard_normal(n), rng.standard_normal(n)),
+        np.diag(10.0 ** -np.linspace(0, 12, n)),
+        rng.standard_normal((n, n)) * 10.0 ** -np.linspace(0, 8, n),
+    ):
+        (values,), (status,) = ops.svdvals([HostArray(np.ascontiguousarray(X), "float64")])
+        assert status is Status.OK
+        want = np.linalg.svd(X, compute_uv=False)
+        np.testing.assert_allclose(values, want, rtol=0, atol=tol.eigvals_atol(n, want[0]))
