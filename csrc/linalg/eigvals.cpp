@@ -10,6 +10,7 @@
 #include "core/error.hpp"
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
+#include "core/lent.hpp"
 #include "core/parallel.hpp"
 #include "linalg/lapack_steps.hpp"
 #include "linalg/tridiagonal.hpp"
@@ -109,19 +110,19 @@ bool restore_scale(double* values, Index count, int exponent) {
 }
 
 // Threads keep their buffers from one matrix to the next; larger ones go back to the system.
-void release_if_large(std::vector<double>& buffer) {
-  constexpr std::size_t kKept = std::size_t{1} << 20;
-  if (buffer.capacity() > kKept) std::vector<double>().swap(buffer);
-}
+struct Buffers {
+  std::vector<double> copy, work;
 
-struct Buffer {
-  std::vector<double>& values;
-  ~Buffer() { release_if_large(values); }
+  void trim() {
+    constexpr std::size_t kKept = std::size_t{1} << 20;
+    for (auto* buffer : {&copy, &work})
+      if (buffer->capacity() > kKept) std::vector<double>().swap(*buffer);
+  }
 };
 
 Reduced reduce(const SymmetricView& A, bool alone) {
-  thread_local std::vector<double> copy, work;
-  const Buffer keep_copy{copy}, keep_work{work};
+  Lent<Buffers> buffers;
+  std::vector<double>&copy = (*buffers).copy, &work = (*buffers).work;
   Reduced out;
   out.d.resize(A.n);
   out.e.resize(std::max<Index>(A.n - 1, 0));

@@ -6,6 +6,7 @@
 #include "core/error.hpp"
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
+#include "core/lent.hpp"
 #include "core/parallel.hpp"
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -144,11 +145,11 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
     for (Index begin = 0; begin < count; begin += kChunk) tasks.push_back({s, begin});
   }
   parallel_for(static_cast<Index>(tasks.size()), [&](Index t) {
-    thread_local Scratch scratch;
+    Lent<Scratch> scratch;
     const auto [s, begin] = tasks[t];
     for (Index b = begin; b < std::min(begin + kChunk, count); ++b) {
       check_interrupt();
-      out[s][b] = replicate(sources[s], first + b, options, kernels, scratch);
+      out[s][b] = replicate(sources[s], first + b, options, kernels, *scratch);
     }
   });
   return out;

@@ -8,6 +8,7 @@
 #include "core/error.hpp"
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
+#include "core/lent.hpp"
 #include "core/parallel.hpp"
 
 namespace pyspectra::powerlaw {
@@ -190,8 +191,8 @@ std::vector<Fit> fit_batch(std::span<const std::span<const double>> spectra,
   std::stable_sort(order.begin(), order.end(),
                    [&](Index a, Index b) { return spectra[a].size() > spectra[b].size(); });
   parallel_for(static_cast<Index>(order.size()), [&](Index task) {
-    thread_local detail::Workspace workspace;
-    out[order[task]] = fit_one(spectra[order[task]], options, kernels, workspace);
+    Lent<detail::Workspace> workspace;
+    out[order[task]] = fit_one(spectra[order[task]], options, kernels, *workspace);
   });
   return out;
 }
