@@ -71,7 +71,7 @@ def gram(
 ) -> None: ...
 def load_lapack(capi: dict[str, typing.Any]) -> None:
     """
-    Fill the LAPACK table from scipy.linalg.cython_lapack.__pyx_capi__.
+    Fill the LAPACK table from __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack.
     """
 
 def svdvals(
