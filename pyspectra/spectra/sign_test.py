@@ -15,9 +15,10 @@ Two statistics, as in `random_null`:
   rows and columns that training has made orthogonal are structure, too;
 - the largest eigenvalue, one-sided.
 
-Where the first is `OVERWHELMING` standard deviations out, there is nothing to draw. Elsewhere signs
-are drawn, and the p-value is that of Besag and Clifford: drawing stops when `HITS` draws were at
-least as large. One that no draw reached is bounded by the gamma law with the moments of the draws.
+Where the first is `OVERWHELMING` standard deviations out, there is nothing to draw. Of large
+matrices the first is normal, and few draws tell the second. Elsewhere signs are drawn, and the
+p-value is that of Besag and Clifford: drawing stops when `HITS` draws were at least as large. One
+that no draw reached is bounded by the gamma law with the moments of the draws.
 
 References
 ----------
@@ -46,7 +47,10 @@ HITS = 10
 # fewer: so many multiplications are made at most.
 BATCH = 50
 MOST_DRAWS = 1000
-MOST_WORK = 2e10
+MOST_WORK = 5e9
+# Multiplications of one Gram matrix from which on the laws of large matrices serve instead.
+LARGE = 1e8
+FEW_DRAWS = 12
 # Statistics that differ by less are the same but for rounding.
 SAME = 1e-9
 
@@ -83,6 +87,8 @@ def p_value(matrices: Sequence[FloatArray], key: int, project: Project | None = 
     """
     rng = np.random.Generator(np.random.Philox(key=key))
     stack = np.stack(matrices)
+    if stack.size * min(stack.shape[1:]) > LARGE:
+        return _of_large(stack, rng, project)
     own = np.array(_statistics(stack))
     n, M = stack.size, min(stack.shape[1:])
     most = int(min(MOST_DRAWS, max(BATCH, MOST_WORK / (n * M))))
@@ -99,6 +105,69 @@ def p_value(matrices: Sequence[FloatArray], key: int, project: Project | None = 
     above, below, largest = (tail(x, d) for x, d in _sides(own, drawn))
     p = min(1.0, 2.0 * min(above, below), largest)
     return p * (2.0 - p)
+
+
+def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | None) -> float:
+    """The same where a draw takes too long: the excess is normal, and few draws find lambda_max.
+
+    The variance of the excess is exact here.
+    """
+    from scipy.special import ndtr
+
+    surplus = variance = 0.0
+    for w in stack:
+        squares = w * w
+        r, c, fourth = squares.sum(1), squares.sum(0), float(np.vdot(squares, squares))
+        surplus += _square_sum(w) - float(r @ r) - float(c @ c) + fourth
+        squares_again = squares * squares
+        rows, cols = squares_again.sum(1), squares_again.sum(0)
+        eighth = float(np.vdot(squares_again, squares_again))
+        cycles = _square_sum(squares) - float(rows @ rows) - float(cols @ cols) + eighth
+        variance += 4.0 * cycles
+    z = abs(surplus) / math.sqrt(variance) if variance > 0.0 else 0.0
+    total = float(np.vdot(stack, stack))
+    drawn = []
+    for _ in range(FEW_DRAWS):
+        signs = rng.integers(0, 2, stack.shape, dtype=np.int8)
+        flipped = np.where(signs, stack, -stack)
+        flipped = flipped if project is None else project(flipped)
+        drawn.append(_largest(flipped) / float(np.vdot(flipped, flipped)))
+    p = min(1.0, 2.0 * float(ndtr(-z)), _predicted(_largest(stack) / total, np.array(drawn)))
+    return p * (2.0 - p)
+
+
+def _square_sum(w: FloatArray) -> float:
+    """The sum of the squared eigenvalues of ``w.T @ w``."""
+    (gram,) = ops.gram([HostArray(w, "float64")])
+    # The lower triangle holds it.
+    lower = np.tril(gram)
+    return 2.0 * float(np.vdot(lower, lower)) - float(np.vdot(np.diag(gram), np.diag(gram)))
+
+
+def _largest(stack: FloatArray) -> float:
+    """The largest squared singular value, by Lanczos."""
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    found = []
+    for w in stack:
+        tall = w if w.shape[0] >= w.shape[1] else w.T
+        side = tall.shape[1]
+        gram = LinearOperator(
+            (side, side), matvec=lambda x, W=tall: W.T @ (W @ x), dtype=np.float64
+        )
+        start = np.full(side, 1.0) + np.arange(side) / side
+        found.append(float(eigsh(gram, 1, v0=start, tol=1e-4, return_eigenvectors=False)[0]))
+    return max(found)
+
+
+def _predicted(own: float, drawn: FloatArray) -> float:
+    """P-value of one more draw of a normal law of which some were seen: Student's t."""
+    from scipy.special import stdtr
+
+    n, sd = len(drawn), float(drawn.std(ddof=1))
+    if not sd > SAME * abs(own):
+        return 1.0
+    return float(stdtr(n - 1, (float(drawn.mean()) - own) / (sd * math.sqrt(1.0 + 1.0 / n))))
 
 
 def _sides(own: FloatArray, drawn: FloatArray) -> tuple[tuple[float, FloatArray], ...]:
