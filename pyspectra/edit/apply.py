@@ -64,12 +64,12 @@ def apply(
     if inplace and isinstance(model, np.lib.npyio.NpzFile):
         memory = "be in memory with inplace=True"
         raise ArgumentTypeError(function, "model", memory, "an open .npz file")
-    state: Any = model.state_dict() if is_torch_module(model) else model
-    target = state if inplace else _copied(state)
-    tensors = state_dict.flat(target)
     with called_as(function, model_or_path="model"):
-        opened = open_weights(model)
+        opened = open_weights(model)  # before the copy: it refuses what nobody could copy
     with opened as source:
+        state: Any = model.state_dict() if is_torch_module(model) else model
+        target = state if inplace else _copied(function, state)
+        tensors = state_dict.flat(target)
         if not source.layers:
             raise ValueError(
                 f"{function}: 'model' ({source.name}) holds no weight matrix"
@@ -90,20 +90,30 @@ def apply(
     return model if inplace else target
 
 
-def _copied(value: Any) -> Any:
+def _copied(function: str, value: Any) -> Any:
     """Copy a state dict; tensors that share memory (tied weights) share that of the copies."""
-    return copy.deepcopy(_copyable(value))
+    try:
+        return copy.deepcopy(_copyable(value, {}))
+    except RecursionError as error:
+        got = "mappings that are nested too deeply to be copied"
+        raise ArgumentValueError(function, "model", "be a plain state dict", got) from error
 
 
-def _copyable(value: Any) -> Any:
-    """Put what deepcopy refuses into another form: nothing is copied yet."""
-    if isinstance(value, dict):
-        same = copy.copy(value)  # its class, and what it carries besides (torch's _metadata)
+def _copyable(value: Any, copies: dict[int, Any]) -> Any:
+    """Put what deepcopy refuses into another form: nothing is copied yet.
+
+    What holds one mapping twice, or itself, does so in the copy: `copies` are known by identity.
+    """
+    if id(value) in copies:
+        return copies[id(value)]
+    if isinstance(value, Mapping):
+        # Of a dict its class, and what it carries besides (torch's _metadata); a plain one for an
+        # open .npz or a read-only view.
+        same = copy.copy(value) if isinstance(value, dict) else {}
+        copies[id(value)] = same
         for key, item in value.items():
-            same[key] = _copyable(item)
+            same[key] = _copyable(item, copies)
         return same
-    if isinstance(value, Mapping):  # an open .npz, a read-only view
-        return {key: _copyable(item) for key, item in value.items()}
     if is_torch_tensor(value):
         if not value.is_leaf:
             value = value.detach()

@@ -77,7 +77,10 @@ def svd_smoothing(
 
     def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
         # A power of two changes no direction; fits have an absolute threshold.
-        spectra = [_eigen(of_order_one(W) if fraction else W) for W in matrices]
+        grams = [ops.gram([_host(of_order_one(W) if fraction else W)])[0] for W in matrices]
+        if not all(np.isfinite(gram).all() for gram in grams):
+            return None  # squares beyond float64: no rule has a spectrum to go by
+        spectra = [_eigen(gram) for gram in grams]
         n_kept = [max(1, math.ceil(fraction * len(e))) if fraction else 0 for e, _ in spectra]
         if fraction is None:
             evals = [e for e, _ in spectra]
@@ -107,9 +110,13 @@ def _fraction(keep: object) -> float | None:
     return check_probability("svd_smoothing", "keep", keep)
 
 
-def _eigen(W: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _host(W: FloatArray) -> HostArray:
+    return HostArray(W, "float64")
+
+
+def _eigen(gram: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Ascending eigenvalues and eigenvectors of the Gram matrix of the shorter side."""
-    evals, vectors = np.linalg.eigh(ops.gram([HostArray(W, "float64")])[0], UPLO="L")
+    evals, vectors = np.linalg.eigh(gram, UPLO="L")
     return np.maximum(evals, 0.0), vectors
 
 

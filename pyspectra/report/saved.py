@@ -82,6 +82,8 @@ def load(cls: type[T], path: Path) -> T:
     FileNotFoundError
         If there is no such file.
     """
+    if path.exists() and not path.is_file():  # a device never ends
+        raise FormatError(f"Report.load: 'path' ({path}) is no saved report: it is not a file.")
     with open(path, "rb") as file:
         try:
             return _read(cls, file)

@@ -2,6 +2,7 @@
 
 import copy
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -342,3 +343,36 @@ def test_half_precision_does_not_overflow(kind) -> None:
     kept = ps.svd_smoothing({"w.weight": kind(W.astype(np.float16))}, keep=0.5)["w.weight"]
     size = np.abs(np.asarray(kept))
     assert size.max() == 65504
+
+
+# --- models that somebody made to see what happens ----------------------------------------------
+
+
+def test_mappings_that_hold_themselves_or_one_another() -> None:
+    W = np.random.default_rng(0).standard_normal((20, 12))
+    own: dict[str, Any] = {"a.weight": W}
+    own["model"] = own
+    smooth = ps.svd_smoothing(own, keep=0.5)
+    assert smooth["model"] is smooth
+    assert smooth is not own
+    assert np.linalg.matrix_rank(smooth["a.weight"]) == 6
+    assert np.linalg.matrix_rank(own["a.weight"]) == 12
+
+    many: dict[str, Any] = {"a.weight": W}
+    for _ in range(7):
+        many = {f"m{i}": many for i in range(12)}
+    with pytest.raises(ps.FormatError, match="mappings that hold one another"):
+        ps.svd_smoothing(many)
+
+    deep: dict[str, Any] = {"x": 1}
+    for _ in range(3000):
+        deep = {"in": deep}
+    with pytest.raises(ValueError, match="'model' must be a plain state dict, got mappings that"):
+        ps.svd_smoothing({"a.weight": W, "deep": deep})
+
+
+def test_squares_beyond_float64_leave_a_layer_as_it_is() -> None:
+    weights = {"huge.weight": np.full((20, 12), 1e308), "a.weight": np.ones((20, 12))}
+    for keep in ("mp", "powerlaw", "detX"):
+        smooth = ps.svd_smoothing(weights, keep=keep)
+        assert np.array_equal(smooth["huge.weight"], weights["huge.weight"])

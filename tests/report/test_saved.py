@@ -307,3 +307,12 @@ def same(old: Any, new: Any, path: str = "") -> None:
         assert new == pytest.approx(old, rel=1e-6, abs=1e-9), path
     else:
         assert old == new, path
+
+
+@pytest.mark.parametrize("path", [Path("/dev/zero"), Path("/")])
+def test_what_is_no_file_is_refused_and_not_read(path: Path) -> None:
+    """A device that never ends took all memory."""
+    if not path.exists():
+        pytest.skip("there is no such path")
+    with pytest.raises(ps.FormatError, match="it is not a file"):
+        ps.Report.load(path)
