@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from pyspectra import ops
 from pyspectra._support.arguments import check_count
+from pyspectra._support.blas_threads import blas_libraries
 
 MAX_THREADS = 4096
 
@@ -65,7 +66,7 @@ def show_config() -> Config:
         isa=ops.get_isa(),
         available_isas=ops.available_isas(),
         threads=ops.get_num_threads(),
-        blas=ops.blas_libraries(),
+        blas=blas_libraries(),
         cuda_built=build["cuda_built"],
         cuda_devices=tuple(build["cuda_devices"]),
         python=platform.python_version(),

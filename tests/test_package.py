@@ -17,6 +17,7 @@ import pytest
 
 import pyspectra as ps
 from pyspectra import Status, _core, ops
+from pyspectra._support.blas_threads import _blas
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -304,7 +305,7 @@ def test_the_configuration_describes_itself() -> None:
 
 
 def blas_threads() -> list[int]:
-    return [lib["num_threads"] for lib in ops._blas().info()]
+    return [lib["num_threads"] for lib in _blas().info()]
 
 
 def test_whoever_leaves_last_gives_blas_back() -> None:

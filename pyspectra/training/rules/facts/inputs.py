@@ -1,0 +1,97 @@
+"""What rules of data and of trials read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from pyspectra.types import FloatArray
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What enters the model, before training.
+
+    Attributes
+    ----------
+    X : ndarray, shape (n, ...)
+    normalization : (mean, std) or None
+        What a pretrained model expects of each channel of X (n, C, H, W).
+    """
+
+    X: Array
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Targets; `n_outputs` of the model where it is known."""
+
+    y: Array
+    n_outputs: int | None = None
+    X: Array | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and validation data."""
+
+    X: Array
+    y: Array | None
+    X_val: Array
+    y_val: Array | None
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """Sizes of the training."""
+
+    n: int
+    batch: int
+    epochs: int | None = None
+    batch_norm: bool = False
+
+
+@dataclass(frozen=True)
+class OverfitTrial:
+    """Losses of a training on a single batch.
+
+    Attributes
+    ----------
+    losses : ndarray of float64
+    baseline : float or None
+    kind : str or None
+        Of the loss.
+    slope : float or None
+        Mean sign of the gradient times the update over the first steps: -1 for descent.
+    n_classes : int or None
+    accuracy : float or None
+        Of the batch at the end, of a classifier.
+    """
+
+    losses: FloatArray
+    baseline: float | None
+    kind: str | None
+    slope: float | None = None
+    n_classes: int | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class BatchMixing:
+    """Largest gradient of the first output with respect to another row, and that row."""
+
+    gradient: float
+    row: int | None
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """The loss of a batch, and of the batch twice over."""
+
+    once: float
+    twice: float

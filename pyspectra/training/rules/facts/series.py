@@ -1,0 +1,182 @@
+"""What rules of curves read: numbers over time, of the loss, of units and of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyspectra.types import FloatArray
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """Losses of the steps so far.
+
+    Attributes
+    ----------
+    losses : ndarray of float64
+        One for each step, the newest last.
+    start : int
+        Step of the first.
+    warmup : int
+        Steps in which no statistical rule speaks.
+    baseline : float or None
+        Loss of predicting class frequencies, or the mean; None where it is not known.
+    window : int
+        Length of the windows that are compared.
+    stuck : bool or None
+        Whether the loss is where it began (`pyspectra.training.rules.progress`).
+    """
+
+    losses: FloatArray
+    start: int = 1
+    warmup: int = 10
+    baseline: float | None = None
+    window: int = 20
+    steps_per_epoch: int | None = None
+    fine_tuning: bool = False
+    stuck: bool | None = None
+
+
+@dataclass(frozen=True)
+class GradientNorms:
+    """Norm of the gradient of the whole model in the steps that were looked at."""
+
+    step: int
+    norms: FloatArray
+    loss_falls: bool | None
+    warm: bool = True
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of one activation over many samples.
+
+    Attributes
+    ----------
+    name : str
+        The weight before it, or the module.
+    activation : str
+        ``"relu"``, ``"gelu"``, ``"tanh"``...
+    n_dead : int
+        Units (channels) that were never active.
+    n_saturated : int
+        Units beyond +-5 before a tanh or sigmoid in almost all samples.
+    std : float
+        Of the activation over samples and units.
+    """
+
+    step: int
+    name: str
+    activation: str
+    n_samples: int
+    n_batches: int
+    n_units: int
+    n_dead: int
+    n_saturated: int = 0
+    std: float = float("nan")
+    not_learning: bool | None = None
+    is_output: bool = False
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Standard deviations of all activations of a network."""
+
+    step: int
+    std: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Values of whole epochs, in their order; NaN where there is none.
+
+    Attributes
+    ----------
+    epochs : ndarray of float64, shape (E,)
+    values : mapping of str to ndarray
+        ``train_loss``, ``val_loss``, ``train_accuracy``...
+    n_train, n_val : int
+        Samples of an epoch; 0 where not known.
+    baseline : float or None
+        Loss of predicting class frequencies, or the mean.
+    higher_is_better : mapping of str to bool
+        For each metric without its prefix.
+    post : bool
+        Values of training were taken after the epoch in evaluation mode, not while it ran.
+    target : float or None
+        Value of the loss that is wanted.
+    """
+
+    epochs: FloatArray
+    values: Mapping[str, FloatArray]
+    steps: Sequence[int] = ()
+    n_train: int = 0
+    n_val: int = 0
+    baseline: float | None = None
+    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    post: bool = False
+    target: float | None = None
+    lr: FloatArray | None = None
+    under_trained_share: float | None = None
+    uneven: Sequence[str] = ()
+
+    def get(self, name: str) -> FloatArray:
+        """Return the values of a column; an empty array if there is none."""
+        return np.asarray(self.values.get(name, ()), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class LayerSpectrum:
+    """What was measured of one layer at one step."""
+
+    step: int
+    name: str
+    N: int
+    M: int
+    alpha: float
+    alpha_low: float
+    alpha_high: float
+    n_tail: int
+    n_evals: int
+    stable_rank: float
+    spectral_norm: float
+    random_p_value: float = float("nan")
+    n_traps: int = 0
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Spectra of each layer over time, the oldest first.
+
+    Attributes
+    ----------
+    outer : set of str
+        First, last and embedding layers, on which alone no judgement is made.
+    warmup : int
+        Step at which warm-up ends.
+    """
+
+    layers: Mapping[str, Sequence[LayerSpectrum]]
+    outer: frozenset[str] = frozenset()
+    warmup: int = 10
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a classifier said of each class in one evaluation.
+
+    Attributes
+    ----------
+    confusion : ndarray of int, shape (K, K)
+        Rows are true classes, columns predicted ones.
+    """
+
+    step: int
+    confusion: Array
