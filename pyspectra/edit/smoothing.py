@@ -134,7 +134,9 @@ def _threshold(evals: Sequence[FloatArray], shape: tuple[int, ...], keep: str) -
     if keep == "mp":
         fit = marchenko_pastur.fit(esd.evals, N, M, mp="robust", test=False)
         return fit.spike_threshold if fit.n_spikes > 0 else math.inf
-    tail = powerlaw.fit_powerlaw(esd.evals)
+    # The points that a report fits.
+    least = powerlaw.RELATIVE_THRESHOLD * float(esd.evals[-1])
+    tail = powerlaw.fit_powerlaw(esd.evals, threshold=least if math.isfinite(least) else 0.0)
     if keep == "powerlaw":
         return tail.xmin if tail.status is Status.OK else math.inf
     count, index = detx_index(Spectrum(esd, tail, N))

@@ -519,9 +519,10 @@ def test_standard_output_that_cannot_be_written(model: Path, redirection: str, w
 
 def test_the_table_says_how_many_eigenvalues_the_fit_left_out(tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
-    save_file({"a.weight": random(40, 30) * np.float32(1e-3), "b.weight": random(40, 30)}, path)
+    low = random(40, 30) @ np.diag(np.r_[np.ones(20), np.full(10, 1e-7)]).astype(np.float32)
+    save_file({"a.weight": low, "b.weight": random(40, 30) * np.float32(1e-3)}, path)
     done = pyspectra("analyze", path)
-    assert "in 1 layer more than a tenth of the eigenvalues lie at or below 1e-05" in done.stdout
+    assert "in 1 layer more than a tenth of the eigenvalues lie at or below 1e-10" in done.stdout
 
 
 @pytest.mark.parametrize("count", ["100000", "99999999999999999999"])
