@@ -57,12 +57,32 @@ class NullTest(Value):
     structures: tuple[tuple[str, float], ...] = ()
 
 
+# What centring may add to the mean of sum lambda^2 under all signs: it takes squares away from the
+# entries, but may move some from row to row.
+MEANS_MAY_ADD = 1.1
+
+
 def needs_entries(quick: float, esd: ESD, m: Margins) -> bool:
     """Tell whether the entries are needed again: what is in memory does not decide."""
     if not quick < BELIEVED:
         return False
     far = sign_test.excess(esd.evals, m)
-    return not abs(far) > sign_test.OVERWHELMING or _is_shifted(esd, m)
+    if not abs(far) > sign_test.OVERWHELMING:
+        return True
+    return _is_shifted(esd, m) and not _stands_without_means(esd, m)
+
+
+def _stands_without_means(esd: ESD, m: Margins) -> bool:
+    """Tell whether the excess is overwhelming whatever the means of rows and columns add to it.
+
+    Taking them away multiplies a matrix by a projection of corank one on either side, so that its
+    singular values interlace: the i-th of what is left is at least the (i + 2)-th of the whole.
+    """
+    if not esd.matrix_evals:
+        return False
+    least = sum(float(evals[:-2] @ evals[:-2]) for evals in esd.matrix_evals)
+    limit = 2.0 * sign_test.OVERWHELMING * 2.0 * math.sqrt(m.cycles)
+    return least - MEANS_MAY_ADD * m.expected > limit
 
 
 def _is_shifted(esd: ESD, m: Margins) -> bool:
