@@ -12,6 +12,7 @@ from reference import vectors as reference
 import pyspectra as ps
 from pyspectra._arrays import HostArray
 from pyspectra.metrics.vectors import bulk_and_tail
+from pyspectra.report import weightwatcher
 from pyspectra.spectra.eigenvectors import eigenvector_statistics, vector_entropies
 
 DATA = Path(__file__).parents[1] / "data"
@@ -46,9 +47,11 @@ def test_columns_are_the_reference(case):
     if case.startswith("lowrank"):  # the vectors of a null space, all in the bulk, are anybody's
         theirs = {column: value for column, value in theirs.items() if column.startswith("tail")}
         assert len(theirs) == 6
-    layer = ps.analyze({"w.weight": synthetic_cases.cases()[case]}, vectors=True).layers[0]
-    failed = layer.fit.status is not ps.Status.OK  # WeightWatcher's xmin is -1: all is tail
-    start = 0 if failed else int(np.searchsorted(layer.esd.evals, layer.fit.xmin))
+    report = ps.analyze({"w.weight": synthetic_cases.cases()[case]}, vectors=True)
+    layer, (row,) = report.layers[0], report.rows("weightwatcher")
+    # Where its fit fails, WeightWatcher's xmin is -1: all is tail.
+    xmin = row["xmin"] / weightwatcher.factor(layer)
+    start = 0 if row["status"] == "failed" else int(np.searchsorted(layer.esd.evals, xmin))
 
     def agrees(first):
         ours = bulk_and_tail(layer.vectors, first)
@@ -58,6 +61,8 @@ def test_columns_are_the_reference(case):
         )
 
     assert any(agrees(first) for first in (start - 1, start, start + 1) if first >= 0)
+    failed = layer.fit.status is not ps.Status.OK
+    start = 0 if failed else int(np.searchsorted(layer.esd.evals, layer.fit.xmin))
     for column, value in bulk_and_tail(layer.vectors, start).items():
         expected = math.nan if failed else value
         assert layer.metrics[column] == pytest.approx(expected, nan_ok=True)
