@@ -48,6 +48,8 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     for code in blocks:
+        if "Trainer(" in code:  # needs a trainer of others: tests/training/test_three_lines.py
+            continue
         exec(compile(code, name(page), "exec"), namespace)
 
 
