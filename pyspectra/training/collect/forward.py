@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from pyspectra.training.rules.facts import Scales, Units
+from pyspectra.training.rules.facts import LossCurve, Scales, Units
 
 _ACTIVATIONS: dict[Any, str] = {
     functional.relu: "relu", torch.relu: "relu", torch.relu_: "relu", Tensor.relu: "relu",
@@ -67,7 +67,7 @@ class _Counter:
         self.n_samples += values.shape[0]
         self.n_batches += 1
 
-    def units(self, name: str, step: int, not_learning: bool | None) -> Units:
+    def units(self, name: str, step: int, curve: LossCurve | None) -> Units:
         assert self.alive is not None
         saturated = 0
         if self.saturated is not None:
@@ -83,7 +83,7 @@ class _Counter:
             n_dead=int((~self.alive).sum()),
             n_saturated=saturated,
             std=std,
-            not_learning=not_learning,
+            curve=curve,
             is_output=self.is_output,
         )
 
@@ -161,9 +161,9 @@ class ActivationCollector:
             name, pointer = self._last_output
             self._counters[name].is_output = output.data_ptr() == pointer
 
-    def units(self, step: int, not_learning: bool | None) -> list[Units]:
+    def units(self, step: int, curve: LossCurve | None) -> list[Units]:
         """Return what was counted so far."""
-        return [c.units(name, step, not_learning) for name, c in self._counters.items()]
+        return [c.units(name, step, curve) for name, c in self._counters.items()]
 
     def scales(self, step: int) -> Scales:
         """Return the standard deviations of the activations."""

@@ -23,12 +23,12 @@ from pyspectra.training.collect.losses import (
 )
 from pyspectra.training.collect.steps import StepCollector
 from pyspectra.training.rules import facts as f
-from pyspectra.training.rules.progress import LEAST_STEPS, loss_falls, not_learning
 from pyspectra.types import FloatArray
 
 FIRST_STEPS = 4
 KEPT_CHECKS = 100
 LEAST_EPOCHS = 5
+LEAST_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ class RunCollector:
         self._buffer.fetch()
         losses = self._buffer["loss"]
         self._n_epochs += 1
-        stuck = self._stuck(losses)
+        curve = self._curve(losses)
         activations = self.forward.activations
-        facts = [*self.take(), *activations.units(self.step, stuck), self._curve(losses, stuck)]
+        facts = [*self.take(), *activations.units(self.step, curve), curve]
         if activations.n_batches >= least_batches and activations.n_samples >= least_samples:
             facts.append(activations.scales(self.step))
             activations.reset()
@@ -209,23 +209,22 @@ class RunCollector:
                 self._reported_non_finite = True
                 facts.append(bad)
         self._rising = self._rates_rise(taken)
-        falls = loss_falls(losses)
-        stuck = self._stuck(losses)
+        curve = self._curve(losses)
         for checks, n_warm, rows in zip(self._checks, self._n_warm, taken, strict=True):
             if rows is not None:
-                facts.append(f.RecentSteps(self.step, list(checks), falls, stuck, n_warm))
-        facts.append(self._norms(taken, falls))
-        facts.append(self._curve(losses, stuck))
+                facts.append(f.RecentSteps(self.step, list(checks), curve, n_warm))
+        facts += [self._norms(taken, curve), curve]
         facts += self._first_checks(losses)
         return facts
 
-    def _curve(self, losses: FloatArray, stuck: bool | None) -> f.LossCurve:
+    def _curve(self, losses: FloatArray) -> f.LossCurve:
         return f.LossCurve(
             losses,
             warmup=self._plan.warmup,
             baseline=self.baseline,
             window=min(max(20, self._plan.every), 100),
-            stuck=stuck,
+            least=LEAST_STEPS if self._n_epochs < LEAST_EPOCHS else LEAST_STEPS // 4,
+            rates_rise=self._rising,
         )
 
     def _first_checks(self, losses: FloatArray) -> list[object]:
@@ -252,12 +251,6 @@ class RunCollector:
         outputs = self._batches[0][0] if self._batches else None
         return int(outputs.shape[1]) if outputs is not None and outputs.dim() > 1 else 0
 
-    def _stuck(self, losses: FloatArray) -> bool | None:
-        if self._rising:
-            return None
-        least = LEAST_STEPS if self._n_epochs < LEAST_EPOCHS else LEAST_STEPS // 4
-        return not_learning(losses, self.baseline, least)
-
     def _rates_rise(self, taken: Sequence[list[f.TensorStep] | None]) -> bool:
         rates = [t.lr for rows in taken if rows for t in rows]
         if rates:
@@ -267,7 +260,7 @@ class RunCollector:
         return len(known) > 1 and float(np.mean(known)) < 0.5 * max(known) == known[-1] * 0.5
 
     def _norms(
-        self, taken: Sequence[list[f.TensorStep] | None], falls: bool | None
+        self, taken: Sequence[list[f.TensorStep] | None], curve: f.LossCurve
     ) -> f.GradientNorms:
         squares = sum(
             t.statistics.grad_norm**2
@@ -278,7 +271,7 @@ class RunCollector:
         )
         if self.step > self._plan.warmup:
             self._gradient_norms.append(float(np.sqrt(squares)))
-        return f.GradientNorms(self.step, np.asarray(self._gradient_norms, float), falls)
+        return f.GradientNorms(self.step, np.asarray(self._gradient_norms, float), curve)
 
 
 def _loss_batches(step: int, kind: str, batches: list[tuple[Any, Any]]) -> f.LossBatches:

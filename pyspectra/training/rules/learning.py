@@ -1,19 +1,21 @@
-"""Does the loss fall at all: of the losses of single steps."""
+"""Does the loss fall at all: a rule, and what other rules ask before they speak."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import LossCurve
-from pyspectra.training.rules.progress import not_learning as is_stuck
 from pyspectra.training.rules.registry import rule
+from pyspectra.types import FloatArray
 
 
 @dataclass(frozen=True)
 class LearningThresholds:
-    """Thresholds of the rule of learning.
+    """Thresholds of the rule of learning, and of rules that speak only where nothing is learned.
 
     Attributes
     ----------
@@ -28,18 +30,51 @@ class LearningThresholds:
     least_decrease: float = 0.05
 
 
+def loss_falls(losses: FloatArray) -> bool | None:
+    """Tell whether the newest losses lie below those before, beyond their scatter.
+
+    Returns
+    -------
+    bool or None
+        None before there are enough.
+    """
+    finite = losses[np.isfinite(losses)]
+    if len(finite) < 20:
+        return None
+    window = min(max(len(finite) // 4, 10), 100)
+    old, new = finite[-2 * window : -window], finite[-window:]
+    error = np.sqrt(old.var() / window + new.var() / window)
+    return bool(old.mean() - new.mean() > 2 * error)
+
+
+def is_stuck(curve: LossCurve | None, thresholds: LearningThresholds) -> bool | None:
+    """Tell whether the loss is still that of a model which knows nothing.
+
+    Returns
+    -------
+    bool or None
+        None where there are too few steps, no baseline, or losses that are not finite.
+    """
+    if curve is None or curve.rates_rise or len(curve.losses) < curve.least:
+        return None
+    losses, baseline = curve.losses, curve.baseline
+    if baseline is None or baseline <= 0 or not np.isfinite(losses).all():
+        return None
+    near = thresholds.baseline_share * baseline
+    window = min(max(len(losses) // 5, 20), 200)
+    now = float(losses[-window:].mean())
+    first = float(np.median(losses[: max(window // 4, 5)]))
+    if loss_falls(losses) and baseline - now > 0.25 * near:
+        return False  # slow, but on its way
+    if abs(now - baseline) < near:
+        return True
+    return first - now < thresholds.least_decrease * first and now > 0.9 * baseline
+
+
 @rule("D32", "not_learning", needs=LossCurve, severity="warning", explains=("plateau",))
 def not_learning(facts: LossCurve, thresholds: LearningThresholds) -> Iterator[Finding]:
     """The loss is that of a model which knows class frequencies, or the mean, and nothing else."""
-    stuck = facts.stuck
-    if stuck is None:
-        stuck = is_stuck(
-            facts.losses,
-            facts.baseline,
-            near=thresholds.baseline_share,
-            decrease=thresholds.least_decrease,
-        )
-    if not stuck or facts.baseline is None:
+    if not is_stuck(facts, thresholds) or facts.baseline is None:
         return
     now = float(facts.losses[-20:].mean())
     yield Finding(

@@ -16,6 +16,7 @@ from pyspectra.training.rules.facts import (
     RecentSteps,
     TensorStep,
 )
+from pyspectra.training.rules.learning import LearningThresholds, is_stuck, loss_falls
 from pyspectra.training.rules.registry import listed, number, rule
 from pyspectra.types import FloatArray
 
@@ -25,7 +26,7 @@ SYMPTOMS = ("exploding_gradient", "divergence", "loss_spike", "not_learning", "p
 
 
 @dataclass(frozen=True)
-class NumericThresholds:
+class NumericThresholds(LearningThresholds):
     """Thresholds of the rules of numerics.
 
     Attributes
@@ -132,7 +133,7 @@ def exploding_gradient(facts: GradientNorms, thresholds: NumericThresholds) -> I
     """The gradient is many times what it was, and the loss does not fall."""
     k = thresholds.explosion_checks
     norms = facts.norms[np.isfinite(facts.norms)]
-    if not facts.warm or facts.loss_falls or len(norms) < 4 * k:
+    if _falls(facts.curve) or len(norms) < 4 * k:
         return
     usual = float(np.median(norms[-100:-k]))
     recent = norms[-k:]
@@ -150,11 +151,15 @@ def exploding_gradient(facts: GradientNorms, thresholds: NumericThresholds) -> I
         )
 
 
+def _falls(curve: LossCurve | None) -> bool:
+    return curve is not None and bool(loss_falls(curve.losses))
+
+
 @rule("D14", "vanishing_gradient", needs=RecentSteps, severity="warning",
       explains=("not_learning", "plateau"))  # fmt: skip
 def vanishing_gradient(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[Finding]:
     """The first layers get next to no gradient, and the loss does not move."""
-    if not (facts.warm_steps and facts.not_learning):
+    if not (facts.warm_steps and is_stuck(facts.curve, thresholds)):
         return
     signals = [_median_signal(facts, t.name) for t in facts.steps[-1] if _is_matrix(t)]
     known = [s for s in signals if s is not None]
@@ -217,8 +222,9 @@ def update_ratio(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[
     name = max(high, key=lambda n: high[n]) if high else max(low, key=lambda n: low[n])
     u = known[name]
     factor = u / 1e-3 if high else 1e-3 / max(u, 1e-12)
-    error = u > thresholds.update_error and not facts.loss_falls
-    if high and not error and facts.loss_falls:
+    falls = _falls(facts.curve)
+    error = u > thresholds.update_error and not falls
+    if high and not error and falls:
         return
     yield Finding(
         code="update_ratio",

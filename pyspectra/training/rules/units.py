@@ -9,11 +9,12 @@ import numpy as np
 
 from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import Scales, Units
+from pyspectra.training.rules.learning import LearningThresholds, is_stuck
 from pyspectra.training.rules.registry import rule
 
 
 @dataclass(frozen=True)
-class UnitThresholds:
+class UnitThresholds(LearningThresholds):
     """Thresholds of the rules of units.
 
     Attributes
@@ -75,7 +76,9 @@ def dead_units(facts: Units, thresholds: UnitThresholds) -> Iterator[Finding]:
       explains=("vanishing_gradient", "not_learning", "plateau"))  # fmt: skip
 def saturated_units(facts: Units, thresholds: UnitThresholds) -> Iterator[Finding]:
     """Hidden units sit where tanh or sigmoid are flat, while nothing is learned."""
-    if facts.activation not in ("tanh", "sigmoid") or facts.is_output or not facts.not_learning:
+    if facts.activation not in ("tanh", "sigmoid") or facts.is_output:
+        return
+    if not is_stuck(facts.curve, thresholds):
         return
     enough = facts.n_batches >= thresholds.dead_batches and facts.n_units > 0
     share = facts.n_saturated / facts.n_units if facts.n_units else 0.0

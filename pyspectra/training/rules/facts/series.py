@@ -30,8 +30,10 @@ class LossCurve:
         Loss of predicting class frequencies, or the mean; None where it is not known.
     window : int
         Length of the windows that are compared.
-    stuck : bool or None
-        Whether the loss is where it began (`pyspectra.training.rules.progress`).
+    least : int
+        Steps before a loss that has not moved says something.
+    rates_rise : bool
+        The learning rate is still warming up: what was not learned yet says nothing.
     """
 
     losses: FloatArray
@@ -39,9 +41,8 @@ class LossCurve:
     warmup: int = 10
     baseline: float | None = None
     window: int = 20
-    steps_per_epoch: int | None = None
-    fine_tuning: bool = False
-    stuck: bool | None = None
+    least: int = 200
+    rates_rise: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class GradientNorms:
 
     step: int
     norms: FloatArray
-    loss_falls: bool | None
-    warm: bool = True
+    curve: LossCurve | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Units:
     n_dead: int
     n_saturated: int = 0
     std: float = float("nan")
-    not_learning: bool | None = None
+    curve: LossCurve | None = None
     is_output: bool = False
 
 

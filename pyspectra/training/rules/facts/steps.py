@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from pyspectra.training.rules.facts.series import LossCurve
 from pyspectra.types import FloatArray, StepStatistics
 
 Array = npt.NDArray[Any]
@@ -91,10 +92,8 @@ class RecentSteps:
     step : int
         Of the newest.
     steps : sequence of sequences of TensorStep
-    loss_falls : bool or None
-        Whether the loss of the run is falling; None where it is not known.
-    not_learning : bool or None
-        Whether the loss is where it began.
+    curve : LossCurve or None
+        Losses up to the newest; None where they are not known.
     n_warm : int or None
         So many of the newest are past the first steps, in which no statistical rule speaks; None
         for all.
@@ -102,8 +101,7 @@ class RecentSteps:
 
     step: int
     steps: Sequence[Sequence[TensorStep]]
-    loss_falls: bool | None = None
-    not_learning: bool | None = None
+    curve: LossCurve | None = None
     n_warm: int | None = None
 
     @property
