@@ -25,7 +25,7 @@ from pyspectra._arrays import as_host
 from pyspectra._support.dtypes import DTYPES
 from pyspectra.errors import FormatError
 from pyspectra.weights import open_weights
-from pyspectra.weights.formats import pickles, torch_checkpoint
+from pyspectra.weights.formats import pickle_budget, torch_checkpoint
 from pyspectra.weights.formats.pickle_values import Foreign, PickleError
 from pyspectra.weights.formats.pickles import read_pickle
 from pyspectra.weights.formats.stored import StoredTensor
@@ -457,10 +457,10 @@ def test_bombs_are_refused_and_leave_the_process_alive(tmp_path: Path) -> None:
 
 
 def test_programs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pickles.MAX_STEPS == 2**24
-    assert pickles.MAX_CONTAINERS == 2**21
-    monkeypatch.setattr(pickles, "MAX_STEPS", 1000)
-    monkeypatch.setattr(pickles, "MAX_CONTAINERS", 100)
+    assert pickle_budget.MAX_STEPS == 2**24
+    assert pickle_budget.MAX_CONTAINERS == 2**21
+    monkeypatch.setattr(pickle_budget, "MAX_STEPS", 1000)
+    monkeypatch.setattr(pickle_budget, "MAX_CONTAINERS", 100)
     for program, message in (
         (b"(" + b"\x8f" * 101 + b"l.", "more than 100 containers"),
         (b"N0" * 500 + b"N.", "more than 1000 instructions"),
@@ -562,7 +562,7 @@ def test_compressed_storages_are_explained(tmp_path: Path) -> None:
 
 
 def test_the_machine_by_itself() -> None:
-    def call(function: Any, arguments: Any, is_class: bool) -> Any:
+    def call(function: Any, arguments: Any, is_class: bool, budget: Any) -> Any:
         return Foreign(function.path, str(is_class))
 
     for protocol in (2, 3, 4, 5):

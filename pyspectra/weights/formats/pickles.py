@@ -18,25 +18,19 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
 from typing import Any, Final
 
-from pyspectra.weights.formats.pickle_values import (
-    Foreign,
-    Global,
-    PickleError,
-    TruncatedError,
-    checked_key,
-    filled_dict,
-)
+from pyspectra.weights.formats.pickle_budget import Budget
+from pyspectra.weights.formats.pickle_values import Foreign, Global, PickleError, TruncatedError
 
 __all__ = ["Call", "read_pickle"]
 
-# Both are far beyond the largest checkpoints: a tensor takes thirty steps and six containers.
-MAX_STEPS: Final = 1 << 24
-MAX_CONTAINERS: Final = 1 << 21
 MAX_INTEGER_BYTES: Final = 255
 
 
-Call = Callable[[Global, tuple[Any, ...], bool], Any]
-"""Answers a call of a name with arguments; the flag says that it is a class for certain."""
+Call = Callable[[Global, tuple[Any, ...], bool, Budget], Any]
+"""Answers a call of a name with arguments; the flag says that it is a class for certain.
+
+What it copies it counts in the budget.
+"""
 
 
 def read_pickle(
@@ -65,7 +59,7 @@ def read_pickle(
     Raises
     ------
     PickleError
-        If the program is broken, too long, or uses an instruction that no checkpoint needs.
+        If the program is broken, costs too much, or uses an instruction that no checkpoint needs.
     """
     machine = _Machine(raw, start, call, persistent)
     return machine.run(), machine.position
@@ -86,11 +80,12 @@ class _Machine:
         self.persistent = persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.containers = 0
+        self.budget = Budget(len(raw) - start)
         self.version = 0
 
     def run(self) -> Any:
-        for _ in range(MAX_STEPS):
+        while True:
+            self.budget.step()
             code = self.take(1)[0]
             if code == _STOP:
                 return self.pop()
@@ -98,7 +93,6 @@ class _Machine:
             if step is None:
                 raise PickleError(f"instruction {code:#04x} at byte {self.position - 1}")
             step(self)
-        raise PickleError(f"more than {MAX_STEPS} instructions")
 
     # --- reading ------------------------------------------------------------
 
@@ -161,9 +155,7 @@ class _Machine:
         self.since_mark()
 
     def made(self, container: Any) -> None:
-        self.containers += 1
-        if self.containers > MAX_CONTAINERS:
-            raise PickleError(f"more than {MAX_CONTAINERS} containers")
+        self.budget.container()
         self.stack.append(container)
 
     # --- containers ---------------------------------------------------------
@@ -184,7 +176,8 @@ class _Machine:
         if isinstance(target, dict):
             if len(flat) % 2:
                 raise PickleError("a key lacks its value")
-            filled_dict(target, list(zip(flat[::2], flat[1::2], strict=True)))
+            for key, value in zip(flat[::2], flat[1::2], strict=True):
+                target[self.budget.key(key)] = value
         elif not isinstance(target, Foreign):
             raise PickleError(f"items are set in an object of type {type(target).__name__}")
 
@@ -195,7 +188,7 @@ class _Machine:
     def add_items(self, items: list[Any]) -> None:
         target = self.top()
         if isinstance(target, set):
-            target.update(map(checked_key, items))
+            target.update(map(self.budget.key, items))
         elif not isinstance(target, Foreign):
             raise PickleError(f"elements are added to an object of type {type(target).__name__}")
 
@@ -205,7 +198,7 @@ class _Machine:
         self.set_items(items)
 
     def make_frozenset(self) -> None:
-        self.made(frozenset(map(checked_key, self.since_mark())))
+        self.made(frozenset(map(self.budget.key, self.since_mark())))
 
     # --- the memo -----------------------------------------------------------
 
@@ -238,7 +231,7 @@ class _Machine:
         if isinstance(function, Foreign):
             self.made(Foreign(function.name))
         elif isinstance(function, Global):
-            self.made(self.call(function, arguments, is_class))
+            self.made(self.call(function, arguments, is_class, self.budget))
         else:
             raise PickleError(f"an object of type {type(function).__name__} is called")
 
@@ -269,8 +262,9 @@ class _Machine:
         """Drop the state of an object; torch keeps the versions of modules in one of a dict."""
         state = self.pop()
         target = self.top()
-        if type(target) is not dict and isinstance(target, dict) and isinstance(state, dict):
-            vars(target).update({k: v for k, v in state.items() if k == "_metadata"})
+        ordered = type(target) is not dict and isinstance(target, dict)
+        if ordered and isinstance(state, dict) and "_metadata" in state:
+            vars(target)["_metadata"] = state["_metadata"]
 
 
 def _text(raw: bytes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,12 +21,14 @@ from pyspectra._support.dtypes import BY_NAME, BY_TORCH_STORAGE, DType
 from pyspectra.errors import FormatError
 from pyspectra.weights.formats._files import Stamp
 from pyspectra.weights.formats.harmless import class_made
-from pyspectra.weights.formats.pickle_values import Foreign, Global, PickleError, filled_dict
+from pyspectra.weights.formats.pickle_budget import Budget
+from pyspectra.weights.formats.pickle_values import Foreign, Global, PickleError
 from pyspectra.weights.formats.stored import StoredTensor, row_major
 
 __all__ = ["TorchObjects"]
 
 MAX_RANK: Final = 32  # numpy's limit, before version 2
+MAX_STORAGE_KEY: Final = 256  # torch counts them, or uses addresses
 # A view may repeat the elements of its storage: a few bytes of a file that claim to be more than
 # this are listed, and not read.
 MAX_REPEATED_BYTES: Final = 1 << 24
@@ -94,22 +96,24 @@ class TorchObjects:
         self._find_storage = find_storage
         self._big_endian = big_endian
         self._item_bytes = {} if item_bytes is None else item_bytes
-        self._known: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+        self._copying: dict[str, Callable[[tuple[Any, ...], Budget], Any]] = {
             "collections.OrderedDict": _ordered_dict,
-            "collections.defaultdict": lambda _: {},
-            "collections.Counter": lambda a: dict(a[0]) if a and isinstance(a[0], dict) else {},
-            "builtins.set": lambda a: _collection(set, a),
-            "builtins.frozenset": lambda a: _collection(frozenset, a),
-            "builtins.bytearray": lambda a: bytearray(_encoded(a) if a else b""),
+            "collections.Counter": _counter,
+            "builtins.set": lambda a, budget: set(_elements(a, budget)),
+            "builtins.frozenset": lambda a, budget: frozenset(_elements(a, budget)),
+            "builtins.bytearray": lambda a, budget: bytearray(_encoded(a, budget) if a else b""),
             "builtins.getattr": _attribute,
             "_codecs.encode": _encoded,
+        }
+        self._known: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+            "collections.defaultdict": lambda _: {},
             "numpy.dtype": _numpy_dtype,
             "numpy.core.multiarray.scalar": _numpy_scalar,
             "numpy._core.multiarray.scalar": _numpy_scalar,
             "numpy.core.numeric._frombuffer": lambda _: Foreign("numpy.ndarray"),
             "numpy._core.numeric._frombuffer": lambda _: Foreign("numpy.ndarray"),
             "torch.Size": lambda a: _sizes(a[0]),
-            "torch.serialization._get_layout": lambda a: Foreign("torch.layout", str(a[0])[:80]),
+            "torch.serialization._get_layout": _layout,
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": lambda a: self._tensor(a[:4], metadata=a[6:7]),
             "torch._utils._rebuild_tensor_v3": lambda a: self._tensor(
@@ -146,6 +150,8 @@ class TorchObjects:
         kind, key, _, count = reference[1:5]
         if not isinstance(kind, Global) or not isinstance(key, str) or not _is_count(count):
             raise PickleError("an invalid reference to a storage")
+        if len(key) > MAX_STORAGE_KEY:
+            raise PickleError(f"a storage whose key has {len(key)} characters")
         if kind.name == "UntypedStorage":
             dtype, nbytes = None, count
         else:
@@ -162,22 +168,27 @@ class TorchObjects:
             raise PickleError(f"storage {key!r} has {present} bytes instead of {nbytes}")
         return _Storage(key, dtype, offset, nbytes)
 
-    def call(self, function: Global, arguments: tuple[Any, ...], is_class: bool) -> Any:
+    def call(
+        self, function: Global, arguments: tuple[Any, ...], is_class: bool, budget: Budget
+    ) -> Any:
         """Answer what would be called: a value if it is known, `Foreign` if it is harmless.
 
         Raises
         ------
         CodeRefusedError
             If it would run code.
+        PickleError
+            If its arguments make no sense, or it copies too much.
         """
-        known = self._known.get(function.path)
-        if known is not None:
-            try:
+        try:
+            if (known := self._known.get(function.path)) is not None:
                 return known(arguments)
-            except PickleError:
-                raise
-            except (IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-                raise PickleError(f"{function.path} has invalid arguments") from error
+            if (copying := self._copying.get(function.path)) is not None:
+                return copying(arguments, budget)
+        except PickleError:
+            raise
+        except (IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise PickleError(f"{function.path} has invalid arguments") from error
         return Foreign(class_made(function, arguments, is_class))
 
     # --- tensors ------------------------------------------------------------
@@ -189,7 +200,7 @@ class TorchObjects:
         shape, strides = _sizes(size), _sizes(stride)
         if not isinstance(storage, _Storage) or not _is_count(first):
             raise PickleError("a tensor without a storage")
-        if len(shape) != len(strides) or len(shape) > MAX_RANK:
+        if len(shape) != len(strides):
             raise PickleError(f"a tensor with {len(shape)} axes and {len(strides)} strides")
         dtype = BY_NAME.get(dtype_name) if dtype_name else storage.dtype
         if dtype is None:
@@ -229,9 +240,10 @@ class TorchObjects:
         function, of_type, inner = arguments[:3]
         if not isinstance(function, Global) or not isinstance(inner, tuple):
             raise PickleError("a tensor of a type without its arguments")
-        if function.path == "torch._tensor._rebuild_from_type_v2":
-            raise PickleError("a tensor of a type of a type")
-        made = self.call(function, inner, False)
+        rebuild = self._known.get(function.path)
+        if rebuild is None or rebuild == self._from_type:
+            raise PickleError("a tensor of a type, made by what makes no tensor")
+        made = rebuild(inner)
         path = of_type.path if isinstance(of_type, Global) else "unknown"
         if path in _PLAIN_TENSORS or not isinstance(made, StoredArray):
             return made
@@ -240,12 +252,19 @@ class TorchObjects:
 
 _LAZY: Final = _Unread(None, "unknown", ArrayProblem("lazy"))
 
+_NUMPY_NAMES: Final = {
+    t.str[1:]: t.name
+    for t in map(np.dtype, ("?", *np.typecodes["AllInteger"], *np.typecodes["AllFloat"]))
+}
+
 
 def _is_count(x: object) -> bool:
     return type(x) is int and 0 <= x < 1 << 63
 
 
 def _sizes(x: Any) -> tuple[int, ...]:
+    if isinstance(x, tuple | list) and len(x) > MAX_RANK:
+        raise PickleError(f"a tensor with {len(x)} axes")
     if not isinstance(x, tuple | list) or not all(map(_is_count, x)):
         raise PickleError("lengths or strides that are no counts")
     return tuple(x)
@@ -277,39 +296,67 @@ def _sparse(arguments: tuple[Any, ...]) -> _Unread:
     return _Unread(_sizes(size), values.info.dtype, ArrayProblem("sparse", {"layout": name}))
 
 
-def _ordered_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    return filled_dict(OrderedDict(), arguments[0] if arguments else ())
+def _ordered_dict(arguments: tuple[Any, ...], budget: Budget) -> dict[Any, Any]:
+    pairs = arguments[0] if arguments else ()
+    if not isinstance(pairs, list | tuple):
+        raise PickleError("a dictionary is made of what is no list of pairs")
+    budget.copied_items(len(pairs))
+    made: OrderedDict[Any, Any] = OrderedDict()
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise PickleError("a dictionary is made of what is no list of pairs")
+        made[budget.key(pair[0])] = pair[1]
+    return made
 
 
-def _collection(kind: Any, arguments: tuple[Any, ...]) -> Any:
-    # Through a dictionary, whose keys are checked.
-    items = arguments[0] if arguments else ()
-    return kind(filled_dict({}, [(item, None) for item in items]))
+def _counter(arguments: tuple[Any, ...], budget: Budget) -> dict[Any, Any]:
+    counts = arguments[0] if arguments else {}
+    if not isinstance(counts, dict):
+        raise PickleError("a counter is made of what is no dictionary")
+    budget.copied_items(len(counts))
+    return dict(counts)
 
 
-def _encoded(arguments: tuple[Any, ...]) -> bytes:
+def _elements(arguments: tuple[Any, ...], budget: Budget) -> Iterator[Any]:
+    elements = arguments[0] if arguments else ()
+    if not isinstance(elements, list | tuple | set | frozenset):
+        raise PickleError("a set is made of what is no list")
+    budget.copied_items(len(elements))
+    return map(budget.key, elements)
+
+
+def _encoded(arguments: tuple[Any, ...], budget: Budget) -> bytes:
     """Bytes, as the older pickles write them."""
     value = arguments[0]
-    if isinstance(value, bytes):
-        return value
     encoding = arguments[1] if len(arguments) > 1 else "latin1"
-    if not isinstance(value, str) or encoding not in ("latin1", "latin-1"):
+    if not isinstance(value, str | bytes) or encoding not in ("latin1", "latin-1"):
         raise PickleError("bytes that are no bytes")
-    return value.encode("latin-1")
+    budget.copied_bytes(len(value))
+    return value if isinstance(value, bytes) else value.encode("latin-1")
 
 
-def _attribute(arguments: tuple[Any, ...]) -> Global | Foreign:
+def _attribute(arguments: tuple[Any, ...], budget: Budget) -> Global | Foreign:
     """A class inside of a class, as the older pickles write it; not its value, but its name."""
     owner, name = arguments
     if isinstance(owner, Global) and isinstance(name, str):
+        budget.copied_bytes(len(owner.name) + len(name))
         return Global(owner.module, f"{owner.name}.{name}")
     return Foreign("builtins.getattr")
 
 
+def _layout(arguments: tuple[Any, ...]) -> Foreign:
+    (name,) = arguments
+    if not isinstance(name, str):
+        raise PickleError("a layout without a name")
+    return Foreign("torch.layout", name[:80])
+
+
 def _numpy_dtype(arguments: tuple[Any, ...]) -> Foreign:
     code = arguments[0]
-    name = np.dtype(code).name if isinstance(code, str) and len(code) < 8 else "void"
-    return Foreign("numpy.dtype", name)
+    known = isinstance(code, str) and len(code) < 8
+    return Foreign(
+        "numpy.dtype", _NUMPY_NAMES.get(code.lstrip("<>=|"), "void") if known else "void"
+    )
 
 
 def _numpy_scalar(arguments: tuple[Any, ...]) -> Foreign:

@@ -7,13 +7,13 @@ Checkpoints of files may be hostile, so that every walk here visits a mapping on
 from __future__ import annotations
 
 import difflib
-import functools
 import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pyspectra._arrays import array_info
+from pyspectra._support.cached import cached_property
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError
 from pyspectra.weights.formats.pickle_values import Foreign, Global
 from pyspectra.weights.skip import Skip
@@ -343,7 +343,7 @@ class _Flat:
         self._visited: set[int] = set()
         self._characters = self._repeated = 0
 
-    @functools.cached_property
+    @cached_property
     def _holders(self) -> _Holders:
         return _Holders(self._mapping)
 
