@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from pyspectra._support.arguments import check_choice
+from pyspectra.report.findings import THRESHOLDS
 from pyspectra.training.memory import Memory
 from pyspectra.training.metric_kinds import kind_of
 from pyspectra.training.recorded_run import RecordedRun
 from pyspectra.training.rules import Thresholds, known_codes
 from pyspectra.training.rules import facts as f
 from pyspectra.training.run_report import RunReport
+from pyspectra.training.trajectories import spectra_of, trajectories, under_trained_share
 from pyspectra.types import FloatArray
 
 __all__ = ["curves_of", "diagnose"]
@@ -37,7 +39,7 @@ def diagnose(
     stats : sequence of sequences of TensorStep, optional
         Statistics of steps, the newest last.
     spectra : iterable of LayerSpectrum, optional
-        Spectra of layers over time.
+        Spectra of layers over time; by default those of the history.
     thresholds : Thresholds, optional
     baseline : float, optional
         Loss of predicting class frequencies, or the mean of the target.
@@ -75,8 +77,9 @@ def diagnose(
         facts.append(f.LossCurve(losses, baseline=baseline))
     if stats:
         facts.append(f.RecentSteps(len(stats), stats))
-    if spectra is not None:
-        facts.append(trajectories(spectra))
+    rows = spectra_of(history.spectra) if spectra is None else list(spectra)
+    if rows:
+        facts.append(trajectories(rows))
     memory.judge(facts)
     steps = history.steps
     last = max((r["step"] for r in steps if r.get("step") is not None), default=0)
@@ -115,18 +118,9 @@ def curves_of(history: RecordedRun, *, baseline: float | None = None) -> f.Curve
         higher_is_better=better,
         post=last.get("train_kind") == "post",
         lr=np.array([_value(row.get("lr")) for row in rows], dtype=np.float64),
+        under_trained_share=under_trained_share(history.spectra, THRESHOLDS.alpha_high),
     )
 
 
 def _value(value: Any) -> float:
     return float("nan") if value is None else float(value)
-
-
-def trajectories(spectra: Iterable[f.LayerSpectrum], warmup: int = 10) -> f.Trajectories:
-    """Sort spectra by layer and step; the first and last layers are the outer ones."""
-    layers: dict[str, list[f.LayerSpectrum]] = {}
-    for row in sorted(spectra, key=lambda r: r.step):
-        layers.setdefault(row.name, []).append(row)
-    names = list(layers)
-    outer = {names[0], names[-1]} if len(names) > 2 else set()
-    return f.Trajectories(layers, frozenset(outer), warmup)

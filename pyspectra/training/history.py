@@ -227,6 +227,11 @@ class History(RecordedRun):
 
     # --- going on with a run --------------------------------------------------------------------
 
+    @property
+    def position(self) -> tuple[int, float]:
+        """Step and epoch of the last record, or those that the run goes on from; 0 at first."""
+        return self._step or 0, self._epoch or 0.0
+
     @classmethod
     def open(
         cls, path: str | Path, resume_step: int | None = None, config: Any = None, **options: Any
@@ -261,6 +266,8 @@ class History(RecordedRun):
         assert history.path is not None
         if history.path.exists() and history.path.stat().st_size:
             history._resume(resume_step, config)
+        else:
+            history._step = resume_step
         return history
 
     def _resume(self, step: int | None, config: Any = None) -> None:

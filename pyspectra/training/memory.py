@@ -7,9 +7,13 @@ from collections.abc import Iterable
 
 from pyspectra.report.findings import SEVERITIES, Finding
 from pyspectra.training.rules import Thresholds
-from pyspectra.training.rules.registry import conclusions, judge, rules_of
+from pyspectra.training.rules.facts import Curves, Trajectories
+from pyspectra.training.rules.registry import Rule, conclusions, judge, rules_of
 
 Key = tuple[str, str | None]
+
+# Facts whose steps are those of the history, which counts them from the beginning of the run.
+_OF_HISTORY = (Curves, Trajectories)
 
 
 class Memory:
@@ -22,6 +26,8 @@ class Memory:
         Codes that are not looked for.
     patience : int
         Checks without a finding after which it may be made again.
+    first_step : int
+        Step of the run at which the facts begin to count theirs: more than 0 if it was resumed.
 
     Attributes
     ----------
@@ -29,8 +35,11 @@ class Memory:
         Every finding so far, symptoms of others included.
     """
 
-    def __init__(self, thresholds: Thresholds, ignore: tuple[str, ...], patience: int) -> None:
+    def __init__(
+        self, thresholds: Thresholds, ignore: tuple[str, ...], patience: int, first_step: int = 0
+    ) -> None:
         self.thresholds = thresholds
+        self.first_step = first_step
         self.found: list[Finding] = []
         self._ignore, self._patience = ignore, patience
         self._standing: dict[Key, str] = {}
@@ -39,7 +48,7 @@ class Memory:
     def judge(self, facts: Iterable[object], epoch: int | None = None) -> list[Finding]:
         """Return findings that are new and follow from no other; the rest is only kept."""
         facts = list(facts)
-        made = [finding for _, finding in judge(facts, self.thresholds, self._ignore)]
+        made = [self._of_run(r, x) for r, x in judge(facts, self.thresholds, self._ignore)]
         asked = {code for x in facts for r in rules_of(type(x)) for code in r.codes}
         self._count_clean(asked, {(x.code, x.where) for x in made})
         new = []
@@ -53,6 +62,12 @@ class Memory:
         self.found += new
         causes = {id(x) for x in conclusions(self.found)}
         return [x for x in new if id(x) in causes]
+
+    def _of_run(self, rule: Rule, finding: Finding) -> Finding:
+        """Count the step of a finding from the beginning of the run."""
+        if finding.step is None or not self.first_step or rule.needs in _OF_HISTORY:
+            return finding
+        return dataclasses.replace(finding, step=finding.step + self.first_step)
 
     def _count_clean(self, asked: set[str], standing: set[Key]) -> None:
         for key in list(self._standing):

@@ -11,12 +11,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pyspectra._support.arguments import check_choice, check_count
+from pyspectra._support.arguments import check_choice, check_count, check_probability
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.report.findings import Finding
 from pyspectra.training.collect.evaluation import EvaluationCollector
-from pyspectra.training.collect.forward import first_tensor
+from pyspectra.training.collect.forward import first_tensor, unwrapped
+from pyspectra.training.collect.recorder import SpectraRecorder
 from pyspectra.training.collect.run import Plan, RunCollector
+from pyspectra.training.collect.spectra import SpectraCollector, SpectraPlan
 from pyspectra.training.diagnosis import curves_of
 from pyspectra.training.history import History
 from pyspectra.training.memory import Memory
@@ -62,6 +64,13 @@ class Watch:
         Clean checks after which a finding may be made again.
     pretrained : bool
         The model was trained before: a first loss below chance is expected.
+    spectra_every : int, optional
+        Steps between two measurements of the spectra of all layers: alpha with its interval, stable
+        rank, spectral norm, the test for structure and correlation traps, into the history
+        (`plot_spectra` draws them). The first is made at once.
+    spectra_budget : float, optional
+        Share of the time that spectra may take, 0.02 say: layers are then measured in turn, one
+        round after the other, or every `spectra_every` steps if both are given.
 
     Raises
     ------
@@ -104,6 +113,8 @@ class Watch:
         on: str = "warn",
         patience: int = 3,
         pretrained: bool = False,
+        spectra_every: int | None = None,
+        spectra_budget: float | None = None,
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise ArgumentTypeError(
@@ -134,10 +145,23 @@ class Watch:
         if self.history.steps_per_epoch is None:
             self.history.steps_per_epoch = steps_per_epoch  # records get their epochs by it
         self._steps_per_epoch, self._allow = steps_per_epoch, tuple(allow)
-        self._epoch = 0
-        self._memory = Memory(thresholds or Thresholds(), tuple(ignore), patience)
+        # Of a run that is resumed, steps and epochs go on where its history stands.
+        self._first_step, epoch = self.history.position
+        self._epoch = int(epoch)
+        self._memory = Memory(thresholds or Thresholds(), tuple(ignore), patience, self._first_step)
         self._run = RunCollector(model, optimizers, kind, plan)
         self._evaluations = EvaluationCollector(model, self._run.forward)
+        self._spectra: SpectraRecorder | None = None
+        measured = _spectra_plan(spectra_every, spectra_budget)
+        if measured.wanted:
+            collector = SpectraCollector(unwrapped(model), measured)
+            self._spectra = SpectraRecorder(collector, self.history, plan.warmup)
+            self._spectra.first(self._step)
+
+    @property
+    def _step(self) -> int:
+        """Steps of the run so far, those before a resumption among them."""
+        return self._first_step + self._run.step
 
     # --- the loop -------------------------------------------------------------------------------
 
@@ -181,7 +205,8 @@ class Watch:
         seen = first_tensor(run.forward.output if outputs is None else outputs)
         run.batch(loss, inputs, targets, seen, outputs is not None)
         self._record(loss, targets, first_tensor(outputs), n, metrics)
-        return self._judge(run.take())
+        spectra = [] if self._spectra is None else self._spectra.facts(self._step)
+        return self._judge([*run.take(), *spectra])
 
     def _record(
         self,
@@ -203,7 +228,7 @@ class Watch:
         if self._steps_per_epoch is None:
             epoch = self._epoch + 0.5  # within the epoch; its length is not known
         if values:
-            self.history.log(step=self._run.step, epoch=epoch, split="train", n=count, **values)
+            self.history.log(step=self._step, epoch=epoch, split="train", n=count, **values)
 
     def _detached(self, name: str, value: Any) -> Any:
         if isinstance(value, Tensor) and value.grad_fn is not None:
@@ -226,7 +251,7 @@ class Watch:
         values, n = self._evaluations.taken()
         if values:
             self.history.log(
-                step=self._run.step, epoch=self._epoch + 1, split="val", n=n, **cast(Any, values)
+                step=self._step, epoch=self._epoch + 1, split="val", n=n, **cast(Any, values)
             )
 
     def eval_batch(
@@ -264,7 +289,7 @@ class Watch:
         self._epoch += 1
         values = {name: self._detached(name, value) for name, value in metrics.items()}
         if values:
-            self.history.log(step=self._run.step, epoch=self._epoch, **values)
+            self.history.log(step=self._step, epoch=self._epoch, **values)
         t = self._memory.thresholds
         facts = self._run.end_epoch(t.dead_samples, t.dead_batches)
         if "mc_dropout" not in self._allow:
@@ -295,7 +320,7 @@ class Watch:
     def report(self) -> RunReport:
         """Return what was found so far, causes first."""
         self._judge(self._run.take())
-        return RunReport(tuple(self._memory.found), self._run.step, self._epoch)
+        return RunReport(tuple(self._memory.found), self._step, self._epoch)
 
     def last_slope(self) -> float | None:
         """Return the gradient times the update of the last step; None if it was not looked at.
@@ -321,6 +346,13 @@ def _checked_optimizers(optimizer: Any) -> list[Any]:
     if not found:
         raise ArgumentValueError("Watch", "optimizer", "not be empty", "[]")
     return found
+
+
+def _spectra_plan(every: Any, budget: Any) -> SpectraPlan:
+    return SpectraPlan(
+        None if every is None else check_count("Watch", "spectra_every", every),
+        None if budget is None else check_probability("Watch", "spectra_budget", budget),
+    )
 
 
 def _accuracy(kind: str | None, outputs: Tensor | None, targets: Any) -> dict[str, Any]:

@@ -198,6 +198,17 @@ def first_tensor(value: Any) -> Tensor | None:
     return None
 
 
+def unwrapped(model: Any) -> Any:
+    """Return the model itself, out of DistributedDataParallel and compiled wrappers."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, torch.nn.parallel.DistributedDataParallel | torch.nn.DataParallel):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
 def is_compiled(model: Any) -> bool:
     """Tell whether a model, or a part of it, runs as a compiled graph."""
     if hasattr(model, "_orig_mod"):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyspectra.training.collect.forward import ForwardCollector
+from pyspectra.training.collect.forward import ForwardCollector, unwrapped
 from pyspectra.training.collect.gradients import StaleGradients
 from pyspectra.training.collect.graph import loss_graph
 from pyspectra.training.collect.initial import parameters_of, weight_summaries
@@ -75,7 +75,7 @@ class RunCollector:
         self, model: torch.nn.Module, optimizers: list[Any], kind: str | None, plan: Plan
     ) -> None:
         self.model, self.kind, self._plan = model, kind, plan
-        names = {id(p): name for name, p in model.named_parameters()}
+        names = {id(p): name for name, p in unwrapped(model).named_parameters()}
         self.step = self._n_epochs = 0
         self._rising = False
         self._checks: list[deque[list[f.TensorStep]]] = [
@@ -97,8 +97,8 @@ class RunCollector:
             o.register_step_post_hook(self._after_step(k)) for k, o in enumerate(optimizers)
         ]
         self.forward = ForwardCollector(model, names, self._samples_now)
-        first: list[object] = [parameters_of(model, optimizers, plan.ignore_params, 0)]
-        self._initial = weight_summaries(model, {}, set())
+        first: list[object] = [parameters_of(unwrapped(model), optimizers, plan.ignore_params, 0)]
+        self._initial = weight_summaries(unwrapped(model), {}, set())
         first.append(f.InitialWeights(0, self._initial))
         self.pending = first
 

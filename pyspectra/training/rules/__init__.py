@@ -14,6 +14,7 @@ from pyspectra.training.rules.learning import LearningThresholds
 from pyspectra.training.rules.losses import LossThresholds
 from pyspectra.training.rules.numerics import NumericThresholds
 from pyspectra.training.rules.registry import RULES, Rule, conclusions, judge, known_codes
+from pyspectra.training.rules.spectra import SpectraThresholds
 from pyspectra.training.rules.splits import SplitThresholds
 from pyspectra.training.rules.trials import TrialThresholds
 from pyspectra.training.rules.units import UnitThresholds
@@ -36,6 +37,7 @@ class Thresholds(
     EvaluationThresholds,
     LossThresholds,
     WiringThresholds,
+    SpectraThresholds,
     findings.Thresholds,
 ):
     """What the numbers of a run are held against: the thresholds of every family of rules.

@@ -134,7 +134,26 @@ class Curves:
 
 @dataclass(frozen=True)
 class LayerSpectrum:
-    """What was measured of one layer at one step."""
+    """What was measured of one layer at one step.
+
+    Attributes
+    ----------
+    N, M : int
+        Shape of its matrix, the longer side first.
+    alpha, alpha_low, alpha_high : float
+        Tail exponent and its interval, 1.96 standard errors to either side.
+    n_tail, n_evals : int
+        Eigenvalues in the tail, and all.
+    stable_rank, spectral_norm : float
+    random_p_value : float
+        Of a matrix without structure.
+    n_traps : int
+        Directions that survive a random order of the entries.
+    trap_strength : float
+        Largest eigenvalue in random order, over what a random matrix of this bulk reaches.
+    kind : str
+        ``"linear"``, ``"embedding"``...
+    """
 
     step: int
     name: str
@@ -149,6 +168,8 @@ class LayerSpectrum:
     spectral_norm: float
     random_p_value: float = float("nan")
     n_traps: int = 0
+    trap_strength: float = float("nan")
+    kind: str = ""
 
 
 @dataclass(frozen=True)

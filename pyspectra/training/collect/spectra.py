@@ -1,0 +1,234 @@
+"""Spectra of the weights while they train: every so many steps, or for a share of the time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+
+from pyspectra._support.progress import ignore
+from pyspectra.analysis.executor import outcomes
+from pyspectra.report.findings import THRESHOLDS
+from pyspectra.report.layer import LayerReport
+from pyspectra.report.options import AnalyzeOptions
+from pyspectra.training.collect.steps import is_local
+from pyspectra.training.rules.facts import LayerSpectrum
+from pyspectra.weights import Layer, open_weights
+from pyspectra.weights.matricize import matrix_shape
+
+OPTIONS = AnalyzeOptions(randomize=True)
+
+Clock = Callable[[], float]
+Agree = Callable[[int], int]
+
+
+@dataclass(frozen=True)
+class SpectraPlan:
+    """When spectra are measured.
+
+    Attributes
+    ----------
+    every : int or None
+        Steps between two rounds of all layers.
+    budget : float or None
+        Share of the time that they may take; layers are then measured in turn. None sets no bound:
+        a round is measured at once.
+    """
+
+    every: int | None = None
+    budget: float | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether spectra are measured at all."""
+        return self.every is not None or self.budget is not None
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What is measured together: a layer, or a sharded tensor with the layers that it makes."""
+
+    name: str
+    layers: Callable[[], Sequence[Layer]]
+
+
+class SpectraCollector:
+    """Measure layers of a model in turn.
+
+    Nothing of the model is changed, and no generator is drawn from: permutations have keys of their
+    own, which depend on the names of the layers alone.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Without wrappers.
+    plan : SpectraPlan
+    measures : bool
+        Whether this process measures; False where another does, and this one only hands over its
+        part of what is sharded.
+    agree : callable, optional
+        Returns the count of the process that measures to all of them, where tensors are sharded.
+    clock : callable
+        Seconds.
+
+    Attributes
+    ----------
+    seconds : float
+        That it has taken so far.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        plan: SpectraPlan,
+        *,
+        measures: bool = True,
+        agree: Agree | None = None,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._model, self._plan, self._clock = model, plan, clock
+        self._measures, self._agree = measures, agree
+        self._queue: deque[_Turn] = deque()
+        self._costs: dict[str, float] = {}
+        self._frozen_done: set[str] = set()
+        self._last_round = 0
+        self._started = clock()
+        self._sharded = any(not is_local(p) for p in model.parameters())
+        self.seconds = 0.0
+
+    def first(self, step: int) -> list[LayerSpectrum]:
+        """Return the first round, before training; none where time is shared."""
+        self._last_round = step
+        return [] if self._plan.budget is not None else self._take(self._round(), step)
+
+    def after(self, step: int) -> list[LayerSpectrum]:
+        """Return what is measured after a step; usually nothing."""
+        plan = self._plan
+        if plan.budget is None:
+            if plan.every is None or step - self._last_round < plan.every:
+                return []
+            self._last_round = step
+            return self._take(self._round(), step)
+        if not self._queue and (
+            not self._costs or plan.every is None or step - self._last_round >= plan.every
+        ):
+            self._queue.extend(self._round())
+            self._last_round = step
+        n = self._affordable(plan.budget)
+        return self._take([self._queue.popleft() for _ in range(n)], step)
+
+    def _affordable(self, budget: float) -> int:
+        """Return how many of the next layers the time allows: by what they cost the last time."""
+        left = budget * (self._clock() - self._started) - self.seconds
+        usual = max(self._costs.values(), default=0.0)
+        n = 0
+        for turn in self._queue:
+            left -= self._costs.get(turn.name, usual)
+            if left < 0:
+                break
+            n += 1
+            if turn.name not in self._costs:
+                break  # what it costs is to be seen first
+        if self._sharded and self._agree is not None:
+            n = self._agree(n)
+        return n
+
+    # --- layers ---------------------------------------------------------------------------------
+
+    def _round(self) -> list[_Turn]:
+        """Return all layers; those that are frozen only once."""
+        if self._sharded:
+            turns = [
+                (p.requires_grad, _Turn(name, _Gathered(name, p)))
+                for name, p in self._model.named_parameters()
+                if p.dim() >= 2 and p.is_floating_point()
+            ]
+        else:
+            trainable = {name: p.requires_grad for name, p in self._model.named_parameters()}
+            turns = [
+                (trainable.get(layer.key, True), _Turn(layer.name, _Whole(layer)))
+                for layer in open_weights(self._model).layers
+            ]
+        new = [turn for trains, turn in turns if trains or turn.name not in self._frozen_done]
+        self._frozen_done |= {turn.name for trains, turn in turns if not trains}
+        return new
+
+    def _take(self, turns: Sequence[_Turn], step: int) -> list[LayerSpectrum]:
+        rows: list[LayerSpectrum] = []
+        # What is sharded is gathered one by one: all of it has no room on one device.
+        for group in [[turn] for turn in turns] if self._sharded else [turns] if turns else []:
+            began = self._clock()
+            layers = [layer for turn in group for layer in turn.layers()]
+            if self._measures:
+                rows += measured(layers, step)
+            took = self._clock() - began
+            self.seconds += took
+            for turn in group:
+                self._costs[turn.name] = took / len(group)
+        return rows
+
+
+@dataclass(frozen=True)
+class _Whole:
+    layer: Layer
+
+    def __call__(self) -> Sequence[Layer]:
+        return (self.layer,)
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """A tensor whose parts are in several processes: each of them takes part in the gathering."""
+
+    name: str
+    parameter: Any
+
+    def __call__(self) -> Sequence[Layer]:
+        with torch.no_grad():
+            whole = self.parameter
+            if not is_local(whole):
+                whole = cast(Any, whole).full_tensor()
+            return open_weights({self.name: whole.detach()}).layers
+
+
+def measured(layers: Sequence[Layer], step: int) -> list[LayerSpectrum]:
+    """Return the numbers of layers; none of a layer that cannot be read or is too small."""
+    shorter = [x for x in layers if _large_enough(x)]
+    found = outcomes(shorter, OPTIONS, None, None, ignore)
+    return [spectrum_of(row, step) for row in found if isinstance(row, LayerReport)]
+
+
+def _large_enough(layer: Layer) -> bool:
+    _, M, rf = matrix_shape(layer)
+    return M * rf >= OPTIONS.min_evals
+
+
+def spectrum_of(row: LayerReport, step: int) -> LayerSpectrum:
+    """Return what is followed over time of a row of a report."""
+    error = THRESHOLDS.errors * row.fit.alpha_stderr
+    metrics = row.metrics
+    shuffled = row.randomized
+    return LayerSpectrum(
+        step=step,
+        name=row.label,
+        N=row.esd.N,
+        M=row.esd.M,
+        alpha=row.alpha,
+        alpha_low=row.alpha - error,
+        alpha_high=row.alpha + error,
+        n_tail=row.n_tail,
+        n_evals=len(row.esd.evals),
+        stable_rank=float(metrics.get("stable_rank", math.nan)),
+        spectral_norm=float(metrics.get("spectral_norm", math.nan)),
+        random_p_value=float(metrics.get("random_p_value", math.nan)),
+        n_traps=int(metrics.get("n_traps", 0)),
+        trap_strength=math.nan
+        if shuffled is None
+        else float(shuffled.evals[-1]) / shuffled.mp.spike_threshold,
+        kind=row.kind,
+    )
