@@ -65,14 +65,13 @@ class HostArray:
 
     def __post_init__(self) -> None:
         if self.dtype not in FLOAT_DTYPES:
-            raise TypeError(
-                f"HostArray: 'dtype' must be one of {', '.join(FLOAT_DTYPES)}, got {self.dtype!r}."
+            raise ArgumentTypeError(
+                "HostArray", "dtype", f"be one of {', '.join(FLOAT_DTYPES)}", repr(self.dtype)
             )
         storage = BY_NAME[self.dtype].numpy
         if self.data.dtype != storage:
-            raise TypeError(
-                f"HostArray: 'data' must hold {storage} for dtype {self.dtype}, "
-                f"got {self.data.dtype}."
+            raise ArgumentTypeError(
+                "HostArray", "data", f"hold {storage} for dtype {self.dtype}", str(self.data.dtype)
             )
 
     @property

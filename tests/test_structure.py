@@ -208,3 +208,34 @@ def test_rings_of_the_core(domain):
         assert included <= allowed, path
         if RING[domain] < 2:
             assert not re.search(r"#include .*(pybind11|Python\.h)", text), path
+
+
+def hand_written(tree):
+    """Lines that raise a ValueError or TypeError about an argument with words of their own."""
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
+            continue
+        if node.func.id not in ("ValueError", "TypeError"):
+            continue
+        # What a message interpolates may be the name of a function, or an argument in quotes.
+        text = ""
+        for part in getattr(node.args[0], "values", [node.args[0]]):
+            if isinstance(part, ast.Constant):
+                text += str(part.value)
+            elif isinstance(part, ast.FormattedValue):
+                text += "'value'" if part.conversion == ord("r") else "name"
+        if re.match(r"[\w. ]+: '\w+' ", text):
+            yield node.lineno
+
+
+def test_errors_about_arguments_have_fields():
+    """They are ArgumentErrors, which name function and argument as data, and read alike."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in MODULES
+        for line in hand_written(ast.parse(path.read_text()))
+    ]
+    assert found == []
+    example = ast.parse('raise ValueError(f"{owner}: {name!r} must be {x}, got {y!r}.")')
+    assert list(hand_written(example)) == [1]
+    assert list(hand_written(ast.parse("TypeError(\"f: 'x' is odd\")"))) == [1]

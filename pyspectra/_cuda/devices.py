@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray, array_info, is_torch_tensor, require_torch
-from pyspectra.errors import DeviceError
+from pyspectra.errors import ArgumentValueError, DeviceError
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +39,8 @@ def resolve_device(device: Any, function: str) -> torch.device | None:
     if wanted == "auto" or (kind == "cpu" and numbered):
         return None
     if kind != "cuda" or not numbered:
-        raise ValueError(
-            f"{function}: 'device' must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}."
+        raise ArgumentValueError(
+            function, "device", "be 'auto', 'cpu', 'cuda' or 'cuda:N'", repr(device)
         )
     if not ops.cuda_built():
         raise DeviceError(

@@ -129,7 +129,7 @@ def analyze(
             layers, skipped = change.layers, change.skipped
             notes = tuple(note.words("model_or_path", "base_model") for note in change.notes)
         if not layers:
-            raise ValueError(_nothing_to_analyze(source.name, skipped, base_model is not None))
+            raise _nothing_to_analyze(source.name, skipped, base_model is not None)
         chosen, left_out = _select(layers, checked)
         found: list[Outcome] = []
         total = len(chosen) * steps_a_layer(checked)
@@ -166,11 +166,14 @@ def _check_executor(executor: Executor | None, cuda: torch.device | None) -> Non
         raise ArgumentValueError("analyze", "executor", requirement, repr(executor))
 
 
-def _nothing_to_analyze(name: str, skipped: Sequence[SkippedLayer], is_change: bool) -> str:
-    text = f"analyze: 'model_or_path' ({name}) holds no weight matrix"
+def _nothing_to_analyze(
+    name: str, skipped: Sequence[SkippedLayer], is_change: bool
+) -> ArgumentValueError:
+    requirement = "hold a weight matrix"
     if is_change:
-        text += " that 'base_model' has too, by name and shape,"
-    return text + reasons_for_none(skipped)
+        requirement += " that 'base_model' has too, by name and shape"
+    got = f"{name}, {reasons_for_none(skipped)}"
+    return ArgumentValueError("analyze", "model_or_path", requirement, got)
 
 
 # --- which layers -------------------------------------------------------------------------------

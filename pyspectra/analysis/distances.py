@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyspectra._support.arguments import check_choice
 from pyspectra._support.progress import progress_bar
-from pyspectra.errors import (
-    ArgumentValueError,
-    PyspectraError,
-    called_as,
-    missing_dependency,
-)
+from pyspectra.errors import ArgumentValueError, PyspectraError, called_as, missing_dependency
 from pyspectra.spectra import distance
 from pyspectra.spectra.esd import esd
 from pyspectra.types import FloatArray, Status
@@ -161,10 +157,11 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
     >>> round(far.mean, 3), far.only_in_a, far.only_in_b
     (4.899, ('head',), ('new',))
     """
-    if method not in METHODS:
-        raise ValueError(f"distances: 'method' must be one of {METHODS}, got {method!r}.")
+    check_choice("distances", "method", method, METHODS)
     if progress not in (True, False, "auto"):
-        raise ValueError(f"distances: 'progress' must be True, False or 'auto', got {progress!r}.")
+        raise ArgumentValueError(
+            "distances", "progress", "be True, False or 'auto'", repr(progress)
+        )
     opened = []
     try:
         sources = []
@@ -173,10 +170,8 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
             if sources[-1] is not model:
                 opened.append(sources[-1])
             if not sources[-1].layers:
-                raise ValueError(
-                    f"distances: {argument!r} ({sources[-1].name}) holds no weight matrix"
-                    + reasons_for_none(sources[-1].skipped)
-                )
+                got = f"{sources[-1].name}, {reasons_for_none(sources[-1].skipped)}"
+                raise ArgumentValueError("distances", argument, "hold a weight matrix", got)
         pairing = pair_layers(*sources)
         if not pairing.pairs:
             raise ArgumentValueError("distances", "b", *_nothing_in_common(pairing))

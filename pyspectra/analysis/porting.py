@@ -54,6 +54,6 @@ def refuse_foreign_names(names: Iterable[str]) -> None:
     for name in names:
         if name in _INSTEAD:
             raise TypeError(
-                f"analyze: {name!r} is an option of WeightWatcher, not of pyspectra. "
+                f"analyze: there is no option {name!r}, which is WeightWatcher's. "
                 f"Hint: {_INSTEAD[name]}."
             )

@@ -71,10 +71,8 @@ def apply(
         target = state if inplace else _copied(function, state)
         tensors = state_dict.flat(target)
         if not source.layers:
-            raise ValueError(
-                f"{function}: 'model' ({source.name}) holds no weight matrix"
-                + reasons_for_none(source.skipped)
-            )
+            got = f"{source.name}, {reasons_for_none(source.skipped)}"
+            raise ArgumentValueError(function, "model", "hold a weight matrix", got)
         # Parts are edited with their whole; LoRA pairs and recomputed weights are not stored.
         stored = [
             layer

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyspectra._support.arguments import check_flag, check_number
 from pyspectra._support.progress import progress_bar
-from pyspectra.errors import ArgumentTypeError
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.finetune.blocks import block_weights
 
 __all__ = ["fisher_diag"]
@@ -120,7 +120,7 @@ def fisher_diag(
                 count += 1
             advance("")
     if count == 0:
-        raise ValueError("fisher_diag: 'loader' must give at least one batch, got none.")
+        raise ArgumentValueError("fisher_diag", "loader", "give at least one batch", "none")
     return {name: f.div_(count) for name, f in fisher.items()}
 
 
@@ -128,30 +128,36 @@ def _chosen(model: nn.Module, params: Predicate | Iterable[str] | None) -> dict[
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if params is None:
         names = block_weights(model)
-        what = (
-            "of None means the 2-D weights inside entries of layer, layers, h, block or blocks, of "
-            f"which {type(model).__name__} has none that are trained"
+        got = (
+            "None, which means the 2-D weights inside entries of layer, layers, h, block or "
+            f"blocks, of which {type(model).__name__} has none that are trained"
         )
     elif callable(params):
         names = [name for name, p in trained.items() if params(name, p)]
-        what = "chose no parameter that requires a gradient"
+        got = "a predicate that chose none"
     else:
         if isinstance(params, str) or not isinstance(params, Iterable):
-            raise TypeError(
-                f"fisher_diag: 'params' must be a predicate or a list of names, got {params!r}."
+            raise ArgumentTypeError(
+                "fisher_diag", "params", "be a predicate or a list of names", repr(params)
             )
         names = list(dict.fromkeys(params))
-        what = "is an empty list"
+        got = "an empty list"
     if not names:
-        raise ValueError(
-            f"fisher_diag: 'params' {what}. Hint: pass params=lambda name, p: p.ndim == 2, or "
-            "names from model.named_parameters()."
+        raise ArgumentValueError(
+            "fisher_diag",
+            "params",
+            "name at least one parameter that requires a gradient",
+            got,
+            "pass params=lambda name, p: p.ndim == 2, or names from model.named_parameters()",
         )
     for name in names:
         if name not in trained:
-            raise ValueError(
-                "fisher_diag: 'params' must name parameters of the model that require a gradient, "
-                f"got {name!r}. Hint: they are the names of model.named_parameters()."
+            raise ArgumentValueError(
+                "fisher_diag",
+                "params",
+                "name parameters of the model that require a gradient",
+                repr(name),
+                "they are the names of model.named_parameters()",
             )
     return {name: trained[name] for name in names}
 
@@ -195,8 +201,8 @@ def _gradients(
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
         if isinstance(loss, Tensor) and not loss.requires_grad:
             got += " without a gradient"
-        raise ValueError(
-            f"fisher_diag: 'loss_fn' must return a scalar tensor with a gradient, got {got}."
+        raise ArgumentValueError(
+            "fisher_diag", "loss_fn", "return a scalar tensor with a gradient", got
         )
     one = [torch.ones_like(loss)]
     grads = torch.autograd.grad([loss], list(chosen.values()), one, allow_unused=True)

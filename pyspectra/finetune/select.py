@@ -114,10 +114,9 @@ def masks_of(
 def _host(name: str, score: Tensor, function: str) -> Array:
     if not isinstance(score, Tensor) or score.dtype not in _DTYPES:
         got = score.dtype if isinstance(score, Tensor) else type(score).__name__
-        raise TypeError(
-            f"{function}: 'scores' of {name!r} must be a float32, bfloat16 or float16 tensor, got "
-            f"{got}. Hint: convert it with .float()."
-        )
+        requirement = f"hold a float32, bfloat16 or float16 tensor for {name!r}"
+        hint = "convert it with .float()"
+        raise ArgumentTypeError(function, "scores", requirement, str(got), hint)
     host: Array = score.detach().to("cpu", torch.float32).contiguous().numpy()
     return host
 
@@ -172,8 +171,6 @@ def _thresholds(
     return out
 
 
-def _nan(name: str, function: str) -> ValueError:
-    return ValueError(
-        f"{function}: 'scores' of {name!r} must not hold NaN. Hint: see which data its gradients "
-        "come from."
-    )
+def _nan(name: str, function: str) -> ArgumentValueError:
+    hint = "see which data its gradients come from"
+    return ArgumentValueError(function, "scores", "not hold NaN", f"some for {name!r}", hint)

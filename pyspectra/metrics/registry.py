@@ -85,7 +85,7 @@ def metric(name: str, *, group: str = "default") -> Callable[[MetricFunction], M
 
     def register(function: MetricFunction) -> MetricFunction:
         if name in METRICS:
-            raise ValueError(f"metric: {name!r} is registered already.")
+            raise ValueError(f"metric: there is one called {name!r} already.")
         METRICS[name] = Metric(name, function, group)
         return function
 

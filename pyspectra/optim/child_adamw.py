@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.optim._fused.base import FusedOptimizer, Params
 from pyspectra.optim._fused.options import ORDERS, SharedOptions
 from pyspectra.optim._fused.saved_groups import Family
@@ -113,14 +114,14 @@ class ChildAdamW(FusedOptimizer):
 
     def _set_mask(self, mask: Mapping[Any, Any]) -> None:
         if not isinstance(mask, Mapping):
-            raise TypeError(
-                f"{type(self).__name__}: 'mask' must be a mapping of names or parameters to "
-                f"boolean arrays, got an object of type {type(mask).__name__}."
+            raise ArgumentTypeError(
+                type(self).__name__,
+                "mask",
+                "be a mapping of names or parameters to boolean arrays",
+                f"an object of type {type(mask).__name__}",
             )
         if not mask:
-            raise ValueError(
-                f"{type(self).__name__}: 'mask' must have at least one entry, got none."
-            )
+            raise ArgumentValueError(type(self).__name__, "mask", "have at least one entry", "none")
         by_key: dict[Any, tuple[str, Tensor]] = {}
         for given, (name, p, group) in zip(self._given_names(), self._named(), strict=True):
             if group["mode"] == "D":
@@ -128,9 +129,12 @@ class ChildAdamW(FusedOptimizer):
         for key, value in mask.items():
             if key not in by_key:
                 what = f"parameter of shape {tuple(key.shape)}" if isinstance(key, Tensor) else key
-                raise ValueError(
-                    f"{type(self).__name__}: 'mask' must name parameters of a group with mode='D', "
-                    f"got {what!r}. Hint: pass model.named_parameters() to mask by name."
+                raise ArgumentValueError(
+                    type(self).__name__,
+                    "mask",
+                    "name parameters of a group with mode='D'",
+                    repr(what),
+                    "pass model.named_parameters() to mask by name",
                 )
             name, p = by_key[key]
             self._masks[p] = pack_mask(type(self).__name__, value, p, name)

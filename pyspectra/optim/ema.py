@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from pyspectra import ops
 from pyspectra._support.arguments import check_choice, check_count, check_number
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.optim._fused import averages, sharded
 from pyspectra.optim._fused.tensors import state_dtype
 
@@ -157,17 +158,22 @@ class EMA:
             If `optimizer` is none, or moves none of the parameters.
         """
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                "EMA.attach: 'optimizer' must be a torch.optim.Optimizer, got an object of type "
-                f"{type(optimizer).__name__}."
+            raise ArgumentTypeError(
+                "EMA.attach",
+                "optimizer",
+                "be a torch.optim.Optimizer",
+                f"an object of type {type(optimizer).__name__}",
             )
         if self._handles:
             raise RuntimeError("EMA.attach: already attached. Hint: detach() first.")
         moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not any(id(p) in moved for p in self._params.values()):
-            raise ValueError(
-                "EMA.attach: 'optimizer' must move at least one of the averaged parameters, got "
-                "none. Hint: make EMA and optimizer from the same model object."
+            raise ArgumentValueError(
+                "EMA.attach",
+                "optimizer",
+                "move at least one of the averaged parameters",
+                "none",
+                "make EMA and optimizer from the same model object",
             )
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
@@ -343,7 +349,7 @@ def _of_power_warmup(name: str, value: float | None, default: float, warmup: str
         return default
     number = check_number("EMA", name, value, above=0.0)
     if warmup != "power":
-        raise ValueError(f"EMA: {name!r} must come with warmup='power', got warmup={warmup!r}.")
+        raise ArgumentValueError("EMA", name, "come with warmup='power'", f"warmup={warmup!r}")
     return number
 
 
@@ -359,9 +365,11 @@ def _named(model_or_params: Any) -> dict[str, Tensor]:
         got = f"a {type(model_or_params).__name__} without any"
     else:
         if isinstance(model_or_params, Tensor) or not isinstance(model_or_params, Iterable):
-            raise TypeError(
-                "EMA: 'model_or_params' must be a module or an iterable of parameters, got an "
-                f"object of type {type(model_or_params).__name__}."
+            raise ArgumentTypeError(
+                "EMA",
+                "model_or_params",
+                "be a module or an iterable of parameters",
+                f"an object of type {type(model_or_params).__name__}",
             )
         params, seen = {}, set[int]()
         for i, item in enumerate(model_or_params):
@@ -377,5 +385,5 @@ def _named(model_or_params: Any) -> dict[str, Tensor]:
             seen.add(id(p))
         got = "none"
     if not params:
-        raise ValueError(f"EMA: 'model_or_params' must have parameters to average, got {got}.")
+        raise ArgumentValueError("EMA", "model_or_params", "have parameters to average", got)
     return params

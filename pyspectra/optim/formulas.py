@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from pyspectra._support.arguments import check_count, check_number
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 
 __all__ = [
     "Formula",
@@ -126,9 +127,7 @@ def checked(function: str, formula: Formula, /, **arguments: Any) -> dict[str, A
             first, last = arguments[low], arguments[high]
             if last < first or (strict and last == first):
                 wanted = "exceed" if strict else "be at least"
-                raise ValueError(
-                    f"{function}: {high!r} must {wanted} {low!r} = {first}, got {last}."
-                )
+                raise ArgumentValueError(function, high, f"{wanted} {low!r} = {first}", str(last))
     return arguments
 
 
@@ -137,9 +136,11 @@ def checked(function: str, formula: Formula, /, **arguments: Any) -> dict[str, A
 
 def _build(optimizer: Optimizer, formula: Formula, values: dict[str, Any], last: int) -> LambdaLR:
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"the schedule {formula.__name__}: 'optimizer' must be a torch.optim.Optimizer, got an "
-            f"object of type {type(optimizer).__name__}."
+        raise ArgumentTypeError(
+            f"the schedule {formula.__name__}",
+            "optimizer",
+            "be a torch.optim.Optimizer",
+            f"an object of type {type(optimizer).__name__}",
         )
     # A partial can be pickled, a lambda cannot.
     return LambdaLR(optimizer, functools.partial(formula, **values), last)

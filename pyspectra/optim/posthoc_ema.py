@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyspectra._support.arguments import check_count, check_number
-from pyspectra.errors import ArgumentValueError, called_as
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
 from pyspectra.optim._fused.averages import load_file
 from pyspectra.optim.ema import EMA
 
@@ -111,22 +111,28 @@ class PowerFunctionEMA(EMA):
             If it does not fit. Nothing has changed.
         """
         if not isinstance(state_dict, Mapping):
-            raise TypeError(
-                "PowerFunctionEMA.load_state_dict: 'state_dict' must be a mapping, got an object "
-                f"of type {type(state_dict).__name__}."
+            raise ArgumentTypeError(
+                "PowerFunctionEMA.load_state_dict",
+                "state_dict",
+                "be a mapping",
+                f"an object of type {type(state_dict).__name__}",
             )
         state = dict(state_dict)
         width = state.pop("sigma_rel", None)
         updates = state.pop("updates", None)
         if width != self.sigma_rel:
-            raise ValueError(
-                f"PowerFunctionEMA.load_state_dict: 'state_dict' must have sigma_rel = "
-                f"{self.sigma_rel}, got {width}."
+            raise ArgumentValueError(
+                "PowerFunctionEMA.load_state_dict",
+                "state_dict",
+                f"have sigma_rel = {self.sigma_rel}",
+                str(width),
             )
         if isinstance(state.get("steps"), int) and state["steps"] // self.every != updates:
-            raise ValueError(
-                f"PowerFunctionEMA.load_state_dict: 'state_dict' must be of every = {self.every}, "
-                f"got {updates} updates in {state['steps']} steps."
+            raise ArgumentValueError(
+                "PowerFunctionEMA.load_state_dict",
+                "state_dict",
+                f"be of every = {self.every}",
+                f"{updates} updates in {state['steps']} steps",
             )
         super().load_state_dict(state)
 
@@ -197,13 +203,17 @@ def reconstruct_ema(
         states = [state for state in states if state["updates"] <= updates]
     points = {(state["updates"], state["sigma_rel"]) for state in states}
     if not states or len(points) != len(states) or any(t < 1 for t, _ in points):
-        raise ValueError(
-            "reconstruct_ema: 'snapshots' must be at least one state after an update, no two of "
-            f"the same width and time, got {len(states)} of {len(points)} kinds."
+        raise ArgumentValueError(
+            "reconstruct_ema",
+            "snapshots",
+            "be at least one state after an update, no two of the same width and time",
+            f"{len(states)} of {len(points)} kinds",
         )
     names = set(states[0]["shadow"])
     if any(set(state["shadow"]) != names for state in states):
-        raise ValueError("reconstruct_ema: 'snapshots' must be of the same parameters.")
+        raise ArgumentValueError(
+            "reconstruct_ema", "snapshots", "be of the same parameters", "some of others"
+        )
     t = np.array([state["updates"] for state in states], dtype=np.float64)
     gamma = np.array([gamma_of(state["sigma_rel"]) for state in states])
     end = np.float64(t.max() if updates is None else updates)
@@ -246,7 +256,10 @@ def _opened(snapshot: Any) -> Mapping[str, Any]:
     if isinstance(snapshot, (str, os.PathLike)):
         snapshot = load_file(Path(snapshot))
     if not isinstance(snapshot, Mapping) or not {"shadow", "sigma_rel", "updates"} <= set(snapshot):
-        raise ValueError(
-            "reconstruct_ema: 'snapshots' must be states of a PowerFunctionEMA, or files of them."
+        raise ArgumentValueError(
+            "reconstruct_ema",
+            "snapshots",
+            "be states of a PowerFunctionEMA, or files of them",
+            f"an object of type {type(snapshot).__name__}",
         )
     return snapshot

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from pyspectra._support.arguments import check_count, check_number
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.optim.schedules import ScheduleLR
 
 __all__ = ["ScheduleWrapper"]
@@ -75,7 +76,9 @@ class ScheduleWrapper(ScheduleLR):
         minimum = check_number("ScheduleWrapper", "minimum", minimum, least=0.0)
         self._inner: Callable[[int, int], float]
         if isinstance(schedule, (ScheduleLR, LambdaLR)) and schedule.optimizer is not optimizer:
-            raise ValueError("ScheduleWrapper: 'schedule' must be over the same optimizer.")
+            raise ArgumentValueError(
+                "ScheduleWrapper", "schedule", "be over the same optimizer", "one over another"
+            )
         if isinstance(schedule, ScheduleLR):
             self._inner = schedule.rate
         elif isinstance(schedule, LambdaLR):
@@ -87,9 +90,11 @@ class ScheduleWrapper(ScheduleLR):
                 float(self.base_lrs[group]) * _number(factor(step), step)
             )
         else:
-            raise TypeError(
-                "ScheduleWrapper: 'schedule' must be a function of the step, a scheduler of "
-                f"pyspectra.optim or a LambdaLR, got an object of type {type(schedule).__name__}."
+            raise ArgumentTypeError(
+                "ScheduleWrapper",
+                "schedule",
+                "be a function of the step, a scheduler of pyspectra.optim or a LambdaLR",
+                f"an object of type {type(schedule).__name__}",
             )
         arguments = {"start": start, "duration": duration, "minimum": minimum}
         super().__init__(optimizer, arguments, last_epoch)
@@ -99,8 +104,8 @@ class ScheduleWrapper(ScheduleLR):
         inner = max(step - self.arguments["start"], 0) // self.arguments["duration"]
         rate = self._inner(inner, group)
         if not math.isfinite(rate):
-            raise ValueError(
-                f"ScheduleWrapper: 'schedule' must give finite numbers, got {rate} at step {inner}."
+            raise ArgumentValueError(
+                "ScheduleWrapper", "schedule", "give finite numbers", f"{rate} at step {inner}"
             )
         return max(rate, float(self.arguments["minimum"]))
 
@@ -112,6 +117,6 @@ def _number(value: Any, step: int) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"ScheduleWrapper: 'schedule' must return a number, got {value!r} at step {step}."
+        raise ArgumentTypeError(
+            "ScheduleWrapper", "schedule", "return a number", f"{value!r} at step {step}"
         ) from None

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pyspectra.errors import ArgumentValueError
 from pyspectra.optim.formulas import (
     Formula,
     checked,
@@ -104,12 +105,16 @@ class ScheduleLR(LRScheduler):
         name = f"{type(self).__name__}.load_state_dict"
         own = self.state_dict()
         if set(state_dict) != set(own) or set(state_dict["arguments"]) != set(self.arguments):
-            raise ValueError(f"{name}: 'state_dict' must be the state of a {type(self).__name__}.")
+            requirement = f"be the state of a {type(self).__name__}"
+            got = f"one with {sorted(map(str, state_dict))}"
+            raise ArgumentValueError(name, "state_dict", requirement, got)
         groups = len(self.optimizer.param_groups)
         if len(state_dict["base_lrs"]) != groups:
-            raise ValueError(
-                f"{name}: 'state_dict' must have the {groups} parameter groups of the optimizer, "
-                f"got {len(state_dict['base_lrs'])}."
+            raise ArgumentValueError(
+                name,
+                "state_dict",
+                f"have the {groups} parameter groups of the optimizer",
+                str(len(state_dict["base_lrs"])),
             )
         self.last_epoch = state_dict["last_epoch"]
         self._step_count = state_dict["_step_count"]

@@ -25,7 +25,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from pyspectra._support.files import write_bytes
-from pyspectra.errors import FormatError
+from pyspectra.errors import ArgumentTypeError, FormatError
 from pyspectra.report.data import ReportData
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra.eigenvectors import EigenvectorStatistics
@@ -185,8 +185,8 @@ def _encoded(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, AnalyzeOptions):
         return {"$options": value.to_dict()}
     if type(value).__name__ not in _classes():
-        raise TypeError(
-            f"Report.save: {path!r} must be a pyspectra.types.Value, got {type(value).__name__}."
+        raise ArgumentTypeError(
+            "Report.save", path, "be a pyspectra.types.Value", type(value).__name__
         )
     fields = {
         f.name: _encoded(getattr(value, f.name), f"{path}/{f.name}", arrays)

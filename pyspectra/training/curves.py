@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
+from pyspectra.errors import ArgumentValueError
+
 __all__ = [
     "Crossing",
     "Divergence",
@@ -194,7 +196,7 @@ def best_index(y: ArrayLike, better: Better = "lower") -> int:
     """
     values = np.asarray(y, dtype=np.float64)
     if not np.isfinite(values).any():
-        raise ValueError("best_index: 'y' must have a finite value.")
+        raise ArgumentValueError("best_index", "y", "have a finite value", "none")
     signed = values if better == "lower" else -values
     return int(np.argmin(np.where(np.isfinite(values), signed, np.inf)))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspectra._arrays import HostArray
+from pyspectra.errors import ArgumentValueError
 from pyspectra.weights import kinds
 from pyspectra.weights.kinds import KINDS
 from pyspectra.weights.layer import Layer
@@ -37,15 +38,20 @@ class WeightMatrices:
 def _axes(function: str, layer: Layer) -> tuple[str, ...]:
     kind = KINDS.get(layer.kind)
     if kind is None:
-        raise ValueError(
-            f"{function}: 'layer' must be of a kind with a rule, got kind {layer.kind!r} "
-            f"(layer {layer.name!r}). Hint: kinds with a rule are {', '.join(sorted(KINDS))}."
+        raise ArgumentValueError(
+            function,
+            "layer",
+            "be of a kind with a rule",
+            f"kind {layer.kind!r} (layer {layer.name!r})",
+            f"kinds with a rule are {', '.join(sorted(KINDS))}",
         )
     axes = layer.axes or kind.axes
     if len(layer.shape) != len(axes):
-        raise ValueError(
-            f"{function}: 'layer' of kind {layer.kind!r} must be {len(axes)}-D, got shape "
-            f"{layer.shape} (layer {layer.name!r})."
+        raise ArgumentValueError(
+            function,
+            "layer",
+            f"be {len(axes)}-D where it is of kind {layer.kind!r}",
+            f"shape {layer.shape} (layer {layer.name!r})",
         )
     return axes
 
@@ -114,8 +120,8 @@ def matricize(layer: Layer, array: HostArray) -> WeightMatrices:
     """
     axes = _axes("matricize", layer)
     if array.shape != layer.shape:
-        raise ValueError(
-            f"matricize: 'array' must have the layer's shape {layer.shape}, got {array.shape}."
+        raise ArgumentValueError(
+            "matricize", "array", f"have the layer's shape {layer.shape}", str(array.shape)
         )
     indices = kinds.matrix_indices(axes, layer.shape)
     return WeightMatrices(tuple(array.view(i) for i in indices), *_sizes(axes, layer.shape))

@@ -230,9 +230,9 @@ def array_skip(problem: ArrayProblem | None) -> Skip | None:
 
 
 def reasons_for_none(skipped: Sequence[SkippedLayer]) -> str:
-    """End the sentence "... holds no weight matrix" with why not."""
+    """Say why a source holds no weight matrix, as a relative clause."""
     if not skipped:
-        return ": it is empty."
+        return "which is empty"
     reasons = Counter(s.skip.group for s in skipped).most_common(3)
     listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
-    return f" among its {len(skipped)} tensors: {listed}."
+    return f"which has none among its {len(skipped)} tensors: {listed}"

@@ -121,7 +121,7 @@ def test_bad_arguments_are_named() -> None:
         ps.distances(a, 3)
     with pytest.raises(FileNotFoundError, match=r"^distances: 'a' must exist"):
         ps.distances("nowhere", b)
-    with pytest.raises(ValueError, match=r"^distances: 'a' .* holds no weight matrix"):
+    with pytest.raises(ValueError, match=r"^distances: 'a' must hold a weight matrix, got "):
         ps.distances({}, b)
     with pytest.raises(ValueError, match="'progress' must be"):
         ps.distances(a, b, progress=2)

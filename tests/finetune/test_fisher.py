@@ -352,7 +352,13 @@ def frozen() -> Any:
     [
         (Plain, (data(), loss_fn), {}, ValueError, r"Plain has none .* Hint: pass params=lambda"),
         (model, (data(), loss_fn), {"params": lambda n, p: False}, ValueError, "chose no param"),
-        (model, (data(), loss_fn), {"params": []}, ValueError, "'params' is an empty list"),
+        (
+            model,
+            (data(), loss_fn),
+            {"params": []},
+            ValueError,
+            "'params' must name.*got an empty list",
+        ),
         (model, (data(), loss_fn), {"params": "head"}, TypeError, "a list of names, got 'head'"),
         (model, (data(), loss_fn), {"params": ["hed"]}, ValueError, "got 'hed'"),
         (frozen, (data(), loss_fn), {"params": ["head.weight"]}, ValueError, "require a gradient"),

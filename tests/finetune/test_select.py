@@ -247,11 +247,15 @@ NAN = {"ok": torch.ones(2, 3), "bad": torch.tensor([[1.0, math.nan]])}
         (lambda: select(GOOD, 0.3, seed=-1), ValueError, "select: 'seed' must be an integer"),
         (lambda: select(GOOD, 0.3, seed=2**64), ValueError, "select: 'seed' must be an integer"),
         (lambda: select(GOOD, 0.3, seed=True), TypeError, "select: 'seed' must be an integer"),
-        (lambda: child_mask({"w": torch.ones(3).double()}), TypeError, "'scores' of 'w' must be"),
+        (
+            lambda: child_mask({"w": torch.ones(3).double()}),
+            TypeError,
+            "'scores' must hold .* 'w'",
+        ),
         (lambda: child_mask({"w": np.ones(3)}), TypeError, "got ndarray"),
-        (lambda: child_mask(NAN), ValueError, "'scores' of 'bad' must not hold NaN"),
-        (lambda: child_mask(NAN, 0.3, "tensor"), ValueError, "'bad' must not hold NaN"),
-        (lambda: child_mask(NAN, 0.3, "row"), ValueError, "'bad' must not hold NaN"),
+        (lambda: child_mask(NAN), ValueError, "'scores' must not hold NaN, got some for 'bad'"),
+        (lambda: child_mask(NAN, 0.3, "tensor"), ValueError, "not hold NaN, got some for 'bad'"),
+        (lambda: child_mask(NAN, 0.3, "row"), ValueError, "not hold NaN, got some for 'bad'"),
     ],
 )
 def test_refusals(call: Callable[[], Any], error: type[Exception], message: str) -> None:

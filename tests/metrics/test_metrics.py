@@ -193,7 +193,7 @@ def test_the_registry_takes_a_new_metric_and_refuses_a_name_twice(
 ) -> None:
     kept = dict(METRICS)
     for name in kept:
-        with pytest.raises(ValueError, match=f"^metric: '{name}' is registered already"):
+        with pytest.raises(ValueError, match=f"^metric: there is one called '{name}' already"):
             metric(name)(lambda s: 0.0)
     assert kept == METRICS
     monkeypatch.setitem(METRICS, "placeholder", METRICS["norm"])  # so that it is put back

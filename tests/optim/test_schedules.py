@@ -267,7 +267,7 @@ LEAST = "must be a positive integer, got 0"
         (lambda o: ScheduleWrapper(o, float, minimum=-1e-9), ValueError,
          "ScheduleWrapper: 'minimum' must be finite and not negative, got -1e-09."),
         (lambda o: ScheduleWrapper(o, s.NoamLR(optimizer(), **NOAM)), ValueError,
-         "ScheduleWrapper: 'schedule' must be over the same optimizer."),
+         "ScheduleWrapper: 'schedule' must be over the same optimizer, got one over another."),
         (lambda o: ScheduleWrapper(o, StepLR(o, 1)), TypeError,
          "ScheduleWrapper: 'schedule' must be a function of the step, a scheduler of "
          "pyspectra.optim or a LambdaLR, got an object of type StepLR."),

@@ -166,7 +166,7 @@ def test_a_dollar_in_a_name_is_a_dollar(tmp_path: Path) -> None:
     ("arguments", "error", "words"),
     [
         (("esdd",), ValueError, "'kind' must be one of"),
-        (("alpha", 3), ValueError, "'layer' goes with kind 'esd'"),
+        (("alpha", 3), ValueError, "'layer' must come with kind 'esd', got kind 'alpha'"),
         (("esd", "nope"), ValueError, "got 'nope'.*Hint"),
         (("esd", 10_000), ValueError, "got 10000"),
         (("esd", 2.5), TypeError, "an id or a name"),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyspectra.errors import FormatError
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError
 from pyspectra.optim._fused import sharded
 
 
@@ -71,16 +71,17 @@ def averaged_state_dict(
         If `model` is no module, or has none of the parameters `moved`.
     """
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(
-            f"{owner}: 'model' must be a torch.nn.Module, got an object of type "
-            f"{type(model).__name__}."
+        raise ArgumentTypeError(
+            owner, "model", "be a torch.nn.Module", f"an object of type {type(model).__name__}"
         )
     values = model.state_dict(keep_vars=True)
     if not any(isinstance(value, Tensor) and value in moved for value in values.values()):
-        raise ValueError(
-            f"{owner}: 'model' must be the one that the optimizer moves, got a "
-            f"{type(model).__name__} none of whose parameters has an average. Hint: a copy or a "
-            "reloaded model has other parameters."
+        raise ArgumentValueError(
+            owner,
+            "model",
+            "be the one that the optimizer moves",
+            f"a {type(model).__name__} none of whose parameters has an average",
+            "a copy or a reloaded model has other parameters",
         )
     out: dict[str, Tensor] = {}
     copies: dict[Tensor, Tensor] = {}
@@ -105,28 +106,34 @@ def check_shadow(
         Saying what is wrong.
     """
     if not isinstance(state_dict, Mapping):
-        raise TypeError(
-            f"{function}: 'state_dict' must be a mapping, got an object of type "
-            f"{type(state_dict).__name__}."
+        raise ArgumentTypeError(
+            function, "state_dict", "be a mapping", f"an object of type {type(state_dict).__name__}"
         )
     if set(state_dict) != {"steps", "shadow"}:
-        raise ValueError(
-            f"{function}: 'state_dict' must have steps and shadow, got "
-            f"{sorted(map(str, state_dict))}. Hint: a state loads into the class that made it."
+        raise ArgumentValueError(
+            function,
+            "state_dict",
+            "have steps and shadow",
+            str(sorted(map(str, state_dict))),
+            "a state loads into the class that made it",
         )
     steps, shadow = state_dict["steps"], state_dict["shadow"]
     if type(steps) is not int or steps < 0:
-        raise ValueError(f"{function}: 'steps' must be an integer of at least 0, got {steps!r}.")
+        raise ArgumentValueError(function, "steps", "be an integer of at least 0", repr(steps))
     if not isinstance(shadow, Mapping):
-        raise TypeError(
-            f"{function}: 'shadow' must map names to averages, got an object of type "
-            f"{type(shadow).__name__}."
+        raise ArgumentTypeError(
+            function,
+            "shadow",
+            "map names to averages",
+            f"an object of type {type(shadow).__name__}",
         )
     if set(shadow) != set(params):
         odd = sorted(set(shadow) ^ set(params), key=str)[0]
-        raise ValueError(
-            f"{function}: 'state_dict' must name the averaged parameters, got "
-            f"{len(shadow)} names for {len(params)}, of which {odd!r} is in one only."
+        raise ArgumentValueError(
+            function,
+            "state_dict",
+            "name the averaged parameters",
+            f"{len(shadow)} names for {len(params)}, of which {odd!r} is in one only",
         )
     for name, p in params.items():
         average = shadow[name]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyspectra import ops
+from pyspectra.errors import ArgumentTypeError
 from pyspectra.optim._fused import compile as graphs
 from pyspectra.optim._fused import documentation, groups
 from pyspectra.optim._fused import state as states
@@ -284,9 +285,12 @@ class FusedOptimizer(Averages):
         self._refuse_while_swapped("load_state_dict")
         owner = type(self).__name__
         if not isinstance(state_dict, dict):
-            raise TypeError(
-                f"{owner}: 'state_dict' must be a dict, got an object of type "
-                f"{type(state_dict).__name__}. Hint: torch.load reads one from a file."
+            raise ArgumentTypeError(
+                owner,
+                "state_dict",
+                "be a dict",
+                f"an object of type {type(state_dict).__name__}",
+                "torch.load reads one from a file",
             )
         loaded: list[dict[str, Any] | None] = []
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyspectra import ops
 from pyspectra._cuda import devices
-from pyspectra.errors import DeviceError
+from pyspectra.errors import ArgumentTypeError, DeviceError
 from pyspectra.optim._fused import sharded
 from pyspectra.optim._fused.plan import Plan, statistics_of
 from pyspectra.optim._fused.rows import Entry
@@ -180,8 +180,10 @@ def _lr_address(owner: str, lr: float | Tensor, device: torch.device) -> int:
     if not isinstance(lr, Tensor) or lr.is_cpu:
         return 0
     if lr.dtype is not torch.float32 or lr.device != device or lr.numel() != 1:
-        raise TypeError(
-            f"{owner}: 'lr' must be a number or one float32 on {device}, got {lr.dtype} of shape "
-            f"{tuple(lr.shape)} on {lr.device}."
+        raise ArgumentTypeError(
+            owner,
+            "lr",
+            f"be a number or one float32 on {device}",
+            f"{lr.dtype} of shape {tuple(lr.shape)} on {lr.device}",
         )
     return lr.data_ptr()

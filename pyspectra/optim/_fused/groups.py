@@ -62,13 +62,15 @@ def checked_group(owner: str, group: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_together(owner: str, group: Mapping[str, Any]) -> None:
     if group.get("compact") and group.get("mode") != "D":
-        raise ValueError(
-            f"{owner}: 'compact' must come with mode='D', got mode={group.get('mode')!r}."
+        raise ArgumentValueError(
+            owner, "compact", "come with mode='D'", f"mode={group.get('mode')!r}"
         )
     if group.get("nesterov") and (group["momentum"] <= 0 or group["dampening"] != 0):
-        raise ValueError(
-            f"{owner}: 'nesterov' must come with a positive momentum and no dampening, got "
-            f"momentum={group['momentum']!r}, dampening={group['dampening']!r}."
+        raise ArgumentValueError(
+            owner,
+            "nesterov",
+            "come with a positive momentum and no dampening",
+            f"momentum={group['momentum']!r}, dampening={group['dampening']!r}",
         )
 
 

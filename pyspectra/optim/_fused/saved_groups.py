@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from pyspectra.errors import ArgumentValueError
 from pyspectra.optim._fused.groups import REFUSED, checked_group
 from pyspectra.optim._fused.options import OPTIONS
 
@@ -27,9 +28,11 @@ def check_layout(owner: str, source: Mapping[str, Any]) -> None:
         or not all(isinstance(g, Mapping) and "params" in g for g in groups)
         or not all(entry is None or isinstance(entry, Mapping) for entry in state.values())
     ):
-        raise ValueError(
-            f"{owner}: 'state_dict' must have state and param_groups, as state_dict() returns them,"
-            f" got {sorted(map(str, source))}."
+        raise ArgumentValueError(
+            owner,
+            "state_dict",
+            "have state and param_groups, as state_dict() returns them",
+            str(sorted(map(str, source))),
         )
 
 
@@ -46,9 +49,11 @@ def check_order(
     )
     if own != saved and sorted(own) == sorted(saved):
         i = next(i for i, (a, b) in enumerate(zip(own, saved, strict=True)) if a != b)
-        raise ValueError(
-            f"{owner}: 'state_dict' must have the parameters in the order of the optimizer, got "
-            f"{saved[i]!r} in the place of {own[i]!r}."
+        raise ArgumentValueError(
+            owner,
+            "state_dict",
+            "have the parameters in the order of the optimizer",
+            f"{saved[i]!r} in the place of {own[i]!r}",
         )
 
 

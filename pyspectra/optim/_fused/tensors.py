@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyspectra import ops
 from pyspectra._arrays import array_info
-from pyspectra.errors import DeviceError
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError, DeviceError
 from pyspectra.optim._fused import sharded
 
 NARROW = (torch.float16, torch.bfloat16)
@@ -118,12 +118,11 @@ def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
     if isinstance(mask, Tensor):
         mask = mask.detach().cpu().numpy()
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-        got = getattr(mask, "dtype", type(mask).__name__)
-        raise TypeError(f"{owner}: 'mask' of {name!r} must be a boolean array, got {got}.")
+        got = str(getattr(mask, "dtype", type(mask).__name__))
+        raise ArgumentTypeError(owner, "mask", f"hold a boolean array for {name!r}", got)
     if mask.shape != tuple(p.shape):
-        raise ValueError(
-            f"{owner}: 'mask' of {name!r} must have shape {tuple(p.shape)}, got {mask.shape}."
-        )
+        requirement = f"hold an array of shape {tuple(p.shape)} for {name!r}"
+        raise ArgumentValueError(owner, "mask", requirement, str(mask.shape))
     # torch takes no memory that is read-only or runs backwards.
     part = np.require(sharded.part(mask, p), requirements=["C", "W"])
     return packed(torch.from_numpy(part)).to(sharded.local(p).device)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyspectra._support.arguments import check_choice
-from pyspectra.errors import called_as
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
 from pyspectra.report.data import ReportData
 from pyspectra.report.plot import alpha, depth, esd
 
@@ -86,9 +86,9 @@ def plot(
     found = next(known for known in PLOTS if known.kind == kind)
     if layer is not None and not found.of_layer:
         fitting = " or ".join(repr(known.kind) for known in PLOTS if known.of_layer)
-        raise ValueError(f"plot: 'layer' goes with kind {fitting} only, got kind {kind!r}.")
+        raise ArgumentValueError("plot", "layer", f"come with kind {fitting}", f"kind {kind!r}")
     if ax is not None and not hasattr(ax, "set_title"):
-        raise TypeError(f"plot: 'ax' must be matplotlib Axes or None, got {type(ax).__name__}.")
+        raise ArgumentTypeError("plot", "ax", "be matplotlib Axes or None", type(ax).__name__)
     with called_as("plot"):
         axes: Axes = found.draw(report, layer, ax)
     return axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyspectra._support.text import printable, shorten
-from pyspectra.errors import missing_dependency
+from pyspectra.errors import ArgumentValueError, missing_dependency
 from pyspectra.report.columns import fitted
 from pyspectra.report.data import ReportData
 from pyspectra.report.findings import THRESHOLDS
@@ -50,6 +50,5 @@ def band_label() -> str:
 def require_fit(report: ReportData) -> None:
     """Raise ValueError unless some row has an alpha to draw."""
     if not any(map(fitted, report.layers)):
-        raise ValueError(
-            f"plot: 'report' has no fitted alpha to draw: {len(report.layers)} rows, all failed."
-        )
+        got = f"{len(report.layers)} rows, all failed"
+        raise ArgumentValueError("plot", "report", "have a fitted alpha to draw", got)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyspectra._support.text import shorten
+from pyspectra.errors import ArgumentValueError
 from pyspectra.report.columns import fitted
 from pyspectra.report.data import ReportData
 from pyspectra.report.layer import LayerReport
@@ -31,7 +32,8 @@ def _first(report: ReportData) -> LayerReport:
     for row in report.layers:
         if fitted(row):
             return row
-    raise ValueError("plot: 'report' has no layer with a fit. Hint: name one with 'layer'.")
+    requirement, hint = "have a layer with a fit", "name one with 'layer'"
+    raise ArgumentValueError("plot", "report", requirement, "none", hint)
 
 
 def draw(report: ReportData, layer: int | str | None, ax: Axes | None) -> Axes:
@@ -39,10 +41,12 @@ def draw(report: ReportData, layer: int | str | None, ax: Axes | None) -> Axes:
     row = _first(report) if layer is None else report.layer(layer)
     evals = row.esd.evals
     if row.esd.status is not Status.OK:
-        raise ValueError(f"plot: 'layer' {row.name!r} has no spectrum: {row.esd.status}.")
+        got = f"{row.name!r}, whose status is {row.esd.status}"
+        raise ArgumentValueError("plot", "layer", "have a spectrum", got)
     largest = float(evals[-1]) if len(evals) else 0.0
     if not largest > 0.0:
-        raise ValueError(f"plot: 'layer' {row.name!r} has no positive eigenvalue to draw.")
+        got = f"{row.name!r}, which has none"
+        raise ArgumentValueError("plot", "layer", "have a positive eigenvalue to draw", got)
     ax = ax if ax is not None else new_axes(7.0, 4.8)
     shown = evals[evals > ESD_FLOOR * largest]
     # The fit of sub-matrices is one of other eigenvalues than these.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from pyspectra.errors import ArgumentTypeError
 from pyspectra.optim import EMA
 from pyspectra.optim._fused.base import FusedOptimizer
 
@@ -19,9 +20,12 @@ def innermost(optimizer: Any) -> Any:
 def check_ema(function: str, ema: Any) -> None:
     """Refuse what is no `EMA`."""
     if ema is not None and not isinstance(ema, EMA):
-        raise TypeError(
-            f"{function}: 'ema' must be an EMA or None, got an object of type "
-            f"{type(ema).__name__}. Hint: None for ChildAdamW(ema_decay=...)."
+        raise ArgumentTypeError(
+            function,
+            "ema",
+            "be an EMA or None",
+            f"an object of type {type(ema).__name__}",
+            "None for ChildAdamW(ema_decay=...)",
         )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyspectra.errors import FormatError, missing_dependency
+from pyspectra._support.arguments import shown
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError, missing_dependency
 from pyspectra.optim import EMA, ChildAdamW
 from pyspectra.optim._fused.averages import load_file
 from pyspectra.optim._fused.groups import check_option, checked_group
@@ -73,18 +74,23 @@ def optimizer_cls_and_kwargs(
     """
     _check_arguments(model, args)
     if not (isinstance(optimizer_cls, type) and issubclass(optimizer_cls, ChildAdamW)):
-        raise TypeError(
-            "optimizer_cls_and_kwargs: 'optimizer_cls' must be ChildAdamW or AdamW of "
-            f"pyspectra.optim, got {optimizer_cls!r}."
+        raise ArgumentTypeError(
+            "optimizer_cls_and_kwargs",
+            "optimizer_cls",
+            "be ChildAdamW or AdamW of pyspectra.optim",
+            repr(optimizer_cls),
         )
 
     class Named(optimizer_cls):  # type: ignore[valid-type, misc]
         def __init__(self, params: Any, **kwargs: Any) -> None:
             names = {id(p): name for name, p in model.named_parameters()}
             if any(id(p) not in names for group in params for p in group["params"]):
-                raise ValueError(
-                    "optimizer_cls_and_kwargs: 'model' must be the one that the Trainer trains, "
-                    f"got another {type(model).__name__}. Hint: model_init is not supported."
+                raise ArgumentValueError(
+                    "optimizer_cls_and_kwargs",
+                    "model",
+                    "be the one that the Trainer trains",
+                    f"another {type(model).__name__}",
+                    "model_init is not supported",
                 )
             groups = [
                 {**group, "params": [(names[id(p)], p) for p in group["params"]]}
@@ -106,14 +112,18 @@ def optimizer_cls_and_kwargs(
 
 def _check_arguments(model: Any, args: Any) -> None:
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(
-            "optimizer_cls_and_kwargs: 'model' must be a torch.nn.Module, got an object of type "
-            f"{type(model).__name__}."
+        raise ArgumentTypeError(
+            "optimizer_cls_and_kwargs",
+            "model",
+            "be a torch.nn.Module",
+            f"an object of type {type(model).__name__}",
         )
     if not isinstance(args, TrainingArguments):
-        raise TypeError(
-            "optimizer_cls_and_kwargs: 'args' must be TrainingArguments, got an object of type "
-            f"{type(args).__name__}."
+        raise ArgumentTypeError(
+            "optimizer_cls_and_kwargs",
+            "args",
+            "be TrainingArguments",
+            f"an object of type {type(args).__name__}",
         )
 
 
@@ -123,9 +133,12 @@ def _check_options(optimizer_cls: type[ChildAdamW], settings: dict[str, Any]) ->
     known = {name: x.default for name, x in parameters.items() if name != "params"}
     unknown = sorted(settings.keys() - known.keys())
     if unknown:
-        raise TypeError(
-            f"optimizer_cls_and_kwargs: {unknown[0]!r} must be an option of "
-            f"{optimizer_cls.__name__}. Hint: they are {', '.join(known)}."
+        raise ArgumentTypeError(
+            "optimizer_cls_and_kwargs",
+            unknown[0],
+            f"be an option of {optimizer_cls.__name__}",
+            shown(settings[unknown[0]]),
+            f"they are {', '.join(known)}",
         )
     values = {**known, **settings}
     owner = optimizer_cls.__name__
@@ -173,14 +186,19 @@ class EMACallback(TrainerCallback):
         _source.check_ema("EMACallback", ema)
         if resume_from is not None:
             if not isinstance(resume_from, (str, Path)):
-                raise TypeError(
-                    "EMACallback: 'resume_from' must be a path, got an object of type "
-                    f"{type(resume_from).__name__}."
+                raise ArgumentTypeError(
+                    "EMACallback",
+                    "resume_from",
+                    "be a path",
+                    f"an object of type {type(resume_from).__name__}",
                 )
             if ema is None:
-                raise ValueError(
-                    "EMACallback: 'resume_from' must come with 'ema': an optimizer that averages "
-                    "by itself resumes with its own state."
+                raise ArgumentValueError(
+                    "EMACallback",
+                    "resume_from",
+                    "come with 'ema'",
+                    repr(str(resume_from)),
+                    "an optimizer that averages by itself resumes with its own state",
                 )
             if not Path(resume_from).is_dir():
                 raise FileNotFoundError(

@@ -7,7 +7,7 @@ import importlib
 import sys
 from typing import Any
 
-from pyspectra.errors import missing_dependency
+from pyspectra.errors import ArgumentTypeError, missing_dependency
 from pyspectra.optim import EMA
 from pyspectra.training.callbacks import _source
 from pyspectra.training.callbacks._watching import Watching, validation
@@ -57,7 +57,7 @@ class EMACallback(_callback_class()):  # type: ignore[misc]
         _source.check_ema("EMACallback", ema)
         for name, value in (("swap", swap), ("save_weights", save_weights)):
             if not isinstance(value, bool):
-                raise TypeError(f"EMACallback: {name!r} must be a bool, got {value!r}.")
+                raise ArgumentTypeError("EMACallback", name, "be a bool", repr(value))
         super().__init__()
         self._ema = ema
         self._swap = swap

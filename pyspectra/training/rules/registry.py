@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pyspectra._support.arguments import check_choice
 from pyspectra.report.findings import SEVERITIES, Finding
 
 Check = Callable[[Any, Any], Iterable[Finding]]
@@ -71,8 +72,7 @@ def rule(
     explains : iterable of str
         Codes of the symptoms that follow from it.
     """
-    if severity not in SEVERITIES:
-        raise ValueError(f"rule: 'severity' must be one of {SEVERITIES}, got {severity!r}.")
+    check_choice("rule", "severity", severity, SEVERITIES)
 
     def register(function: F) -> F:
         RULES.append(Rule(number, codes, severity, needs, function, tuple(explains)))
