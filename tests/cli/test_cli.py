@@ -274,7 +274,7 @@ def test_unreadable_layers(
         (["analyze", "{model}", "extra"], "one argument too many, 'extra'"),
         (["analyze", "{model}", "--method", "grams"], "Hint: did you mean 'gram'"),
         (["analyze", "{model}", "--layers", ","], "--layers must not be empty"),
-        (["analyze", "{model}", "--device", "gpu"], "'device' must be"),
+        (["analyze", "{model}", "--device", "gpu"], "--device must be"),
         (["analyze", "{model}", "--xmax", "two"], "--xmax must be positive and finite, got 'two'"),
         (["analyze"], "required: MODEL"),
         (["analyze", "{model}", "--nonsense"], "--nonsense"),

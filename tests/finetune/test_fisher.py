@@ -351,7 +351,7 @@ def frozen() -> Any:
     ("m", "args", "kwargs", "error", "message"),
     [
         (Plain, (data(), loss_fn), {}, ValueError, r"Plain has none .* Hint: pass params=lambda"),
-        (model, (data(), loss_fn), {"params": lambda n, p: False}, ValueError, "chose no param"),
+        (model, (data(), loss_fn), {"params": lambda n, p: False}, ValueError, "that chose none"),
         (
             model,
             (data(), loss_fn),

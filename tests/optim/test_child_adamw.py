@@ -644,9 +644,9 @@ def test_bad_masks_are_refused() -> None:
     good = torch.ones(4, 3, dtype=torch.bool)
     cases = (
         ({"nope": good}, ValueError, "got 'nope'"),
-        ({p: good[:2]}, ValueError, "must have shape (4, 3), got (2, 3)"),
-        ({p: good.float()}, TypeError, "must be a boolean array"),
-        ({p: [[True]]}, TypeError, "must be a boolean array"),
+        ({p: good[:2]}, ValueError, "an array of shape (4, 3) for '0.0', got (2, 3)"),
+        ({p: good.float()}, TypeError, "must hold a boolean array"),
+        ({p: [[True]]}, TypeError, "must hold a boolean array"),
     )
     for mask, error, message in cases:
         with pytest.raises(error, match=re.escape(message)):
