@@ -210,22 +210,41 @@ def test_rings_of_the_core(domain):
             assert not re.search(r"#include .*(pybind11|Python\.h)", text), path
 
 
+def literal_text(message):
+    """Text of a message in the source, with a stand-in for what it interpolates."""
+    if isinstance(message, ast.BinOp):
+        return literal_text(message.left) + literal_text(message.right)
+    text = ""
+    for part in getattr(message, "values", [message]):
+        if isinstance(part, ast.Constant):
+            text += str(part.value)
+        elif isinstance(part, ast.FormattedValue):
+            # The name of a function, or of an argument in quotes.
+            text += "'value'" if part.conversion == ord("r") else "name"
+    return text
+
+
 def hand_written(tree):
-    """Lines that raise a ValueError or TypeError about an argument with words of their own."""
+    """Yield lines of built-in errors about an argument with a message of their own."""
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
             continue
-        if node.func.id not in ("ValueError", "TypeError"):
-            continue
-        # What a message interpolates may be the name of a function, or an argument in quotes.
-        text = ""
-        for part in getattr(node.args[0], "values", [node.args[0]]):
-            if isinstance(part, ast.Constant):
-                text += str(part.value)
-            elif isinstance(part, ast.FormattedValue):
-                text += "'value'" if part.conversion == ord("r") else "name"
-        if re.match(r"[\w. ]+: '\w+' ", text):
+        is_builtin = node.func.id in ("ValueError", "TypeError", "FileNotFoundError", "KeyError")
+        if is_builtin and re.match(r"[\w. ]+: '\w+' ", literal_text(node.args[0])):
             yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        """raise ValueError(f"{owner}: {name!r} must be {x}, got {y!r}.")""",
+        """error = TypeError("f: 'x' is odd")""",
+        """raise ValueError(f"{f}: 'x' holds nothing" + because(x))""",
+        """raise FileNotFoundError("EMA.load: 'path' must be a file")""",
+    ],
+)
+def test_the_search_for_hand_written_errors_finds_them(line):
+    assert list(hand_written(ast.parse(line))) == [1]
 
 
 def test_errors_about_arguments_have_fields():
@@ -236,6 +255,3 @@ def test_errors_about_arguments_have_fields():
         for line in hand_written(ast.parse(path.read_text()))
     ]
     assert found == []
-    example = ast.parse('raise ValueError(f"{owner}: {name!r} must be {x}, got {y!r}.")')
-    assert list(hand_written(example)) == [1]
-    assert list(hand_written(ast.parse("TypeError(\"f: 'x' is odd\")"))) == [1]

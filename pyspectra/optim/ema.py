@@ -376,11 +376,13 @@ def _named(model_or_params: Any) -> dict[str, Tensor]:
             name, p = item if isinstance(item, tuple) else (str(i), item)
             if not isinstance(p, Tensor) or not p.is_floating_point():
                 what = p.dtype if isinstance(p, Tensor) else f"an object of type {type(p).__name__}"
-                raise TypeError(
-                    f"EMA: parameter {name!r} must be a floating-point tensor, got {what}."
+                raise ArgumentTypeError(
+                    "EMA", "model_or_params", "hold floating-point tensors", f"{what} for {name!r}"
                 )
             if name in params or id(p) in seen:
-                raise ValueError(f"EMA: parameter {name!r} must come once, got it twice.")
+                raise ArgumentValueError(
+                    "EMA", "model_or_params", "hold each parameter once", f"{name!r} twice"
+                )
             params[name] = p
             seen.add(id(p))
         got = "none"

@@ -317,7 +317,7 @@ def test_states_that_do_not_fit_change_nothing() -> None:
         ({"steps": 7, "shadow": fewer}, "5 names for 6, of which '0.bias' is in one only"),
         (
             {"steps": 7, "shadow": {**shadow, "0.bias": torch.zeros(3)}},
-            "the average of '0.bias' must have shape (20,), got (3,)",
+            "an average of shape (20,) for '0.bias', got (3,)",
         ),
     )
     for bad, message in cases:
@@ -356,9 +356,9 @@ def test_what_cannot_be_averaged_or_attached_is_refused() -> None:
         (p, TypeError, "an object of type Parameter"),
         ([], ValueError, "must have parameters to average, got none"),
         (torch.nn.ReLU(), ValueError, "got a ReLU without any"),
-        ([torch.arange(3)], TypeError, "parameter '0' must be a floating-point tensor"),
-        ([p, q, p], ValueError, "parameter '2' must come once"),
-        ([("w", p), ("w", q)], ValueError, "parameter 'w' must come once"),
+        ([torch.arange(3)], TypeError, "must hold floating-point tensors, got torch.int64 for '0'"),
+        ([p, q, p], ValueError, "must hold each parameter once, got '2' twice"),
+        ([("w", p), ("w", q)], ValueError, "must hold each parameter once, got 'w' twice"),
     )
     for bad, error, message in cases:
         with pytest.raises(error, match=message):

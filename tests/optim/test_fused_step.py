@@ -514,9 +514,9 @@ def test_states_of_other_rules_are_refused() -> None:
         theirs.step()
         with pytest.raises(ValueError, match="of another update rule"):
             sgd.load_state_dict(theirs.state_dict())
-    with pytest.raises(ValueError, match="Adam: cannot load a state of Adam with decoupled decay"):
+    with pytest.raises(ValueError, match=r"^Adam: .* got one of Adam with decoupled decay\."):
         adam.load_state_dict(torch.optim.AdamW(p).state_dict())
-    with pytest.raises(ValueError, match="AdamW: cannot load a state of Adam with L2 decay"):
+    with pytest.raises(ValueError, match=r"^AdamW: .* got one of Adam with L2 decay\."):
         adamw.load_state_dict(torch.optim.Adam(p).state_dict())
 
 

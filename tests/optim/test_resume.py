@@ -116,13 +116,13 @@ def stepped(cls: Any, **options: Any) -> tuple[list[Any], Any]:
 def test_states_of_other_rules_do_not_load() -> None:
     _, adam = stepped(Adam, weight_decay=0.1)
     _, child = stepped(ChildAdamW)
-    with pytest.raises(ValueError, match="cannot load a state of Adam with L2 decay"):
+    with pytest.raises(ValueError, match="got one of Adam with L2 decay"):
         child.load_state_dict(adam.state_dict())
     for theirs in (torch.optim.RMSprop, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax):
         for mine in (adam, child, stepped(SGD)[1]):
-            with pytest.raises(ValueError, match="a state of another update rule"):
+            with pytest.raises(ValueError, match="got one of another update rule"):
                 mine.load_state_dict(stepped(theirs)[1].state_dict())
-    with pytest.raises(ValueError, match="a state of another update rule"):
+    with pytest.raises(ValueError, match="got one of another update rule"):
         stepped(SGD)[1].load_state_dict(stepped(torch.optim.Adam)[1].state_dict())
     adam.load_state_dict(stepped(torch.optim.Adam)[1].state_dict())
     stepped(torch.optim.AdamW)[1].load_state_dict(child.state_dict())

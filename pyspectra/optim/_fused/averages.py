@@ -139,13 +139,18 @@ def check_shadow(
         average = shadow[name]
         if not isinstance(average, Tensor) or not average.is_floating_point():
             got = average.dtype if isinstance(average, Tensor) else f"a {type(average).__name__}"
-            raise TypeError(
-                f"{function}: the average of {name!r} must be a floating-point tensor, got {got}."
+            raise ArgumentTypeError(
+                function,
+                "state_dict",
+                f"hold a floating-point tensor as the average of {name!r}",
+                str(got),
             )
         if tuple(average.shape) != tuple(p.shape):
-            raise ValueError(
-                f"{function}: the average of {name!r} must have shape "
-                f"{tuple(p.shape)}, got {tuple(average.shape)}."
+            raise ArgumentValueError(
+                function,
+                "state_dict",
+                f"hold an average of shape {tuple(p.shape)} for {name!r}",
+                str(tuple(average.shape)),
             )
 
 

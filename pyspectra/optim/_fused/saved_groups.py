@@ -84,16 +84,15 @@ def merged_group(
     """
     needed = {k for k in defaults if k in OPTIONS and OPTIONS[k].in_torch}
     if not needed <= set(theirs) or ("foreach" in theirs and family.mark not in theirs):
-        raise ValueError(
-            f"{owner}: cannot load a state of another update rule, one whose groups have "
-            f"{sorted(map(str, theirs))}."
-        )
+        got = f"one of another update rule, whose groups have {sorted(map(str, theirs))}"
+        raise ArgumentValueError(owner, "state_dict", "be of this update rule", got)
     for key in REFUSED:
         if theirs.get(key):
-            raise ValueError(f"{owner}: cannot load a state with {key}=True.")
+            raise ArgumentValueError(owner, "state_dict", f"have {key}=False", f"{key}=True")
     if theirs.get("decoupled_weight_decay", family.decoupled) != family.decoupled:
-        kind = "L2" if family.decoupled else "decoupled"
-        raise ValueError(f"{owner}: cannot load a state of Adam with {kind} decay.")
+        own, other = ("decoupled", "L2") if family.decoupled else ("L2", "decoupled")
+        requirement, got = f"be of Adam with {own} decay", f"one of Adam with {other} decay"
+        raise ArgumentValueError(owner, "state_dict", requirement, got)
     kept = {k: v for k, v in mine.items() if k in defaults}
     of_others = {*_TORCH_ONLY, *(OPTIONS.keys() - defaults.keys())}
     return checked_group(owner, {**kept, **{k: v for k, v in theirs.items() if k not in of_others}})

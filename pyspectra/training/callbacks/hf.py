@@ -13,8 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyspectra._support.arguments import shown
-from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError, missing_dependency
+from pyspectra._support.arguments import check_path, shown
+from pyspectra.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    FormatError,
+    MissingPathError,
+    missing_dependency,
+)
 from pyspectra.optim import EMA, ChildAdamW
 from pyspectra.optim._fused.averages import load_file
 from pyspectra.optim._fused.groups import check_option, checked_group
@@ -185,25 +191,18 @@ class EMACallback(TrainerCallback):
     def __init__(self, ema: EMA | None = None, *, resume_from: str | Path | None = None) -> None:
         _source.check_ema("EMACallback", ema)
         if resume_from is not None:
-            if not isinstance(resume_from, (str, Path)):
-                raise ArgumentTypeError(
-                    "EMACallback",
-                    "resume_from",
-                    "be a path",
-                    f"an object of type {type(resume_from).__name__}",
-                )
+            resume_from = check_path("EMACallback", "resume_from", resume_from)
             if ema is None:
                 raise ArgumentValueError(
                     "EMACallback",
                     "resume_from",
                     "come with 'ema'",
-                    repr(str(resume_from)),
+                    shown(str(resume_from)),
                     "an optimizer that averages by itself resumes with its own state",
                 )
-            if not Path(resume_from).is_dir():
-                raise FileNotFoundError(
-                    f"EMACallback: 'resume_from' must be a folder, got {str(resume_from)!r}."
-                )
+            if not resume_from.is_dir():
+                got = shown(str(resume_from))
+                raise MissingPathError("EMACallback", "resume_from", "be a folder", got)
         self._ema = ema
         self._resume_from = resume_from
 
