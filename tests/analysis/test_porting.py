@@ -27,7 +27,8 @@ W = np.random.default_rng(0).standard_normal((40, 30))
     ],
 )
 def test_names_of_weightwatcher(option: dict[str, Any], ours: str) -> None:
-    with pytest.raises(TypeError, match=rf"no option '{next(iter(option))}', .*WeightWatcher.*{ours}"):
+    name = next(iter(option))
+    with pytest.raises(TypeError, match=f"no option '{name}', which is WeightWatcher's.*{ours}"):
         ps.analyze({"a.weight": W}, **option)
 
 
