@@ -27,6 +27,7 @@ __all__ = [
     "MissingPathError",
     "PyspectraError",
     "called_as",
+    "hint_words",
     "missing_dependency",
 ]
 
@@ -58,6 +59,13 @@ class ConvergenceError(PyspectraError, ArithmeticError):
     """An iterative method stopped before it reached its tolerance."""
 
 
+def hint_words(hint: str | None) -> str:
+    """Return how a hint ends a message: nothing without one."""
+    if not hint:
+        return ""
+    return f" Hint: {hint}" if hint.endswith("?") else f" Hint: {hint}."
+
+
 class RefusedTensorError(PyspectraError, ValueError):
     """The kernel of a step refuses a tensor, which it knows by its row in the table only.
 
@@ -82,7 +90,7 @@ class RefusedTensorError(PyspectraError, ValueError):
         text = f"{function}: {names[self.row]!r}: {self.complaint}"
         if self.other >= 0:
             text += f" of {names[self.other]!r}"
-        return f"{text}. Hint: {self.hint}." if self.hint else f"{text}."
+        return f"{text}.{hint_words(self.hint)}"
 
 
 class MissingDependencyError(PyspectraError, ImportError):
@@ -101,7 +109,7 @@ class ArgumentError(Exception):
     got : str
         What came: usually ``repr(value)``, its shape, or the type of an object.
     hint : str or None
-        What to do about it: a sentence without its final full stop.
+        What to do about it: a question, or a sentence without its final full stop.
     """
 
     def __init__(
@@ -121,7 +129,7 @@ class ArgumentError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.function}: {self.argument!r} {self.complaint}."
-        return text if self.hint is None else f"{text} Hint: {self.hint}."
+        return text + hint_words(self.hint)
 
     @property
     def complaint(self) -> str:

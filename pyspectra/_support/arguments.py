@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import SupportsFloat, SupportsIndex, TypeVar
 
-from pyspectra._support.text import nearest
+from pyspectra._support.text import did_you_mean
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 
 __all__ = [
@@ -182,9 +182,8 @@ def check_choice(
         if type(value) is type(choice) and value == choice:
             return choice
     words = [choice for choice in choices if isinstance(choice, str)]
-    near = nearest(value, words) if isinstance(value, str) else None
-    hint = None if near is None else f"did you mean {near!r}"
     listed = f"be one of {', '.join(map(repr, choices))}"
+    hint = did_you_mean(value, words)
     raise ArgumentValueError(function, argument, listed, shown(value), hint)
 
 

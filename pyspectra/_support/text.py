@@ -1,4 +1,4 @@
-"""Names, made fit for a terminal or a picture, and told apart from what was probably meant."""
+"""Words of messages: names fit for a terminal or a picture, what was meant, and counts."""
 
 from __future__ import annotations
 
@@ -46,8 +46,19 @@ def _join(parts: Sequence[str], kept: set[int], ellipsis: str) -> str:
     return text
 
 
-def nearest(word: str, choices: Iterable[str]) -> str | None:
+def nearest(word: str, choices: Iterable[str], likeness: float = 0.6) -> str | None:
     """Return the one of `choices` that was probably meant by `word`, or None."""
     by_lower = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(word.lower(), by_lower, 1)
+    close = difflib.get_close_matches(word.lower(), by_lower, 1, likeness)
     return by_lower[close[0]] if close else None
+
+
+def did_you_mean(word: object, choices: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the hint that asks for what was probably meant, if that can be told."""
+    near = nearest(word, choices, likeness) if isinstance(word, str) else None
+    return None if near is None else f"did you mean {near!r}?"
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """Return ``"1 tensor is"`` or ``"3 tensors are"``; the plural is `one` with an s by default."""
+    return f"{n} {one if n == 1 else many or f'{one}s'}"

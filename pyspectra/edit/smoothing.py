@@ -11,7 +11,7 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra._support.arguments import as_number, check_probability, shown
-from pyspectra._support.text import nearest
+from pyspectra._support.text import did_you_mean
 from pyspectra.edit.apply import apply
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.metrics import Spectrum
@@ -102,8 +102,7 @@ def _fraction(keep: object) -> float | None:
     if isinstance(keep, str):
         if keep in KEEP:
             return None
-        close = nearest(keep, KEEP)
-        hint = None if close is None else f"did you mean {close!r}"
+        hint = did_you_mean(keep, KEEP)
         raise ArgumentValueError("svd_smoothing", "keep", requirement, repr(keep), hint)
     if as_number(keep) is None:
         raise ArgumentTypeError("svd_smoothing", "keep", requirement, shown(keep))

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyspectra._support.arguments import as_integer, check_choice
 from pyspectra._support.cached import cached_property
+from pyspectra._support.text import counted
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.report import columns, weightwatcher
 from pyspectra.report.findings import Finding
@@ -163,6 +164,6 @@ class ReportData(Value):
 
     def __repr__(self) -> str:
         return (
-            f"<Report of {self.source}: {len(self.layers)} layers, {len(self.skipped)} skipped, "
-            f"{self.verdict.label}>"
+            f"<Report of {self.source}: {counted(len(self.layers), 'layer')}, "
+            f"{len(self.skipped)} skipped, {self.verdict.label}>"
         )

@@ -22,8 +22,8 @@ from pyspectra._support.arguments import (
     check_number,
     check_seed,
 )
-from pyspectra._support.text import nearest
-from pyspectra.errors import ArgumentValueError
+from pyspectra._support.text import did_you_mean
+from pyspectra.errors import ArgumentValueError, hint_words
 from pyspectra.spectra import bootstrap as replicates
 from pyspectra.spectra.esd import METHODS
 from pyspectra.spectra.estimators import parse_estimator
@@ -295,8 +295,7 @@ class AnalyzeOptions:
         known = {option.name for option in records()}
         for name in keywords:
             if name not in known:
-                near = nearest(name, sorted(known))
-                hint = f" Hint: did you mean {near!r}?" if near else ""
+                hint = hint_words(did_you_mean(name, sorted(known)))
                 raise TypeError(f"{FUNCTION}: there is no option {name!r}.{hint}")
         return cls(**keywords)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyspectra._support.text import printable, shorten
+from pyspectra._support.text import counted, printable, shorten
 from pyspectra.report.columns import COLUMNS, FAILED_STYLE, Cell, Head, Look, fitted, shown
 from pyspectra.report.data import ReportData
 from pyspectra.report.findings import THRESHOLDS
@@ -66,7 +66,7 @@ def _line(*parts: str | tuple[str, str], wrap: bool = False) -> Text:
 
 def _title(report: ReportData, glyphs: Glyphs) -> Iterator[Text]:
     options = report.options
-    rows = _count(len(report.layers), "layer" if options.pool else "row")
+    rows = counted(len(report.layers), "layer" if options.pool else "row")
     facts = [report.format, rows, f"estimator {options.estimator}", f"method {options.method}"]
     if options.fix_fingers:
         facts.append(f"fix_fingers {options.fix_fingers}")
@@ -166,7 +166,7 @@ def _histogram(report: ReportData, width: int, glyphs: Glyphs) -> Iterator[Text]
     longest = min(LONGEST_BAR, max(8, width - label_width - 24))
     per_layer = min(longest / max(counts.values()), 2.0)
 
-    yield _line(("alpha", "bold"), (f"  ({_count(len(alphas), 'fit')}, by {BIN_WIDTH:g})", "dim"))
+    yield _line(("alpha", "bold"), (f"  ({counted(len(alphas), 'fit')}, by {BIN_WIDTH:g})", "dim"))
     for i in range(first, last + 1):
         if i in (over, under):
             mark = THRESHOLDS.alpha_low if i == over else THRESHOLDS.alpha_high
@@ -209,7 +209,7 @@ def _summary(report: ReportData, glyphs: Glyphs) -> Iterator[Text]:
     if means:
         yield _line(("means  ", "bold"), glyphs.dot.join(means), wrap=True)
     failed = Counter(words(layer.status) for layer in report.wholes if not fitted(layer))
-    text = f"{_count(len(report.wholes), 'fit')}, none failed"
+    text = f"{counted(len(report.wholes), 'fit')}, none failed"
     if failed:
         reasons = ", ".join(f"{count} {status}" for status, count in failed.most_common())
         text = f"{sum(failed.values())} of {len(report.wholes)} failed: {reasons}"
@@ -218,7 +218,7 @@ def _summary(report: ReportData, glyphs: Glyphs) -> Iterator[Text]:
     left_out = [layer for layer in report.wholes if _left_out(layer)]
     if left_out:
         text = (
-            f"in {_count(len(left_out), 'layer')} more than a tenth of the eigenvalues lie at or "
+            f"in {counted(len(left_out), 'layer')} more than a tenth of the eigenvalues lie at or "
             f"below {RELATIVE_THRESHOLD:g} of the largest and are left out of the fit"
         )
         yield _line(("note   ", "bold"), (text, LIGHT_TAIL.style), wrap=True)
@@ -237,7 +237,7 @@ def _skipped(skipped: Sequence[SkippedLayer], width: int, glyphs: Glyphs) -> Ite
     groups: dict[str, list[SkippedLayer]] = {}
     for item in skipped:
         groups.setdefault(item.skip.group, []).append(item)
-    yield _line(("skipped", "bold"), f"  {_count(len(skipped), 'tensor')}", wrap=True)
+    yield _line(("skipped", "bold"), f"  {counted(len(skipped), 'tensor')}", wrap=True)
     digits = max(len(str(len(items))) for items in groups.values())
     longest = max(12, width // 4)
     for reason, items in sorted(groups.items(), key=lambda group: -len(group[1])):
@@ -255,7 +255,3 @@ def _verdict(report: ReportData) -> Iterator[Text]:
     style = next(label.style for label in LABELS if label.word == verdict.label)
     yield _line(("verdict  ", "bold"), (verdict.label, f"bold {style}"))
     yield _line(printable(verdict.text), wrap=True)
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pyspectra._support.text import counted
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.problems import (
@@ -81,6 +82,14 @@ class Counts:
         """Whether the model shows structure."""
         return not self.structure_p > THRESHOLDS.structure_level
 
+    @property
+    def layers(self) -> dict[str, str]:
+        """How a sentence counts layers: ``rows_layers`` is "1 layer" or "3 layers"."""
+        return {
+            f"{name}_layers": counted(getattr(self, name), "layer")
+            for name in ("n", "rows", "large", "judged")
+        }
+
 
 @dataclass(frozen=True)
 class Label:
@@ -95,7 +104,8 @@ class Label:
     holds : callable
         Of the counts: whether the model is called so; the first of `LABELS` that holds is.
     sentence : str
-        The first sentence of the verdict; names in braces are fields of `Counts`.
+        The first sentence of the verdict; names in braces are fields of `Counts`,
+        or one with ``_layers``, which counts them.
     """
 
     word: str
@@ -105,7 +115,7 @@ class Label:
 
 
 _BETWEEN = (
-    "alpha between {low:g} and {high:g} in {typical} of {judged} layers that show structure and "
+    "alpha between {low:g} and {high:g} in {typical} of {judged_layers} that show structure and "
     "follow a power law, below in {heavy}, above in {light} (estimator {estimator}, "
     "mean alpha {mean:.2f})"
 )
@@ -126,7 +136,7 @@ NOTHING_FITTED = Label(
 )  # fmt: skip
 MOST_FAILED = Label(
     CANNOT, _CANNOT_STYLE, lambda c: c.untested > THRESHOLDS.most_failed * c.rows,
-    "Cannot be judged: {untested} of {rows} layers have no spectrum that could be tested.",
+    "Cannot be judged: {untested} of {rows_layers} have no spectrum that could be tested.",
 )  # fmt: skip
 ALL_SMALL = Label(
     CANNOT, _CANNOT_STYLE, lambda c: c.large == 0,
@@ -134,7 +144,7 @@ ALL_SMALL = Label(
 )  # fmt: skip
 NO_STRUCTURE_SEEN = Label(
     "no structure", NO_STRUCTURE.style, lambda c: not c.seen,
-    "No structure detected in any of {n} layers, whatever their alpha (least p-value times number "
+    "No structure detected in any of {n_layers}, whatever their alpha (least p-value times number "
     "of layers: {structure_p:.2g}): the weights may be untrained, or changed too little to see.",
 )  # fmt: skip
 SMALL_SEEN = Label(
@@ -144,12 +154,12 @@ SMALL_SEEN = Label(
 NOT_CALIBRATED = Label(
     CANNOT, _CANNOT_STYLE, lambda c: not c.calibrated,
     "Cannot be judged by alpha: estimator {estimator} has no calibrated bounds (mean alpha "
-    "{mean:.2f} over {judged} layers). {shown} of {large} layers show structure.",
+    "{mean:.2f} over {judged_layers}). {shown} of {large_layers} show structure.",
 )  # fmt: skip
 FEW_FITTED = Label(
     CANNOT, _CANNOT_STYLE,
     lambda c: c.judged == 0 or c.rows - c.n + c.lawless > THRESHOLDS.most_failed * c.rows,
-    "Cannot be judged: only {judged} of {rows} layers have a power-law fit that holds and "
+    "Cannot be judged: only {judged} of {rows_layers} have a power-law fit that holds and "
     "structure.",
 )  # fmt: skip
 TYPICAL = Label(
@@ -182,7 +192,7 @@ class Verdict(Value):
     ----------
     label : str
         ``"no structure"``, ``"typical"``, ``"heavy-tailed"``, ``"light-tailed"``, ``"mixed"`` or
-        ``"cannot be judged"``; of a delta see `pyspectra.report.changes`.
+        ``"cannot be judged"``; ``"unchanged"`` beside a base model that has the same weights.
     text : str
         A few sentences that say so, with the counts they rest on and what they do not say.
     n_typical, n_heavy_tail, n_light_tail : int
@@ -229,7 +239,8 @@ def judge(
     label = next(label for label in LABELS if label.holds(counts))
     sentences = [
         label.sentence.format(
-            **vars(counts), shown=counts.large - counts.silent, mean=mean, estimator=estimator,
+            **vars(counts), **counts.layers, shown=counts.large - counts.silent, mean=mean,
+            estimator=estimator,
             few=THRESHOLDS.few_evals, low=THRESHOLDS.alpha_low, high=THRESHOLDS.alpha_high,
         ),
         *_details(layers, label, counts),
@@ -286,13 +297,14 @@ def _details(layers: Sequence[LayerReport], label: Label, counts: Counts) -> lis
         count = sum(problem_of(layer) is problem for layer in layers)
         if count and not (label is NO_STRUCTURE_SEEN and problem is NO_STRUCTURE):
             does = problem.one if count == 1 else problem.many
-            noun = "layer" if count == 1 else "layers"
-            told.append(f"{count} {noun} {does.format(threshold=problem.threshold(THRESHOLDS))}.")
+            does = does.format(threshold=problem.threshold(THRESHOLDS))
+            told.append(f"{counted(count, 'layer')} {does}.")
     if label.word == CANNOT or not counts.seen:
         return told
     unsure = sum(certainty(layer) == WITHIN_ERROR for layer in layers)
     if unsure:
-        told.append(f"{unsure} lie within their error (1.96 standard errors) of a bound.")
+        lie = counted(unsure, "lies within its", "lie within their")
+        told.append(f"{lie} error (1.96 standard errors) of a bound.")
     if counts.heavy or counts.light:
         told.append(
             f"WeightWatcher would call alpha between {THRESHOLDS.alpha_low:g} and "

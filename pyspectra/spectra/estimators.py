@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from pyspectra._support.arguments import shown
-from pyspectra._support.text import nearest
+from pyspectra._support.text import did_you_mean
 from pyspectra.errors import ArgumentValueError
 
 # Each estimator and its arguments, in order, with the kind and the least value of each.
@@ -57,8 +57,7 @@ def parse_estimator(text: str, function: str) -> Estimator:
     call = _CALL.fullmatch(text) if isinstance(text, str) else None
     if call is None or call[1] not in _ARGUMENTS:
         listed = f"be one of {', '.join(map(repr, ESTIMATORS))}"
-        near = nearest(text, ESTIMATORS) if isinstance(text, str) else None
-        hint = None if near is None else f"did you mean {near!r}"
+        hint = did_you_mean(text, ESTIMATORS)
         raise ArgumentValueError(function, "estimator", listed, shown(text), hint)
     name, given = call[1], [part.strip() for part in (call[2] or "").split(",")]
     if given == [""]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyspectra._support.arguments import check_choice
-from pyspectra._support.text import nearest
+from pyspectra._support.text import did_you_mean
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.training.history_tables import BARE
 from pyspectra.training.metric_kinds import MetricKind, kind_of, split_and_metric
@@ -145,8 +145,7 @@ def _names(
             raise ArgumentTypeError(function, "metrics", "be names of metrics", got)
         name = split_and_metric(metric)[1]
         if name not in known:
-            close = nearest(name, known)
-            hint = f"did you mean {close!r}" if close else f"there are {', '.join(known)}"
+            hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
             requirement = "be names of metrics that were logged"
             raise ArgumentValueError(function, "metrics", requirement, repr(metric), hint)
         names.append(name)

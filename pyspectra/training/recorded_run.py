@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pyspectra._support.arguments import check_choice, check_path
 from pyspectra._support.files import write_text
-from pyspectra._support.text import nearest
-from pyspectra.errors import ArgumentValueError, missing_dependency
+from pyspectra._support.text import did_you_mean
+from pyspectra.errors import ArgumentValueError, hint_words, missing_dependency
 from pyspectra.training import history_tables as tables
 from pyspectra.training.frames import (
     ATTRIBUTE,
@@ -199,11 +199,8 @@ class RecordedRun:
         points = [(row[x], row[column]) for row in rows if column in row and x in row]
         if not points:
             known = sorted({key for row in rows for key in row})
-            close = nearest(name, known)
-            hint = (
-                f"did you mean {close!r}?" if close else f"there are {', '.join(known) or 'none'}."
-            )
-            raise KeyError(f"History: there is no column {name!r} in {level!r}; {hint}")
+            hint = did_you_mean(name, known) or f"there are {', '.join(known) or 'none'}"
+            raise KeyError(f"History: there is no column {name!r} in {level!r}.{hint_words(hint)}")
         xs, ys = np.asarray(points, dtype=np.float64).T
         return xs, ys
 

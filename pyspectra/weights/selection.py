@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import itertools
 from collections.abc import Callable, Sequence
 
 from pyspectra._support.arguments import as_integer
+from pyspectra._support.text import counted, nearest
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.weights import Layer
 
@@ -92,7 +92,7 @@ def _matches(layer: Layer, pattern: str) -> bool:
 
 
 def _hint(layers: Sequence[Layer], unknown: Sequence[int | str]) -> str:
-    words = f"it has {len(layers)} layers"
+    words = f"it has {counted(len(layers), 'layer')}"
     if layers:
         words += f", e.g. {layers[0].name!r} (id {layers[0].layer_id})"
     # Whole names, and what they begin with up to a dot.
@@ -101,11 +101,7 @@ def _hint(layers: Sequence[Layer], unknown: Sequence[int | str]) -> str:
         for layer in layers
         for prefix in itertools.accumulate(layer.name.split("."), "{}.{}".format)
     )
-    meant = [
-        near[0]
-        for item in unknown
-        if isinstance(item, str) and (near := difflib.get_close_matches(item, known, 1))
-    ]
+    meant = [near for x in unknown if isinstance(x, str) and (near := nearest(x, known))]
     return f"{words}; did you mean {', '.join(map(repr, meant))}?" if meant else words
 
 

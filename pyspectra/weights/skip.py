@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pyspectra._arrays import ARRAY_PROBLEMS, ArrayProblem
+from pyspectra._support.text import counted
 
 __all__ = ["REASONS", "Reason", "Skip", "SkippedLayer", "array_skip", "reasons_for_none"]
 
@@ -235,4 +236,4 @@ def reasons_for_none(skipped: Sequence[SkippedLayer]) -> str:
         return "which is empty"
     reasons = Counter(s.skip.group for s in skipped).most_common(3)
     listed = "; ".join(f"{count} x {reason}" for reason, count in reasons)
-    return f"which has none among its {len(skipped)} tensors: {listed}"
+    return f"which has none among its {counted(len(skipped), 'tensor')}: {listed}"

@@ -177,7 +177,7 @@ def test_a_key_that_is_not_there_says_what_is(given: Callable[[dict[str, Any]], 
         assert (error.function, error.argument, error.got) == ("open_weights", "key", repr(key))
         assert "'model', 'model_ema.module', 'teacher.net.v1'" in error.requirement
         if key == "model_emma":
-            assert error.hint == "did you mean 'model_ema.module'"
+            assert error.hint == "did you mean 'model_ema.module'?"
     with pytest.raises(ArgumentTypeError, match="must be the name of a part"):
         open_weights(source, key=3)  # type: ignore[arg-type]
     with pytest.raises(FormatError, match="holds the state of an optimizer"):

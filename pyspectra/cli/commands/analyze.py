@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyspectra._support.text import counted
 from pyspectra.cli.commands import Command, as_integer_text
 from pyspectra.cli.errors import UsageError, one_line
 from pyspectra.cli.output import (
@@ -194,7 +195,8 @@ def _strict_status(report: Report) -> int:
     unread = sum(s.failed for s in report.skipped)
     if not failed + unread:
         return DONE
-    message(f"strict: {failed} of {len(report.layers)} fits failed, {unread} layers unreadable")
+    fits, layers = counted(len(report.layers), "fit"), counted(unread, "layer")
+    message(f"strict: {failed} of {fits} failed, {layers} unreadable")
     return FAILED_LAYERS
 
 

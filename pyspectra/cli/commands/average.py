@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from pyspectra._support.text import counted
 from pyspectra.cli.commands import Command, as_integer_text
 from pyspectra.cli.errors import UsageError, one_line
 from pyspectra.cli.output import message
@@ -52,11 +53,12 @@ def _average(arguments: argparse.Namespace) -> list[str]:
         overwrite=arguments.overwrite,
         progress=False if arguments.quiet else "auto",
     )
-    tensors = f"{done.n_averaged} tensors"
+    tensors = counted(done.n_averaged, "tensor")
     if done.n_copied:
         tensors += f", {done.n_copied} more from the newest"
     messages = [
-        f"averaged {len(done.checkpoints)} checkpoints ({', '.join(done.checkpoints)}): {tensors}",
+        f"averaged {counted(len(done.checkpoints), 'checkpoint')} "
+        f"({', '.join(done.checkpoints)}): {tensors}",
         f"wrote {done.path}",
     ]
     if done.not_finite:

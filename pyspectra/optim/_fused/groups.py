@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyspectra import ops
+from pyspectra._support.text import did_you_mean
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.optim._fused.options import OPTIONS, SHARED
 
@@ -16,6 +16,9 @@ _CHECKED = [name for name, option in OPTIONS.items() if option.check and not opt
 
 # Options of torch's optimizers that change a step, and for which there is no kernel.
 REFUSED = ("amsgrad", "maximize", "differentiable")
+
+# How alike a key of a group must be to an option to be a slip, and not the caller's own.
+_SLIP = 0.85
 
 
 def check_option(owner: str, name: str, value: Any) -> Any:
@@ -34,14 +37,13 @@ def with_defaults(owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name in given.keys() - SHARED.keys():
         raise ArgumentTypeError(
-            owner, name, "be an option of the optimizer", repr(given[name]), _near(name, OPTIONS)
+            owner,
+            name,
+            "be an option of the optimizer",
+            repr(given[name]),
+            did_you_mean(name, OPTIONS, _SLIP),
         )
     return {name: given.get(name, option.default) for name, option in SHARED.items()}
-
-
-def _near(name: str, names: Iterable[str]) -> str | None:
-    near = difflib.get_close_matches(name.lower(), names, 1, 0.85)
-    return f"did you mean {near[0]!r}" if near else None
 
 
 def checked_group(owner: str, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def check_names(owner: str, given: Mapping[str, Any], defaults: Mapping[str, Any
             raise ArgumentValueError(
                 owner, name, "be given to the optimizer, not to a group", "a group that has it"
             )
-        hint = _near(name, defaults)
+        hint = did_you_mean(name, defaults, _SLIP)
         if option is not None or hint is not None:
             raise ArgumentValueError(
                 owner, name, f"be an option that {owner} has", "a group that has it", hint

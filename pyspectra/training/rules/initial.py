@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pyspectra._support.text import counted
 from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import InitialLoss, InitialWeights, WeightSummary
-from pyspectra.training.rules.registry import listed, plural, rule
+from pyspectra.training.rules.registry import listed, rule
 from pyspectra.training.rules.wiring import NOT_LEARNING
 
 
@@ -66,7 +67,7 @@ def symmetric_init(facts: InitialWeights, thresholds: InitialThresholds) -> Iter
     rank = 0.0 if worst.max_abs == 0 else 1.0
     if not math.isnan(worst.stable_rank):
         rank = worst.stable_rank
-    many = plural(len(names), "matrix starts", "matrices start")
+    many = counted(len(names), "matrix starts", "matrices start")
     yield Finding(
         code="symmetric_init",
         severity="error" if stuck else "warning",

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyspectra._support.text import counted
 from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import Array, LossBatches, LossGraph, LossShapes
-from pyspectra.training.rules.registry import plural, rule
+from pyspectra.training.rules.registry import rule
 from pyspectra.types import FloatArray
 
 EXPLAINED = ("not_learning", "plateau", "initial_loss", "vanishing_gradient", "update_ratio",
@@ -146,7 +147,7 @@ def _labels(facts: LossBatches) -> Iterator[Finding]:
     if labels and outside > 0 and n_classes:
         yield _finding(
             facts.step,
-            f"{plural(outside, 'label lies', 'labels lie')} outside 0 to {n_classes - 1}, the "
+            f"{counted(outside, 'label lies', 'labels lie')} outside 0 to {n_classes - 1}, the "
             "range of the outputs.",
             "count classes from 0",
             "give the last layer as many outputs as there are classes",

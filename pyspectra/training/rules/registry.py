@@ -177,11 +177,6 @@ def listed(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(every[:most]) + more
 
 
-def plural(n: int, one: str, many: str) -> str:
-    """Return ``"1 tensor is"`` or ``"3 tensors are"``."""
-    return f"{n} {one if n == 1 else many}"
-
-
 def number(value: Any) -> float | None:
     """Return a number as JSON has it: None for one that is not finite."""
     out = float(value)

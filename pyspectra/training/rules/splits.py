@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from pyspectra._support.text import counted
 from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import Array, Labels, Split
-from pyspectra.training.rules.registry import listed, plural, rule
+from pyspectra.training.rules.registry import listed, rule
 
 MOST_ROWS = 2000
 
@@ -70,7 +71,7 @@ def label_format(facts: Labels, thresholds: SplitThresholds) -> Iterator[Finding
     if outside > 0:
         yield _label(
             "error",
-            f"{plural(outside, 'label lies', 'labels lie')} outside 0 to {facts.n_outputs - 1}.",
+            f"{counted(outside, 'label lies', 'labels lie')} outside 0 to {facts.n_outputs - 1}.",
             "count classes from 0", "give the model an output for each class",
         )  # fmt: skip
     elif seen < facts.n_outputs:

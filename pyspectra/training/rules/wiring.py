@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pyspectra._support.text import counted
 from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import Backwards, Parameters, RecentSteps, StepMode, TensorStep
-from pyspectra.training.rules.registry import listed, plural, rule
+from pyspectra.training.rules.registry import listed, rule
 
 NOT_LEARNING = ("not_learning", "plateau", "vanishing_gradient", "update_ratio", "stopped_early")
 
@@ -78,7 +79,7 @@ def parameter_not_optimized(facts: Parameters, thresholds: WiringThresholds) -> 
             value=float(len(lost)),
             threshold=0.0,
             message=(
-                f"{plural(len(lost), 'trainable tensor is', 'trainable tensors are')} in no "
+                f"{counted(len(lost), 'trainable tensor is', 'trainable tensors are')} in no "
                 f"parameter group and will never change: {listed(names)}."
             ),
             advice=(
@@ -105,7 +106,7 @@ def no_gradient(facts: RecentSteps, thresholds: WiringThresholds) -> Iterator[Fi
             value=float(len(names)),
             threshold=0.0,
             message=(
-                f"{plural(len(names), 'tensor', 'tensors')} of the optimizer got no gradient in "
+                f"{counted(len(names), 'tensor', 'tensors')} of the optimizer got no gradient in "
                 f"{k} consecutive steps: {listed(names)}."
             ),
             advice=(
@@ -136,7 +137,7 @@ def zero_gradient(facts: RecentSteps, thresholds: WiringThresholds) -> Iterator[
             value=0.0,
             threshold=0.0,
             message=(
-                f"The gradient of {plural(len(names), 'matrix was', 'matrices was')} exactly zero "
+                f"The gradient of {counted(len(names), 'matrix was', 'matrices was')} exactly zero "
                 f"in {k} consecutive steps: {listed(names)}."
             ),
             advice=(

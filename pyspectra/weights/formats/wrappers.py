@@ -6,7 +6,6 @@ Checkpoints of files may be hostile, so that every walk here visits a mapping on
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 from pyspectra._arrays import array_info
 from pyspectra._support.cached import cached_property
+from pyspectra._support.text import did_you_mean
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError
 from pyspectra.weights.formats.pickle_values import Foreign, Global
 from pyspectra.weights.skip import Skip
@@ -281,9 +281,8 @@ def _part(mapping: Mapping[Any, Any], key: object) -> Mapping[Any, Any]:
     if not parts:
         only = "be None for a checkpoint that holds one state dict and nothing beside it"
         raise ArgumentValueError("open_weights", "key", only, repr(key))
-    near = difflib.get_close_matches(key, parts, 1)
-    hint = f"did you mean {near[0]!r}" if near else None
     listed = f"be one of {', '.join(map(repr, parts))}"
+    hint = did_you_mean(key, parts)
     raise ArgumentValueError("open_weights", "key", listed, repr(key)[:120], hint)
 
 
