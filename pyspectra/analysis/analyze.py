@@ -27,7 +27,7 @@ from pyspectra.weights import (
 )
 from pyspectra.weights.deltas import deltas
 from pyspectra.weights.matricize import matrix_shape
-from pyspectra.weights.selection import layer_filter
+from pyspectra.weights.selection import chosen_layers
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,7 @@ def analyze(
             notes = tuple(note.words("model_or_path", "base_model") for note in change.notes)
         if not layers:
             raise _nothing_to_analyze(source.name, skipped, base_model is not None)
-        chosen, left_out = _select(layers, checked)
+        chosen, left_out = _select(layers, skipped, checked)
         found: list[Outcome] = []
         total = len(chosen) * steps_a_layer(checked)
         with progress_bar(total, "analysing", progress) as advance:
@@ -180,12 +180,12 @@ def _nothing_to_analyze(
 
 
 def _select(
-    layers: Sequence[Layer], options: AnalyzeOptions
+    layers: Sequence[Layer], skipped: Sequence[SkippedLayer], options: AnalyzeOptions
 ) -> tuple[list[Layer], list[SkippedLayer]]:
-    wanted = layer_filter(layers, options.layers, "analyze")
+    wanted = {layer.name for layer in chosen_layers(layers, skipped, options.layers, "analyze")}
     chosen, left_out = [], []
     for layer in layers:
-        skip = _gate(layer, options) if wanted(layer) else Skip("not_selected")
+        skip = _gate(layer, options) if layer.name in wanted else Skip("not_selected")
         if skip is None:
             chosen.append(layer)
         else:

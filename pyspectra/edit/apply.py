@@ -76,7 +76,7 @@ def apply(
         # Parts are edited with their whole; LoRA pairs and recomputed weights are not stored.
         stored = [
             layer
-            for layer in chosen_layers(source.layers, layers, function)
+            for layer in chosen_layers(source.layers, source.skipped, layers, function)
             if layer.part_of is None and layer.kind != LORA.name and layer.key in tensors
         ]
         for layer in stored:  # all of them before the first is written to

@@ -17,6 +17,7 @@ from pyspectra.types import FloatArray
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.lora import joint_cores, lora_product
 from pyspectra.weights.source import WeightSource
+from pyspectra.weights.ties import other_names
 
 __all__ = ["Note", "Pairing", "arrays_to_compare", "pair_layers", "shapes_to_compare"]
 
@@ -143,17 +144,8 @@ def pair_layers(a: WeightSource, b: WeightSource) -> Pairing:
 def _by_name(source: WeightSource) -> _Names:
     """All layers by all names that they go by; parts of a tied weight have as many."""
     names = {layer.name: _Named(layer, layer.name) for layer in source.layers}
-    parts: dict[str, list[Layer]] = {}
-    for layer in source.layers:
-        if layer.part_of is not None:
-            parts.setdefault(layer.part_of, []).append(layer)
-    for tie in source.skipped:
-        owner = tie.same_as
-        if owner is None or owner not in names:
-            continue
-        for layer in (names[owner].layer, *parts.get(owner, ())):
-            name = tie.name + layer.name[len(owner) :]
-            names.setdefault(name, _Named(replace(layer, name=name), layer.name))
+    for name, layer in other_names(source.layers, source.skipped):
+        names.setdefault(name, _Named(replace(layer, name=name), layer.name))
     return names
 
 

@@ -1,15 +1,16 @@
-"""Which layers of a model: by id, by name or its beginning, or by a pattern."""
+"""Which layers of a model: by id, by any of their names or its beginning, or by a pattern."""
 
 from __future__ import annotations
 
 import fnmatch
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from pyspectra._support.arguments import as_integer
 from pyspectra._support.text import counted, nearest
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
-from pyspectra.weights import Layer
+from pyspectra.weights import Layer, SkippedLayer
+from pyspectra.weights.ties import other_names
 
 Selection = Sequence[int | str] | int | str | None
 
@@ -45,15 +46,20 @@ def _wrong(got: object, function: str) -> ArgumentTypeError:
     return ArgumentTypeError(function, "layers", "hold ids or names", repr(got))
 
 
-def layer_filter(
-    layers: Sequence[Layer], selection: Selection, function: str
-) -> Callable[[Layer], bool]:
-    """Return a test of whether a layer is selected.
+def chosen_layers(
+    layers: Sequence[Layer],
+    skipped: Sequence[SkippedLayer],
+    selection: Selection,
+    function: str,
+) -> list[Layer]:
+    """Return the selected layers, in order.
 
     Parameters
     ----------
     layers : sequence of Layer
         All that there are.
+    skipped : sequence of SkippedLayer
+        What is not among them: tied weights answer to their other names too.
     selection : int, str, sequence of these or None
         Ids; names, with a trailing ``.weight`` or without; the beginning of names, up to a dot;
         patterns, in which ``*`` and ``?`` stand for any text. None selects all.
@@ -62,7 +68,7 @@ def layer_filter(
 
     Returns
     -------
-    callable
+    list of Layer
 
     Raises
     ------
@@ -71,19 +77,30 @@ def layer_filter(
     """
     items = checked(selection, function)
     if items is None:
-        return lambda layer: True
-    ids = {s for s in items if not isinstance(s, str)}
-    patterns = [s for s in items if isinstance(s, str)]
-    unknown: list[int | str] = sorted(ids - {layer.layer_id for layer in layers})
-    unknown += [p for p in patterns if not any(_matches(layer, p) for layer in layers)]
+        return list(layers)
+    names = {layer.name: [layer.name] for layer in layers}
+    for name, layer in other_names(layers, skipped):
+        names[layer.name].append(name)
+    unknown: list[int | str] = []
+    found: set[str] = set()
+    for item in items:
+        answering = [layer.name for layer in layers if _answers(layer, names[layer.name], item)]
+        found.update(answering)
+        if not answering:
+            unknown.append(item)
     if unknown:
-        hint = _hint(layers, unknown)
+        hint = _hint(layers, names, unknown)
         raise ArgumentValueError(function, "layers", "hold what the model has", repr(unknown), hint)
-    return lambda layer: layer.layer_id in ids or any(_matches(layer, p) for p in patterns)
+    return [layer for layer in layers if layer.name in found]
 
 
-def _matches(layer: Layer, pattern: str) -> bool:
-    name = layer.name
+def _answers(layer: Layer, names: Sequence[str], item: int | str) -> bool:
+    if isinstance(item, str):
+        return any(_matches(name, item) for name in names)
+    return layer.layer_id == item
+
+
+def _matches(name: str, pattern: str) -> bool:
     if pattern in (name, f"{name}.weight") or name.startswith(f"{pattern.rstrip('.')}."):
         return True
     # Names of parts hold brackets, which in a pattern may be just these.
@@ -91,20 +108,17 @@ def _matches(layer: Layer, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, literal)
 
 
-def _hint(layers: Sequence[Layer], unknown: Sequence[int | str]) -> str:
+def _hint(
+    layers: Sequence[Layer], names: Mapping[str, Sequence[str]], unknown: Sequence[int | str]
+) -> str:
     words = f"it has {counted(len(layers), 'layer')}"
     if layers:
         words += f", e.g. {layers[0].name!r} (id {layers[0].layer_id})"
     # Whole names, and what they begin with up to a dot.
     known = dict.fromkeys(
         prefix
-        for layer in layers
-        for prefix in itertools.accumulate(layer.name.split("."), "{}.{}".format)
+        for name in itertools.chain.from_iterable(names.values())
+        for prefix in itertools.accumulate(name.split("."), "{}.{}".format)
     )
     meant = [near for x in unknown if isinstance(x, str) and (near := nearest(x, known))]
     return f"{words}; did you mean {', '.join(map(repr, meant))}?" if meant else words
-
-
-def chosen_layers(layers: Sequence[Layer], selection: Selection, function: str) -> list[Layer]:
-    """Return the selected layers, in order."""
-    return list(filter(layer_filter(layers, selection, function), layers))

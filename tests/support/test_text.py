@@ -50,5 +50,5 @@ def test_one_layer_is_one_layer_everywhere() -> None:
     report = ps.analyze({"a.weight": np.random.default_rng(0).standard_normal((200, 100))})
     assert "1 layer," in repr(report)
     assert "1 layers" not in report.verdict.text + repr(report)
-    with pytest.raises(ValueError, match="it has 1 layer, e.g. 'a'"):
+    with pytest.raises(ValueError, match=r"it has 1 layer, e\.g\. 'a'"):
         ps.analyze({"a.weight": np.ones((60, 60))}, layers="zzz")

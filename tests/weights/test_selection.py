@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import pyspectra as ps
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.weights import open_weights
 from pyspectra.weights.selection import chosen_layers
@@ -18,8 +19,8 @@ STATE = {
 
 
 def chosen(*selection: int | str) -> list[str]:
-    layers = open_weights(STATE).layers
-    return [layer.name for layer in chosen_layers(layers, selection, "analyze")]
+    source = open_weights(STATE)
+    return [x.name for x in chosen_layers(source.layers, source.skipped, selection, "analyze")]
 
 
 @pytest.mark.parametrize("prefix", ["encoder.layer.1", "encoder.layer.1."])
@@ -62,4 +63,42 @@ def test_what_is_like_nothing_gets_an_example() -> None:
     with pytest.raises(ArgumentValueError, match=r"got \[99\]"):
         chosen(99)
     with pytest.raises(ArgumentTypeError, match="must hold ids or names"):
-        chosen_layers((), 2.5, "analyze")  # type: ignore[arg-type]
+        chosen_layers((), (), 2.5, "analyze")  # type: ignore[arg-type]
+
+
+def tied() -> dict[str, np.ndarray]:
+    both = np.random.default_rng(0).standard_normal((60, 180))
+    return {
+        "encoder.embed.weight": both,
+        "decoder.embed.weight": both,
+        "encoder.c_attn.weight": np.ones((60, 180)),
+        "decoder.c_attn.weight": np.ones((60, 180)),
+    }
+
+
+@pytest.mark.parametrize("name", ["decoder.embed", "decoder.embed.weight", "deco*embed"])
+def test_a_tied_weight_answers_to_all_its_names(name: str) -> None:
+    source = open_weights(tied())
+    assert [s.same_as for s in source.skipped] == ["encoder.embed"]
+    found = chosen_layers(source.layers, source.skipped, name, "analyze")
+    assert [layer.name for layer in found] == ["encoder.embed"]
+    assert [row.name for row in ps.analyze(tied(), layers=name).layers] == ["encoder.embed"]
+    state = tied()
+    edited = ps.svd_smoothing(state, keep=0.2, layers=name)
+    changed = {key for key in state if (edited[key] != state[key]).any()}
+    assert changed == {"encoder.embed.weight", "decoder.embed.weight"}
+
+
+def test_what_is_below_a_name_includes_a_tied_weight() -> None:
+    names = [row.name for row in ps.analyze(tied(), layers="decoder").layers]
+    assert names[:2] == ["encoder.embed", "decoder.c_attn"]
+
+
+def test_the_parts_of_a_tied_weight_have_all_its_names() -> None:
+    both = np.random.default_rng(0).standard_normal((60, 180))
+    source = open_weights({"a.c_attn.weight": both, "b.c_attn.weight": both})
+    for part in ("", "[q]"):
+        found = chosen_layers(source.layers, source.skipped, f"b.c_attn{part}", "analyze")
+        assert [layer.name for layer in found] == [f"a.c_attn{part}"]
+    with pytest.raises(ArgumentValueError, match=r"did you mean 'b\.c_attn'\?"):
+        ps.analyze({"a.c_attn.weight": both, "b.c_attn.weight": both}, layers="b.cattn")
