@@ -21,8 +21,8 @@ class Status(enum.IntEnum):
     --------
     >>> import numpy as np, pyspectra as ps
     >>> status = ps.esd(np.full((3, 2), np.nan)).status
-    >>> status is ps.Status.NOT_FINITE, str(status)
-    (True, 'not_finite')
+    >>> status is ps.Status.NOT_FINITE, str(status), status.words
+    (True, 'not_finite', 'not finite')
     """
 
     OK = 0
@@ -33,6 +33,11 @@ class Status(enum.IntEnum):
 
     def __str__(self) -> str:
         return self.name.lower()
+
+    @property
+    def words(self) -> str:
+        """The status as part of a sentence."""
+        return " ".join(self.name.lower().split("_"))
 
 
 class Value:

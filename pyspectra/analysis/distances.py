@@ -253,5 +253,5 @@ def _spectrum(layer: Layer) -> FloatArray:
     parts = [esd(matrix) for matrix in _matrices(layer)]
     for part in parts:
         if part.status is not Status.OK:
-            raise _NoDistanceError(str(part.status).replace("_", " "))
+            raise _NoDistanceError(part.status.words)
     return np.sort(np.concatenate([part.evals for part in parts]))

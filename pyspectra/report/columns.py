@@ -27,7 +27,6 @@ from pyspectra.report.problems import (
     certainty,
     is_judged,
     problem_of,
-    words,
 )
 from pyspectra.types import Status
 
@@ -260,7 +259,7 @@ _SHORT_STATUS = {Status.TOO_FEW_POINTS: "too few", Status.NO_CONVERGENCE: "no co
 
 def _show_warning(r: Row, look: Look) -> Cell:
     if not fitted(r):
-        full = words(r.status)
+        full = r.status.words
         return (_SHORT_STATUS.get(r.status, full) if look.short else full), FAILED_STYLE
     problem = problem_of(r)
     if problem is None:

@@ -195,7 +195,7 @@ def layer_finding(layer: LayerReport) -> Finding | None:
             code=NO_FIT,
             severity="error" if layer.status is Status.NOT_FINITE else "warning",
             where=layer.label,
-            message=f"{layer.label} has no power-law fit: {words(layer.status)}.",
+            message=f"{layer.label} has no power-law fit: {layer.status.words}.",
             evidence={"status": str(layer.status)},
         )
     problem = problem_of(layer)
@@ -243,11 +243,6 @@ def skip_finding(skipped: SkippedLayer) -> Finding | None:
         message=f"{skipped.name}: {skipped.reason}.",
         evidence=dict(skipped.skip.detail),
     )
-
-
-def words(status: Status) -> str:
-    """Return a status as words of a sentence."""
-    return str(status).replace("_", " ")
 
 
 def find(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) -> tuple[Finding, ...]:

@@ -13,7 +13,7 @@ from pyspectra.report.data import ReportData
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.glyphs import ASCII, UNICODE, Glyphs
 from pyspectra.report.layer import LayerReport
-from pyspectra.report.problems import HEAVY_TAIL, LIGHT_TAIL, TYPICAL_STYLE, words
+from pyspectra.report.problems import HEAVY_TAIL, LIGHT_TAIL, TYPICAL_STYLE
 from pyspectra.report.verdicts import LABELS
 from pyspectra.spectra.powerlaw import RELATIVE_THRESHOLD
 from pyspectra.types import Status
@@ -208,7 +208,7 @@ def _summary(report: ReportData, glyphs: Glyphs) -> Iterator[Text]:
     ]
     if means:
         yield _line(("means  ", "bold"), glyphs.dot.join(means), wrap=True)
-    failed = Counter(words(layer.status) for layer in report.wholes if not fitted(layer))
+    failed = Counter(layer.status.words for layer in report.wholes if not fitted(layer))
     text = f"{counted(len(report.wholes), 'fit')}, none failed"
     if failed:
         reasons = ", ".join(f"{count} {status}" for status, count in failed.most_common())

@@ -318,7 +318,7 @@ def rest(layers: Sequence[LayerReport], n_skipped: int) -> list[str]:
     told = []
     failed = [layer for layer in layers if layer.status is not Status.OK]
     if failed:
-        reasons = sorted({str(layer.status) for layer in failed})
+        reasons = sorted({layer.status.words for layer in failed})
         told.append(f"{len(failed)} could not be fitted ({', '.join(reasons)}).")
     if n_skipped:
         were = "tensor was" if n_skipped == 1 else "tensors were"

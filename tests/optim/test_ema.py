@@ -317,7 +317,7 @@ def test_states_that_do_not_fit_change_nothing() -> None:
         ({"steps": 7, "shadow": fewer}, "5 names for 6, of which '0.bias' is in one only"),
         (
             {"steps": 7, "shadow": {**shadow, "0.bias": torch.zeros(3)}},
-            "an average of shape (20,) for '0.bias', got (3,)",
+            "'shadow' must map '0.bias' to a tensor of shape (20,), got (3,)",
         ),
     )
     for bad, message in cases:

@@ -52,3 +52,13 @@ def test_one_layer_is_one_layer_everywhere() -> None:
     assert "1 layers" not in report.verdict.text + repr(report)
     with pytest.raises(ValueError, match=r"it has 1 layer, e\.g\. 'a'"):
         ps.analyze({"a.weight": np.ones((60, 60))}, layers="zzz")
+
+
+def test_a_status_has_words_of_its_own() -> None:
+    words = [status.words for status in ps.Status]
+    assert words == ["ok", "not finite", "too few points", "no convergence", "degenerate"]
+    nothing = {"a.weight": np.full((60, 60), np.nan)}
+    report = ps.analyze(nothing)
+    assert "1 could not be fitted (not finite)" in report.verdict.text
+    assert report.findings[0].message == "a has no power-law fit: not finite."
+    assert ps.distances(nothing, nothing, "ks").layers[0].reason == "not finite"

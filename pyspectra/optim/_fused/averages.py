@@ -139,19 +139,11 @@ def check_shadow(
         average = shadow[name]
         if not isinstance(average, Tensor) or not average.is_floating_point():
             got = average.dtype if isinstance(average, Tensor) else f"a {type(average).__name__}"
-            raise ArgumentTypeError(
-                function,
-                "state_dict",
-                f"hold a floating-point tensor as the average of {name!r}",
-                str(got),
-            )
+            requirement = f"map {name!r} to a floating-point tensor"
+            raise ArgumentTypeError(function, "shadow", requirement, str(got))
         if tuple(average.shape) != tuple(p.shape):
-            raise ArgumentValueError(
-                function,
-                "state_dict",
-                f"hold an average of shape {tuple(p.shape)} for {name!r}",
-                str(tuple(average.shape)),
-            )
+            requirement = f"map {name!r} to a tensor of shape {tuple(p.shape)}"
+            raise ArgumentValueError(function, "shadow", requirement, str(tuple(average.shape)))
 
 
 def load_file(path: Path) -> Any:

@@ -13,7 +13,6 @@ from pyspectra.report.columns import fitted
 from pyspectra.report.data import ReportData
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.plot.axes import despine, new_axes, plain
-from pyspectra.report.problems import words
 from pyspectra.spectra.alternatives import TruncatedPowerLaw
 from pyspectra.types import FloatArray, Status
 
@@ -100,7 +99,7 @@ def _headline(row: LayerReport, hidden: int, has_law: bool) -> str:
     note = f"; {hidden} eigenvalues ≈ 0 not shown" if hidden else ""
     reason = ""
     if not fitted(row):
-        reason = f"; no fit ({words(row.status)})"
+        reason = f"; no fit ({row.status.words})"
     elif not has_law:
         reason = f"; fit of its sub-matrices: α = {row.alpha:.2f}"
     return f"{plain(shorten(row.name, 60))}{which}\n{what}{note}{reason}"
