@@ -9,7 +9,7 @@ import contextlib
 import itertools
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -76,8 +76,11 @@ class Engine(ABC):
     capacity: int
 
     @abstractmethod
-    def reads(self, layers: Sequence[Layer]) -> Iterator[Read]:
-        """Yield, for each layer, what reads it: to be called once, before the next; may raise."""
+    def reads(self, layers: Sequence[Layer]) -> Generator[Read, None, None]:
+        """Yield, for each layer, what reads it: to be called once, before the next; may raise.
+
+        Whoever does not take all of them closes the generator, which ends what runs ahead.
+        """
 
     @abstractmethod
     def clear(self) -> None:
@@ -117,7 +120,7 @@ class _HostEngine(Engine):
         self._block = np.empty(block)
         self._used = 0
 
-    def reads(self, layers: Sequence[Layer]) -> Iterator[Read]:
+    def reads(self, layers: Sequence[Layer]) -> Generator[Read, None, None]:
         return (partial(self._read, layer) for layer in layers)
 
     @staticmethod
@@ -170,7 +173,7 @@ class _DeviceEngine(Engine):
         self._budget = int(devices.free_bytes(device) * PENDING_SHARE)
         self.capacity = self._budget // 8
 
-    def reads(self, layers: Sequence[Layer]) -> Iterator[Read]:
+    def reads(self, layers: Sequence[Layer]) -> Generator[Read, None, None]:
         ahead: deque[Future[Matrices]] = deque()
 
         def read() -> Matrices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -61,9 +62,10 @@ def _in_this_process(
     else:
         engine = engines.device_engine(device)
         batches = split(layers, options, engine.capacity)
-    reads = engine.reads(layers)  # of all batches: a device's reads run ahead of the solving
-    for batch in batches:
-        yield from run_batch(batch, reads, engine, options, advance)
+    # Of all batches: a device's reads run ahead of the solving, and end with it if that fails.
+    with contextlib.closing(engine.reads(layers)) as reads:
+        for batch in batches:
+            yield from run_batch(batch, reads, engine, options, advance)
 
 
 def _elements(batch: Sequence[Layer], options: AnalyzeOptions) -> int:

@@ -175,3 +175,26 @@ def test_an_interrupt_calls_off_what_waits(
     with pytest.raises(KeyboardInterrupt):
         ps.analyze(weights(), executor=interrupted())
     assert interrupted.cancelled > 0  # type: ignore[attr-defined]
+
+
+def test_reads_that_run_ahead_end_when_the_solving_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error holds the frames of the analysis, so that nothing ends by being let go of."""
+    open_reads: list[str] = []
+
+    def reads(self: Any, layers: Any) -> Any:
+        open_reads.append("a reader")
+        try:
+            for _ in layers:
+                yield lambda: None
+        finally:
+            open_reads.clear()
+
+    def fail(batch: Any, given: Any, *_: Any) -> Any:
+        next(given)
+        raise MemoryError
+
+    monkeypatch.setattr(type(executors.engines.host_engine([1])), "reads", reads)
+    monkeypatch.setattr(executors, "run_batch", fail)
+    with pytest.raises(MemoryError) as caught:
+        ps.analyze(weights())
+    assert not open_reads, caught

@@ -255,7 +255,7 @@ def test_unreadable_layers(
     assert main(["analyze", str(model), *arguments]) == status
     out, err = capsys.readouterr()
     assert r"could not be read: the disk\nhas a hole  (conv)" in out
-    assert ("1 layers unreadable" in err) == bool(status)
+    assert ("1 layer unreadable" in err) == bool(status)
 
 
 # --- what cannot be done ------------------------------------------------------------------------

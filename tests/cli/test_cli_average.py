@@ -35,7 +35,7 @@ def test_a_folder(run: Path, tmp_path: Path, capsys: Captured) -> None:
     assert stdout == ""
     assert stderr.splitlines() == [
         f"pyspectra: averaged 2 checkpoints ({run / 'step_10.safetensors'}, "
-        f"{run / 'step_20.safetensors'}): 1 tensors, 1 more from the newest",
+        f"{run / 'step_20.safetensors'}): 1 tensor, 1 more from the newest",
         f"pyspectra: wrote {out}",
     ]
 
