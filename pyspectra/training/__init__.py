@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyspectra.training.plot import plot_history
     from pyspectra.training.reading_out import read_out
     from pyspectra.training.rules import Thresholds
+    from pyspectra.training.spectra_plot import plot_spectra
     from pyspectra.training.watch import Watch
 else:
 
@@ -41,6 +42,7 @@ _HOMES = {
     "diagnose": "diagnosis",
     "lr_range_test": "lr_range",
     "plot_history": "plot",
+    "plot_spectra": "spectra_plot",
     "read_out": "reading_out",
 }
 _MODULES = ("curves", "data", "metrics", "rules", "sanity")
@@ -55,5 +57,6 @@ __all__ = [
     "diagnose",
     "lr_range_test",
     "plot_history",
+    "plot_spectra",
     "read_out",
 ]
