@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pyspectra.analysis.analyze import analyze
+from pyspectra.analysis.compare import compare
 from pyspectra.analysis.distances import Distances, LayerDistance, distances
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.edit.smoothing import svd_smoothing
@@ -21,6 +22,8 @@ from pyspectra.errors import (
     PyspectraError,
 )
 from pyspectra.ops import build_info as _build_info
+from pyspectra.report.compared_layers import LayerComparison
+from pyspectra.report.comparison import Comparison
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.report import Report
 from pyspectra.report.verdicts import Verdict
@@ -54,12 +57,14 @@ __version__: str = _build_info()["version"]
 
 __all__ = [
     "ESD",
+    "Comparison",
     "ConvergenceError",
     "CudaError",
     "DeviceError",
     "Distances",
     "DistributionComparison",
     "FormatError",
+    "LayerComparison",
     "LayerDistance",
     "LayerReport",
     "MPFit",
@@ -71,6 +76,7 @@ __all__ = [
     "Verdict",
     "WeightSource",
     "analyze",
+    "compare",
     "compare_distributions",
     "distances",
     "eigvals",

@@ -343,17 +343,19 @@ _RECORDS = tuple(_record(f) for f in fields(AnalyzeOptions) if f.metadata)
 def takes_options(function: _Function) -> _Function:
     """Complete the signature and the documentation of a function that takes ``**options``.
 
-    The keywords of the options come after its first argument; ``{options}`` in its docstring
+    The keywords of the options come after its positional arguments; ``{options}`` in its docstring
     becomes their paragraphs.
     """
     plain = inspect.signature(function)
-    first, *own = [p for p in plain.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    given = [p for p in plain.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    first = [p for p in given if p.kind is p.POSITIONAL_OR_KEYWORD]
+    own = given[len(first) :]
     kind = inspect.Parameter.KEYWORD_ONLY
     keywords = [
         inspect.Parameter(o.name, kind, default=o.default, annotation=o.annotation)
         for o in records()
     ]
-    whole = plain.replace(parameters=[first, *keywords, *own])
+    whole = plain.replace(parameters=[*first, *keywords, *own])
     function.__signature__ = whole  # type: ignore[attr-defined]
     if function.__doc__:  # python -OO strips it
         function.__doc__ = function.__doc__.replace("{options}", _paragraphs("    "))

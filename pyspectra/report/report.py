@@ -110,7 +110,7 @@ class Report(ReportData):
     def to_dict(self) -> dict[str, Any]:
         """Everything but the eigenvalues, as plain values; NaN and infinity become None."""
         verdict = self.verdict
-        plain: dict[str, Any] = _plain(
+        found: dict[str, Any] = plain(
             {
                 "schema": JSON_SCHEMA,
                 "source": self.source,
@@ -133,7 +133,7 @@ class Report(ReportData):
                 "findings": [_fields(finding) for finding in self.findings],
             }
         )
-        return plain
+        return found
 
     def to_json(self, path: str | PathLike[str] | None = None) -> str:
         """Return `to_dict` as JSON, and write it to `path` if one is given.
@@ -269,11 +269,12 @@ def _fields(finding: Finding) -> dict[str, Any]:
     return {f.name: getattr(finding, f.name) for f in fields(finding)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value of lists and dicts, as JSON has them; NaN and infinity become None."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

@@ -11,6 +11,8 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pyspectra.cli.numbers import as_integer_text, as_number_text
+
 __all__ = ["Command", "all_commands", "as_integer_text", "as_number_text"]
 
 
@@ -50,19 +52,3 @@ def all_commands() -> dict[str, Command]:
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return {module.COMMAND.name: module.COMMAND for module in modules}
-
-
-def as_integer_text(text: str) -> int | str:
-    """Return text as an integer; as it is if it is none, for the check of the option to refuse."""
-    try:
-        return int(text)
-    except ValueError:
-        return text
-
-
-def as_number_text(text: str) -> float | str:
-    """Return text as a number; as it is if it is none, for the check of the option to refuse."""
-    try:
-        return float(text)
-    except ValueError:
-        return text

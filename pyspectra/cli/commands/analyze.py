@@ -6,14 +6,14 @@ The options of the analysis derive from their records in `pyspectra.report.optio
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyspectra._support.text import counted
-from pyspectra.cli.commands import Command, as_integer_text
+from pyspectra.cli.analysis_options import add_options, add_running, flags, given_options, threads
+from pyspectra.cli.commands import Command
 from pyspectra.cli.errors import UsageError, one_line
 from pyspectra.cli.output import (
     STDOUT,
@@ -25,7 +25,6 @@ from pyspectra.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from pyspectra.report.options import Option
     from pyspectra.report.report import Report
 
 DONE, FAILED_LAYERS = 0, 1
@@ -36,7 +35,6 @@ DONE, FAILED_LAYERS = 0, 1
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     from pyspectra.report.data import DIALECTS
-    from pyspectra.report.options import records
     from pyspectra.weights.formats import suffixes
 
     add = parser.add_argument
@@ -48,71 +46,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="of a checkpoint that holds several models, the one called K")  # fmt: skip
     add("--base-model", metavar="BASE",
         help="analyse what changed since BASE: the spectra of the differences")  # fmt: skip
-    for option in records():
-        if option.flag is not None:
-            _add_option(parser, option, option.flag)
-    add("--device", metavar="D", default="auto",
-        help="for the eigenvalues: auto, cpu, cuda or cuda:N (default: auto, the CPU)")  # fmt: skip
-    add("-j", dest="threads", metavar="N", type=as_integer_text,
-        help="threads (default: all cores)")  # fmt: skip
+    add_options(parser)
     add("--strict", action="store_true", help="exit with 1 if a layer failed or was unreadable")
-    add("-q", "--quiet", action="store_true",
-        help="no table, progress or messages but errors; files are still written")  # fmt: skip
-
-
-def _add_option(parser: argparse.ArgumentParser, option: Option, flag: str) -> None:
-    """Add the flag of one option; what was not given is left out of the parsed arguments."""
-    common: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS}
-    if option.switches:
-        action = "store_false" if option.default else "store_true"
-        parser.add_argument(flag, action=action, help=option.brief, **common)
-        return
-    text = option.brief
-    if option.choices:
-        text += f": {', '.join(option.choices)}"
-    if option.several:
-        text += "; may be given more than once, or with commas between them"
-    if option.default is not None:
-        text += f" (default: {option.default})"
-    parser.add_argument(
-        flag,
-        action="append" if option.several else "store",
-        metavar=option.metavar or option.name[0].upper(),
-        help=text,
-        **common,
-    )
-
-
-def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the keywords of `pyspectra.analyze` that were given as flags."""
-    from pyspectra.report.options import records
-
-    found = {}
-    for option in records():
-        given = getattr(arguments, option.name, None)
-        if given is None:
-            continue
-        if option.several:
-            words = [word for text in given for word in text.split(",") if word]
-            found[option.name] = [_parsed(option, word) for word in words]
-        else:
-            found[option.name] = given if option.switches else _parsed(option, given)
-    return found
-
-
-def _parsed(option: Option, text: str) -> Any:
-    try:
-        return option.parse(text)
-    except ValueError:
-        return text  # the check of the option says what is wrong with it
-
-
-def _names() -> dict[str, str]:
-    """How the command line spells the arguments of `analyze` and of what it calls."""
-    from pyspectra.report.options import records
-
-    flags = {option.name: option.flag for option in records() if option.flag is not None}
-    return {"model_or_path": "MODEL", "n": "-j", **flags}
+    add_running(parser)
 
 
 # --- the run ------------------------------------------------------------------------------------
@@ -142,8 +78,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _analyze(arguments: argparse.Namespace, outputs: Mapping[str, str | None]) -> Report:
     import pyspectra
 
-    names = _names()
-    with one_line(f"analysing {arguments.model!r}", names), _threads(arguments.threads):
+    names = flags({"model_or_path": "MODEL"})
+    with one_line(f"analysing {arguments.model!r}", names), threads(arguments.threads):
         _check_outputs_again(arguments, outputs)
         return pyspectra.analyze(
             arguments.model,
@@ -151,7 +87,7 @@ def _analyze(arguments: argparse.Namespace, outputs: Mapping[str, str | None]) -
             base_model=arguments.base_model,
             device=arguments.device,
             progress=False if arguments.quiet else "auto",
-            **_options(arguments),
+            **given_options(arguments),
         )
 
 
@@ -172,20 +108,6 @@ def _check_outputs_again(arguments: argparse.Namespace, outputs: Mapping[str, st
                 files += base.files
     for option, target in outputs.items():
         check_not_read(option, target, files)
-
-
-@contextlib.contextmanager
-def _threads(count: Any) -> Iterator[None]:
-    """Use `count` threads, and leave a caller of `main` with as many as before."""
-    import pyspectra
-
-    before = pyspectra.get_num_threads()
-    if count is not None:
-        pyspectra.set_num_threads(count)
-    try:
-        yield
-    finally:
-        pyspectra.set_num_threads(before)
 
 
 def _strict_status(report: Report) -> int:

@@ -1,0 +1,77 @@
+"""``pyspectra compare``: streams, files, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyspectra.cli.main import main
+
+save_file = pytest.importorskip("safetensors.numpy").save_file
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> tuple[str, str]:
+    paths = []
+    for k, name in enumerate(("one", "two")):
+        rng = np.random.default_rng(k)
+        turn = np.linalg.qr(rng.standard_normal((40, 40)))[0]
+        weights = {
+            f"block.{i}.weight": (
+                rng.standard_normal((60, 40)) @ (rng.pareto(1.5, (40, 1)) * turn)
+            ).astype("f4")
+            for i in range(4)
+        }
+        path = tmp_path / f"{name}.safetensors"
+        save_file(weights, path)
+        paths.append(str(path))
+    return paths[0], paths[1]
+
+
+def test_table_and_sentences_on_stdout(models: tuple[str, str], capsys: Captured) -> None:
+    assert main(["compare", *models, "--names", "old", "new"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split()[:3] == ["layer", "alpha", "A"]
+    assert "block.3" in out
+    assert "Their mean alpha is" in out
+    assert "A: old" in out
+
+
+def test_json_and_csv(models: tuple[str, str], tmp_path: Path, capsys: Captured) -> None:
+    target = tmp_path / "c.json"
+    assert main(["compare", *models, "--csv", "-", "--json", str(target), "-q"]) == 0
+    out, err = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert err == ""
+    plain = json.loads(target.read_text())
+    assert [row["name"] for row in rows] == [row["name"] for row in plain["layers"]]
+    assert plain["equal_architecture"] is True
+
+
+def test_options_of_the_analysis_are_obeyed(models: tuple[str, str], capsys: Captured) -> None:
+    given = ["--layers", "block.1", "--estimator", "csn", "--json", "-", "-j", "1"]
+    assert main(["compare", *models, *given]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["options"]["estimator"] == "csn"
+    assert [row["name"] for row in plain["layers"]] == ["block.1"]
+
+
+def test_what_is_refused(models: tuple[str, str], tmp_path: Path, capsys: Captured) -> None:
+    one, two = models
+    for given, said in (
+        ([one, str(tmp_path / "none.pt")], "B: no such file"),
+        ([one, two, "--csv", one], "would overwrite"),
+        ([one, two, "--csv", "-", "--json", "-"], "cannot both write"),
+        ([one, two, "--bootstrap", "x"], "--bootstrap must"),
+    ):
+        assert main(["compare", *given]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line, line
+    assert main(["compare", one, two, "--names", "x"]) == 2
