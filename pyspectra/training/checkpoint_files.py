@@ -129,7 +129,9 @@ def find_checkpoints(folder: Path) -> list[Path]:
             continue
         if path.is_dir():
             # An interrupted save counts too: leaving it out would average other checkpoints.
-            if not path.name.startswith("checkpoint") and _weights_file(path) is None:
+            if not path.name.startswith("checkpoint") and not huggingface.holds_weights(
+                path, SUFFIXES
+            ):
                 continue
             name = f"{path.name}/"
         elif path.suffix.lower() in SUFFIXES and not _SHARD.search(path.name):
@@ -151,14 +153,6 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda p: natural_key(p.name))
 
 
-def _weights_file(folder: Path) -> Path | None:
-    for name in huggingface.STANDARD:
-        if (folder / name).is_file():
-            return folder / name
-    others = [p for p in folder.glob("*.safetensors") if not _SHARD.search(p.name)]
-    return others[0] if len(others) == 1 else None
-
-
 # --- opening ------------------------------------------------------------------------------------
 
 
@@ -168,7 +162,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     Parameters
     ----------
     path : Path
-        A ``.safetensors`` file, an index of shards, a torch checkpoint, or a folder with either.
+        A ``.safetensors`` file, an index of shards, a torch checkpoint, or a folder with either,
+        or with all shards of a model and no index.
 
     Returns
     -------
@@ -182,17 +177,15 @@ def open_checkpoint(path: Path) -> Checkpoint:
     MissingDependencyError
         If torch is needed and missing.
     """
-    file: Path | None = path
     if path.is_dir():
-        file = _weights_file(path)
-        if file is None:
-            raise FormatError(
-                f"{path}: no weights found. Looked for {', '.join(huggingface.STANDARD)}, and for "
-                "a single .safetensors file."
-            )
-    assert file is not None
+        names = huggingface.weights_files(path, SUFFIXES)
+        if len(names) > 1:
+            return _joined(path, path, {name: open_checkpoint(path / name) for name in names})
+        file = path / names[0]
+    else:
+        file = path
     if file.name.endswith(huggingface.INDEX_SUFFIX):
-        return _open_shards(path, file)
+        return _open_index(path, file)
     suffix = file.suffix.lower()
     if suffix in safetensors.FORMAT.suffixes:
         tensors, metadata = _read_safetensors(file)
@@ -205,19 +198,22 @@ def open_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def _open_shards(path: Path, file: Path) -> Checkpoint:
+def _open_index(path: Path, file: Path) -> Checkpoint:
     index = huggingface.open_index(file)
-    shards = [open_checkpoint(file.parent / shard) for shard in index.shards]
-    index.check({s: list(c.tensors) for s, c in zip(index.shards, shards, strict=True)})
-    tensors: dict[str, Tensor] = {}
-    for shard in shards:
-        for key, tensor in shard.tensors.items():
-            if key in tensors:
-                raise FormatError(f"{file}: tensor {key!r} is in two shards.")
-            tensors[key] = tensor
-    files = (file, *(shard.files[0] for shard in shards))
-    extras = {key: value for shard in shards for key, value in shard.extras.items()}
-    return Checkpoint(path, files, tensors, shards[0].metadata, extras)
+    shards = {name: open_checkpoint(file.parent / name) for name in index.shards}
+    index.check({name: list(shard.tensors) for name, shard in shards.items()})
+    joined = _joined(path, file, shards)
+    return replace(joined, files=(file, *joined.files))
+
+
+def _joined(path: Path, named: Path, shards: Mapping[str, Checkpoint]) -> Checkpoint:
+    """Join what the shards of one model hold, by their names; messages begin with `named`."""
+    huggingface.check_apart(named, {name: list(shard.tensors) for name, shard in shards.items()})
+    parts = list(shards.values())
+    tensors = {key: tensor for part in parts for key, tensor in part.tensors.items()}
+    extras = {key: value for part in parts for key, value in part.extras.items()}
+    files = tuple(part.files[0] for part in parts)
+    return Checkpoint(path, files, tensors, parts[0].metadata, extras)
 
 
 def _unsupported(file: Path, key: str, dtype: str) -> FormatError:

@@ -88,7 +88,8 @@ def average_checkpoints(
     ----------
     paths_or_dir : path or sequence of paths
         The folder of a training run, of which the last checkpoints count; or the checkpoints, two
-        or more: ``.safetensors`` files, indices of shards, torch checkpoints, model folders.
+        or more: ``.safetensors`` files, indices of shards, torch checkpoints, model folders (with
+        an index, or with all shards and none).
     out : path
         A ``.safetensors`` or torch file, or a new folder: it gets
         ``model.safetensors`` (of an adapter ``adapter_model.safetensors``) and the configuration

@@ -21,7 +21,8 @@ import pyspectra.training.averaging as averaging
 from pyspectra.errors import FormatError
 from pyspectra.training import average_checkpoints
 from pyspectra.training.averaging import round_to
-from pyspectra.training.checkpoint_files import find_checkpoints
+from pyspectra.training.checkpoint_files import find_checkpoints, open_checkpoint
+from pyspectra.weights import open_weights
 
 numpy_io = pytest.importorskip("safetensors.numpy")
 
@@ -372,6 +373,56 @@ def test_hugging_face_folders(tmp_path: Path) -> None:
     assert_same(result, {**mean([500, 1000, 1500])})
     average_checkpoints(run, tmp_path / "out.safetensors", last=2)
     assert_same(numpy_io.load_file(tmp_path / "out.safetensors"), mean([1000, 1500]))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch"])
+def test_shards_without_an_index(tmp_path: Path, kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    run = tmp_path / "run"
+    for step in (1, 2):
+        folder = run / f"step_{step}"
+        save_shards(folder, step)
+        (folder / "model.safetensors.index.json").unlink()
+        if kind == "torch":
+            for path in folder.glob("*.safetensors"):
+                state = {k: torch.from_numpy(v) for k, v in numpy_io.load_file(path).items()}
+                torch.save(state, folder / f"pytorch_{path.stem}.bin")
+                path.unlink()
+            torch.save({}, folder / "optimizer.pt")
+    average_checkpoints(run, tmp_path / "out.safetensors")
+    assert_same(numpy_io.load_file(tmp_path / "out.safetensors"), mean([1, 2]))
+    average_checkpoints([run / "step_1", run / "step_2"], tmp_path / "out")
+    assert_same(numpy_io.load_file(tmp_path / "out" / "model.safetensors"), mean([1, 2]))
+
+
+def test_folders_are_refused_as_in_analysis(tmp_path: Path) -> None:
+    """One reader of folders: what it says does not depend on who asks."""
+
+    def shard(i: int, of: int, key: str, stem: str = "model") -> None:
+        name = f"{stem}-{i:05}-of-{of:05}.safetensors"
+        numpy_io.save_file({key: np.ones((4, 3), np.float32)}, folder / name)
+
+    for i in range(6):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        shard(1, 2, "a.weight")
+        if i == 1:
+            shard(2, 2, "b.weight", "other")
+        elif i == 2:
+            shard(2, 2, "a.weight")
+        elif i == 3:
+            shard(4, 2, "b.weight")
+        elif i == 4:
+            numpy_io.save_file({"b.weight": np.ones((4, 3))}, folder / "b.safetensors")
+        elif i == 5:
+            index = {"weight_map": {"b.weight": "model-00001-of-00002.safetensors"}}
+            (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(FormatError) as analysis:
+            open_weights(folder)
+        with pytest.raises(FormatError) as averaging:
+            open_checkpoint(folder)
+        assert str(averaging.value) == str(analysis.value)
+        assert str(folder) in str(averaging.value)
 
 
 def test_adapters_keep_their_name(tmp_path: Path) -> None:

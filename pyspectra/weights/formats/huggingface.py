@@ -16,7 +16,16 @@ from pyspectra.weights.formats.registry import format_of, read_file, suffixes
 from pyspectra.weights.order import natural_key
 from pyspectra.weights.skip import Skip
 
-__all__ = ["INDEX_SUFFIX", "STANDARD", "Index", "open_index", "read_folder", "read_index"]
+__all__ = [
+    "INDEX_SUFFIX",
+    "Index",
+    "check_apart",
+    "holds_weights",
+    "open_index",
+    "read_folder",
+    "read_index",
+    "weights_files",
+]
 
 INDEX_SUFFIX: Final = ".index.json"
 STANDARD: Final = (
@@ -65,14 +74,8 @@ def read_folder(folder: Path, key: str | None = None) -> Contents:
         If there is no weights file, more than one to choose from, a shard is missing, or the
         adapter's configuration is invalid.
     """
-    try:
-        found = sorted(folder.iterdir(), key=lambda p: natural_key(p.name))
-        names = [p.name for p in found if p.is_file()]
-        folders = [p for p in found if p.is_dir() and not p.name.startswith(".")]
-    except OSError as error:
-        raise FormatError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    chosen = _choose(folder, names, folders)
-    contents = _open(folder, chosen, key)
+    names, folders = _inside(folder)
+    contents = _open(folder, _choose(folder, names, folders, suffixes()), key)
     # A folder without LoRA need not have a configuration of it that is valid.
     if ADAPTER_CONFIG in names and any("lora_" in entry.key for entry in contents.entries):
         contents = replace(contents, lora_scale=lora_scale(folder / ADAPTER_CONFIG))
@@ -80,6 +83,53 @@ def read_folder(folder: Path, key: str | None = None) -> Contents:
     kept = [folder.absolute() / name for name in names if _belongs(name)]
     kept += [folder.absolute() / entry.key for entry in beside]
     return replace(contents, entries=[*contents.entries, *beside], files=(*contents.files, *kept))
+
+
+def weights_files(folder: Path, formats: tuple[str, ...]) -> list[str]:
+    """Find the files of a folder that hold its model.
+
+    Parameters
+    ----------
+    folder : Path
+        As for `read_folder`.
+    formats : tuple of str
+        Suffixes of the files that the caller reads.
+
+    Returns
+    -------
+    list of str
+        One name: of a file, or of an index; or the names of all shards, if there is no index.
+
+    Raises
+    ------
+    FormatError
+        If there is none, more than one to choose from, or a shard is missing.
+    """
+    return _choose(folder, *_inside(folder), formats)
+
+
+def holds_weights(folder: Path, formats: tuple[str, ...]) -> bool:
+    """Tell whether a folder holds the files of one model, be they complete or not."""
+    names, _ = _inside(folder)
+    if any(name in STANDARD or name.endswith(INDEX_SUFFIX) for name in names):
+        return True
+    found = _candidates(names, formats)
+    return len(found) == 1 or any(_SHARD.fullmatch(name) for name in found)
+
+
+def _inside(folder: Path) -> tuple[list[str], list[Path]]:
+    """List the names of the files in a folder, and the folders."""
+    try:
+        found = sorted(folder.iterdir(), key=lambda p: natural_key(p.name))
+        names = [p.name for p in found if p.is_file()]
+        return names, [p for p in found if p.is_dir() and not p.name.startswith(".")]
+    except OSError as error:
+        raise FormatError(f"{folder}: cannot be read: {error.strerror or error}") from error
+
+
+def _candidates(names: list[str], formats: tuple[str, ...]) -> list[str]:
+    suffixed = (name for name in names if Path(name).suffix.lower() in formats)
+    return [name for name in suffixed if not _TRAINING_STATE.match(name)]
 
 
 def _belongs(name: str) -> bool:
@@ -98,12 +148,14 @@ def _weights_of_folders(folders: list[Path]) -> Iterator[TensorEntry]:
             yield TensorEntry(f"{folder.name}/{name}", None, "none", None, problem=skip)
 
 
-def _choose(folder: Path, names: list[str], folders: list[Path]) -> list[str]:
+def _choose(
+    folder: Path, names: list[str], folders: list[Path], formats: tuple[str, ...]
+) -> list[str]:
     """Return the names of the files that hold the model: one, or its shards."""
     for name in STANDARD:
         if name in names:
             return [name]
-    found = [name for name in names if format_of(name) and not _TRAINING_STATE.match(name)]
+    found = _candidates(names, formats)
     indices = [name for name in names if name.endswith(INDEX_SUFFIX)]
     if len(indices) == 1:
         return indices
@@ -125,7 +177,7 @@ def _choose(folder: Path, names: list[str], folders: list[Path]) -> list[str]:
     inside = names + [f"{p.name}/" for p in folders]
     raise FormatError(
         f"{folder}: no weights found. Looked for {', '.join(STANDARD)}, and for a single file "
-        f"ending in {', '.join(suffixes())}; the folder holds {_some(inside) or 'no files'}."
+        f"ending in {', '.join(formats)}; the folder holds {_some(inside) or 'no files'}."
     )
 
 
@@ -287,17 +339,33 @@ def open_index(path: Path) -> Index:
     return Index(path, weight_map, shards)
 
 
+def check_apart(path: Path, keys: Mapping[str, Sequence[str]]) -> None:
+    """Check that no name of a tensor is in two shards.
+
+    Parameters
+    ----------
+    path : Path
+        The index, or the folder, for messages.
+    keys : Mapping
+        Name of a shard -> names of its tensors.
+
+    Raises
+    ------
+    FormatError
+        If one is.
+    """
+    owner: dict[str, str] = {}
+    for shard, names in keys.items():
+        for key in names:
+            if owner.setdefault(key, shard) != shard:
+                raise FormatError(
+                    f"{path}: tensor {key!r} is in two shards, {owner[key]} and {shard}."
+                )
+
+
 def _together(path: Path, opened: Mapping[str, Contents]) -> Contents:
     """Join what the shards of one model hold; their names are in natural order."""
-    owner: dict[str, str] = {}
-    for shard, contents in opened.items():
-        for entry in contents.entries:
-            if entry.key in owner:
-                first = owner[entry.key]
-                raise FormatError(
-                    f"{path}: tensor {entry.key!r} is in two shards, {first} and {shard}."
-                )
-            owner[entry.key] = shard
+    check_apart(path, {shard: [e.key for e in c.entries] for shard, c in opened.items()})
     parts = list(opened.values())
     entries: list[TensorEntry] = [entry for contents in parts for entry in contents.entries]
     format = parts[0].format
