@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from pyspectra._support.arguments import check_choice
-from pyspectra.report.findings import THRESHOLDS
+from pyspectra.training.history_tables import epoch_of
 from pyspectra.training.memory import Memory
 from pyspectra.training.metric_kinds import kind_of
 from pyspectra.training.recorded_run import RecordedRun
 from pyspectra.training.rules import Thresholds, known_codes
 from pyspectra.training.rules import facts as f
 from pyspectra.training.run_report import RunReport
-from pyspectra.training.trajectories import spectra_of, trajectories, under_trained_share
+from pyspectra.training.trajectories import last_alphas, spectra_of, trajectories
 from pyspectra.types import FloatArray
 
 __all__ = ["curves_of", "diagnose"]
@@ -28,6 +29,7 @@ def diagnose(
     thresholds: Thresholds | None = None,
     *,
     baseline: float | None = None,
+    target: float | None = None,
     ignore: Collection[str] = (),
 ) -> RunReport:
     """Judge a run by its recorded numbers alone.
@@ -43,6 +45,8 @@ def diagnose(
     thresholds : Thresholds, optional
     baseline : float, optional
         Loss of predicting class frequencies, or the mean of the target.
+    target : float, optional
+        Training loss that is wanted: curves that are flat above it are told.
     ignore : iterable of str
         Codes that are not looked for.
 
@@ -69,7 +73,7 @@ def diagnose(
     """
     for code in ignore:
         check_choice("diagnose", "ignore", code, known_codes())
-    curves = curves_of(history, baseline=baseline)
+    curves = curves_of(history, baseline=baseline, target=target, ended=True)
     memory = Memory(thresholds or Thresholds(), tuple(ignore), patience=3)
     facts: list[object] = [curves]
     losses = step_losses(history)
@@ -96,9 +100,22 @@ def step_losses(history: RecordedRun) -> FloatArray:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
-def curves_of(history: RecordedRun, *, baseline: float | None = None) -> f.Curves:
+def curves_of(
+    history: RecordedRun,
+    *,
+    baseline: float | None = None,
+    target: float | None = None,
+    ended: bool = False,
+) -> f.Curves:
     """Return the columns of the epochs of a history."""
     rows = history.epochs
+    batches = [
+        (epoch_of(r), r.get("n"))
+        for r in history.steps
+        if (r.get("split") or "train") == "train" and r.get("kind") is None
+    ]
+    sizes = [n for _, n in batches if n is not None]
+    counts = Counter(epoch for epoch, _ in batches)
     names = {n for row in rows for n, v in row.items() if isinstance(v, int | float)}
     values = {
         name: np.array([_value(row.get(name)) for row in rows], dtype=np.float64)
@@ -118,7 +135,11 @@ def curves_of(history: RecordedRun, *, baseline: float | None = None) -> f.Curve
         higher_is_better=better,
         post=last.get("train_kind") == "post",
         lr=np.array([_value(row.get("lr")) for row in rows], dtype=np.float64),
-        under_trained_share=under_trained_share(history.spectra, THRESHOLDS.alpha_high),
+        target=target,
+        alphas=last_alphas(history.spectra),
+        n_records=np.array([counts[row["epoch"]] for row in rows], dtype=np.float64),
+        batch=float(np.median(sizes)) if sizes else float("nan"),
+        ended=ended,
     )
 
 

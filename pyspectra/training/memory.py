@@ -69,6 +69,16 @@ class Memory:
             return finding
         return dataclasses.replace(finding, step=finding.step + self.first_step)
 
+    def afterwards(self, facts: Iterable[object], epoch: int | None = None) -> list[Finding]:
+        """Return what else would be found if the run ended now; nothing of it is kept."""
+        made = [self._of_run(*x) for x in judge(facts, self.thresholds, self._ignore)]
+        told = {(x.code, x.where) for x in self.found}
+        return [
+            finding if epoch is None else dataclasses.replace(finding, epoch=epoch)
+            for finding in made
+            if (finding.code, finding.where) not in told
+        ]
+
     def _count_clean(self, asked: set[str], standing: set[Key]) -> None:
         for key in list(self._standing):
             if key[0] not in asked:

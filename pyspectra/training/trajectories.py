@@ -7,9 +7,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pyspectra.training.rules.facts import LayerSpectrum, Trajectories
+import numpy as np
 
-__all__ = ["as_records", "spectra_of", "trajectories", "under_trained_share"]
+from pyspectra.training.rules.facts import LayerSpectrum, Trajectories
+from pyspectra.types import FloatArray
+
+__all__ = ["as_records", "last_alphas", "spectra_of", "trajectories"]
 
 EMBEDDING = "embedding"
 
@@ -51,20 +54,19 @@ def outer_layers(layers: Mapping[str, Sequence[LayerSpectrum]]) -> frozenset[str
     return frozenset(ends | {name for name, rows in layers.items() if rows[-1].kind == EMBEDDING})
 
 
-def under_trained_share(lines: Iterable[Mapping[str, Any]], alpha_high: float) -> float | None:
-    """Return the share of layers whose last alpha lies above a bound.
+def last_alphas(lines: Iterable[Mapping[str, Any]]) -> FloatArray | None:
+    """Return the last tail exponent of each layer.
 
     Parameters
     ----------
     lines : iterable of mapping
         `History.spectra`.
-    alpha_high : float
 
     Returns
     -------
-    float or None
+    ndarray of float64, or None
         None if no layer has an alpha.
     """
     last = {row.get("name"): row.get("alpha") for line in lines for row in line["layers"]}
     known = [alpha for alpha in last.values() if alpha is not None]
-    return sum(alpha > alpha_high for alpha in known) / len(known) if known else None
+    return np.array(known, dtype=np.float64) if known else None

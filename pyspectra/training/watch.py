@@ -11,7 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pyspectra._support.arguments import check_choice, check_count, check_probability
+from pyspectra._support.arguments import (
+    check_choice,
+    check_count,
+    check_number,
+    check_probability,
+)
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.report.findings import Finding
 from pyspectra.training.collect.evaluation import EvaluationCollector
@@ -71,6 +76,8 @@ class Watch:
     spectra_budget : float, optional
         Share of the time that spectra may take, 0.02 say: layers are then measured in turn, one
         round after the other, or every `spectra_every` steps if both are given.
+    target : float, optional
+        Training loss that is wanted: curves that are flat above it are told as underfitting.
 
     Raises
     ------
@@ -115,6 +122,7 @@ class Watch:
         pretrained: bool = False,
         spectra_every: int | None = None,
         spectra_budget: float | None = None,
+        target: float | None = None,
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise ArgumentTypeError(
@@ -148,6 +156,7 @@ class Watch:
         # Of a run that is resumed, steps and epochs go on where its history stands.
         self._first_step, epoch = self.history.position
         self._epoch = int(epoch)
+        self._target = None if target is None else check_number("Watch", "target", target)
         self._memory = Memory(thresholds or Thresholds(), tuple(ignore), patience, self._first_step)
         self._run = RunCollector(model, optimizers, kind, plan)
         self._evaluations = EvaluationCollector(model, self._run.forward)
@@ -297,7 +306,8 @@ class Watch:
         classes = self._evaluations.classes(self._run.step)
         if classes is not None:
             facts.append(classes)
-        facts.append(curves_of(self.history, baseline=self._run.baseline))
+        curves = self._curves()
+        facts += [curves, *self._run.labels(curves)]
         found = self._judge(facts)
         self.history.flush()
         return found
@@ -320,7 +330,13 @@ class Watch:
     def report(self) -> RunReport:
         """Return what was found so far, causes first."""
         self._judge(self._run.take())
-        return RunReport(tuple(self._memory.found), self._step, self._epoch)
+        at_end = self._memory.afterwards([self._curves(ended=True)], self._epoch)
+        return RunReport((*self._memory.found, *at_end), self._step, self._epoch)
+
+    def _curves(self, *, ended: bool = False) -> f.Curves:
+        return curves_of(
+            self.history, baseline=self._run.baseline, target=self._target, ended=ended
+        )
 
     def last_slope(self) -> float | None:
         """Return the gradient times the update of the last step; None if it was not looked at.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from faults.loop import Setup
-from faults.tasks import Branch, K
+from faults.tasks import Branch
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def kill(model):
 def deep_sigmoid(model):
     d = model.head.in_features
     layers = [layer for _ in range(8) for layer in (nn.Linear(d, d), nn.Sigmoid())]
-    model.head = nn.Sequential(*layers, nn.Linear(d, K))
+    model.head = nn.Sequential(*layers, nn.Linear(d, model.head.out_features))
 
 
 def freeze(model):
@@ -73,6 +74,14 @@ def freeze(model):
 
 def without_head(model):
     return model.body.parameters()
+
+
+def of_a_copy(model):
+    return copy.deepcopy(model).parameters()
+
+
+def blank(model):
+    model.blank = True
 
 
 def shuffled(X, y, g):
@@ -109,7 +118,7 @@ def unfindable(X, y, g):
 
 def noisy(X, y, g):
     return X, torch.where(torch.rand(len(y), generator=g) < 0.2,
-                          torch.randint(0, K, y.shape, generator=g), y)  # fmt: skip
+                          torch.randint(0, int(y.max()) + 1, y.shape, generator=g), y)  # fmt: skip
 
 
 def all_pairs(out, y):
@@ -133,12 +142,16 @@ def regression(out, y):
     return F.mse_loss(out[:, 0], y.float())
 
 
+def first_half(out, y):
+    return (y < out.shape[1] // 2).float()
+
+
 def binary(out, y):
-    return F.binary_cross_entropy_with_logits(out[:, 0], (y < 2).float())
+    return F.binary_cross_entropy_with_logits(out[:, 0], first_half(out, y))
 
 
 def binary_twice(out, y):
-    return F.binary_cross_entropy_with_logits(out[:, 0].sigmoid(), (y < 2).float())
+    return F.binary_cross_entropy_with_logits(out[:, 0].sigmoid(), first_half(out, y))
 
 
 def nll(out, y):
@@ -220,6 +233,17 @@ FAULTS = [
     Fault("bfloat16 weights", S(dtype=torch.bfloat16, rate=1e-2), ("lost_updates",)),
     Fault("majority only", S(data=unfindable), ("accuracy_paradox", "not_learning")),
     Fault("overfitting", S(n_train=60, batch=20, epochs=60), ("overfitting",)),
+    Fault("optimizer of a copy", S(parameters=of_a_copy), ("parameter_not_optimized",), True),
+    Fault("inputs wiped out", S(prepare=blank), ("zero_gradient", "not_learning")),
+    Fault("rate x 100", S(rate=100.0),
+          ("update_ratio", "divergence", "nonfinite", "dead_units", "not_learning")),
+    Fault("rate / 1000", S(rate=1e-3, optimizer="sgd"), ("update_ratio", "not_learning")),
+    Fault("clipped to nothing", S(optimizer="sgd", clip=1e-6), ("update_ratio",)),
+    Fault("decay far too strong", S(optimizer="adamw", decay=100.0),
+          ("not_learning", "plateau", "update_ratio")),
+    Fault("validation labels shuffled", S(shuffle_val=True),
+          ("not_learning", "labels_carry_no_information")),
+    Fault("each batch twice", S(repeat=2, epochs=3), ("duplicated_batches",)),
 ]  # fmt: skip
 
 HEALTHY = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from faults import real
 from faults.tasks import ARCHITECTURES, N_TRAIN
 from pyspectra.training import Thresholds, Watch
 
@@ -43,6 +45,8 @@ class Setup:
     decay: float | None = None
     momentum: float | None = None
     retain: bool = False
+    repeat: int = 1
+    shuffle_val: bool = False
 
 
 def optimizer_of(setup: Setup, params):
@@ -79,16 +83,19 @@ def schedule_of(setup: Setup, optimizer, steps: int):
 
 
 def run(architecture: str, setup: Setup, seed: int, thresholds: Thresholds | None = None,
-        every: int = 10):  # fmt: skip
-    """Train once and return the `Watch`."""
+        every: int = 10, memory: Any = None):  # fmt: skip
+    """Train once and return the `Watch`; `memory` may take the place of its own."""
     torch.set_num_threads(1)
-    make_data, make_model = ARCHITECTURES[architecture]
+    make_data, make_model = {**ARCHITECTURES, **real.REAL}[architecture]
+    setup = dataclasses.replace(setup, rate=setup.rate * real.SCALES.get(architecture, 1.0))
     X, y = make_data(seed)
     g = torch.Generator().manual_seed(seed)
     if setup.data is not None:
         X, y = setup.data(X, y, g)
     n = setup.n_train
     train, val = (X[:n], y[:n]), (X[N_TRAIN:], y[N_TRAIN:])
+    if setup.shuffle_val:
+        val = val[0], val[1][torch.randperm(len(val[1]), generator=g)]
     torch.manual_seed(seed)
     model = make_model(**(setup.model or {}))
     if setup.prepare is not None:
@@ -97,9 +104,11 @@ def run(architecture: str, setup: Setup, seed: int, thresholds: Thresholds | Non
         model.to(setup.dtype)
     params = model.parameters() if setup.parameters is None else setup.parameters(model)
     optimizer = optimizer_of(setup, [p for p in params if p.requires_grad])
-    steps = setup.epochs * (n // (setup.batch * setup.accumulate))
+    steps = setup.repeat * setup.epochs * (n // (setup.batch * setup.accumulate))
     schedule = schedule_of(setup, optimizer, steps)
     watch = Watch(model, optimizer, every=every, on="collect", thresholds=thresholds)
+    if memory is not None:
+        watch._memory = memory
     model.train(setup.train_mode)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -113,7 +122,7 @@ def run(architecture: str, setup: Setup, seed: int, thresholds: Thresholds | Non
 def _epoch(model, optimizer, schedule, watch, setup, train, g):
     X, y = train
     order = torch.randperm(len(X), generator=g)
-    batches = order.split(setup.batch)
+    batches = [rows for rows in order.split(setup.batch) for _ in range(setup.repeat)]
     model.train(setup.train_mode)
     for k, rows in enumerate(batches):
         x = X[rows] if setup.dtype is None or not X.is_floating_point() else X[rows].to(setup.dtype)

@@ -100,10 +100,12 @@ class Model(nn.Module):
     def __init__(self, body: nn.Sequential, head: nn.Module) -> None:
         super().__init__()
         self.body, self.head = body, head
-        self.cut = self.drop = False
+        self.cut = self.drop = self.blank = False
         self.after = None
 
     def forward(self, x):
+        if self.blank:
+            x = torch.zeros_like(x)
         if self.cut:
             with torch.no_grad():
                 x = self.body(x)

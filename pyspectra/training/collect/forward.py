@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -219,6 +221,28 @@ def is_compiled(model: Any) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Call:
+    """What a model was called with: references, no copies."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    device: str
+    dtype: torch.dtype | None
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the autocast of the call."""
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device, self.dtype)
+
+
+def _call(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor | None) -> Call:
+    device = "cpu" if x is None else x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return Call(args, dict(kwargs), device, dtype)
+
+
 class ForwardCollector:
     """Hooks on the whole model: what went in and came out, and how it stood.
 
@@ -228,6 +252,8 @@ class ForwardCollector:
         Of the last pass, detached, while `keep` is set.
     loss : Tensor or None
         What a model that computes its own loss returned.
+    last_call : Call or None
+        Of the last pass with gradients.
     unasked : bool
         A pass without gradients had modules in training mode.
     """
@@ -245,7 +271,8 @@ class ForwardCollector:
         self.paused = False
         self.wrong_mode = False
         self._sample = sample
-        self._compiled = is_compiled(model)
+        self.compiled = is_compiled(model)
+        self.last_call: Call | None = None
         self._mode: ActivationMode | None = None
         self._dependent = dependent_modules(model)
         self._handles = [
@@ -282,9 +309,10 @@ class ForwardCollector:
             self.keep_arguments = False
         if grad:
             self.inputs = None if x is None else x.detach()
+            self.last_call = _call(args, kwargs, x)
             labels = kwargs.get("labels")
             self.labels = labels.detach() if isinstance(labels, Tensor) else None
-            if module.training and not self._compiled and self._sample():
+            if module.training and not self.compiled and self._sample():
                 self.activations.begin()
                 self._mode = ActivationMode(self.activations)
                 cast(Any, self._mode).__enter__()

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pyspectra.training.collect.steps import is_local
 from pyspectra.training.rules.facts import ParameterInfo, Parameters, WeightSummary
 
 # Of a matrix with more elements only the first rows are compared: units that begin alike do there.
 MOST = 1 << 20
+
+
+POWER_STEPS = 4
+
+
+def stable_rank(W: Tensor) -> float:
+    """Return the stable rank of a matrix by a few steps of the power method: an upper bound.
+
+    Parameters
+    ----------
+    W : Tensor, shape (n, m)
+
+    Notes
+    -----
+    The steps give a lower bound of the spectral norm, which is exact at once where the rank is one,
+    and that is what is asked.
+    """
+    squares = float((W * W).sum())
+    if squares == 0:
+        return 0.0
+    v = W[int((W * W).sum(1).argmax())]
+    for _ in range(POWER_STEPS):
+        v = (W @ (v / v.norm())) @ W
+    top = float(v.norm())
+    return squares / top if top > 0 else math.nan
 
 
 def parameters_of(model: Any, optimizers: list[Any], ignore: tuple[str, ...], step: int) -> Any:
@@ -26,9 +54,19 @@ def parameters_of(model: Any, optimizers: list[Any], ignore: tuple[str, ...], st
     return Parameters(step, rows)
 
 
-def weight_summaries(
-    model: Any, follows: Mapping[str, str], normalized: set[str]
+def with_activations(
+    rows: Sequence[WeightSummary], follows: Mapping[str, str], normalized: Collection[str]
 ) -> list[WeightSummary]:
+    """Return the rows with what a forward pass showed to come after each weight."""
+    return [
+        dataclasses.replace(
+            row, activation=follows.get(row.name), normalized=row.name in normalized
+        )
+        for row in rows
+    ]
+
+
+def weight_summaries(model: Any) -> list[WeightSummary]:
     """Return numbers of every trainable matrix."""
     out = []
     for name, p in model.named_parameters():
@@ -53,8 +91,7 @@ def weight_summaries(
                 max_abs=largest,
                 row_difference=rows,
                 column_difference=columns,
-                activation=follows.get(name),
-                normalized=name in normalized,
+                stable_rank=stable_rank(W / scale),
             )
         )
     return out

@@ -98,6 +98,14 @@ class Targets:
         """Targets seen."""
         return self._n
 
+    @property
+    def majority(self) -> float | None:
+        """Share of the most frequent class; None of values."""
+        values = np.concatenate(self._seen) if self._seen else np.empty(0)
+        if values.dtype.kind != "i" or not len(values):
+            return None
+        return float(np.unique(values, return_counts=True)[1].max() / len(values))
+
     def baseline(self, kind: str | None) -> float | None:
         """Return the loss of predicting frequencies, or the mean; None where not known."""
         if not self._seen:

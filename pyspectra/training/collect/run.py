@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +12,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyspectra.training.collect.forward import ForwardCollector, unwrapped
+from pyspectra.training.collect.batches import BatchSums, RowSample
+from pyspectra.training.collect.forward import ForwardCollector, first_tensor, unwrapped
 from pyspectra.training.collect.gradients import StaleGradients
 from pyspectra.training.collect.graph import loss_graph
-from pyspectra.training.collect.initial import parameters_of, weight_summaries
+from pyspectra.training.collect.initial import parameters_of, weight_summaries, with_activations
 from pyspectra.training.collect.losses import (
     ScalarBuffer,
     Targets,
     finite_mark,
     first_non_finite,
 )
+from pyspectra.training.collect.origin import origin
 from pyspectra.training.collect.steps import StepCollector
 from pyspectra.training.rules import facts as f
+from pyspectra.training.rules.splits import agreement
 from pyspectra.types import FloatArray
 
 FIRST_STEPS = 4
 KEPT_CHECKS = 100
 LEAST_EPOCHS = 5
 LEAST_STEPS = 200
+LABEL_EPOCHS = 3
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,11 @@ class RunCollector:
         self._gradient_norms: deque[float] = deque(maxlen=KEPT_CHECKS)
         self._buffer = ScalarBuffer("loss", "inputs", "targets", "outputs")
         self._targets = Targets()
+        self._sums, self._rows = BatchSums(), RowSample()
         self._batches: list[tuple[Any, Any]] = []
         self._graph: f.LossGraph | None = None
         self._reported_non_finite = False
+        self._agreement: float | None = None
         self._learning_rates: deque[float] = deque(maxlen=KEPT_CHECKS)
         self._stale = [StaleGradients(o, names) for o in optimizers]
         self._collectors = [StepCollector(o, names, plan.looks_at, plan.sparse) for o in optimizers]
@@ -98,7 +105,7 @@ class RunCollector:
         ]
         self.forward = ForwardCollector(model, names, self._samples_now)
         first: list[object] = [parameters_of(unwrapped(model), optimizers, plan.ignore_params, 0)]
-        self._initial = weight_summaries(unwrapped(model), {}, set())
+        self._initial = weight_summaries(unwrapped(model))
         first.append(f.InitialWeights(0, self._initial))
         self.pending = first
 
@@ -129,9 +136,11 @@ class RunCollector:
     ) -> None:
         """Look at a batch that is done; `given` says that the loop itself handed the outputs on."""
         self.step = self._done()
+        inputs = first_tensor(self.forward.inputs if inputs is None else inputs)
+        self._sums.add(inputs)
         self._buffer.add(
             loss=loss,
-            inputs=finite_mark(self.forward.inputs if inputs is None else inputs),
+            inputs=finite_mark(inputs),
             targets=finite_mark(targets),
             outputs=finite_mark(outputs),
         )
@@ -141,6 +150,8 @@ class RunCollector:
             self.pending.append(self._graph)
         if self._plan.looks_at(self.step) or self._samples_now():
             self._targets.add(targets)
+            if self._n_epochs == 0:
+                self._rows.add(inputs, targets)
         if len(self._batches) < 2 and outputs is not None:
             self._batches.append((outputs.detach(), targets))
             # Outputs that were seen by a hook may be changed by the loop before the loss.
@@ -171,6 +182,9 @@ class RunCollector:
         curve = self._curve(losses)
         activations = self.forward.activations
         facts = [*self.take(), *activations.units(self.step, curve), curve]
+        batches = self._sums.taken(self.step)
+        if batches is not None:
+            facts.append(batches)
         if activations.n_batches >= least_batches and activations.n_samples >= least_samples:
             facts.append(activations.scales(self.step))
             activations.reset()
@@ -181,6 +195,16 @@ class RunCollector:
         rows = [t for c in self._collectors for t in c.peek() or ()]
         dots = [t.statistics.grad_dot_update for t in rows if t.statistics is not None]
         return float(sum(dots)) if dots else None
+
+    def labels(self, curves: f.Curves) -> list[object]:
+        """Return, after the first epochs, what is known of whether the labels can be learned."""
+        if self._n_epochs < LABEL_EPOCHS:
+            return []
+        if self._n_epochs == LABEL_EPOCHS:
+            rows = self._rows.taken()
+            self._agreement = None if rows is None else agreement(*rows)
+        majority = self._targets.majority
+        return [f.LabelEvidence(self.step, curves, majority, self._agreement)]
 
     @property
     def baseline(self) -> float | None:
@@ -207,7 +231,7 @@ class RunCollector:
             bad = first_non_finite(self._buffer, 1) or _bad_gradient(taken, self.step)
             if bad is not None:
                 self._reported_non_finite = True
-                facts.append(bad)
+                facts.append(self._named(bad))
         self._rising = self._rates_rise(taken)
         curve = self._curve(losses)
         for checks, n_warm, rows in zip(self._checks, self._n_warm, taken, strict=True):
@@ -216,6 +240,17 @@ class RunCollector:
         facts += [self._norms(taken, curve), curve]
         facts += self._first_checks(losses)
         return facts
+
+    def _named(self, bad: f.NonFinite) -> f.NonFinite:
+        """Return it with the module that it came from, where a second pass can tell."""
+        if bad.place not in ("outputs", "loss"):
+            return bad
+        first = origin(self.model, self.forward, bad.step)
+        # Weights that are broken by now may be so because of what is told of.
+        later = first is not None and first.place == "weight" and bad.step < self.step
+        if first is None or later:
+            return bad
+        return dataclasses.replace(first, grew=bad.grew)
 
     def _curve(self, losses: FloatArray) -> f.LossCurve:
         return f.LossCurve(
@@ -229,6 +264,10 @@ class RunCollector:
 
     def _first_checks(self, losses: FloatArray) -> list[object]:
         facts: list[object] = []
+        seen = self.forward.activations
+        if self.step == 1 and seen.follows and not self._plan.pretrained:
+            rows = with_activations(self._initial, seen.follows, seen.normalized)
+            facts.append(f.InitialWeights(1, rows))
         if self.step == 1 and self.kind == "cross_entropy" and len(losses):
             classes = self._n_classes()
             if classes:

@@ -8,6 +8,7 @@ from pyspectra.report import findings
 from pyspectra.training.rules.classes import ClassThresholds
 from pyspectra.training.rules.curves import CurveThresholds
 from pyspectra.training.rules.evaluation import EvaluationThresholds
+from pyspectra.training.rules.gaps import GapThresholds
 from pyspectra.training.rules.initial import InitialThresholds
 from pyspectra.training.rules.inputs import InputThresholds
 from pyspectra.training.rules.learning import LearningThresholds
@@ -28,6 +29,7 @@ class Thresholds(
     TrialThresholds,
     InputThresholds,
     SplitThresholds,
+    GapThresholds,
     CurveThresholds,
     ClassThresholds,
     UnitThresholds,

@@ -1,4 +1,4 @@
-"""Curves of whole epochs: plateau, overfitting, swings, stopped too early."""
+"""Curves of whole epochs: rise, plateau, swings, stopped too early."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyspectra.report import findings
 from pyspectra.report.findings import Finding
-from pyspectra.training.curves import best_index, finite_points, last_window, plateau, slope
+from pyspectra.training.curves import finite_points, last_window, plateau, slope
 from pyspectra.training.rules.facts import Curves
 from pyspectra.training.rules.registry import rule
 from pyspectra.types import FloatArray
 
 
 @dataclass(frozen=True)
-class CurveThresholds:
+class CurveThresholds(findings.Thresholds):
     """Thresholds of the rules of curves.
 
     Attributes
@@ -32,21 +33,15 @@ class CurveThresholds:
         A plateau below this share of the baseline is the end of training, above it is a fault.
     annealed : float
         At this share of the largest learning rate curves are expected to be flat.
-    overfit_share, overfit_errors : float
-        A validation loss has risen by more than the greater of this share of its best value, and so
-        many standard errors. UMLAUT's single epoch flags 47 % of healthy runs.
-    overfit_evaluations : int
-        Evaluations in a row that must say so.
     falling : float
         Relative fall an epoch of a loss that has not ended. House convention.
+    under_trained_layers : float
+        Share of the layers above `alpha_high` at which a run that was stopped early is told aloud.
+        House convention.
     swing : float
         Least swing of an accuracy. AUTOTRAINER's zeta.
     swing_share : float
         Share of the epochs at which it must swing. AUTOTRAINER.
-    better_errors : float
-        Standard errors by which validation may be better than training.
-    first_epochs : int
-        Epochs in which validation may be better: the model grew while training was measured.
     """
 
     worsening_window: int = 5
@@ -54,17 +49,14 @@ class CurveThresholds:
     plateau_band: float = 0.005
     converged_share: float = 0.5
     annealed: float = 0.01
-    overfit_share: float = 0.05
-    overfit_errors: float = 3.0
-    overfit_evaluations: int = 3
     falling: float = 0.03
+    under_trained_layers: float = 0.5
     swing: float = 0.03
     swing_share: float = 0.2
-    better_errors: float = 3.0
-    first_epochs: int = 3
 
 
-def _last_step(facts: Curves) -> int | None:
+def last_step(facts: Curves) -> int | None:
+    """Return the step at the end of the last epoch."""
     return facts.steps[-1] if facts.steps else None
 
 
@@ -88,7 +80,7 @@ def train_metric_worsening(facts: Curves, thresholds: CurveThresholds) -> Iterat
             code="train_metric_worsening",
             severity="warning",
             where="train_loss",
-            step=_last_step(facts),
+            step=last_step(facts),
             value=by,
             threshold=thresholds.worsening_errors * error,
             message=(
@@ -125,7 +117,7 @@ def flat(facts: Curves, thresholds: CurveThresholds) -> Iterator[Finding]:
         code="plateau",
         severity="warning" if stuck else "info",
         where="train_loss",
-        step=_last_step(facts),
+        step=last_step(facts),
         value=found.level,
         threshold=facts.baseline,
         message=(
@@ -136,51 +128,6 @@ def flat(facts: Curves, thresholds: CurveThresholds) -> Iterator[Finding]:
         if stuck
         else ("stop", "or anneal the learning rate"),
         evidence={"verdict": "stuck" if stuck else "converged"},
-    )
-
-
-@rule("D35", "overfitting", needs=Curves, severity="warning")
-def overfitting(facts: Curves, thresholds: CurveThresholds) -> Iterator[Finding]:
-    """Validation is worse than its best, evaluation after evaluation, while training is not.
-
-    A gap between the two alone is never a verdict.
-    """
-    val, train = facts.get("val_loss"), facts.get("train_loss")
-    k = thresholds.overfit_evaluations
-    shown = np.isfinite(val)
-    if shown.sum() < k + 1 or len(train) != len(val):
-        return
-    x, y, t = facts.epochs[shown], val[shown], train[shown]
-    errors = facts.get("val_loss_se")
-    error = errors[shown] if len(errors) == len(val) else np.zeros_like(y)
-    best = best_index(y)
-    worse = y - y[best]
-    allowed = np.maximum(
-        thresholds.overfit_share * abs(y[best]),
-        thresholds.overfit_errors * np.nan_to_num(np.hypot(error, error[best])),
-    )
-    if best >= len(y) - k or not (worse[-k:] > allowed[-k:]).all():
-        return
-    if not np.isfinite([t[best], t[-1]]).all() or t[-1] > t[best]:
-        return
-    percent = 100 * float(worse[-1]) / max(abs(float(y[best])), 1e-12)
-    yield Finding(
-        code="overfitting",
-        severity="warning",
-        where="val_loss",
-        step=_last_step(facts),
-        value=float(worse[-1]),
-        threshold=float(allowed[-1]),
-        message=(
-            f"Validation is {percent:.0f} % above its best (epoch {x[best]:g}) for {k} evaluations "
-            "while training still falls."
-        ),
-        advice=(
-            f"stop at epoch {x[best]:g}",
-            "dropout, weight decay or augmentation",
-            "more data",
-        ),
-        evidence={"early_stop_epoch": float(x[best]), "best": float(y[best])},
     )
 
 
@@ -200,7 +147,7 @@ def underfitting(facts: Curves, thresholds: CurveThresholds) -> Iterator[Finding
         code="underfitting",
         severity="info",
         where="train_loss",
-        step=_last_step(facts),
+        step=last_step(facts),
         value=found.level,
         threshold=target,
         message=f"Both curves are flat at {found.level:.3g}; the target is {target:.3g}.",
@@ -210,10 +157,10 @@ def underfitting(facts: Curves, thresholds: CurveThresholds) -> Iterator[Finding
 
 @rule("D37", "stopped_early", needs=Curves, severity="warning")
 def stopped_early(facts: Curves, thresholds: CurveThresholds) -> Iterator[Finding]:
-    """The training loss still falls at the end. A note, unless the spectra agree."""
+    """The training loss still falls at the end of the run. A note, unless the spectra agree."""
     train, val = facts.get("train_loss"), facts.get("val_loss")
     _, losses = finite_points(facts.epochs, train) if len(train) else (train, train)
-    if len(losses) < 4:
+    if not facts.ended or len(losses) < 4:
         return
     fitted = slope(facts.epochs[-3:], train[-3:])
     if fitted is None or fitted.value > -thresholds.falling:
@@ -221,14 +168,18 @@ def stopped_early(facts: Curves, thresholds: CurveThresholds) -> Iterator[Findin
     known = val[np.isfinite(val)]
     if len(known) and known[-1] > known.min() * 1.02:
         return
-    share = facts.under_trained_share
-    agrees = share is not None and share >= 0.5
-    more = "" if share is None else f"; {100 * share:.0f} % of the layers have alpha > 6"
+    share = None
+    if facts.alphas is not None:
+        share = float(np.mean(facts.alphas > thresholds.alpha_high))
+    agrees = share is not None and share >= thresholds.under_trained_layers
+    more = ""
+    if share is not None:
+        more = f"; {100 * share:.0f} % of the layers have alpha > {thresholds.alpha_high:g}"
     yield Finding(
         code="stopped_early",
         severity="warning" if agrees else "info",
         where="train_loss",
-        step=_last_step(facts),
+        step=last_step(facts),
         value=-fitted.value,
         threshold=thresholds.falling,
         message=(
@@ -255,7 +206,7 @@ def oscillation(facts: Curves, thresholds: CurveThresholds) -> Iterator[Finding]
             code="oscillation",
             severity="warning",
             where="val_accuracy",
-            step=_last_step(facts),
+            step=last_step(facts),
             value=float(count),
             threshold=thresholds.swing_share * len(values),
             message=(
@@ -279,42 +230,3 @@ def _swings(values: FloatArray, least: float) -> int:
             turns.append(values[k])
     falls = np.diff(np.asarray(turns))
     return int((np.abs(falls[falls < 0]) > least).sum())
-
-
-@rule("D39", "suspicious_validation", needs=Curves, severity="info")
-def suspicious_validation(facts: Curves, thresholds: CurveThresholds) -> Iterator[Finding]:
-    """Validation is better than training, which was measured after the epoch, too."""
-    if not facts.post or len(facts.epochs) <= thresholds.first_epochs:
-        return
-    train, val = facts.get("train_loss"), facts.get("val_loss")
-    errors = facts.get("val_loss_se")
-    if not len(train) or not len(val) or not len(errors):
-        return
-    by, error = float(train[-1] - val[-1]), float(errors[-1])
-    if by > thresholds.better_errors * error > 0:
-        yield Finding(
-            code="suspicious_validation",
-            severity="info",
-            where="val_loss",
-            step=_last_step(facts),
-            value=by,
-            threshold=thresholds.better_errors * error,
-            message=f"Validation is better than training by {by:.3g} (standard error {error:.2g}).",
-            advice=(
-                "look for the same samples in both",
-                "was training measured with dropout or augmentation",
-            ),
-        )
-
-
-@rule("D40", "not_comparable", needs=Curves, severity="info")
-def not_comparable(facts: Curves, thresholds: CurveThresholds) -> Iterator[Finding]:
-    """Metrics of training and validation are not the same thing."""
-    for name in facts.uneven:
-        yield Finding(
-            code="not_comparable",
-            severity="info",
-            where=name,
-            message=f"{name} of training and validation are measured differently.",
-            advice=("use the same reduction, and means over whole epochs",),
-        )

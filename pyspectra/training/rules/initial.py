@@ -108,8 +108,8 @@ def _symmetric(row: WeightSummary, t: InitialThresholds) -> bool:
 
 
 _SCHEMES = {
-    "relu": "He", "leaky_relu": "He", "gelu": "He", "silu": "He", "elu": "He",
-    "tanh": "Xavier", "sigmoid": "LeCun", "selu": "LeCun",
+    "relu": ("He",), "leaky_relu": ("He",), "gelu": ("He",), "silu": ("He",), "elu": ("He",),
+    "tanh": ("Xavier", "LeCun"), "sigmoid": ("LeCun", "Xavier"), "selu": ("LeCun",),
 }  # fmt: skip
 
 
@@ -122,16 +122,26 @@ def expected_std(shape: tuple[int, ...], scheme: str) -> float:
     return math.sqrt(2 / (fan_in + fan_out)) if scheme == "Xavier" else math.sqrt(1 / fan_in)
 
 
+def _nearest_scheme(row: WeightSummary) -> tuple[float, str] | None:
+    """Return the ratio to the scheme of the activation that the weights come nearest to."""
+    if row.std <= 0:
+        return None
+    ratios = [
+        (row.std / expected_std(row.shape, s), s) for s in _SCHEMES.get(row.activation or "", ())
+    ]
+    return min(ratios, key=lambda r: abs(math.log(r[0]))) if ratios else None
+
+
 @rule("D10", "init_scale", needs=InitialWeights, severity="info")
 def init_scale(facts: InitialWeights, thresholds: InitialThresholds) -> Iterator[Finding]:
     """Weights begin far smaller or larger than the scheme of their activation."""
     if facts.without_gradient:
         return
     for row in facts.rows:
-        scheme = _SCHEMES.get(row.activation or "")
-        if scheme is None or row.normalized or _symmetric(row, thresholds):
+        nearest = _nearest_scheme(row)
+        if nearest is None or row.normalized or _symmetric(row, thresholds):
             continue
-        ratio = row.std / expected_std(row.shape, scheme)
+        ratio, scheme = nearest
         if not thresholds.scale_low <= ratio <= thresholds.scale_high:
             yield Finding(
                 code="init_scale",

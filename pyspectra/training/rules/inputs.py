@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyspectra.report.findings import Finding
-from pyspectra.training.rules.facts import Array, BatchSize, Inputs
+from pyspectra.training.rules.facts import Array, BatchSize, EpochBatches, Inputs
 from pyspectra.training.rules.registry import rule
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -37,6 +37,11 @@ class InputThresholds:
         Steps of a whole training below which little is learned.
     small_norm_batch : int
         Smallest batch whose statistics batch norm can use.
+    repeated_share : float
+        Share of the batches of an epoch that were there before. Workers that share a seed make it
+        a half and more; no order without replacement repeats a whole batch. House convention.
+    repeated_batches : int
+        Epochs of fewer batches are not judged.
     """
 
     scale_ratio: float = 1e3
@@ -49,6 +54,8 @@ class InputThresholds:
     least_updates: int = 10
     planned_updates: int = 300
     small_norm_batch: int = 8
+    repeated_share: float = 0.1
+    repeated_batches: int = 4
 
 
 @rule("D20", "input_range", needs=Inputs)
@@ -222,3 +229,38 @@ def _batch(severity: str, value: float, message: str, *advice: str) -> Finding:
         code="batch_vs_dataset", severity=severity, where="batch", value=value, message=message,
         advice=advice,
     )  # fmt: skip
+
+
+@rule("D29b", "duplicated_batches", needs=EpochBatches, severity="warning")
+def duplicated_batches(facts: EpochBatches, thresholds: InputThresholds) -> Iterator[Finding]:
+    """The same batch comes again within an epoch.
+
+    A single batch that is trained on over and over is meant so, and so are several whole passes in
+    one order.
+    """
+    sums = facts.sums[np.isfinite(facts.sums)]
+    n, distinct = len(sums), len(np.unique(sums))
+    if n < thresholds.repeated_batches or distinct < 2 or _is_passes(sums, distinct):
+        return
+    share = (n - distinct) / n
+    if share > thresholds.repeated_share:
+        yield Finding(
+            code="duplicated_batches",
+            severity="warning",
+            where="inputs",
+            step=facts.step,
+            value=share,
+            threshold=thresholds.repeated_share,
+            message=f"Of {n} batches of an epoch only {distinct} differ.",
+            advice=(
+                "give each worker a seed of its own: worker_init_fn, or torch's generator in place "
+                "of numpy's",
+                "give each process its own part: DistributedSampler",
+                "look for a sampler that draws with replacement",
+            ),
+        )
+
+
+def _is_passes(sums: Array, period: int) -> bool:
+    """Tell whether a sequence repeats itself as a whole."""
+    return bool((sums[period:] == sums[:-period]).all())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyspectra.report.findings import Finding
-from pyspectra.training.rules.facts import LossCurve
+from pyspectra.training.rules.facts import Curves, LossCurve
 from pyspectra.training.rules.registry import rule
 from pyspectra.types import FloatArray
 
@@ -24,10 +24,17 @@ class LearningThresholds:
     least_decrease : float
         A loss that fell by less than this share, and is near the baseline, has not moved.
         TheDeepChecker asks 5 % in a period, too.
+    baseline_errors : float
+        Standard errors below the baseline that an evaluation counts as chance.
+    baseline_epochs, baseline_steps : int
+        Evaluations, and steps, before validation at the baseline is a finding.
     """
 
     baseline_share: float = 0.02
     least_decrease: float = 0.05
+    baseline_errors: float = 3.0
+    baseline_epochs: int = 3
+    baseline_steps: int = 150
 
 
 def loss_falls(losses: FloatArray) -> bool | None:
@@ -71,6 +78,14 @@ def is_stuck(curve: LossCurve | None, thresholds: LearningThresholds) -> bool | 
     return first - now < thresholds.least_decrease * first and now > 0.9 * baseline
 
 
+ADVICE = (
+    "run sanity.check and sanity.overfit_one_batch",
+    "check that inputs and labels belong together",
+    "look for gradients that are zero",
+    "check the learning rate: updates should be about 1e-3 of the weights",
+)
+
+
 @rule("D32", "not_learning", needs=LossCurve, severity="warning", explains=("plateau",))
 def not_learning(facts: LossCurve, thresholds: LearningThresholds) -> Iterator[Finding]:
     """The loss is that of a model which knows class frequencies, or the mean, and nothing else."""
@@ -88,10 +103,35 @@ def not_learning(facts: LossCurve, thresholds: LearningThresholds) -> Iterator[F
             f"After {len(facts.losses)} steps the loss {now:.4g} is still about that of the "
             f"baseline {facts.baseline:.4g}, which predicts class frequencies or the mean."
         ),
-        advice=(
-            "run sanity.check and sanity.overfit_one_batch",
-            "check that inputs and labels belong together",
-            "look for gradients that are zero",
-            "check the learning rate: updates should be about 1e-3 of the weights",
+        advice=ADVICE,
+    )
+
+
+@rule("D32", "not_learning", needs=Curves, severity="warning", explains=("plateau",))
+def nothing_carries_over(facts: Curves, thresholds: LearningThresholds) -> Iterator[Finding]:
+    """No evaluation was better than predicting class frequencies, or the mean."""
+    val, baseline = facts.get("val_loss"), facts.baseline
+    known = val[np.isfinite(val)]
+    if baseline is None or baseline <= 0 or len(known) < thresholds.baseline_epochs:
+        return
+    if not facts.steps or facts.steps[-1] < thresholds.baseline_steps:
+        return
+    errors = facts.get("val_loss_se")
+    best = int(np.nanargmin(val))
+    error = float(np.nan_to_num(errors[best])) if len(errors) == len(val) else 0.0
+    allowed = max(thresholds.baseline_share * baseline, thresholds.baseline_errors * error)
+    if float(val[best]) < baseline - allowed:
+        return
+    yield Finding(
+        code="not_learning",
+        severity="warning",
+        where="val_loss",
+        step=facts.steps[-1],
+        value=float(val[best]),
+        threshold=baseline - allowed,
+        message=(
+            f"In {len(known)} evaluations the loss was {val[best]:.4g} at best, that of the "
+            f"baseline {baseline:.4g}, which predicts class frequencies or the mean."
         ),
+        advice=ADVICE,
     )

@@ -111,7 +111,8 @@ def nonfinite(facts: NonFinite, thresholds: NumericThresholds) -> Iterator[Findi
     """There is a NaN or an infinity."""
     place = {
         "inputs": "the inputs", "targets": "the targets", "loss": "the loss",
-        "outputs": f"the output of {facts.name}", "gradient": f"the gradient of {facts.name}",
+        "outputs": f"the output of {facts.name or 'the model'}",
+        "gradient": f"the gradient of {facts.name}",
         "weight": f"the weights of {facts.name}",
     }[facts.place]  # fmt: skip
     size = "" if facts.max_abs is None else f" (largest input {facts.max_abs:.3g})"

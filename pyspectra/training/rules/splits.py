@@ -12,10 +12,12 @@ from scipy import stats
 
 from pyspectra._support.text import counted
 from pyspectra.report.findings import Finding
-from pyspectra.training.rules.facts import Array, Labels, Split
+from pyspectra.training.rules.facts import Array, LabelEvidence, Labels, Split
 from pyspectra.training.rules.registry import listed, rule
 
 MOST_ROWS = 2000
+LEARNED = 0.02
+"""Share of the baseline below which a validation loss is no guess any more."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class SplitThresholds:
         Least Kolmogorov-Smirnov distance of a shift of a feature.
     near_duplicate : float
         Cosine above which rows are nearly the same.
+    learned_share : float
+        Share by which a training loss must fall before labels are said to carry no information: so
+        much was learned by heart.
+    chance_errors : float
+        Standard errors above the share of the largest class that an accuracy counts as chance.
     """
 
     neighbours: int = 5
@@ -53,6 +60,8 @@ class SplitThresholds:
     cramer: float = 0.15
     shift: float = 0.1
     near_duplicate: float = 0.999
+    learned_share: float = 0.2
+    chance_errors: float = 3.0
 
 
 @rule("D23", "label_format", needs=Labels)
@@ -106,6 +115,56 @@ def labels_carry_no_information(facts: Labels, thresholds: SplitThresholds) -> I
                 "check the key of the join",
             ),
         )
+
+
+@rule("D24", "labels_carry_no_information", needs=LabelEvidence, severity="warning",
+      explains=("overfitting", "not_learning", "plateau", "accuracy_paradox"))  # fmt: skip
+def labels_are_learned_by_heart(
+    facts: LabelEvidence, thresholds: SplitThresholds
+) -> Iterator[Finding]:
+    """Training gets better, validation stays at chance, and neighbours do not agree."""
+    curves, z = facts.curves, facts.agreement
+    train = curves.get("train_loss")
+    if len(train) < 3 or not np.isfinite(train[[0, -1]]).all() or train[0] <= 0:
+        return
+    fell = 1 - float(train[-1]) / min(float(train[0]), curves.baseline or math.inf)
+    informed = z is not None and z >= thresholds.agreement
+    if fell < thresholds.learned_share or informed or not _at_chance(facts, thresholds):
+        return
+    neighbours = "" if z is None else f"neighbours agree no more than chance (z = {z:.2g}), and "
+    yield Finding(
+        code="labels_carry_no_information",
+        severity="warning",
+        where="targets",
+        step=facts.step,
+        value=z,
+        threshold=thresholds.agreement,
+        message=(
+            f"Labels seem to have nothing to do with the inputs: {neighbours}validation is at "
+            f"chance while the training loss fell by {100 * fell:.0f} %."
+        ),
+        advice=(
+            "shuffle X and y together",
+            "sort lists of files before they are joined",
+            "check the key of the join, and that validation is prepared as training is",
+        ),
+    )
+
+
+def _at_chance(facts: LabelEvidence, thresholds: SplitThresholds) -> bool:
+    """Tell whether no evaluation was better than a guess, by its accuracy and by its loss."""
+    curves = facts.curves
+    losses = curves.get("val_loss")
+    losses = losses[np.isfinite(losses)]
+    if len(losses) and curves.baseline and losses.min() < (1 - LEARNED) * curves.baseline:
+        return False
+    accuracy = curves.get("val_accuracy")
+    accuracy = accuracy[np.isfinite(accuracy)]
+    if len(accuracy) and facts.majority is not None and curves.n_val:
+        p = facts.majority
+        error = math.sqrt(p * (1 - p) / curves.n_val)
+        return float(accuracy.max()) <= p + thresholds.chance_errors * error
+    return bool(len(losses) and curves.baseline)
 
 
 def agreement(

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from pyspectra.report.findings import Finding
-from pyspectra.training.rules.facts import BatchMixing, OverfitTrial, Reduction
+from pyspectra.training.rules.facts import BatchMixing, InputTrial, OverfitTrial, Reduction
 from pyspectra.training.rules.losses import softmax_floor
 from pyspectra.training.rules.registry import rule
 
@@ -28,12 +29,18 @@ class TrialThresholds:
         A loss that ends at so many times the first one has exploded.
     bouncing : float
         Autocorrelation of the changes of the loss, below which it bounces from step to step.
+    ignored_level : float
+        Level of Mann and Whitney's test that real inputs are learned better than zeros.
+    ignored_share : float
+        Share of the losses, at the end, that the test compares.
     """
 
     fitted_share: float = 0.01
     fitted_variance: float = 1e-3
     exploded: float = 10.0
     bouncing: float = -0.3
+    ignored_level: float = 0.01
+    ignored_share: float = 0.2
 
 
 @rule("D08d", "cannot_overfit_one_batch", needs=OverfitTrial, severity="warning")
@@ -127,6 +134,37 @@ def batch_mixing(facts: BatchMixing, thresholds: TrialThresholds) -> Iterator[Fi
                 "check view, reshape and transpose: they may mix the rows",
                 "check the dimension of softmax and of normalisations",
                 "ignore it in contrastive models",
+            ),
+        )
+
+
+@rule("D08c", "input_ignored", needs=InputTrial, severity="warning")
+def input_ignored(facts: InputTrial, thresholds: TrialThresholds) -> Iterator[Finding]:
+    """The model learns a batch no better than the same batch with its inputs set to zero.
+
+    TheDeepChecker intends this test, and runs it only where a loss was unstable.
+    """
+    n = max(int(thresholds.ignored_share * len(facts.real)), 5)
+    real, zeroed = facts.real[-n:], facts.zeroed[-n:]
+    if min(len(real), len(zeroed)) < 5 or not np.isfinite([*real, *zeroed]).all():
+        return
+    p = float(stats.mannwhitneyu(real, zeroed, alternative="less", method="asymptotic").pvalue)
+    if p > thresholds.ignored_level:
+        yield Finding(
+            code="input_ignored",
+            severity="warning",
+            where="inputs",
+            value=p,
+            threshold=thresholds.ignored_level,
+            message=(
+                f"Trained on one batch the loss comes to {np.median(real):.3g}, and to "
+                f"{np.median(zeroed):.3g} with all inputs at zero: the inputs make no difference "
+                f"(p = {p:.2g})."
+            ),
+            advice=(
+                "is the input used in forward, or overwritten",
+                "look for units that are dead from the first layer on",
+                "look for inputs that the preprocessing makes constant",
             ),
         )
 

@@ -6,9 +6,12 @@ Nothing here needs torch: every rule is tested with numbers written by hand.
 from __future__ import annotations
 
 from pyspectra.training.rules.facts.inputs import (
+    Augmented,
     BatchMixing,
     BatchSize,
+    HeldOut,
     Inputs,
+    InputTrial,
     Labels,
     OverfitTrial,
     Reduction,
@@ -17,7 +20,9 @@ from pyspectra.training.rules.facts.inputs import (
 from pyspectra.training.rules.facts.series import (
     Classes,
     Curves,
+    EpochBatches,
     GradientNorms,
+    LabelEvidence,
     LayerSpectrum,
     LossCurve,
     Scales,
@@ -45,16 +50,21 @@ from pyspectra.training.rules.facts.steps import (
 
 __all__ = [
     "Array",
+    "Augmented",
     "Backwards",
     "BatchMixing",
     "BatchSize",
     "Classes",
     "Curves",
+    "EpochBatches",
     "Evaluation",
     "GradientNorms",
+    "HeldOut",
     "InitialLoss",
     "InitialWeights",
+    "InputTrial",
     "Inputs",
+    "LabelEvidence",
     "Labels",
     "LayerSpectrum",
     "LossBatches",

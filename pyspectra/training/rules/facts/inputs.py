@@ -82,6 +82,42 @@ class OverfitTrial:
 
 
 @dataclass(frozen=True)
+class InputTrial:
+    """Losses of the same training on one batch, and on that batch with its inputs set to zero."""
+
+    real: FloatArray
+    zeroed: FloatArray
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """What a trained classifier says of samples, and of the same samples augmented.
+
+    Attributes
+    ----------
+    clean, augmented : ndarray of int, shape (K, K)
+        Confusion matrices: rows are true classes, columns predicted ones.
+    """
+
+    clean: Array
+    augmented: Array
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Probabilities for samples that the model was not trained on.
+
+    Attributes
+    ----------
+    probabilities : ndarray of float, shape (n, K)
+    labels : ndarray of int, shape (n,)
+    """
+
+    probabilities: FloatArray
+    labels: Array
+
+
+@dataclass(frozen=True)
 class BatchMixing:
     """Largest gradient of the first output with respect to another row, and that row."""
 

@@ -112,6 +112,16 @@ class Curves:
         Values of training were taken after the epoch in evaluation mode, not while it ran.
     target : float or None
         Value of the loss that is wanted.
+    lr : ndarray or None
+        Learning rate of each epoch.
+    alphas : ndarray or None
+        Last tail exponents of the layers; None where no spectra were taken.
+    n_records : ndarray or None
+        Records of single training batches in each epoch.
+    batch : float
+        Samples of such a record; NaN where not known.
+    ended : bool
+        No epoch follows.
     """
 
     epochs: FloatArray
@@ -124,8 +134,10 @@ class Curves:
     post: bool = False
     target: float | None = None
     lr: FloatArray | None = None
-    under_trained_share: float | None = None
-    uneven: Sequence[str] = ()
+    alphas: FloatArray | None = None
+    n_records: FloatArray | None = None
+    batch: float = float("nan")
+    ended: bool = False
 
     def get(self, name: str) -> FloatArray:
         """Return the values of a column; an empty array if there is none."""
@@ -187,6 +199,33 @@ class Trajectories:
     layers: Mapping[str, Sequence[LayerSpectrum]]
     outer: frozenset[str] = frozenset()
     warmup: int = 10
+
+
+@dataclass(frozen=True)
+class LabelEvidence:
+    """What is known, after some epochs, of whether the labels have to do with the inputs.
+
+    Attributes
+    ----------
+    majority : float or None
+        Share of the most frequent class; None of values.
+    agreement : float or None
+        How far neighbours agree on the label beyond chance, in standard deviations
+        (`pyspectra.training.rules.splits.agreement`); None where the inputs have no distance.
+    """
+
+    step: int
+    curves: Curves
+    majority: float | None = None
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class EpochBatches:
+    """A number for each batch of an epoch, in order: equal for equal inputs."""
+
+    step: int
+    sums: FloatArray
 
 
 @dataclass(frozen=True)
