@@ -133,6 +133,12 @@ def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
     return values, [Status(c) for c in codes]
 
 
+def margins(X: Sequence[HostArray]) -> list[_core.spectra.Margins]:
+    """Sums over the entries, rows and columns of 2-D arrays: ``csrc/spectra/margins.hpp``."""
+    data, code = _matrices(X)
+    return _core.spectra.margins(data, code)
+
+
 def permute(X: HostArray, key: int) -> HostArray:
     """Permute the entries of a 2-D array at random: contiguous, same shape and dtype.
 

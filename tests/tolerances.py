@@ -50,6 +50,9 @@ SVD_SMALL_RTOL = 2e-9
 # Single formulas (norms, entropy, ranks): one or two dozen float64 operations per element.
 METRIC_RTOL = 1e-12
 
+# Sums of thousands of terms, eight side by side and then strip by strip, against exact ones.
+SUM_RTOL = 1e-13
+
 # Logarithms near zero: the error of their argument, EPS, is then all of them.
 METRIC_ATOL = 1e-13
 

@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "core/cuda/stream.hpp"
 #include "core/error.hpp"
@@ -64,6 +65,12 @@ inline MatrixView matrix_view(const py::array& a, int dtype) {
           a.shape(1),
           a.strides(0) / a.itemsize(),
           a.strides(1) / a.itemsize()};
+}
+
+inline std::vector<MatrixView> matrix_views(const std::vector<py::array>& X, int dtype) {
+  std::vector<MatrixView> out;
+  for (const auto& x : X) out.push_back(matrix_view(x, dtype));
+  return out;
 }
 
 inline std::vector<int> status_codes(const std::vector<Status>& status) {

@@ -40,12 +40,6 @@ void load_lapack(const Capsules& capi) {
 #undef PS_LOAD
 }
 
-std::vector<MatrixView> views(const std::vector<py::array>& X, int dtype) {
-  std::vector<MatrixView> out;
-  for (const auto& x : X) out.push_back(matrix_view(x, dtype));
-  return out;
-}
-
 std::vector<double*> outputs(std::vector<Array>& arrays) {
   std::vector<double*> out;
   for (auto& a : arrays) out.push_back(a.mutable_data());
@@ -54,7 +48,7 @@ std::vector<double*> outputs(std::vector<Array>& arrays) {
 
 // Lower triangles in column-major order go to `out[k]`, M x M with unit row stride.
 void gram(const std::vector<py::array>& X, int dtype, std::vector<py::array_t<double>> out) {
-  const auto in = views(X, dtype);
+  const auto in = matrix_views(X, dtype);
   PS_REQUIRE(in.size() == out.size(), "gram: one output a matrix is needed");
   std::vector<double*> data;
   for (std::size_t k = 0; k < in.size(); ++k) {
@@ -88,7 +82,7 @@ Solved eigvals(const std::vector<py::array>& A) {
 }
 
 Solved svdvals(const std::vector<py::array>& X, int dtype) {
-  const auto in = views(X, dtype);
+  const auto in = matrix_views(X, dtype);
   std::vector<Array> result;
   for (const auto& x : in) result.emplace_back(std::min(x.rows, x.cols));
   const auto out = outputs(result);

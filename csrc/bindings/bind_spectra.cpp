@@ -1,4 +1,5 @@
 #include "bindings/bind.hpp"
+#include "spectra/margins.hpp"
 #include "spectra/permute.hpp"
 
 namespace pyspectra::bindings {
@@ -16,6 +17,22 @@ void bind_spectra(py::module_& m) {
         spectra::permute(view, key, data);
       },
       py::arg("X"), py::arg("dtype"), py::arg("key"), py::arg("out"));
+
+  py::class_<spectra::Margins> sums(m, "Margins");
+#define PS_READ(name) sums.def_readonly(#name, &spectra::Margins::name);
+  PS_MARGINS(PS_READ)
+#undef PS_READ
+
+  m.def(
+      "margins",
+      [](const std::vector<py::array>& X, int dtype) {
+        const auto in = matrix_views(X, dtype);
+        std::vector<spectra::Margins> out(in.size());
+        const Interruptibly unlocked;
+        spectra::margins_batch(in, out);
+        return out;
+      },
+      py::arg("X"), py::arg("dtype"));
 }
 
 }  // namespace pyspectra::bindings

@@ -13,5 +13,5 @@ PYBIND11_MODULE(_core, m) {
             bind_linalg_device);
   submodule("optim", "The fused optimizer step and what it draws.", bind_optim, bind_optim_device);
   submodule("powerlaw", "Power-law fits and their bootstrap.", bind_powerlaw, bind_powerlaw_device);
-  submodule("spectra", "Random permutation of entries.", bind_spectra);
+  submodule("spectra", "Sums over entries and their random permutation.", bind_spectra);
 }

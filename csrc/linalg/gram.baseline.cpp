@@ -7,6 +7,7 @@ constexpr int kVectors = 3;
 constexpr int kColumns = 3;
 #include "core/half.inl.hpp"
 #include "core/simd.inl.hpp"
+#include "core/widen.inl.hpp"
 #include "linalg/gram.inl.hpp"
 }  // namespace
 

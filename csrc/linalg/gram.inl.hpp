@@ -1,7 +1,7 @@
 // Packing and the multiply kernel, once for every instruction set. Included inside the anonymous
 // namespace of a unit that has defined kLanes (doubles a vector), kVectors (vectors a panel) and
 // kColumns (columns of a register tile, a divisor of the panel), and included simd.inl.hpp and
-// half.inl.hpp. kVectors * kColumns accumulators plus kVectors + 1 must fit the register file.
+// widen.inl.hpp. kVectors * kColumns accumulators plus kVectors + 1 must fit the register file.
 
 using pyspectra::DType;
 using pyspectra::Index;
@@ -9,17 +9,6 @@ using pyspectra::linalg::detail::Slab;
 
 constexpr int kPanel = kLanes * kVectors;
 static_assert(kPanel % kColumns == 0);
-
-struct Half {
-  unsigned short bits;
-};
-struct BFloat {
-  unsigned short bits;
-};
-static inline double widen(double x) { return x; }
-static inline double widen(float x) { return (double)x; }
-static inline double widen(Half x) { return (double)float16_to_float(x.bits); }
-static inline double widen(BFloat x) { return (double)bfloat16_to_float(x.bits); }
 
 template <typename T>
 static void pack_part(const Slab& s, Index k0, Index k1, Index p0, Index p1) {

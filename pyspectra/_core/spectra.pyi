@@ -1,13 +1,43 @@
 """
-Random permutation of entries.
+Sums over entries and their random permutation.
 """
 
 from __future__ import annotations
+import collections.abc
 import numpy
 import typing
 
-__all__: list[str] = ["permute"]
+__all__: list[str] = ["Margins", "margins", "permute"]
 
+class Margins:
+    @property
+    def col_squares(self) -> float: ...
+    @property
+    def col_totals(self) -> float: ...
+    @property
+    def cycles(self) -> float: ...
+    @property
+    def diagonal(self) -> float: ...
+    @property
+    def diagonal_square(self) -> float: ...
+    @property
+    def quartic(self) -> float: ...
+    @property
+    def row_squares(self) -> float: ...
+    @property
+    def row_totals(self) -> float: ...
+    @property
+    def square(self) -> float: ...
+    @property
+    def total(self) -> float: ...
+    @property
+    def zero_cols(self) -> float: ...
+    @property
+    def zero_rows(self) -> float: ...
+
+def margins(
+    X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
+) -> list[Margins]: ...
 def permute(
     X: numpy.ndarray,
     dtype: typing.SupportsInt | typing.SupportsIndex,

@@ -160,5 +160,8 @@ def excess_kurtosis(matrices: Sequence[HostArray]) -> float:
         [X.view(slice(None, None, step)).to_float64().ravel() for X in matrices]
     )
     with np.errstate(all="ignore"):
-        square = (sample - np.mean(sample)) ** 2
-        return float(np.mean(square**2) / np.mean(square) ** 2 - 3.0)
+        sample -= np.mean(sample)
+        sample *= sample
+        variance = float(np.mean(sample))
+        sample *= sample
+        return float(np.mean(sample) / np.square(variance) - 3.0)

@@ -233,9 +233,9 @@ def _is_sinusoidal(matrices: Sequence[HostArray]) -> bool:
     rows, cols = X.shape
     if cols < 4 or cols % 2 or rows < 4:
         return False
-    first = X.view(slice(0, 3)).to_float64()
-    unit = np.max(np.abs(first[0])) if np.isfinite(first).all() else 0.0
-    if not unit > 0.0 or not np.allclose(first[0] ** 2, unit * np.abs(first[0]), atol=1e-4 * unit):
+    first = np.abs(X.view(slice(0, 1)).to_float64()[0])
+    unit = np.max(first)
+    if not (unit > 0.0 and np.max(first * (unit - first)) <= 1e-4 * unit**2):
         return False  # row 0 is sin 0 and cos 0
     for place in (0, 1):  # some tables begin at position 1, or with a row of padding
         table = _sinusoids(rows - place, cols)

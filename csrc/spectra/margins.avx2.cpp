@@ -1,0 +1,14 @@
+#include "spectra/margins.hpp"
+
+namespace pyspectra::spectra::detail {
+namespace {
+constexpr int kLanes = 4;
+#include "core/half.inl.hpp"
+#include "core/simd.inl.hpp"
+#include "core/widen.inl.hpp"
+#include "spectra/margins.inl.hpp"
+}  // namespace
+
+MarginKernels margin_kernels_avx2() { return {add}; }
+
+}  // namespace pyspectra::spectra::detail

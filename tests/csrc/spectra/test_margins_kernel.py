@@ -1,0 +1,96 @@
+"""The sums over entries, rows and columns against loops, in every element type and layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tolerances as tol
+from csrc.linalg.test_linalg_kernels import LAYOUTS, decoded, host
+from reference import margins as ref
+
+from pyspectra import ops
+from pyspectra._arrays import FLOAT_DTYPES, HostArray
+
+# Less than a piece of a row, a piece and a bit, several strips; rows and columns alone.
+SHAPES = [(1, 1), (1, 9), (9, 1), (7, 5), (64, 8), (65, 17), (3, 700), (700, 3), (300, 520)]
+
+
+def sums(m: object) -> dict[str, float]:
+    return {name: getattr(m, name) for name in dir(m) if not name.startswith("_")}
+
+
+def entries(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Entries with a mean, scales of rows and columns, a row and a column of zeros."""
+    rng = np.random.default_rng([seed, *shape])
+    rows, cols = shape
+    w = rng.standard_normal(shape) * rng.uniform(0.5, 2.0, (rows, 1)) + 0.2
+    w *= rng.uniform(0.5, 2.0, cols)
+    if min(shape) > 4:
+        w[2], w[:, 3] = 0.0, 0.0
+    return w
+
+
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sums_are_those_of_the_reference(shape: tuple[int, int], dtype: str) -> None:
+    X = host(entries(shape), dtype)
+    (found,) = ops.margins([X])
+    expected = ref.margins(decoded(X))
+    assert sums(found).keys() == expected.keys()
+    w = np.abs(decoded(X))
+    # Sums of signed terms are only as good as the terms are large.
+    atol = {
+        "total": w.sum(),
+        "diagonal": w.sum(),
+        "row_totals": (w.sum(1) ** 2).sum(),
+        "col_totals": (w.sum(0) ** 2).sum(),
+    }
+    for name, value in expected.items():
+        bound = tol.SUM_RTOL * max(abs(value), atol.get(name, 0.0))
+        if name == "cycles":  # a difference of sums of squares and of their own squares
+            bound = tol.SUM_RTOL * expected["row_squares"] * expected["col_squares"]
+        assert abs(getattr(found, name) - value) <= bound, name
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES)
+def test_layouts_do_not_matter(layout: str, dtype: str) -> None:
+    X = host(entries((130, 90)), dtype)
+    other = HostArray(LAYOUTS[layout](X.data), dtype)
+    (plain,), (found,) = ops.margins([X]), ops.margins([other])
+    for name, value in sums(plain).items():
+        assert getattr(found, name) == pytest.approx(value, rel=tol.SUM_RTOL), name
+
+
+def test_a_transposed_matrix_has_rows_for_columns() -> None:
+    X = host(entries((130, 90)), "float32")
+    (a,), (b,) = ops.margins([X]), ops.margins([HostArray(X.data.T, "float32")])
+    assert (a.row_squares, a.col_totals, a.diagonal) == (b.col_squares, b.row_totals, b.diagonal)
+
+
+def test_bits_do_not_depend_on_threads_or_instruction_set() -> None:
+    batch = [host(entries(shape, seed), "float32") for seed, shape in enumerate(SHAPES)]
+    batch.append(host(entries((5000, 60)), "float32"))  # several strips
+    threads, isa = ops.get_num_threads(), ops.get_isa()
+    found = []
+    try:
+        for level in ops.available_isas():
+            for n in (1, 3):
+                ops.set_isa(level)
+                ops.set_num_threads(n)
+                found.append([sums(m) for m in ops.margins(batch)])
+    finally:
+        ops.set_isa(isa)
+        ops.set_num_threads(threads)
+    assert all(other == found[0] for other in found[1:])
+
+
+def test_hostile_entries() -> None:
+    zero, nan = np.zeros((6, 5)), np.ones((6, 5))
+    nan[3, 2] = np.nan
+    of_zero, of_nan, of_empty = ops.margins(
+        [HostArray(w, "float64") for w in (zero, nan, zero[:0])]
+    )
+    assert (of_zero.zero_rows, of_zero.zero_cols, of_zero.cycles) == (6.0, 5.0, 0.0)
+    assert np.isnan([of_nan.square, of_nan.quartic]).all()
+    assert (of_empty.square, of_empty.zero_rows, of_empty.zero_cols) == (0.0, 0.0, 5.0)
