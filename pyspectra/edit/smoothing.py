@@ -11,6 +11,7 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra._support.arguments import as_number, check_probability, shown
+from pyspectra._support.aside import run_aside
 from pyspectra._support.text import did_you_mean
 from pyspectra.edit.apply import apply
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
@@ -19,6 +20,7 @@ from pyspectra.metrics.detx import detx_index
 from pyspectra.spectra import esd as esd_module
 from pyspectra.spectra import marchenko_pastur, powerlaw
 from pyspectra.spectra.distance import of_order_one
+from pyspectra.spectra.eigenvectors import eigh
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer
 
@@ -115,15 +117,14 @@ def _host(W: FloatArray) -> HostArray:
 
 def _eigen(gram: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Ascending eigenvalues and eigenvectors of the Gram matrix of the shorter side."""
-    evals, vectors = np.linalg.eigh(gram, UPLO="L")
+    evals, vectors = eigh(gram)
     return np.maximum(evals, 0.0), vectors
 
 
 def _project(W: FloatArray, V: FloatArray) -> FloatArray:
     """Return W restricted to the span of the columns of V, which live on its shorter side."""
-    if W.shape[0] >= W.shape[1]:
-        return np.asarray((W @ V) @ V.T)
-    return np.asarray(V @ (V.T @ W))
+    product = (lambda: (W @ V) @ V.T) if W.shape[0] >= W.shape[1] else (lambda: V @ (V.T @ W))
+    return np.asarray(run_aside(product, 4.0 * W.size * V.shape[1]))
 
 
 def _threshold(evals: Sequence[FloatArray], shape: tuple[int, ...], keep: str) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pyspectra._support.aside import run_aside
 from pyspectra.types import FloatArray
 
 # Below it, squares of the entries may have lost digits to underflow.
@@ -39,15 +40,19 @@ def cka(A: FloatArray, B: FloatArray) -> float:
     arXiv 1905.00414, equation 3.
     """
     A, B = of_order_one(A), of_order_one(B)
+    cross, norms = run_aside(lambda: _alignment(A, B), 6.0 * A.size * min(A.shape))
+    return cross / math.sqrt(norms) if norms > 0.0 else math.nan
+
+
+def _alignment(A: FloatArray, B: FloatArray) -> tuple[float, float]:
+    """``|A^T B|_F`` and ``|A^T A|_F |B^T B|_F``."""
     if A.shape[0] < A.shape[1]:
         # |A^T B|_F^2 = sum of (A A^T) * (B B^T): the short side is enough.
         GA, GB = A @ A.T, B @ B.T
         cross = math.sqrt(max(float(np.sum(GA * GB)), 0.0))
-        norms = float(np.linalg.norm(GA)) * float(np.linalg.norm(GB))
-    else:
-        cross = float(np.linalg.norm(A.T @ B))
-        norms = float(np.linalg.norm(A.T @ A)) * float(np.linalg.norm(B.T @ B))
-    return cross / math.sqrt(norms) if norms > 0.0 else math.nan
+        return cross, float(np.linalg.norm(GA)) * float(np.linalg.norm(GB))
+    norms = float(np.linalg.norm(A.T @ A)) * float(np.linalg.norm(B.T @ B))
+    return float(np.linalg.norm(A.T @ B)), norms
 
 
 def of_order_one(A: FloatArray) -> FloatArray:

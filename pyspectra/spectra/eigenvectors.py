@@ -16,6 +16,7 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
+from pyspectra._support.aside import run_aside
 from pyspectra.types import FloatArray, Value
 
 ENTROPY_BINS = 100
@@ -59,7 +60,7 @@ def eigenvector_statistics(matrices: Sequence[HostArray]) -> EigenvectorStatisti
         gram = ops.gram([HostArray(X.data.T, X.dtype) if rows == cols else X])[0]
         if not np.isfinite(np.diagonal(gram)).all():
             return None
-        values, V = np.linalg.eigh(gram, UPLO="L")
+        values, V = eigh(gram)
         size = np.abs(V)
         evals.append(values)
         columns.append(
@@ -75,6 +76,15 @@ def eigenvector_statistics(matrices: Sequence[HostArray]) -> EigenvectorStatisti
     order = np.argsort(together)
     entropy, localization, participation = np.concatenate(columns, axis=1)[:, order]
     return EigenvectorStatistics(together[order], entropy, localization, participation)
+
+
+def eigh(gram: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Ascending eigenvalues and eigenvectors of a symmetric matrix, of which the lower half counts.
+
+    Large ones are LAPACK's work for minutes, which Ctrl-C ends nevertheless.
+    """
+    values, V = run_aside(lambda: np.linalg.eigh(gram, UPLO="L"), 9.0 * len(gram) ** 3)
+    return values, V
 
 
 def _entropies(size: FloatArray) -> FloatArray:

@@ -7,6 +7,7 @@ Martin, Mahoney, "Implicit self-regularization in deep neural networks", JMLR 22
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,11 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray, as_host
 from pyspectra._support.arguments import check_seed
+from pyspectra._support.aside import run_aside
 from pyspectra._support.random import Purpose, random_key
 from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra import marchenko_pastur
+from pyspectra.spectra.eigenvectors import eigh
 from pyspectra.types import FloatArray, MPFit, Status, Value
 
 # WeightWatcher pools this many permutations where one has few eigenvalues.
@@ -165,16 +168,16 @@ def locate_traps(W: FloatArray, key: int) -> tuple[Trap, ...]:
     # The same key moves indices where it moved the entries.
     index = np.arange(W.size, dtype=np.float64).reshape(W.shape)
     origin = ops.permute(HostArray(index, "float64"), key).data.astype(np.int64).ravel()
-    return tuple(_trap(X.data, origin, W.shape, fit, s, u, v) for s, u, v in _top(X, fit.n_spikes))
+    traps = []
+    for s, u, v in _top(X, fit.n_spikes):
+        make = functools.partial(_trap, X.data, origin, W.shape, fit, s, u, v)
+        traps.append(run_aside(make, 100.0 * W.size))  # which sorts all entries
+    return tuple(traps)
 
 
 def _top(X: HostArray, k: int) -> list[tuple[float, FloatArray, FloatArray]]:
     """The k largest singular values with their vectors, descending."""
-    from scipy.linalg import eigh
-
-    gram = ops.gram([X])[0]
-    M = len(gram)
-    _, vectors = eigh(gram, lower=True, subset_by_index=(M - k, M - 1))
+    vectors = eigh(ops.gram([X])[0])[1][:, -k:]
     tall = X.data if X.shape[0] >= X.shape[1] else X.data.T
     out = []
     for short in vectors.T[::-1]:

@@ -101,9 +101,35 @@ def permutation() -> object:
     return work
 
 
+def square(n: int) -> np.ndarray:
+    X = np.random.default_rng(0).standard_normal((n, n))
+    X[3, 4] = 100.0  # a trap
+    return X
+
+
+def vectors() -> object:
+    X = square(2400)
+    return lambda: ps.analyze({"a.weight": X}, vectors=True, progress=False)
+
+
+def smoothing() -> object:
+    X = square(2400)
+    return lambda: ps.svd_smoothing({"a.weight": X}, keep=0.9)
+
+
+def traps() -> object:
+    X = square(2400)
+    return lambda: ps.find_traps(X)
+
+
+def alignment() -> object:
+    X = square(3600)
+    return lambda: ps.distances({"a.weight": X}, {"a.weight": X + 1.0}, method="cka")
+
+
 LONG = (
     big_gram, big_eigvals, one_eigvals, eigvals_by_lapack, svd, tall_svd, many_svds, fits,
-    permutation,
+    permutation, vectors, smoothing, traps, alignment,
 )  # fmt: skip
 
 
