@@ -63,6 +63,18 @@ class Memory:
         causes = {id(x) for x in conclusions(self.found)}
         return [x for x in new if id(x) in causes]
 
+    def adopt(self, findings: Iterable[Finding]) -> list[Finding]:
+        """Take in what others found; return what is not known yet."""
+        new = []
+        for finding in findings:
+            key = (finding.code, finding.where)
+            if key not in self._standing:
+                self._standing[key] = finding.severity
+                new.append(finding)
+        self.found += new
+        causes = {id(x) for x in conclusions(self.found)}
+        return [x for x in new if id(x) in causes]
+
     def _of_run(self, rule: Rule, finding: Finding) -> Finding:
         """Count the step of a finding from the beginning of the run."""
         if finding.step is None or not self.first_step or rule.needs in _OF_HISTORY:

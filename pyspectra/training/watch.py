@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -15,9 +16,7 @@ from pyspectra._support.arguments import (
     check_choice,
     check_count,
     check_number,
-    check_probability,
 )
-from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.report.findings import Finding
 from pyspectra.training.collect.evaluation import EvaluationCollector
 from pyspectra.training.collect.forward import first_tensor, unwrapped
@@ -27,11 +26,19 @@ from pyspectra.training.collect.spectra import SpectraCollector, SpectraPlan
 from pyspectra.training.diagnosis import curves_of
 from pyspectra.training.history import History
 from pyspectra.training.memory import Memory
+from pyspectra.training.processes import Record, processes
 from pyspectra.training.rules import Thresholds, known_codes
 from pyspectra.training.rules import facts as f
 from pyspectra.training.run_report import RunError, RunReport, TrainingWarning, sentence
-
-LOSSES = ("cross_entropy", "nll", "bce", "bce_logits", "mse", "l1", "smooth_l1", "huber")
+from pyspectra.training.shared_records import SharedRecords
+from pyspectra.training.watch_arguments import (
+    LOSSES,
+    accuracy,
+    check_model,
+    checked_optimizers,
+    history_of,
+    spectra_plan,
+)
 
 
 class Watch:
@@ -78,6 +85,11 @@ class Watch:
         round after the other, or every `spectra_every` steps if both are given.
     target : float, optional
         Training loss that is wanted: curves that are flat above it are told as underfitting.
+    process_group : torch.distributed.ProcessGroup, optional
+        The processes that train together, each with a watch of its own: losses, metrics and
+        evaluations are means over the samples of all of them, and the first one writes. They wait
+        for one another every `every` steps, in `evaluating` and in `end_epoch`, which all of them
+        have to call. Without a group no process asks another, and only the first one writes.
 
     Raises
     ------
@@ -123,15 +135,11 @@ class Watch:
         spectra_every: int | None = None,
         spectra_budget: float | None = None,
         target: float | None = None,
+        process_group: Any = None,
     ) -> None:
-        if not isinstance(model, torch.nn.Module):
-            raise ArgumentTypeError(
-                "Watch",
-                "model",
-                "be a torch.nn.Module",
-                f"an object of type {type(model).__name__}",
-            )
-        optimizers = _checked_optimizers(optimizer)
+        check_model(model)
+        optimizers = checked_optimizers(optimizer)
+        self._processes = processes("Watch", process_group)
         self._on = check_choice("Watch", "on", on, ("warn", "raise", "collect"))
         for code in ignore:
             check_choice("Watch", "ignore", code, known_codes())
@@ -145,27 +153,30 @@ class Watch:
             sparse=tuple(sparse),
         )
         self.model = model
-        self.history = (
-            history
-            if isinstance(history, History)
-            else History(history, steps_per_epoch=steps_per_epoch)
-        )
-        if self.history.steps_per_epoch is None:
-            self.history.steps_per_epoch = steps_per_epoch  # records get their epochs by it
+        self.history = history_of(history, steps_per_epoch, self._processes)
+        self._records = SharedRecords(self.history, self._processes)
         self._steps_per_epoch, self._allow = steps_per_epoch, tuple(allow)
         # Of a run that is resumed, steps and epochs go on where its history stands.
         self._first_step, epoch = self.history.position
-        self._epoch = int(epoch)
         self._target = None if target is None else check_number("Watch", "target", target)
+        # Where the length of an epoch is not known, records of batches stand at its middle.
+        self._epoch = int(epoch) if steps_per_epoch else math.ceil(epoch)
         self._memory = Memory(thresholds or Thresholds(), tuple(ignore), patience, self._first_step)
-        self._run = RunCollector(model, optimizers, kind, plan)
+        self._run = RunCollector(model, optimizers, kind, plan, self._processes)
         self._evaluations = EvaluationCollector(model, self._run.forward)
-        self._spectra: SpectraRecorder | None = None
-        measured = _spectra_plan(spectra_every, spectra_budget)
-        if measured.wanted:
-            collector = SpectraCollector(unwrapped(model), measured)
-            self._spectra = SpectraRecorder(collector, self.history, plan.warmup)
-            self._spectra.first(self._step)
+        self._spectra = self._recorder(spectra_plan(spectra_every, spectra_budget), plan.warmup)
+
+    def _recorder(self, plan: SpectraPlan, warmup: int) -> SpectraRecorder | None:
+        if not plan.wanted:
+            return None
+        own = self._processes
+        agree = own.agree if own.sums else None
+        collector = SpectraCollector(
+            unwrapped(self.model), plan, measures=own.is_first, agree=agree
+        )
+        recorder = SpectraRecorder(collector, self.history, warmup)
+        recorder.first(self._step)
+        return recorder
 
     @property
     def _step(self) -> int:
@@ -209,13 +220,18 @@ class Watch:
             With ``on="raise"``, for an error.
         """
         run = self._run
+        of_model, count = run.forward.taken_loss()
+        given = of_model if loss is None else loss
         loss = run.forward.loss if loss is None else loss
         targets = run.forward.labels if targets is None else targets
         seen = first_tensor(run.forward.output if outputs is None else outputs)
         run.batch(loss, inputs, targets, seen, outputs is not None)
-        self._record(loss, targets, first_tensor(outputs), n, metrics)
+        self._record(given, targets, first_tensor(outputs), n or count, metrics)
         spectra = [] if self._spectra is None else self._spectra.facts(self._step)
-        return self._judge([*run.take(), *spectra])
+        found = self._judge([*run.take(), *spectra])
+        if run.step % run.plan.every == 0:
+            found += self._sync()
+        return found
 
     def _record(
         self,
@@ -229,15 +245,15 @@ class Watch:
         for name, value in metrics.items():
             values[name] = self._detached(name, value)
         if "accuracy" not in values:
-            values |= _accuracy(self._run.kind, outputs, targets)
+            values |= accuracy(self._run.kind, outputs, targets)
         if isinstance(loss, Tensor):
             values["loss"] = loss.detach() if loss.dim() == 0 else loss.detach().mean()
+        values |= {n: v for n, v in self._run.dynamics().items() if n not in values}
         count = n or self._run.forward.n_samples
         epoch = None
         if self._steps_per_epoch is None:
             epoch = self._epoch + 0.5  # within the epoch; its length is not known
-        if values:
-            self.history.log(step=self._step, epoch=epoch, split="train", n=count, **values)
+        self._records.add(Record(self._step, epoch, count, values))
 
     def _detached(self, name: str, value: Any) -> Any:
         if isinstance(value, Tensor) and value.grad_fn is not None:
@@ -257,9 +273,9 @@ class Watch:
             yield
         if "mc_dropout" not in self._allow:
             self._run.pending += self._evaluations.facts(self._run.step)
-        values, n = self._evaluations.taken()
+        values, n = self._evaluations.taken(self._processes)
         if values:
-            self.history.log(
+            self._records.log(
                 step=self._step, epoch=self._epoch + 1, split="val", n=n, **cast(Any, values)
             )
 
@@ -282,6 +298,22 @@ class Watch:
         count = n or self._run.forward.n_samples or 1
         self._evaluations.add(loss, first_tensor(outputs), targets, count, self._run.kind, metrics)
 
+    def record(self, **values: Any) -> list[Finding]:
+        """Record an evaluation that a trainer made by itself, and judge the curves.
+
+        Parameters
+        ----------
+        **values
+            As of `History.log`: ``step``, ``epoch`` and metrics, ``val_loss=0.3``.
+
+        Returns
+        -------
+        list of Finding
+            New ones.
+        """
+        self._records.log(**values)
+        return self._judge([self._curves()])
+
     def end_epoch(self, **metrics: Any) -> list[Finding]:
         """Tell that an epoch is done: curves and units are judged, and the history is written.
 
@@ -296,9 +328,10 @@ class Watch:
             New ones.
         """
         self._epoch += 1
+        found = self._sync()
         values = {name: self._detached(name, value) for name, value in metrics.items()}
         if values:
-            self.history.log(step=self._step, epoch=self._epoch, **values)
+            self._records.log(step=self._step, epoch=self._epoch, **values)
         t = self._memory.thresholds
         facts = self._run.end_epoch(t.dead_samples, t.dead_batches)
         if "mc_dropout" not in self._allow:
@@ -308,20 +341,26 @@ class Watch:
             facts.append(classes)
         curves = self._curves()
         facts += [curves, *self._run.labels(curves)]
-        found = self._judge(facts)
+        found += self._judge(facts)
         self.history.flush()
         return found
 
     # --- findings -------------------------------------------------------------------------------
 
+    def _sync(self) -> list[Finding]:
+        """Put together what all processes know; tell of errors that only others found."""
+        return self._tell(self._memory.adopt(self._records.sync()))
+
     def _judge(self, facts: list[object]) -> list[Finding]:
-        new = self._memory.judge(facts, self._epoch)
+        return self._tell(self._memory.judge(facts, self._epoch))
+
+    def _tell(self, new: list[Finding]) -> list[Finding]:
         for finding in new:
-            self.history.log_finding(finding)
-        if self._on == "warn":
+            self._records.finding(finding)
+        if self._on == "warn" and self._processes.is_first:
             for finding in new:
                 if finding.severity != "info":
-                    warnings.warn(sentence(finding), TrainingWarning, stacklevel=3)
+                    warnings.warn(sentence(finding), TrainingWarning, stacklevel=4)
         errors = tuple(x for x in new if x.severity == "error")
         if errors and self._on == "raise":
             raise RunError(errors)
@@ -348,33 +387,4 @@ class Watch:
     def close(self) -> None:
         """Remove all hooks, and write the history."""
         self._run.close()
-        self.history.flush()
-
-
-def _checked_optimizers(optimizer: Any) -> list[Any]:
-    found = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
-    for one in found:
-        if not isinstance(one, torch.optim.Optimizer):
-            raise ArgumentTypeError(
-                "Watch", "optimizer", "be a torch.optim.Optimizer, or a list of them",
-                f"an object of type {type(one).__name__}",
-            )  # fmt: skip
-    if not found:
-        raise ArgumentValueError("Watch", "optimizer", "not be empty", "[]")
-    return found
-
-
-def _spectra_plan(every: Any, budget: Any) -> SpectraPlan:
-    return SpectraPlan(
-        None if every is None else check_count("Watch", "spectra_every", every),
-        None if budget is None else check_probability("Watch", "spectra_budget", budget),
-    )
-
-
-def _accuracy(kind: str | None, outputs: Tensor | None, targets: Any) -> dict[str, Any]:
-    if kind not in ("cross_entropy", "nll") or outputs is None or not isinstance(targets, Tensor):
-        return {}
-    if outputs.dim() < 2 or targets.is_floating_point():
-        return {}
-    right = outputs.detach().argmax(1) == targets
-    return {"accuracy": right.float().mean()}
+        self._records.close()

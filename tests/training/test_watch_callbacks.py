@@ -106,3 +106,96 @@ def test_lightning(tmp_path, softmax):
     )
     epochs = History.load(tmp_path / "run.jsonl").epochs
     assert {"train_loss", "val_loss"} <= set(epochs[0])
+
+
+# --- gradients that are accumulated, and runs that are resumed ------------------------------------
+
+
+def hugging_face(folder, softmax=False, **options):
+    from transformers import Trainer, TrainingArguments
+
+    from pyspectra.training.callbacks.hf import WatchCallback
+
+    callback = WatchCallback(folder / "run.jsonl", on="collect")
+    args = TrainingArguments(
+        folder / "out", use_cpu=True, report_to=[], disable_tqdm=True, seed=0,
+        **{"per_device_train_batch_size": 16, "save_strategy": "no", "num_train_epochs": 2,
+           **options},
+    )  # fmt: skip
+    rows = [{"x": x, "labels": y} for x, y in zip(X, Y, strict=True)]
+    trainer = Trainer(Classifier(softmax), args, train_dataset=rows, callbacks=[callback])
+    return trainer, callback
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hugging_face_accumulates(tmp_path):
+    pytest.importorskip("transformers")
+    found = []
+    for folder, options in (
+        ("whole", {"per_device_train_batch_size": 32}),
+        ("parts", {"gradient_accumulation_steps": 2}),
+    ):
+        trainer, callback = hugging_face(tmp_path / folder, **options)
+        trainer.train()
+        found.append(History.load(tmp_path / folder / "run.jsonl").steps)
+        assert not [x for x in callback.report() if x.severity != "info"]
+    whole, parts = found
+    assert [r["step"] for r in parts] == [r["step"] for r in whole] == [1, 2, 3, 4]
+    assert [r["n"] for r in parts] == [r["n"] for r in whole] == [32] * 4
+    for a, b in zip(parts, whole, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hugging_face_resumes(tmp_path):
+    pytest.importorskip("transformers")
+    for epochs, resume in ((1, None), (2, True), (3, True)):
+        trainer, _ = hugging_face(tmp_path, num_train_epochs=epochs, save_strategy="epoch")
+        trainer.train(resume_from_checkpoint=resume)
+    history = History.load(tmp_path / "run.jsonl")
+    assert [r["step"] for r in history.steps] == list(range(1, 13))
+    assert [r["epoch"] for r in history.epochs] == [1, 2, 3]
+    assert [r["segment"] for r in history.epochs] == [1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_accumulates_and_resumes(tmp_path):
+    pytest.importorskip("lightning")
+    import lightning
+
+    from pyspectra.training.callbacks.lightning import WatchCallback
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = small(False)
+
+        def training_step(self, batch, k):
+            return F.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def train(file, epochs, batch, parts, checkpoint=None):
+        data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=batch)
+        callback = WatchCallback(tmp_path / file, on="collect")
+        trainer = lightning.Trainer(
+            max_epochs=epochs, callbacks=[callback], logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+            accumulate_grad_batches=parts,
+        )  # fmt: skip
+        trainer.fit(Module(), data, ckpt_path=checkpoint)
+        trainer.save_checkpoint(tmp_path / "model.ckpt")
+        assert not [x for x in callback.report() if x.severity != "info"]
+        return History.load(tmp_path / file)
+
+    whole = train("whole.jsonl", 2, 32, 1).steps
+    parts = train("parts.jsonl", 2, 16, 2).steps
+    assert [r["step"] for r in parts] == [r["step"] for r in whole] == [1, 2, 3, 4]
+    for a, b in zip(parts, whole, strict=True):
+        assert (a["n"], a["loss"]) == (32, pytest.approx(b["loss"], rel=1e-5))
+    resumed = train("parts.jsonl", 4, 16, 2, tmp_path / "model.ckpt")
+    assert [r["step"] for r in resumed.steps] == list(range(1, 9))
+    assert [r["epoch"] for r in resumed.epochs] == [1, 2, 3, 4]

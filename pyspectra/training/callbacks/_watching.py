@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pyspectra.training.callbacks import _source
+from pyspectra.training.history import History
 from pyspectra.training.run_report import RunReport
 from pyspectra.training.watch import Watch
 
@@ -27,11 +30,28 @@ class Watching:
         self._options = {"history": history, **options}
         self.watch: Watch | None = None
 
-    def begin(self, model: Any, optimizers: list[Any]) -> None:
-        """Begin, once."""
-        if self.watch is None:
-            inner = [_source.innermost(optimizer) for optimizer in optimizers]
-            self.watch = Watch(model, inner, **self._options)
+    def begin(self, model: Any, optimizers: list[Any], step: int, planned: int) -> None:
+        """Begin, once.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+        optimizers : list of torch.optim.Optimizer
+        step : int
+            Steps that were made before: more than 0 where training resumes.
+        planned : int
+            Steps that will be made; 0 where that is not known.
+        """
+        if self.watch is not None:
+            return
+        options = {"planned_steps": planned or None, **self._options}
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            options.setdefault("process_group", torch.distributed.group.WORLD)
+        if step and isinstance(options["history"], str | Path):
+            first = not options.get("process_group") or torch.distributed.get_rank() == 0
+            options["history"] = History.open(options["history"], resume_step=step, write=first)
+        inner = [_source.innermost(optimizer) for optimizer in optimizers]
+        self.watch = Watch(model, inner, **options)
 
     def report(self) -> RunReport:
         """Return what was found so far, causes first."""

@@ -342,7 +342,7 @@ class WatchCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:  # fmt: skip
         """Begin to watch."""
-        self._watching.begin(model, [optimizer])
+        self._watching.begin(model, [optimizer], state.global_step, max(state.max_steps, 0))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell of a step."""
@@ -356,7 +356,7 @@ class WatchCallback(TrainerCallback):
         watch = self._watching.watch
         values = validation(metrics or {}, "eval_")
         if watch is not None and values:
-            watch.history.log(step=state.global_step, epoch=state.epoch, **values)
+            watch.record(step=state.global_step, epoch=state.epoch, **values)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Judge curves and units."""

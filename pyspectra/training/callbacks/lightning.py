@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import sys
 from typing import Any
 
@@ -143,6 +144,8 @@ class WatchCallback(_callback_class()):  # type: ignore[misc]
         super().__init__()
         self._watching = Watching(history, **options)
         self._loss: Any = None
+        self._parts: list[Any] = []
+        self._count = self._steps = 0
 
     def report(self) -> RunReport:
         """Return what was found so far, causes first."""
@@ -150,21 +153,33 @@ class WatchCallback(_callback_class()):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin to watch."""
-        self._watching.begin(pl_module, list(trainer.optimizers))
+        planned = trainer.estimated_stepping_batches
+        known = int(planned) if math.isfinite(planned) and planned > 0 else 0
+        self._watching.begin(pl_module, list(trainer.optimizers), trainer.global_step, known)
+        self._steps = trainer.global_step
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
         """Keep the loss with its graph until the batch is done."""
         self._loss = loss
+        self._parts.append(loss.detach())
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell of a batch; of (inputs, targets) the second part are the targets."""
-        loss, self._loss = self._loss, None
+        """Tell of a step; of a batch (inputs, targets) the second part are the targets."""
         pair = isinstance(batch, (tuple, list)) and len(batch) == 2
-        if self._watching.watch is not None and loss is not None:
-            count = len(batch[0]) if pair else None
-            self._watching.watch.step(loss, targets=batch[1] if pair else None, n=count)
+        self._count += len(batch[0]) if pair else 0
+        watch = self._watching.watch
+        if watch is None or trainer.global_step == self._steps:
+            return  # gradients of more batches are added up
+        self._steps = trainer.global_step
+        loss, parts, count = self._loss, self._parts, self._count
+        self._loss, self._parts, self._count = None, [], 0
+        if loss is not None and trainer.accumulate_grad_batches > 1:
+            # Lightning has divided each by the number of batches of a full step.
+            share = trainer.accumulate_grad_batches / len(parts)
+            loss = loss * share + share * sum(parts[:-1])
+        watch.step(loss, targets=batch[1] if pair else None, n=count or None)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Judge curves and units."""

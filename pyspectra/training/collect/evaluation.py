@@ -12,7 +12,9 @@ from torch import Tensor
 
 from pyspectra.training.collect.forward import ForwardCollector, first_tensor
 from pyspectra.training.preserve import preserved
+from pyspectra.training.processes import Alone, is_distributed
 from pyspectra.training.rules.facts import Classes, Evaluation
+from pyspectra.training.shared_records import merged_sums
 
 MOST_CLASSES = 2048
 
@@ -55,7 +57,7 @@ class EvaluationCollector:
     def _confirm(self) -> tuple[float | None, float | None]:
         """Pass one batch twice, and its first row alone; return the relative differences."""
         taken, self._forward.arguments = self._forward.arguments, None
-        if taken is None:
+        if taken is None or is_distributed():
             return None, None
         self._confirmed = True
         args, kwargs = taken
@@ -106,9 +108,11 @@ class EvaluationCollector:
         counts = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
         self._confusion = counts if self._confusion is None else self._confusion + counts
 
-    def taken(self) -> tuple[dict[str, float], int | None]:
-        """Return the means of the evaluation that has just ended."""
-        values = {name: float(total) / self._n for name, total in self._sums.items()}
+    def taken(self, processes: Alone) -> tuple[dict[str, float], int | None]:
+        """Return the means of the evaluation that has just ended, in all processes together."""
+        sums = {name: float(total) for name, total in self._sums.items()}
+        sums, self._n, self._confusion = merged_sums(processes, sums, self._n, self._confusion)
+        values = {name: total / self._n for name, total in sums.items()}
         if self._confusion is not None and self._confusion.sum():
             values["accuracy"] = float(np.trace(self._confusion) / self._confusion.sum())
         return values, self._n or None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,6 +28,9 @@ _CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d,
 _NORMS = {functional.batch_norm, functional.layer_norm, functional.group_norm,
           torch.batch_norm, torch.layer_norm, torch.group_norm,
           functional.instance_norm}  # fmt: skip
+MOST_PARTS = 4096
+"""Passes forward that are remembered until the optimizer steps."""
+
 SATURATED = 5.0
 """Beyond it, before a tanh or sigmoid, the slope is below a percent."""
 
@@ -265,6 +269,8 @@ class ForwardCollector:
         self.output: Tensor | None = None
         self.labels: Tensor | None = None
         self.loss: Tensor | None = None
+        self._losses: deque[tuple[Tensor, int]] = deque(maxlen=MOST_PARTS)
+        self._are_shares = False
         self.n_samples: int | None = None
         self.arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self.keep_arguments = False
@@ -310,6 +316,8 @@ class ForwardCollector:
         if grad:
             self.inputs = None if x is None else x.detach()
             self.last_call = _call(args, kwargs, x)
+            # transformers: the losses of the parts of a batch are divided by the whole of it.
+            self._are_shares = kwargs.get("num_items_in_batch") is not None
             labels = kwargs.get("labels")
             self.labels = labels.detach() if isinstance(labels, Tensor) else None
             if module.training and not self.compiled and self._sample():
@@ -331,8 +339,24 @@ class ForwardCollector:
             loss = getattr(result, "loss", None)
             # With its graph only at first, when what it says of the loss is read.
             self.loss = loss if isinstance(loss, Tensor) else None
-            if self.loss is not None and not self.keep:
-                self.loss = self.loss.detach()
+            if self.loss is not None:
+                self._losses.append((self.loss.detach(), self.n_samples or 1))
+                if not self.keep:
+                    self.loss = self.loss.detach()
+
+    def taken_loss(self) -> tuple[Tensor | None, int | None]:
+        """Return the loss of all passes since the last call, and their samples.
+
+        They are the parts of one batch where gradients are accumulated.
+        """
+        parts = list(self._losses)
+        self._losses.clear()
+        if not parts:
+            return None, None
+        n = sum(count for _, count in parts)
+        weights = [1.0 if self._are_shares else count / n for _, count in parts]
+        total = [loss * w for (loss, _), w in zip(parts, weights, strict=True)]
+        return (total[0] if len(total) == 1 else torch.stack(total).sum()), n
 
 
 def dependent_modules(model: Any) -> list[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyspectra.training.collect.forward import ForwardCollector, first_tensor
 from pyspectra.training.preserve import preserved
+from pyspectra.training.processes import is_distributed
 from pyspectra.training.rules.facts import NonFinite
 
 
@@ -30,7 +31,7 @@ def origin(model: Any, forward: ForwardCollector, step: int) -> NonFinite | None
         cannot be repeated: of a compiled model, and on one of several processes.
     """
     taken = forward.last_call
-    if taken is None or forward.compiled or _is_distributed():
+    if taken is None or forward.compiled or is_distributed():
         return None
     found: list[NonFinite] = []
     handles = [
@@ -77,8 +78,3 @@ def _what(x: Tensor) -> str:
 
 def _dtype(x: Tensor) -> str:
     return str(x.dtype).removeprefix("torch.")
-
-
-def _is_distributed() -> bool:
-    d = torch.distributed
-    return d.is_available() and d.is_initialized() and d.get_world_size() > 1

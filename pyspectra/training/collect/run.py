@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pyspectra.training.collect.losses import (
 )
 from pyspectra.training.collect.origin import origin
 from pyspectra.training.collect.steps import StepCollector
+from pyspectra.training.processes import Alone
 from pyspectra.training.rules import facts as f
 from pyspectra.training.rules.splits import agreement
 from pyspectra.types import FloatArray
@@ -74,12 +76,19 @@ class RunCollector:
     kind : str or None
         Of the loss, if it was given.
     plan : Plan
+    processes : Alone or Group, optional
+        Those among which parameters may be sharded.
     """
 
     def __init__(
-        self, model: torch.nn.Module, optimizers: list[Any], kind: str | None, plan: Plan
+        self,
+        model: torch.nn.Module,
+        optimizers: list[Any],
+        kind: str | None,
+        plan: Plan,
+        processes: Alone | None = None,
     ) -> None:
-        self.model, self.kind, self._plan = model, kind, plan
+        self.model, self.kind, self.plan = model, kind, plan
         names = {id(p): name for name, p in unwrapped(model).named_parameters()}
         self.step = self._n_epochs = 0
         self._rising = False
@@ -97,7 +106,9 @@ class RunCollector:
         self._agreement: float | None = None
         self._learning_rates: deque[float] = deque(maxlen=KEPT_CHECKS)
         self._stale = [StaleGradients(o, names) for o in optimizers]
-        self._collectors = [StepCollector(o, names, plan.looks_at, plan.sparse) for o in optimizers]
+        self._collectors = [
+            StepCollector(o, names, plan.looks_at, plan.sparse, processes) for o in optimizers
+        ]
         self._backwards: list[f.Backwards] = []
         self._modes: list[f.StepMode] = []
         self._step_handles = [
@@ -116,14 +127,14 @@ class RunCollector:
         return max(c.n_steps for c in self._collectors)
 
     def _samples_now(self) -> bool:
-        return self._done() % max(1, self._plan.every // 5) == 0
+        return self._done() % max(1, self.plan.every // 5) == 0
 
     def _after_step(self, k: int) -> Any:
         def after(*_: Any) -> None:
             collector, stale = self._collectors[k], self._stale[k]
             self._backwards += stale.taken(collector.n_steps)
             ahead = collector.n_steps + 1
-            stale.active = ahead <= 10 or ahead % self._plan.every == 0
+            stale.active = ahead <= 10 or ahead % self.plan.every == 0
             if not self.model.training and self.forward.dependent:
                 self._modes.append(f.StepMode(collector.n_steps, False, self.forward.dependent))
 
@@ -148,7 +159,7 @@ class RunCollector:
             self._graph = loss_graph(loss, self.step)
             self.kind = self.kind or self._graph.kind
             self.pending.append(self._graph)
-        if self._plan.looks_at(self.step) or self._samples_now():
+        if self.plan.looks_at(self.step) or self._samples_now():
             self._targets.add(targets)
             if self._n_epochs == 0:
                 self._rows.add(inputs, targets)
@@ -169,7 +180,7 @@ class RunCollector:
         for k, rows in enumerate(taken):
             if rows is not None:
                 self._checks[k].append(rows)
-                self._n_warm[k] += self.step > self._plan.warmup
+                self._n_warm[k] += self.step > self.plan.warmup
         if any(rows is not None for rows in taken):
             facts += self._check(taken)
         return facts
@@ -189,6 +200,18 @@ class RunCollector:
             facts.append(activations.scales(self.step))
             activations.reset()
         return facts
+
+    def dynamics(self) -> dict[str, Any]:
+        """Return the learning rate and, of a step that was looked at, how large it was."""
+        rate = self._collectors[0].optimizer.param_groups[0].get("lr")
+        values = {} if rate is None else {"lr": rate}
+        rows = [t.statistics for c in self._collectors for t in c.peek() or () if t.statistics]
+        if rows:
+            weights = math.hypot(*(s.param_norm for s in rows))
+            values["grad_norm"] = math.hypot(*(s.grad_norm for s in rows))
+            if weights > 0:
+                values["update_ratio"] = math.hypot(*(s.update_norm for s in rows)) / weights
+        return values
 
     def last_slope(self) -> float | None:
         """Return the gradient times the update of the last step; None if it was not looked at."""
@@ -255,9 +278,9 @@ class RunCollector:
     def _curve(self, losses: FloatArray) -> f.LossCurve:
         return f.LossCurve(
             losses,
-            warmup=self._plan.warmup,
+            warmup=self.plan.warmup,
             baseline=self.baseline,
-            window=min(max(20, self._plan.every), 100),
+            window=min(max(20, self.plan.every), 100),
             least=LEAST_STEPS if self._n_epochs < LEAST_EPOCHS else LEAST_STEPS // 4,
             rates_rise=self._rising,
         )
@@ -265,7 +288,7 @@ class RunCollector:
     def _first_checks(self, losses: FloatArray) -> list[object]:
         facts: list[object] = []
         seen = self.forward.activations
-        if self.step == 1 and seen.follows and not self._plan.pretrained:
+        if self.step == 1 and seen.follows and not self.plan.pretrained:
             rows = with_activations(self._initial, seen.follows, seen.normalized)
             facts.append(f.InitialWeights(1, rows))
         if self.step == 1 and self.kind == "cross_entropy" and len(losses):
@@ -274,7 +297,7 @@ class RunCollector:
                 facts.append(
                     f.InitialLoss(
                         float(losses[0]), classes, self.baseline,
-                        self._targets.n, self._plan.pretrained,
+                        self._targets.n, self.plan.pretrained,
                     )
                 )  # fmt: skip
         if self.step == 3:
@@ -308,7 +331,7 @@ class RunCollector:
             for t in rows
             if t.statistics is not None
         )
-        if self.step > self._plan.warmup:
+        if self.step > self.plan.warmup:
             self._gradient_norms.append(float(np.sqrt(squares)))
         return f.GradientNorms(self.step, np.asarray(self._gradient_norms, float), curve)
 

@@ -23,6 +23,9 @@ from pyspectra.weights.matricize import matrix_shape
 
 OPTIONS = AnalyzeOptions(randomize=True)
 
+AGREE_EVERY = 10
+"""Steps between two agreements of all processes on which layers the time allows."""
+
 Clock = Callable[[], float]
 Agree = Callable[[int], int]
 
@@ -119,7 +122,12 @@ class SpectraCollector:
         ):
             self._queue.extend(self._round())
             self._last_round = step
-        n = self._affordable(plan.budget)
+        if self._sharded and self._agree is not None:
+            if step % AGREE_EVERY:
+                return []
+            n = self._agree(self._affordable(plan.budget))
+        else:
+            n = self._affordable(plan.budget)
         return self._take([self._queue.popleft() for _ in range(n)], step)
 
     def _affordable(self, budget: float) -> int:
@@ -134,8 +142,6 @@ class SpectraCollector:
             n += 1
             if turn.name not in self._costs:
                 break  # what it costs is to be seen first
-        if self._sharded and self._agree is not None:
-            n = self._agree(n)
         return n
 
     # --- layers ---------------------------------------------------------------------------------

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from pyspectra.optim._fused.base import FusedOptimizer
+from pyspectra.training.processes import Alone
 from pyspectra.training.rules.facts import TensorStep
 from pyspectra.types import StepStatistics
 
@@ -37,6 +38,10 @@ class StepCollector:
         Names of the parameters by their identity.
     due : callable
         Whether a step of this number is looked at.
+    sparse : collection of str
+        Parts of names of parameters that not every batch uses.
+    processes : Alone or Group, optional
+        Those among which parameters may be sharded.
     """
 
     def __init__(
@@ -45,10 +50,12 @@ class StepCollector:
         names: dict[int, str],
         due: Callable[[int], bool],
         sparse: Collection[str] = (),
+        processes: Alone | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.n_steps = 0
         self._names, self._due, self._sparse = names, due, tuple(sparse)
+        self._processes = processes
         self._fused = isinstance(optimizer, FusedOptimizer) and optimizer._takes_statistics
         self._before: dict[int, Tensor] = {}
         self._params: list[tuple[Tensor, dict[str, Any]]] = []
@@ -89,6 +96,8 @@ class StepCollector:
         if self._params:
             with torch.no_grad():
                 statistics = self._of_fused() if self._fused else self._of_copies()
+                if self._processes is not None and self._processes.sums:
+                    statistics = self._of_all(statistics)
             self._taken = [self._row(p, g, statistics.get(id(p))) for p, g in self._params]
         self._params, self._before = [], {}
 
@@ -120,13 +129,53 @@ class StepCollector:
             if p.grad is not None and name in found
         }
 
+    def _of_all(self, own: dict[int, StepStatistics]) -> dict[int, StepStatistics]:
+        """Put together the statistics of the parts of sharded parameters in all processes."""
+        assert self._processes is not None
+        sharded = [p for p, _ in self._params if not is_local(p)]
+        if not sharded:
+            return own
+        parts = [own.get(id(p)) if _counts_once(p) else None for p in sharded]
+        every = self._processes.gather(parts)
+        for p, found in zip(sharded, zip(*every, strict=True), strict=True):
+            present = [part for part in found if part is not None]
+            if present:
+                own[id(p)] = _together(present)
+        return own
+
     def _of_copies(self) -> dict[int, StepStatistics]:
-        with_grad = [p for p, _ in self._params if p.grad is not None]
+        # Of a sharded parameter this process may have nothing.
+        with_grad = [p for p, _ in self._params if p.grad is not None and local(p).numel() > 0]
         out: dict[int, StepStatistics] = {}
         for device in {p.device for p in with_grad}:
             pairs = [(p, self._before[id(p)]) for p in with_grad if p.device == device]
             out |= _statistics([p for p, _ in pairs], [old for _, old in pairs])
         return out
+
+
+def _counts_once(p: Any) -> bool:
+    """Tell whether the part of a parameter in this process is the one of its copies that counts."""
+    coordinate = p.device_mesh.get_coordinate()
+    return all(
+        place == 0
+        for place, placement in zip(coordinate, p.placements, strict=True)
+        if placement.is_replicate()
+    )
+
+
+def _together(parts: Sequence[StepStatistics]) -> StepStatistics:
+    """Return the statistics of a tensor from those of its parts."""
+    return StepStatistics(
+        n=sum(s.n for s in parts),
+        grad_norm=math.hypot(*(s.grad_norm for s in parts)),
+        param_norm=math.hypot(*(s.param_norm for s in parts)),
+        update_norm=math.hypot(*(s.update_norm for s in parts)),
+        grad_max=max(s.grad_max for s in parts),
+        grad_dot_update=math.fsum(s.grad_dot_update for s in parts),
+        n_zero=sum(s.n_zero for s in parts),
+        n_non_finite=sum(s.n_non_finite for s in parts),
+        n_rounded_away=sum(s.n_rounded_away for s in parts),
+    )
 
 
 def _part(p: Tensor) -> Tensor:
