@@ -22,7 +22,7 @@ class Valley:
     bottom : int
         Index of the lowest value of the curve within the lowest stretch of the fit.
     low : float
-        Height of that stretch.
+        The second lowest value of the curve, since one may be lucky; of four or fewer the lowest.
     scatter : float
         Standard deviation of the curve around the fit.
     """
@@ -52,8 +52,8 @@ def valley(y: ArrayLike) -> Valley:
 
     Examples
     --------
-    >>> valley([3.0, 1.0, 1.2, 0.8, 2.0, 4.0]).low
-    1.0
+    >>> valley([3.0, 1.2, 0.8, 1.0, 2.0, 4.0])
+    Valley(bottom=2, low=1.0, scatter=0.0)
     """
     every = np.asarray(y, dtype=np.float64)
     skipped = max(len(every) - MOST_POINTS, 0)
@@ -65,10 +65,10 @@ def valley(y: ArrayLike) -> Valley:
         squares = float(((values - sides) ** 2).sum())
         if squares < best:
             best, fit = squares, sides
-    low = float(fit.min())
-    members = np.flatnonzero(fit == low)
+    members = np.flatnonzero(fit == fit.min())
     free = max(len(values) - len(np.unique(fit)), 1)
     bottom = int(members[np.argmin(values[members])]) + skipped
+    low = float(np.sort(values)[1 if len(values) > 4 else 0])
     return Valley(bottom, low, math.sqrt(best / free))
 
 

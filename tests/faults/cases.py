@@ -116,9 +116,12 @@ def unfindable(X, y, g):
     return X, (torch.rand(len(y), generator=g) < 0.12).long()
 
 
-def noisy(X, y, g):
-    return X, torch.where(torch.rand(len(y), generator=g) < 0.2,
-                          torch.randint(0, int(y.max()) + 1, y.shape, generator=g), y)  # fmt: skip
+def noisy(share):
+    def change(X, y, g):
+        wrong = torch.rand(len(y), generator=g) < share
+        return X, torch.where(wrong, torch.randint(0, int(y.max()) + 1, y.shape, generator=g), y)
+
+    return change
 
 
 def all_pairs(out, y):
@@ -232,7 +235,7 @@ FAULTS = [
           ("vanishing_gradient", "not_learning", "saturated_units")),
     Fault("bfloat16 weights", S(dtype=torch.bfloat16, rate=1e-2), ("lost_updates",)),
     Fault("majority only", S(data=unfindable), ("accuracy_paradox", "not_learning")),
-    Fault("overfitting", S(n_train=60, batch=20, epochs=60), ("overfitting",)),
+    Fault("overfitting", S(data=noisy(0.5), n_train=60, batch=20, epochs=60), ("overfitting",)),
     Fault("optimizer of a copy", S(parameters=of_a_copy), ("parameter_not_optimized",), True),
     Fault("inputs wiped out", S(prepare=blank), ("zero_gradient", "not_learning")),
     Fault("rate x 100", S(rate=100.0),
@@ -274,7 +277,7 @@ HEALTHY = {
     "zero-init residual": S(prepare=zero_residual),
     "zero head": S(prepare=zero_head),
     "imbalanced": S(data=rare(0.4)),
-    "label noise": S(data=noisy),
+    "label noise": S(data=noisy(0.2)),
     "long": S(epochs=12, optimizer="adamw", schedule="cosine", rate=0.3),
     "slow": S(rate=0.1),
     "weight decay": S(optimizer="adamw", decay=0.1),

@@ -1,98 +1,175 @@
-"""Run all and print the tables: ``python -m faults.suite --seeds 5`` from ``tests/``."""
+"""Record every run of the suite, judge the recordings, and print the tables.
+
+From ``tests/``::
+
+    python -m faults.suite FOLDER --record --seeds 5 --real-seeds 2 --table table.md
+
+Runs that the folder holds are not made again, so that rules and thresholds are tried out on the
+same facts in minutes. ``--fit`` fits thresholds on two of the three architectures and scores them
+on the third, for each of the three.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import dataclasses
 import sys
 from collections import defaultdict
 from pathlib import Path
 
-from faults.cases import FAULTS, HEALTHY
-from faults.loop import run
+from faults.fitting import held_out_table
+from faults.real import AVAILABLE
+from faults.recording import cases, judged, load, path_of, record_all
+from faults.tasks import ARCHITECTURES
+from pyspectra.training import Thresholds
 
 
-def findings(watch):
-    """Return conclusions as (code, severity, step)."""
-    return [(x.code, x.severity, x.step) for x in watch.report()]
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One run, and what was said of it."""
+
+    kind: str
+    case: str
+    architecture: str
+    seed: int
+    path: Path
+    codes: tuple[str, ...] = ()
+    exact: bool = False
+    found: tuple[tuple[str, str, int | None], ...] = ()
+
+    @property
+    def loud(self):
+        """The findings that disturb a person."""
+        return [x for x in self.found if x[1] != "info"]
+
+    @property
+    def hit(self):
+        """The first finding, loud or not, that names the fault."""
+        return next((x for x in self.found if x[0] in self.codes and x[1] != "info"), None)
+
+    @property
+    def first(self):
+        """Whether the first loud finding names the fault."""
+        return bool(self.loud) and self.loud[0][0] in self.codes
 
 
-def rows(seeds, architectures, only=None):
-    """Run every case; yield one row each."""
+def rows_of(folder, architectures, seeds):
+    """Return the runs that the folder holds, not judged yet."""
+    rows = []
     for architecture in architectures:
         for seed in seeds:
-            for fault in FAULTS:
-                if architecture in fault.only and (only is None or only in fault.name):
-                    found = findings(run(architecture, fault.setup, seed))
-                    yield {
-                        "kind": "fault", "case": fault.name, "codes": fault.codes,
-                        "exact": fault.exact, "architecture": architecture, "seed": seed,
-                        "found": found,
-                    }  # fmt: skip
-            for name, setup in HEALTHY.items():
-                if only is None or only in name:
-                    yield {
-                        "kind": "healthy", "case": name, "architecture": architecture,
-                        "seed": seed, "found": findings(run(architecture, setup, seed)),
-                    }  # fmt: skip
+            for kind, name, _, fault in cases():
+                path = path_of(folder, architecture, kind, name, seed)
+                if path.exists():
+                    more = {} if fault is None else {"codes": fault.codes, "exact": fault.exact}
+                    rows.append(Row(kind, name, architecture, seed, path, **more))
+    return rows
 
 
-def loud(row):
-    """Return the findings of a row that a person would be disturbed by."""
-    return [x for x in row["found"] if x[1] != "info"]
+def judged_rows(rows, thresholds=None):
+    """Return the rows with what `Watch` concludes."""
+    used = thresholds or Thresholds()
+    return [dataclasses.replace(row, found=tuple(judged(load(row.path), used))) for row in rows]
 
 
-def table(all_rows, out=sys.stdout):
-    """Print recall, first cause, steps to detection; then the alarms on healthy runs."""
+def fault_table(rows, out):
+    """Write recall, first cause and steps to detection of each fault."""
     groups = defaultdict(list)
-    for r in all_rows:
-        groups[r["kind"], r["case"]].append(r)
-    print("| fault | kind | runs | recall | first | step | else |", file=out)
+    for row in rows:
+        if row.kind == "fault":
+            groups[row.case].append(row)
+    print("| fault | kind | runs | recall | right cause first | step | also said |", file=out)
     print("|---|---|---|---|---|---|---|", file=out)
-    totals = defaultdict(lambda: [0, 0, 0])
-    for (kind, case), group in groups.items():
-        if kind != "fault":
-            continue
-        hits = [[x for x in r["found"] if x[0] in r["codes"]] for r in group]
-        first = [bool(loud(r)) and loud(r)[0][0] in r["codes"] for r in group]
-        steps = sorted(h[0][2] or 0 for h in hits if h)
-        others = sorted({x[0] for r in group for x in loud(r) if x[0] not in r["codes"]})
-        name = "exact" if group[0]["exact"] else "statistical"
-        totals[name][0] += len(group)
-        totals[name][1] += sum(map(bool, hits))
-        totals[name][2] += sum(first)
-        print(f"| {case} | {name} | {len(group)} | {sum(map(bool, hits)) / len(group):.2f} | "
-              f"{sum(first) / len(group):.2f} | {steps[len(steps) // 2] if steps else '-'} | "
-              f"{', '.join(others)} |", file=out)  # fmt: skip
-    for name, (n, hit, first) in totals.items():
-        print(f"\n{name}: {n} runs, recall {hit / n:.3f}, right cause first {first / n:.3f}",
-              file=out)  # fmt: skip
-    healthy = [r for r in all_rows if r["kind"] == "healthy"]
-    if healthy:
-        errors = [r for r in healthy if any(x[1] == "error" for x in r["found"])]
-        alarmed = [r for r in healthy if loud(r)]
+    totals = defaultdict(list)
+    for case, group in groups.items():
+        kind = "exact" if group[0].exact else "statistical"
+        totals[kind] += group
+        steps = sorted(row.hit[2] or 0 for row in group if row.hit)
+        others = sorted({x[0] for row in group for x in row.loud if x[0] not in row.codes})
         print(
-            f"\nhealthy: {len(healthy)} runs, {len(errors)} with an error, {len(alarmed)} with "
-            f"an error or a warning ({100 * len(alarmed) / len(healthy):.1f} %)",
+            f"| {case} | {kind} | {len(group)} | {_share(group, 'hit')} | "
+            f"{_share(group, 'first')} | {steps[len(steps) // 2] if steps else '-'} | "
+            f"{', '.join(others)} |",
             file=out,
         )
-        for r in alarmed:
-            print("  ", r["architecture"], r["case"], r["seed"], loud(r), file=out)
+    for kind, group in totals.items():
+        print(
+            f"| **all {kind}** | | {len(group)} | {_share(group, 'hit', 3)} | "
+            f"{_share(group, 'first', 3)} | | |",
+            file=out,
+        )
+
+
+def _share(group, name, digits=2):
+    return f"{sum(bool(getattr(row, name)) for row in group) / len(group):.{digits}f}"
+
+
+def healthy_table(rows, out):
+    """Write how many healthy runs of each architecture are disturbed, and by what."""
+    healthy = [row for row in rows if row.kind == "healthy"]
+    print(
+        "| data | healthy runs | with an error | with a warning | alarms a run | said |", file=out
+    )
+    print("|---|---|---|---|---|---|", file=out)
+    names = list(dict.fromkeys(row.architecture for row in healthy))
+    for name in [*names, "**all**"]:
+        group = [row for row in healthy if name in ("**all**", row.architecture)]
+        errors = sum(any(x[1] == "error" for x in row.found) for row in group)
+        alarmed = sum(bool(row.loud) for row in group)
+        alarms = sum(len({x[0] for x in row.loud}) for row in group) / len(group)
+        codes = defaultdict(int)
+        for row in group:
+            for code in {x[0] for x in row.loud}:
+                codes[code] += 1
+        said = ", ".join(f"{code} {n}" for code, n in sorted(codes.items()))
+        print(
+            f"| {name} | {len(group)} | {errors} | {alarmed} ({100 * alarmed / len(group):.1f} %) "
+            f"| {alarms:.3f} | {said} |",
+            file=out,
+        )
+
+
+def misses(rows, out=sys.stdout):
+    """Write the runs that go wrong, one a line."""
+    for row in rows:
+        if (row.kind == "healthy" and row.loud) or (row.kind == "fault" and not row.first):
+            what = "alarm" if row.kind == "healthy" else "late" if row.hit else "missed"
+            print(what, row.architecture, row.case, row.seed, list(row.found), file=out)
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--architectures", nargs="*", default=["mlp", "cnn", "transformer"])
-    parser.add_argument("--only")
-    parser.add_argument("--json")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("folder", type=Path, help="where recordings are kept")
+    parser.add_argument("--record", action="store_true", help="make the runs that are missing")
+    parser.add_argument("--seeds", type=int, default=5, help="of the made-up data")
+    parser.add_argument("--real-seeds", type=int, default=2, help="of houses, clothes, reviews")
+    parser.add_argument("--architectures", nargs="*")
+    parser.add_argument("--only", help="record only cases with this in their name")
+    parser.add_argument("--fit", action="store_true", help="fit on two, score on the third")
+    parser.add_argument("--misses", action="store_true", help="list the runs that go wrong")
+    parser.add_argument("--table", type=Path, help="write the tables to this file")
     given = parser.parse_args()
-    seeds = range(given.first_seed, given.first_seed + given.seeds)
-    done = list(rows(seeds, given.architectures, given.only))
-    if given.json:
-        Path(given.json).write_text(json.dumps(done))
-    table(done)
+    made = given.architectures or list(ARCHITECTURES)
+    actual = [name for name, there in AVAILABLE.items() if there and given.architectures is None]
+    if given.record:
+        record_all(given.folder, made, range(given.seeds), given.only)
+        record_all(given.folder, actual, range(given.real_seeds), given.only)
+    rows = judged_rows(
+        rows_of(given.folder, made, range(given.seeds))
+        + rows_of(given.folder, actual, range(given.real_seeds))
+    )
+    if given.misses:
+        misses(rows)
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(open(given.table, "w")) if given.table else sys.stdout
+        fault_table(rows, out)
+        print(file=out)
+        healthy_table(rows, out)
+        if given.fit:
+            print(file=out)
+            held_out_table(rows, out)
 
 
 if __name__ == "__main__":

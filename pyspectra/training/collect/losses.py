@@ -116,6 +116,8 @@ class Targets:
             p = counts / max(counts.sum(), 1)
             return float(-(p * np.log(p)).sum())
         if kind in ("bce", "bce_logits"):
+            if values.min() < 0 or values.max() > 1:
+                return None  # the loss was taken against something else
             p1 = float(np.clip(values.mean(), 1e-12, 1 - 1e-12))
             return float(-(p1 * np.log(p1) + (1 - p1) * np.log(1 - p1)))
         return float(values.var()) if kind == "mse" else None

@@ -50,6 +50,6 @@ class Thresholds(
     Examples
     --------
     >>> from pyspectra.training.rules import Thresholds
-    >>> Thresholds(dead_warning=0.2).dead_warning
-    0.2
+    >>> Thresholds(dead_error=0.8).dead_error
+    0.8
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyspectra.report.findings import Finding
-from pyspectra.training.rules.facts import Classes
+from pyspectra.training.rules.facts import Array, Augmented, Classes, HeldOut
 from pyspectra.training.rules.registry import rule
 
 
@@ -25,11 +25,26 @@ class ClassThresholds:
         Samples of a class that must be there before its recall counts.
     paradox_errors : float
         Standard errors that an accuracy exceeds the share of the largest class by.
+    augmented_support : int
+        Samples of a class before its recall under augmentation counts.
+    augmented_drop : float
+        Recall that an augmentation may cost a class. House convention.
+    augmented_share : float
+        Share of the new errors of a class that go to one other, where the label has changed.
+    confident : float
+        Probability above which a model is sure, of a sample that it was not trained on.
+    contradicted : float
+        Share of the sure samples whose label the model contradicts.
     """
 
     paradox_accuracy: float = 0.8
     paradox_support: int = 20
     paradox_errors: float = 2.0
+    augmented_support: int = 30
+    augmented_drop: float = 0.3
+    augmented_share: float = 0.5
+    confident: float = 0.9
+    contradicted: float = 0.05
 
 
 @rule("D25", "accuracy_paradox", needs=Classes, severity="warning")
@@ -75,3 +90,69 @@ def accuracy_paradox(facts: Classes, thresholds: ClassThresholds) -> Iterator[Fi
         ),
         evidence={"accuracy": accuracy, "majority": majority, "recall": tuple(recall.tolist())},
     )
+
+
+@rule("D30", "augmentation_changes_label", needs=Augmented, severity="warning")
+def augmentation_changes_label(facts: Augmented, thresholds: ClassThresholds) -> Iterator[Finding]:
+    """Augmented samples of a class are taken for those of one other class."""
+    clean, augmented = facts.clean.astype(np.float64), facts.augmented.astype(np.float64)
+    for c in range(len(clean)):
+        before, after = clean[c], augmented[c]
+        if min(before.sum(), after.sum()) < thresholds.augmented_support:
+            continue
+        recalls = before[c] / before.sum(), after[c] / after.sum()
+        new = np.maximum(after / after.sum() - before / before.sum(), 0.0)
+        new[c] = 0.0
+        if recalls[0] - recalls[1] < thresholds.augmented_drop or new.sum() == 0:
+            continue
+        taken = int(np.argmax(new))
+        if new[taken] / new.sum() <= thresholds.augmented_share:
+            continue
+        yield Finding(
+            code="augmentation_changes_label",
+            severity="warning",
+            where=f"class {c}",
+            value=recalls[0] - recalls[1],
+            threshold=thresholds.augmented_drop,
+            message=(
+                f"The recall of class {c} falls from {recalls[0]:.2g} to {recalls[1]:.2g} under "
+                f"augmentation; {100 * new[taken] / new.sum():.0f} % of the new errors go to class "
+                f"{taken}."
+            ),
+            advice=(f"limit rotations and flips of class {c}", "augment each class by itself"),
+            evidence={"taken_for": taken},
+        )
+
+
+@rule("D31", "label_noise", needs=HeldOut, severity="info")
+def label_noise(facts: HeldOut, thresholds: ClassThresholds) -> Iterator[Finding]:
+    """A model that was not trained on them is sure that some labels are wrong."""
+    sure = facts.probabilities.max(1) > thresholds.confident
+    if not sure.any():
+        return
+    wrong = sure & (facts.probabilities.argmax(1) != facts.labels)
+    share = float(wrong.sum() / sure.sum())
+    if share > thresholds.contradicted:
+        yield Finding(
+            code="label_noise",
+            severity="info",
+            where="targets",
+            value=share,
+            threshold=thresholds.contradicted,
+            message=(
+                f"Of {int(sure.sum())} samples that the model is sure of, without having been "
+                f"trained on them, {int(wrong.sum())} have another label "
+                f"({100 * share:.1f} %)."
+            ),
+            advice=(
+                "look at the samples in the evidence, the surest first",
+                "hand the probabilities to cleanlab: OutOfFold.to_cleanlab()",
+            ),
+            evidence={"rows": _surest(facts, wrong)},
+        )
+
+
+def _surest(facts: HeldOut, wrong: Array, most: int = 100) -> tuple[int, ...]:
+    rows = np.flatnonzero(wrong)
+    order = np.argsort(-facts.probabilities[rows].max(1), kind="stable")
+    return tuple(rows[order][:most].tolist())

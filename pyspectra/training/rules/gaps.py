@@ -122,25 +122,33 @@ def suspicious_validation(facts: Curves, thresholds: GapThresholds) -> Iterator[
 @rule("D40", "not_comparable", needs=Curves, severity="info")
 def not_comparable(facts: Curves, thresholds: GapThresholds) -> Iterator[Finding]:
     """Metrics of training and validation are not the same thing."""
-    for name in sorted(facts.values):
-        metric = name.removeprefix("train_")
-        val = facts.get(f"val_{metric}")
-        if not name.startswith("train_") or metric.endswith("_se") or not len(val):
-            continue
-        how = _single_batches(facts) or _sums(facts, name, thresholds)
-        how = how or _running(facts, metric, thresholds)
-        if how is not None:
-            yield Finding(
-                code="not_comparable",
-                severity="info",
-                where=metric,
-                step=last_step(facts),
-                message=f"{metric} of training and validation are not the same thing: {how}.",
-                advice=(
-                    "use means over whole epochs and the same reduction for both",
-                    "evaluate the training set after the epoch, too: History.log(kind='post')",
-                ),
-            )
+    trained = [n.removeprefix("train_") for n in sorted(facts.values) if n.startswith("train_")]
+    both = [m for m in trained if not m.endswith("_se") and len(facts.get(f"val_{m}"))]
+    told = {m: how for m in both if (how := _how(facts, m, thresholds)) is not None}
+    if not told:
+        return
+    # What holds of one metric mostly holds of all: one note, and that of the loss if it is there.
+    metric = "loss" if "loss" in told else next(iter(told))
+    yield Finding(
+        code="not_comparable",
+        severity="info",
+        where=metric,
+        step=last_step(facts),
+        message=f"{metric} of training and validation are not the same thing: {told[metric]}.",
+        advice=(
+            "use means over whole epochs and the same reduction for both",
+            "evaluate the training set after the epoch, too: History.log(kind='post')",
+        ),
+        evidence={"metrics": tuple(told)},
+    )
+
+
+def _how(facts: Curves, metric: str, thresholds: GapThresholds) -> str | None:
+    return (
+        _single_batches(facts)
+        or _sums(facts, metric, thresholds)
+        or _running(facts, metric, thresholds)
+    )
 
 
 def _single_batches(facts: Curves) -> str | None:
@@ -153,13 +161,13 @@ def _single_batches(facts: Curves) -> str | None:
     return None
 
 
-def _sums(facts: Curves, name: str, thresholds: GapThresholds) -> str | None:
+def _sums(facts: Curves, metric: str, thresholds: GapThresholds) -> str | None:
     """Tell whether one of the two is a sum over samples and the other a mean.
 
     In the first epoch the two are of one size; a ratio that is just the number of samples in a
     batch, or in the validation set, is no accident.
     """
-    train, val = facts.get(name), facts.get("val_" + name.removeprefix("train_"))
+    train, val = facts.get(f"train_{metric}"), facts.get(f"val_{metric}")
     if not (len(train) and len(val) and train[0] > 0 and val[0] > 0):
         return None
     ratio = float(val[0] / train[0])
@@ -176,17 +184,22 @@ def _sums(facts: Curves, name: str, thresholds: GapThresholds) -> str | None:
 
 
 def _running(facts: Curves, metric: str, thresholds: GapThresholds) -> str | None:
-    """Tell whether the first epoch looks better in validation because the model learned in it."""
+    """Tell whether validation goes on to look better, beside a mean over a model that learned.
+
+    That it does so in the first epochs is how every curve begins.
+    """
     train, val = facts.get(f"train_{metric}"), facts.get(f"val_{metric}")
-    if facts.post or len(train) < 2 or metric not in facts.higher_is_better:
+    k = thresholds.first_epochs
+    if facts.post or min(len(train), len(val)) <= k or metric not in facts.higher_is_better:
         return None
     sign = -1.0 if facts.higher_is_better[metric] else 1.0
     errors = [facts.get(f"{split}_{metric}_se") for split in ("train", "val")]
-    error = math.hypot(*(float(e[0]) if len(e) and np.isfinite(e[0]) else 0.0 for e in errors))
-    by = sign * float(train[0] - val[0])
-    if by > max(thresholds.better_errors * error, 0.05 * abs(float(val[0]))):
-        return (
-            f"in the first epoch training ({train[0]:.3g}) is a mean over batches while the model "
-            f"learned, and validation ({val[0]:.3g}) was measured after it"
-        )
-    return None
+    error = math.hypot(*(float(e[-1]) if len(e) and np.isfinite(e[-1]) else 0.0 for e in errors))
+    by = sign * (train[k:] - val[k:])
+    least = max(thresholds.better_errors * error, 0.05 * abs(float(val[-1])))
+    if not (by > least).all():
+        return None
+    return (
+        f"validation ({val[-1]:.3g}) stays better than training ({train[-1]:.3g}), which is a mean "
+        "over batches while the model learned, with dropout and augmentation if there are any"
+    )

@@ -54,6 +54,17 @@ def loss_falls(losses: FloatArray) -> bool | None:
     return bool(old.mean() - new.mean() > 2 * error)
 
 
+def has_learned(curve: LossCurve) -> bool:
+    """Tell whether the newest losses lie well below the first, and the baseline: by a fifth."""
+    finite = curve.losses[np.isfinite(curve.losses)]
+    if len(finite) < 20:
+        return False
+    first = float(np.median(finite[:5]))
+    if curve.baseline is not None and curve.baseline > 0:
+        first = min(first, curve.baseline)
+    return float(finite[-10:].mean()) < 0.8 * first
+
+
 def is_stuck(curve: LossCurve | None, thresholds: LearningThresholds) -> bool | None:
     """Tell whether the loss is still that of a model which knows nothing.
 
@@ -125,7 +136,7 @@ def nothing_carries_over(facts: Curves, thresholds: LearningThresholds) -> Itera
     yield Finding(
         code="not_learning",
         severity="warning",
-        where="val_loss",
+        where="loss",
         step=facts.steps[-1],
         value=float(val[best]),
         threshold=baseline - allowed,

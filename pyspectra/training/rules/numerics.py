@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyspectra._support.text import counted
 from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import (
     GradientNorms,
@@ -53,6 +54,8 @@ class NumericThresholds(LearningThresholds):
         Checks whose median is taken, at least.
     least_rms : float
         Weights smaller than this have no scale to compare an update with.
+    collapse : float
+        Share of their first norm below which matrices have been decayed away. House convention.
     lost : float
         Share of the elements whose updates are lost to rounding. Under rounding to nearest each
         update below 2^-9 of its weight is lost in bfloat16.
@@ -77,6 +80,7 @@ class NumericThresholds(LearningThresholds):
     jump_rms: float = 1e-3
     update_checks: int = 5
     least_rms: float = 1e-8
+    collapse: float = 1e-3
     lost: float = 0.5
     spike: float = 2.0
     spike_z: float = 6.0
@@ -203,12 +207,16 @@ def _is_matrix(t: TensorStep) -> bool:
 
 @rule("D16", "update_ratio", needs=RecentSteps,
       explains=("divergence", "oscillation", "loss_spike", "exploding_gradient", "not_learning",
-                "dead_units", "zero_gradient", "plateau"))  # fmt: skip
+                "dead_units", "zero_gradient", "plateau", "vanishing_gradient"))  # fmt: skip
 def update_ratio(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[Finding]:
     """Steps are far too long or far too short for the weights."""
     jump = _jump(facts, thresholds)
     if jump is not None:
         yield jump
+    collapse = _collapse(facts, thresholds)
+    if collapse is not None:
+        yield collapse
+        return
     if len(facts.warm_steps) < thresholds.update_checks:
         return
     medians = {t.name: _median_update(facts, t.name, thresholds) for t in facts.steps[-1]}
@@ -277,6 +285,36 @@ def _jump(facts: RecentSteps, thresholds: NumericThresholds) -> Finding | None:
         ),
         advice=(f"divide the learning rate by about {u / 1e-2:.1g}", "add a warm-up"),
         evidence={"direction": "high"},
+    )
+
+
+def _collapse(facts: RecentSteps, thresholds: NumericThresholds) -> Finding | None:
+    """Return the finding that matrices have shrunk to next to nothing."""
+    norms: dict[str, list[float]] = {}
+    for step in facts.steps:
+        for t in step:
+            if len(t.shape) >= 2 and t.statistics is not None and not t.masked:
+                norms.setdefault(t.name, []).append(t.statistics.param_norm)
+    known = {name: v for name, v in norms.items() if max(v) > 0 and np.isfinite(v).all()}
+    gone = [name for name, v in known.items() if v[-1] < thresholds.collapse * max(v)]
+    if not known or len(gone) < max(len(known) / 2, 1):
+        return None
+    share = max(norms[name][-1] / max(norms[name]) for name in gone)
+    return Finding(
+        code="update_ratio",
+        severity="warning",
+        step=facts.step,
+        value=share,
+        threshold=thresholds.collapse,
+        message=(
+            f"{counted(len(gone), 'matrix has', 'matrices have')} shrunk to {share:.2g} of what "
+            f"they were, or less: {listed(gone)}."
+        ),
+        advice=(
+            "lower the weight decay: each step takes rate times decay of the weights",
+            "divide the learning rate by 10",
+        ),
+        evidence={"direction": "collapse", "names": tuple(gone)},
     )
 
 

@@ -124,7 +124,8 @@ def conclusions(findings: Iterable[Finding]) -> list[Finding]:
 
     What came first explains what came later, not the other way round; of two that came at once the
     graver, then the one of the detector with the lower number. A symptom that is explained explains
-    nothing itself. The result has errors before warnings and notes.
+    nothing itself. The result has errors before warnings and notes, and what came first before what
+    came later.
     """
     explained: dict[str, Finding] = {}
     kept: list[Finding] = []
@@ -137,16 +138,16 @@ def conclusions(findings: Iterable[Finding]) -> list[Finding]:
             continue
         kept = [k for k in kept if k not in graver] + [finding]
         if finding.severity != "info":
-            for symptom in _rule_of(finding.code).explains:
+            for symptom in _symptoms_of(finding.code):
                 if symptom != finding.code:
                     explained.setdefault(symptom, finding)
-    return sorted(kept, key=_key)
+    return sorted(kept, key=lambda x: (SEVERITIES.index(x.severity), _step(x), *_key(x)))
 
 
 def _follows(finding: Finding, findings: list[Finding]) -> bool:
     """Tell whether another finding of the same step explains this one."""
     return any(
-        finding.code in _rule_of(x.code).explains
+        finding.code in _symptoms_of(x.code)
         for x in findings
         if x.code != finding.code and _step(x) == _step(finding) and x.severity != "info"
     )
@@ -166,8 +167,9 @@ def sorted_rules() -> list[Rule]:
     return sorted(RULES, key=lambda r: (int(r.id[1:3]), r.id))
 
 
-def _rule_of(code: str) -> Rule:
-    return next(r for r in RULES if code in r.codes)
+def _symptoms_of(code: str) -> set[str]:
+    """Return what follows from a finding, by all rules that make it."""
+    return {symptom for r in RULES if code in r.codes for symptom in r.explains}
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
