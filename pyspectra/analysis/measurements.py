@@ -32,7 +32,7 @@ from pyspectra.weights import Layer
 # What serves other measurements and is not kept in a report. The fit of sub-matrices becomes the
 # row's own fit.
 WINDOWS = "windows"
-PASSING = (WINDOWS, "margins", "made")
+PASSING = (WINDOWS, "margins", "made", "zeros")
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,12 @@ def made(entries: Entries) -> str:
     return structures.made(null_test.tested(entries.matrices))
 
 
+@of_entries("zeros")
+def zeros(entries: Entries) -> float:
+    """Share of the entries that are zero, for what it tells of a mask."""
+    return structures.zero_share(entries.matrices)
+
+
 @of_entries("vectors", option="vectors")
 def vectors(entries: Entries) -> EigenvectorStatistics | None:
     """How localised the eigenvectors are; None where a Gram matrix is not finite."""
@@ -178,6 +184,7 @@ def null(solved: Solved) -> NullTest:
         solved.esd,
         solved.measured["margins"],
         solved.measured["made"],
+        solved.measured["zeros"],
         solved.measured["kurtosis"],
         solved.entries,
         random_key(Purpose.NULL, solved.seed, solved.label),

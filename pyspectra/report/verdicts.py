@@ -30,6 +30,7 @@ from pyspectra.report.problems import (
     problem_of,
     random_p,
 )
+from pyspectra.spectra.structures import MASK
 from pyspectra.types import Status, Value
 
 
@@ -59,6 +60,8 @@ class Counts:
         Layers that are left out because a base model has the very same.
     untested : int
         Layers whose structure could not be tested: they are not finite, or zero.
+    masked : int
+        Of the judged layers, those of which about half of the entries or more are zero.
     """
 
     n: int
@@ -76,6 +79,7 @@ class Counts:
     calibrated: bool
     unchanged: int
     untested: int
+    masked: int
 
     @property
     def seen(self) -> bool:
@@ -162,6 +166,13 @@ FEW_FITTED = Label(
     "Cannot be judged: only {judged} of {rows_layers} have a power-law fit that holds and "
     "structure.",
 )  # fmt: skip
+UNDER_A_MASK = Label(
+    CANNOT, _CANNOT_STYLE, lambda c: 2 * c.masked > c.judged,
+    "Cannot be judged by alpha: about half of the entries or more are zero in {masked} of "
+    "{judged_layers} that show structure. A mask that training chose is structure, whatever the "
+    "weights under it are, and no bounds of alpha are known for such matrices (estimator "
+    "{estimator}, mean alpha {mean:.2f}).",
+)  # fmt: skip
 TYPICAL = Label(
     "typical", TYPICAL_STYLE, lambda c: 2 * c.typical > c.judged, f"Typical: {_BETWEEN}."
 )
@@ -175,7 +186,8 @@ MIXED = Label("mixed", "bold", lambda c: True, f"Mixed: {_BETWEEN}.")
 
 LABELS = (
     UNCHANGED, NOTHING_TESTED, MOST_FAILED, ALL_SMALL, NO_STRUCTURE_SEEN, SMALL_SEEN,
-    NOTHING_FITTED, NOT_CALIBRATED, FEW_FITTED, TYPICAL, HEAVY_TAILED, LIGHT_TAILED, MIXED,
+    NOTHING_FITTED, NOT_CALIBRATED, FEW_FITTED, UNDER_A_MASK, TYPICAL, HEAVY_TAILED, LIGHT_TAILED,
+    MIXED,
 )  # fmt: skip
 
 LIMIT = (
@@ -287,6 +299,7 @@ def _count(layers: Sequence[LayerReport], n_unchanged: int) -> Counts:
         calibrated=all(evidence(layer).calibrated for layer in fitted),
         unchanged=n_unchanged,
         untested=len(layers) - len(tested),
+        masked=sum(is_judged(layer) and MASK in layer.structures for layer in fitted),
     )
 
 

@@ -109,7 +109,9 @@ def tested(matrices: Sequence[HostArray]) -> Sequence[HostArray]:
     return [HostArray(whole, matrices[0].dtype)]
 
 
-def decide(esd: ESD, m: Margins, made: str, kurtosis: float, load: Load, key: int) -> NullTest:
+def decide(
+    esd: ESD, m: Margins, made: str, zeros: float, kurtosis: float, load: Load, key: int
+) -> NullTest:
     """Test a layer.
 
     Parameters
@@ -120,6 +122,8 @@ def decide(esd: ESD, m: Margins, made: str, kurtosis: float, load: Load, key: in
         Of the matrices that are `tested`.
     made : str
         The structure of all of its entries, of `structures.made`.
+    zeros : float
+        Share of its entries that are zero.
     kurtosis : float
         Excess kurtosis of its entries.
     load : callable
@@ -131,7 +135,7 @@ def decide(esd: ESD, m: Margins, made: str, kurtosis: float, load: Load, key: in
         esd = _depthwise(load)
     quick = random_null.p_value(esd.evals, esd.N, esd.M, _finite(kurtosis))
     far = sign_test.excess(esd.evals, m)
-    named = recognised(Facts(esd, m, far, made)) if quick < BELIEVED else ()
+    named = recognised(Facts(esd, m, far, made, zeros)) if quick < BELIEVED else ()
     names = [name for name, _ in named]
     if not quick < BELIEVED:
         return NullTest(quick, quick, "quick", named)

@@ -17,7 +17,7 @@ from pyspectra._arrays import HostArray
 from pyspectra.spectra.margins import Margins
 from pyspectra.types import ESD, FloatArray
 
-SINUSOIDAL, ORTHOGONAL = "sinusoidal table", "orthogonal"
+SINUSOIDAL, ORTHOGONAL, MASK = "sinusoidal table", "orthogonal", "mask"
 
 # Ratio of variances, between rows (or columns) against within them, of the squares of the entries:
 # one where all have the same scale.
@@ -34,6 +34,11 @@ SINUSOID_BASE = 10000.0
 # of orthogonal ones after rounding to 16 bits.
 PROBED = 12
 ORTHOGONAL_ERROR = 4e-3
+# A matrix that is zero in so many places is one under a mask; ternary weights of a Gaussian matrix
+# are zero in a third.
+MASKED = 0.45
+# Entries by which the share of zeros is told: good to 0.003.
+ZEROS_SAMPLE = 2**15
 # Eigenvalues below this part of the largest are zero but for rounding.
 ZERO = 1e-9
 
@@ -50,12 +55,15 @@ class Facts:
         Standard deviations of `pyspectra.spectra.sign_test.excess`.
     made : str
         The structure that all entries have (`made`), if any.
+    zeros : float
+        Share of the entries that are zero (`zero_share`).
     """
 
     esd: ESD
     margins: Margins
     excess: float
     made: str
+    zeros: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,24 @@ def _exactly_orthogonal(facts: Facts) -> float:
 def _zeros(facts: Facts) -> float:
     zero = facts.margins.zero_rows + facts.margins.zero_cols
     return float(zero) if zero and facts.margins.square > 0.0 else math.nan
+
+
+def zero_share(matrices: Sequence[HostArray]) -> float:
+    """Share of the entries of equally shaped matrices that are zero, from evenly spaced rows."""
+    rows, cols = matrices[0].shape
+    step = max(1, len(matrices) * rows * cols // ZEROS_SAMPLE)
+    sample = [X.view(slice(None, None, step)).data for X in matrices]
+    count = sum(part.size for part in sample)
+    return 1.0 - sum(int(np.count_nonzero(part)) for part in sample) / max(1, count)
+
+
+def _mask(facts: Facts) -> float:
+    m = facts.margins
+    # Rows and columns of zeros are a structure of their own.
+    lines = m.zero_rows / (m.rows * m.count), m.zero_cols / (m.cols * m.count)
+    dense = (1.0 - lines[0]) * (1.0 - lines[1])
+    share = (facts.zeros - (1.0 - dense)) / dense if dense > 0.0 else math.nan
+    return share if share >= MASKED else math.nan
 
 
 def mean_share(m: Margins) -> float:
@@ -177,6 +203,7 @@ STRUCTURES = (
         "it is not centred: {value:.0%} of its norm are one mean direction",
     ),
     Structure("zero rows or columns", _zeros, "{value:.0f} of its rows and columns are zero"),
+    Structure(MASK, _mask, "{value:.0%} of its entries are zero, as under a mask"),
     Structure("low rank", _low_rank, "it has rank {value:.0f}"),
     Structure(
         "mixed scales", _scales,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 STATES = Path(__file__).parent / "states"
-NEW = ("transformer", "lstm", "resnet")
+NEW = ("transformer", "lstm", "resnet")  # with five seeds each
 
 
 @cache
@@ -160,13 +160,23 @@ DRAWS = {
 }
 
 
-def lottery(seed):
+def lottery(name, share=0.8):
     """The mask of a trained network on its weights before training."""
-    after, before = state(f"digits_wide-{seed}"), state(f"digits_wide_before-{seed}")
+    run, _, seed = name.rpartition("-")
+    after, before = state(name), state(f"{run}_before-{seed}")
     out = {}
     for k, w in after.items():
-        out[k] = np.where(np.abs(w) >= np.quantile(np.abs(w), 0.8), before[k], 0.0)
+        out[k] = np.where(np.abs(w) >= np.quantile(np.abs(w), share), before[k], 0.0)
     return out
+
+
+def unlearned(name, share):
+    """The same mask on weights of the same sizes with random signs: nothing of it was learned."""
+    rng = np.random.default_rng([200, round(100 * share)])
+    return {
+        k: (w * rng.choice([-1.0, 1.0], w.shape)).astype(np.float32)
+        for k, w in lottery(name, share).items()
+    }
 
 
 def embedding_table(seed):
@@ -176,6 +186,10 @@ def embedding_table(seed):
         "fc.weight": _scaled(rng, (64, 64)).astype(np.float32),
     }
 
+
+# Networks of which the weights before training are kept.
+TICKETS = ("gru-200", "mixer-200", "tanh-200", "momentum-200")
+SHARES = (0.5, 0.8, 0.9, 0.95)
 
 DEFAULTS = ("separable", "cnn", "mlp", "small", "wide")
 
@@ -187,6 +201,8 @@ UNTRAINED = {
     **{f"{name}-{seed}": partial(drawn, draw, seed)
        for name, draw in DRAWS.items() for seed in (0, 100, 101)},
     **{f"sinusoidal-{seed}": partial(embedding_table, seed) for seed in (0, 100)},
+    **{f"mask_{share:.0%}_{name}": partial(unlearned, name, share)
+       for name in TICKETS for share in SHARES},
 }  # fmt: skip
 
 
@@ -217,12 +233,16 @@ def scrambled(name):
 TRAINED = {name: partial(state, name) for name in sorted(facts()) if "_before-" not in name}
 
 # Of these, structure is all that can be said: the text must not promise more. The mask of a lottery
-# ticket was learned, and shows in the weights that it keeps, though they are as they were drawn.
+# ticket was learned, and shows in the weights that it keeps, though they are as they were drawn: at
+# half of the weights such a network computes (GRU on Fashion-MNIST .33, mixer .41, tanh R^2 .28,
+# momentum .65), with random signs under the same mask it is at chance.
 SPOILT = {
-    **{f"lottery-{n}": partial(lottery, n) for n in (0, 100)},
+    **{f"lottery-{n}": partial(lottery, f"digits_wide-{n}") for n in (0, 100)},
+    **{f"lottery_{share:.0%}_{name}": partial(lottery, name, share)
+       for name in TICKETS for share in SHARES},
     **{f"pruned98-{n}": partial(pruned_to, 0.98, f"digits_wide-{n}") for n in (0, 100)},
     **{f"scrambled-{n}": partial(scrambled, f"digits_wide-{n}") for n in (0, 100)},
-}
+}  # fmt: skip
 
 
 def is_fresh(name):

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-KEPT_BEFORE = ("digits_wide-0", "digits_wide-100")
+KEPT_BEFORE = (
+    "digits_wide-0", "digits_wide-100", "gru-200", "mixer-200", "tanh-200", "momentum-200",
+)  # fmt: skip
 
 
 def main():

@@ -8,6 +8,7 @@ import pytest
 import pyspectra as ps
 from truth import cases
 
+CANNOT = "cannot be judged"
 JUDGED = ("typical", "heavy-tailed", "light-tailed", "mixed")
 
 
@@ -32,8 +33,20 @@ def test_no_structure_is_seen_in_what_was_not(name: str) -> None:
 @pytest.mark.parametrize("name", cases.SPOILT)
 def test_what_was_spoilt_is_not_praised(name: str) -> None:
     verdict = ps.analyze(cases.SPOILT[name]()).verdict
-    assert verdict.label in (*JUDGED, "no structure")
+    assert verdict.label in (*JUDGED, "no structure", "cannot be judged")
     assert verdict.text.endswith("can have the same spectra: this is not accuracy.")
+
+
+@pytest.mark.parametrize("name", [name for name in cases.SPOILT if name.startswith("lottery")])
+def test_a_mask_is_no_network_whose_alpha_has_bounds(name: str) -> None:
+    """The mask of a lottery ticket is seen, and its weights, which nobody trained, not praised."""
+    report = ps.analyze(cases.SPOILT[name]())
+    assert report.verdict.label == ("no structure" if report.verdict.structure_p > 1e-3 else CANNOT)
+    if report.verdict.label == CANNOT:
+        assert "A mask that training chose is structure" in report.verdict.text
+        assert any("mask" in layer.structures for layer in report.layers)
+    if "50%" in name:
+        assert report.verdict.structure_p <= 1e-3
 
 
 def test_at_least_sixty_cases_of_each_truth_and_fresh_ones() -> None:

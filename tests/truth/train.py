@@ -154,6 +154,37 @@ class Patches(nn.Module):
         return self.out(self.blocks(self.embed(x.reshape(-1, 8, 8)) + self.place).mean(1))
 
 
+class RowsGRU(nn.Module):
+    """Reads an image row by row."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(28, 64, batch_first=True)
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.out(self.gru(x[:, 0])[0][:, -1])
+
+
+class Mixer(nn.Module):
+    """Mixes the 8 rows of a digit, and then the channels, twice."""
+
+    def __init__(self, width=64):
+        super().__init__()
+        self.embed = nn.Linear(8, width)
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(4)])
+        self.rows = nn.ModuleList([mlp(8, 48, 8, act=nn.GELU) for _ in range(2)])
+        self.channels = nn.ModuleList([mlp(width, 2 * width, width, act=nn.GELU) for _ in range(2)])
+        self.out = nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = self.embed(x.reshape(-1, 8, 8))
+        for i in range(2):
+            x = x + self.rows[i](self.norms[2 * i](x).mT).mT
+            x = x + self.channels[i](self.norms[2 * i + 1](x))
+        return self.out(x.mean(1))
+
+
 # --- training -----------------------------------------------------------------------------------
 
 
@@ -209,10 +240,13 @@ NETS = {
     "california_deep": (partial(mlp, 8, 64, 64, 64, 1), california),
     "transformer": (Patches, digits),
     "lstm": (RowsLSTM, partial(fashion, 6000)), "resnet": (resnet, partial(fashion, 6000)),
+    "gru": (RowsGRU, partial(fashion, 6000)), "mixer": (Mixer, digits),
+    "tanh": (partial(mlp, 8, 96, 64, 1, act=nn.Tanh), california),
+    "momentum": (partial(mlp, 64, 160, 96, 10), digits),
 }  # fmt: skip
 MANY, SOME = (*CHOSEN, *FRESH), (0, 1, *FRESH)
 
-# Name -> network, seeds and how it is trained. No rule was chosen on the last three.
+# Name -> network, seeds and how it is trained. No rule was chosen on the last seven.
 RUNS = {
     "separable": ("separable", MANY, {"epochs": 5, "lr": 6e-3}),
     "cnn": ("cnn", SOME, {"epochs": 4, "lr": 3e-3}),
@@ -236,6 +270,10 @@ RUNS = {
     "transformer": ("transformer", FRESH, {"epochs": 15, "lr": 2e-3}),
     "lstm": ("lstm", FRESH, {"epochs": 5, "lr": 5e-3}),
     "resnet": ("resnet", FRESH, {"epochs": 4, "lr": 5e-3}),
+    "gru": ("gru", (200,), {"epochs": 5, "lr": 5e-3}),
+    "mixer": ("mixer", (200,), {"epochs": 15, "lr": 2e-3}),
+    "tanh": ("tanh", (200,), {"epochs": 12, "lr": 3e-3, "batch": 128}),
+    "momentum": ("momentum", (200,), {"epochs": 25, "lr": 0.05, "optimizer": SGD}),
 }  # fmt: skip
 
 
