@@ -33,6 +33,9 @@ _NOTES: Final = {
     "wrapper": "names of {model!r} are compared without {text!r}",
     "prefix": "names of {model!r} are compared without their prefix {text!r}",
     "ambiguous": "names of {model!r} fit with several prefixes ({text}), and none was left out",
+    "collision": (
+        "names of {model!r} fit without their prefix {text!r}, which stays: two would become one"
+    ),
 }
 
 
@@ -43,8 +46,9 @@ class Note:
     Attributes
     ----------
     code : str
-        ``"wrapper"`` (the name of a wrapper was left out), ``"prefix"`` (a prefix was) or
-        ``"ambiguous"`` (several prefixes would fit, and none was).
+        ``"wrapper"`` (the name of a wrapper was left out), ``"prefix"`` (a prefix was),
+        ``"ambiguous"`` (several prefixes would fit, and none was) or ``"collision"`` (one would,
+        and was not: two names would become one).
     side : int
         0 for the first model, 1 for the second.
     text : str
@@ -181,9 +185,11 @@ def _without_prefix(
     if most <= sum(fits(name, one) for name, one in names.items()):
         return names, []
     best = sorted(prefix for prefix, count in counts.items() if count == most)
-    found = {name.removeprefix(best[0]): one for name, one in names.items()}
-    if len(best) > 1 or len(found) < len(names):
+    if len(best) > 1:
         return names, [Note("ambiguous", side, ", ".join(map(repr, best)))]
+    found = {name.removeprefix(best[0]): one for name, one in names.items()}
+    if len(found) < len(names):
+        return names, [Note("collision", side, best[0])]
     return found, [Note("prefix", side, best[0])]
 
 

@@ -65,6 +65,15 @@ def test_two_prefixes_that_fit_as_well_are_told_and_not_left_out() -> None:
     ]
 
 
+def test_a_prefix_without_which_two_names_would_be_one_stays_and_is_named() -> None:
+    a = state("enc.x", "enc.y", "x")
+    found = paired(a, state("x", "y"))
+    assert names(found) == [("x", "x")]
+    assert words(found) == [
+        "names of 'a' fit without their prefix 'enc.', which stays: two would become one"
+    ]
+
+
 def test_identical_names_go_before_a_prefix() -> None:
     found = paired(state("fc", "head", "ema.fc", "ema.head"), state("fc", "head"))
     assert names(found) == [("fc", "fc"), ("head", "head")]
