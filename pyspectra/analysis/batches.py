@@ -150,7 +150,7 @@ def _take_in(
         for k, X in enumerate(permuted, start=rf):  # one of them exists at a time
             grams += engine.grams([engine.operand(X)], None if room is None else [room[k]])
     rows = [slices] if options.pool else [[X] for X in slices]
-    measured = [measurements.take(Entries(row, slices, options, floor or 0.0)) for row in rows]
+    measured = [measurements.take(Entries(row, options, floor or 0.0)) for row in rows]
     return _Taken(layer, grams, spectra, measured, floor)
 
 

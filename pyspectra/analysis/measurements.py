@@ -43,8 +43,6 @@ class Entries:
     ----------
     matrices : sequence of HostArray
         Those of the row: all of the layer, or one slice of it with ``pool=False``.
-    siblings : sequence of HostArray
-        All of the layer.
     options : AnalyzeOptions
     threshold : float
         What eigenvalues must exceed to enter a fit, in the unit of the weights; 0 if only their
@@ -52,7 +50,6 @@ class Entries:
     """
 
     matrices: Sequence[HostArray]
-    siblings: Sequence[HostArray]
     options: AnalyzeOptions
     threshold: float
 
@@ -138,8 +135,8 @@ def follow(solved: Solved, options: AnalyzeOptions) -> dict[str, Any]:
 
 @of_entries("kurtosis")
 def kurtosis(entries: Entries) -> float:
-    """Excess kurtosis of the entries of all matrices of the layer."""
-    return random_null.excess_kurtosis(entries.siblings)
+    """Excess kurtosis of the entries of the row: a slice has a distribution of its own."""
+    return random_null.excess_kurtosis(entries.matrices)
 
 
 @of_entries("margins")

@@ -319,6 +319,21 @@ def test_one_bad_slice_spoils_its_layer_or_its_row() -> None:
         np.testing.assert_array_equal(rows[i].esd.evals, clean.layers[i].esd.evals)
 
 
+def test_a_slice_is_measured_by_itself() -> None:
+    """A row of one slice is that of the slice as a layer, whatever the others hold."""
+    rng = np.random.default_rng(0)
+    slices = [rng.standard_normal((40, 30)), rng.standard_t(5, (40, 30)), np.eye(40, 30)]
+    state = {"conv.weight": np.stack(slices, axis=2)}
+    alone = ps.analyze({f"l{i}.weight": W for i, W in enumerate(slices)}).layers
+    rows = ps.analyze(state, pool=False).layers
+    assert rows[0].measured["kurtosis"] != rows[1].measured["kurtosis"]
+    state["conv.weight"][:, :, 2] = np.nan
+    broken = ps.analyze(state, pool=False).layers
+    for i in (0, 1):
+        assert rows[i].measured["kurtosis"] == alone[i].measured["kurtosis"]
+        assert broken[i].measured["kurtosis"] == alone[i].measured["kurtosis"]
+
+
 def test_fingers_are_clipped_and_counted() -> None:
     state = {f"l{i}.weight": random(60, 40, i) for i in range(30)}
     raw, fixed = ps.analyze(state), ps.analyze(state, fix_fingers="clip_xmax")
