@@ -22,17 +22,18 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for written, code in BLOCK.findall(page.read_text()) if written == language]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     targets = [t for t in LINK.findall(page.read_text()) if "://" not in t]
     assert [t for t in targets if not (page.parent / t).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name)
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = [code for language, code in BLOCK.findall(page.read_text()) if language == "python"]
-    if not blocks:
-        pytest.skip("no Python")
     for package in ("safetensors", "pandas", "matplotlib", "torch"):
         pytest.importorskip(package)
     from safetensors.numpy import save_file
@@ -47,7 +48,7 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         save_file(tensors, tmp_path / f"{file}.safetensors")
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
-    for code in blocks:
+    for code in blocks(page, "python"):
         if "Trainer(" in code:  # needs a trainer of others: tests/training/test_three_lines.py
             continue
         exec(compile(code, name(page), "exec"), namespace)
@@ -55,7 +56,7 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_parse(page: Path) -> None:
-    text = "\n".join(code for language, code in BLOCK.findall(page.read_text()) if not language)
+    text = "\n".join(blocks(page, ""))
     lines = [line for line in text.splitlines() if line.removeprefix("$ ").startswith("pyspectra ")]
     for line in lines:
         words = shlex.split(line.removeprefix("$ ").split("|")[0], comments=True)[1:]

@@ -48,11 +48,11 @@ def errors(watch):
     return {x.code: x for x in watch.report() if x.severity == "error"}
 
 
-@pytest.mark.parametrize("zero", ["before", "between", "after"])
-@pytest.mark.parametrize("each", [1, 4])
+@pytest.mark.parametrize(
+    ("zero", "each"),  # clearing between the passes of a step would clear what they accumulate
+    [("before", 1), ("between", 1), ("after", 1), ("before", 4), ("after", 4)],
+)
 def test_loops_that_clear_gradients_are_silent(zero, each):
-    if zero == "between" and each > 1:
-        pytest.skip("that clears what it accumulates")
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     watch = Watch(model, optimizer, on="collect", every=5)
