@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -58,7 +58,7 @@ def decay_from_half_life(half_life: float, *, every: float = 1) -> float:
     return float(2.0 ** (-every / half_life))
 
 
-class EMA:
+class EMA(averages.Swapping):
     """Exponential moving average of weights, updated after each step of an optimizer.
 
     Where the optimizer is one of this package, its own ``ema_decay`` does the same within the step,
@@ -111,6 +111,8 @@ class EMA:
     ...     outputs = model(torch.ones(4, 3))
     """
 
+    _block = "swap"
+
     def __init__(
         self,
         model_or_params: torch.nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]],
@@ -131,7 +133,6 @@ class EMA:
             name: p.detach().to(state_dtype(p), copy=True) for name, p in self._params.items()
         }
         self._steps = 0
-        self._swapped = False
         self._counts = True  # the step that is being taken
         self._handles: list[Any] = []
 
@@ -244,18 +245,10 @@ class EMA:
 
     # --- the averages -----------------------------------------------------------------------------
 
-    def _refuse_while_swapped(self, function: str) -> None:
-        if self._swapped:
-            raise RuntimeError(
-                f"EMA: {function}() while the averaged weights are in place. "
-                "Hint: leave the swap() block first."
-            )
-
     def _averages(self) -> dict[Tensor, Tensor]:
         return {p: self._shadow[name] for name, p in self._params.items()}
 
-    @contextlib.contextmanager
-    def swap(self) -> Iterator[None]:
+    def swap(self) -> contextlib.AbstractContextManager[None]:
         """Put the averaged weights in place for the length of a ``with`` block.
 
         The weights come back bit for bit, after an exception too. Needs memory for one copy of
@@ -266,13 +259,7 @@ class EMA:
         RuntimeError
             Inside another such block.
         """
-        self._refuse_while_swapped("swap")
-        self._swapped = True
-        try:
-            with averages.in_place(self._averages()):
-                yield
-        finally:
-            self._swapped = False
+        return self._swapping()
 
     def ema_state_dict(self, model: torch.nn.Module) -> dict[str, Tensor]:
         """Return the model's state dict with averaged weights, in the types of the model.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,12 @@ import numpy as np
 import pytest
 from reference import distance as ref
 from test_safetensors import encode
+from weights_checks import by_name, nothing_is_read, reasons, sigma
 
 import pyspectra as ps
 from pyspectra._arrays import HostArray
 from pyspectra.errors import FormatError
-from pyspectra.weights import Layer, WeightSource, open_weights
+from pyspectra.weights import Layer, open_weights
 from pyspectra.weights.lora import LoraScale, lora_core
 from pyspectra.weights.matricize import matricize, matrix_shape
 
@@ -26,34 +25,6 @@ RNG = np.random.default_rng(7)
 
 def normal(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape)
-
-
-def by_name(source: WeightSource) -> dict[str, Layer]:
-    found = {layer.name: layer for layer in source}
-    assert len(found) == len(source)
-    return found
-
-
-def values(layer: Layer) -> np.ndarray:
-    return layer.load().to_float64()
-
-
-def reasons(source: WeightSource) -> dict[str, str]:
-    return {s.name: s.reason for s in source.skipped}
-
-
-def sigma(matrix: np.ndarray) -> np.ndarray:
-    return np.linalg.svd(matrix, compute_uv=False)
-
-
-@contextmanager
-def nothing_is_read() -> Iterator[None]:
-    def fail(self: HostArray) -> None:
-        raise AssertionError("elements were read")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(HostArray, "__post_init__", fail)  # whatever reads makes one of these
-        yield
 
 
 Q = "base_model.model.layers.0.q_proj"

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from weights_checks import reasons
 
 from pyspectra.errors import FormatError
-from pyspectra.weights import WeightSource, open_weights
+from pyspectra.weights import open_weights
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
-
-
-def reasons(source: WeightSource) -> dict[str, str]:
-    return {s.name: s.reason for s in source.skipped}
 
 
 def kind_of(module: Any) -> str:

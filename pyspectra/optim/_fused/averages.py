@@ -7,7 +7,7 @@ import math
 import pickle
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -178,10 +178,38 @@ def only_allocates(optimizer: Optimizer) -> bool:
     return sharded.total((g, float(sharded.local(g).count_nonzero())) for g in grads) == 0
 
 
-class Averages(Optimizer):
-    """Access to the ``ema`` entries of the state."""
+class Swapping:
+    """What can put averages in the place of the weights in training, in one block at a time."""
 
     _swapped = False
+    _block: ClassVar[str]  # the method whose block that is
+
+    def _averages(self) -> dict[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _refuse_while_swapped(self, function: str) -> None:
+        if self._swapped:
+            raise RuntimeError(
+                f"{type(self).__name__}: {function}() while the averaged weights are in place. "
+                f"Hint: leave the {self._block}() block first."
+            )
+
+    @contextlib.contextmanager
+    def _swapping(self) -> Iterator[None]:
+        self._refuse_while_swapped(self._block)
+        averages = self._averages()
+        self._swapped = True
+        try:
+            with in_place(averages):
+                yield
+        finally:
+            self._swapped = False
+
+
+class Averages(Swapping, Optimizer):
+    """Access to the ``ema`` entries of the state."""
+
+    _block = "swap_ema"
 
     def _averages(self) -> dict[Tensor, Tensor]:
         if all(group["ema_decay"] is None for group in self.param_groups):
@@ -191,15 +219,7 @@ class Averages(Optimizer):
             )
         return {p: s["ema"] for p, s in self.state.items() if "ema" in s}
 
-    def _refuse_while_swapped(self, function: str) -> None:
-        if self._swapped:
-            raise RuntimeError(
-                f"{type(self).__name__}: {function}() while the averaged weights are in place. "
-                "Hint: leave the swap_ema() block first."
-            )
-
-    @contextlib.contextmanager
-    def swap_ema(self) -> Iterator[None]:
+    def swap_ema(self) -> contextlib.AbstractContextManager[None]:
         """Put the averaged weights in place for the length of a ``with`` block.
 
         The weights come back bit for bit, after an exception too. Parameters that have not been
@@ -210,14 +230,7 @@ class Averages(Optimizer):
         RuntimeError
             If there is no average, or inside another such block.
         """
-        self._refuse_while_swapped("swap_ema")
-        averages = self._averages()
-        self._swapped = True
-        try:
-            with in_place(averages):
-                yield
-        finally:
-            self._swapped = False
+        return self._swapping()
 
     def ema_state_dict(self, model: torch.nn.Module) -> dict[str, Tensor]:
         """Return the model's state dict with averaged weights, in the types of the model.
