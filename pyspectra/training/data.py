@@ -16,7 +16,7 @@ from pyspectra.training.rules import facts as f
 from pyspectra.training.rules.inputs import IMAGENET
 from pyspectra.training.run_report import RunReport
 
-__all__ = ["IMAGENET", "balanced_subset", "check", "repeat_subsets"]
+__all__ = ["IMAGENET", "OutOfFold", "balanced_subset", "check", "repeat_subsets"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -171,3 +171,87 @@ def repeat_subsets(y: Any, n: int, times: int, *, seed: int = 0) -> Iterator[Ind
     repeats = check_count("data.repeat_subsets", "times", times)
     for own in np.random.SeedSequence(seed).generate_state(repeats):
         yield balanced_subset(y, n, seed=int(own))
+
+
+class OutOfFold:
+    """Predictions for samples by models that were not trained on them, fold by fold.
+
+    Parameters
+    ----------
+    y : array-like of int, shape (n,)
+        Labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyspectra.training import data
+    >>> y = np.arange(100) % 2
+    >>> held_out = data.OutOfFold(y)
+    >>> for rows in np.split(np.arange(100), 5):
+    ...     sure = np.where(np.arange(2) == (rows[:, None] // 10) % 2, 0.95, 0.05)
+    ...     held_out.add(rows, sure)
+    >>> [finding.code for finding in held_out.report()]
+    ['label_noise']
+    """
+
+    def __init__(self, y: Any) -> None:
+        self._y = _array(y)
+        self._rows: list[Indices] = []
+        self._probabilities: list[npt.NDArray[np.float64]] = []
+
+    def add(self, rows: Any, probabilities: Any) -> None:
+        """Add what a model says of rows that it was not trained on.
+
+        Parameters
+        ----------
+        rows : array-like of int, shape (m,)
+            Their places in `y`.
+        probabilities : array-like of float, shape (m, K)
+
+        Raises
+        ------
+        ValueError
+            If the lengths do not agree, or the rows of `probabilities` do not sum to one.
+        """
+        name = "OutOfFold.add"
+        places, p = _array(rows), _array(probabilities).astype(np.float64)
+        if p.ndim != 2 or len(p) != len(places):
+            raise ArgumentValueError(
+                name, "probabilities", f"have {len(places)} rows", f"shape {p.shape}"
+            )
+        if not (np.isfinite(p).all() and np.allclose(p.sum(1), 1, atol=1e-3)):
+            raise ArgumentValueError(
+                name, "probabilities", "sum to one in each row", f"{p.sum(1).min():.4g} and more"
+            )
+        self._rows.append(places.astype(np.int64))
+        self._probabilities.append(p)
+
+    def to_cleanlab(self) -> dict[str, npt.NDArray[Any]]:
+        """Return ``labels`` and ``pred_probs`` as cleanlab's functions take them, in rows of `y`.
+
+        Raises
+        ------
+        ValueError
+            If a row has no prediction, or two.
+        """
+        rows = np.concatenate(self._rows) if self._rows else np.empty(0, dtype=np.int64)
+        if not np.array_equal(np.sort(rows), np.arange(len(self._y))):
+            raise ArgumentValueError(
+                "OutOfFold.to_cleanlab", "rows", f"cover each of {len(self._y)} samples once",
+                f"{len(rows)} rows, {len(np.unique(rows))} of them different",
+            )  # fmt: skip
+        order = np.argsort(rows)
+        return {"labels": self._y, "pred_probs": np.concatenate(self._probabilities)[order]}
+
+    def report(self, thresholds: Thresholds | None = None) -> RunReport:
+        """Return whether labels are contradicted by models that are sure.
+
+        Parameters
+        ----------
+        thresholds : Thresholds, optional
+        """
+        memory = Memory(thresholds or Thresholds(), (), patience=1)
+        if self._rows:
+            rows = np.concatenate(self._rows)
+            memory.judge([f.HeldOut(np.concatenate(self._probabilities), self._y[rows])])
+        return RunReport(tuple(memory.found))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyspectra._support.arguments import check_count, check_number
-from pyspectra.errors import ArgumentTypeError
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.report.findings import Finding
 from pyspectra.training.collect.forward import first_tensor
 from pyspectra.training.collect.graph import loss_graph
@@ -26,7 +26,9 @@ from pyspectra.training.run_report import RunReport
 from pyspectra.training.watch import Watch
 from pyspectra.types import FloatArray
 
-__all__ = ["OverfitResult", "check", "overfit_one_batch"]
+__all__ = ["OverfitResult", "augmentation", "check", "overfit_one_batch"]
+
+INPUT_STEPS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +191,8 @@ def check(
 
     It steps a few times to see that everything moves, passes the batch twice in evaluation mode,
     looks for outputs that depend on other rows, doubles the batch to see how the loss is reduced,
-    and trains until the batch is known by heart. All that it touches is restored.
+    trains on the batch with its inputs and with zeros in their place, and then until the batch is
+    known by heart. All that it touches is restored.
 
     Parameters
     ----------
@@ -250,6 +253,10 @@ def check(
         watch.close()
     memory = Memory(used, ignored, patience=1)
     memory.judge([_mixing(model, inputs), _reduction(model, loss_fn, inputs, targets)])
+    if steps:
+        trial = _input_trial(model, loss_fn, inputs, targets)
+        if trial is not None:
+            memory.judge([trial])
     found += memory.found
     if steps:
         result = overfit_one_batch(model, loss_fn, batch, steps=steps)
@@ -277,6 +284,106 @@ def _mixing(model: torch.nn.Module, inputs: Any) -> f.BatchMixing:
         (gradient,) = torch.autograd.grad(out[0].float().sum(), x)
         others = gradient[1:].flatten(1).abs().amax(1)
         return f.BatchMixing(float(others.max()), int(others.argmax()) + 1)
+
+
+def _input_trial(
+    model: torch.nn.Module, loss_fn: Callable[[Any, Any], Tensor], inputs: Any, targets: Any
+) -> f.InputTrial | None:
+    """Train on a batch as it is, and with zeros in place of its inputs, from the same weights."""
+    if not isinstance(inputs, Tensor) or not bool((inputs != 0).any()):
+        return None
+    curves = []
+    for x in (inputs, torch.zeros_like(inputs)):
+        with preserved(model):
+            _prepare(model)
+            trained = [p for p in model.parameters() if p.requires_grad]
+            if not trained:
+                return None
+            optimizer = torch.optim.Adam(trained, lr=1e-3)
+            losses = []
+            for _ in range(INPUT_STEPS):
+                optimizer.zero_grad()
+                loss = loss_fn(model(x), targets)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                losses.append(float(loss.detach()))
+            curves.append(np.array(losses))
+    return f.InputTrial(*curves)
+
+
+def augmentation(
+    model: torch.nn.Module,
+    augment: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    batch_size: int = 256,
+    thresholds: Thresholds | None = None,
+) -> RunReport:
+    """Look whether an augmentation changes what samples are: a 6 that is turned becomes a 9.
+
+    A trained classifier is asked about samples, and about the same samples augmented. The model is
+    in eval mode meanwhile; its modes and the random generators come back.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Trained without this augmentation.
+    augment : callable
+        ``augment(inputs)`` for a batch.
+    inputs : Tensor, shape (n, ...)
+        Of validation; thirty samples of a class, or it is not judged.
+    targets : Tensor of int, shape (n,)
+    batch_size : int
+    thresholds : Thresholds, optional
+
+    Returns
+    -------
+    RunReport
+        With ``augmentation_changes_label`` for each class whose samples are taken for another's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model is none, or the lengths do not agree.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.training import sanity
+    >>> x = torch.randn(200, 1, generator=torch.Generator().manual_seed(0))
+    >>> model = torch.nn.Linear(1, 2)
+    >>> with torch.no_grad():  # the class is the sign
+    ...     _ = model.weight.copy_(torch.tensor([[-1.0], [1.0]])), model.bias.zero_()
+    >>> report = sanity.augmentation(model, torch.neg, x, (x[:, 0] > 0).long())
+    >>> [finding.where for finding in report]
+    ['class 0', 'class 1']
+    """
+    name = "sanity.augmentation"
+    _checked(name, model, (inputs, targets))
+    if len(inputs) != len(targets):
+        raise ArgumentValueError(
+            name, "targets", f"have the length of inputs, {len(inputs)}", f"length {len(targets)}"
+        )
+    size = check_count(name, "batch_size", batch_size)
+    said: list[list[Tensor]] = [[], []]
+    with preserved(model, weights=False), torch.no_grad():
+        model.eval()
+        for x in torch.split(inputs, size):
+            for kept, given in zip(said, (x, augment(x)), strict=True):
+                out = first_tensor(model(given))
+                assert out is not None
+                kept.append(out.argmax(1).cpu())
+                classes = out.shape[1]
+    tables = [_confusion(targets, torch.cat(kept), classes) for kept in said]
+    memory = Memory(thresholds or Thresholds(), (), patience=1)
+    memory.judge([f.Augmented(*tables)])
+    return RunReport(tuple(memory.found))
+
+
+def _confusion(targets: Tensor, said: Tensor, classes: int) -> f.Array:
+    pairs = targets.reshape(-1).cpu().long() * classes + said
+    return np.bincount(pairs.numpy(), minlength=classes * classes).reshape(classes, classes)
 
 
 def _reduction(

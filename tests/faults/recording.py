@@ -13,11 +13,11 @@ from pyspectra.training.memory import Memory
 from pyspectra.training.run_report import RunReport
 
 
-class Recorder:
-    """Stands in for the memory of a `Watch`: keeps every fact and judges none."""
+class Recorder(Memory):
+    """The memory of a `Watch` that keeps every fact and judges none."""
 
     def __init__(self):
-        self.thresholds, self.found = Thresholds(), []
+        super().__init__(Thresholds(), (), patience=3)
         self.during, self.at_end = [], []
 
     def judge(self, facts, epoch=None):
@@ -62,7 +62,7 @@ def path_of(folder: Path, architecture, kind, name, seed) -> Path:
     return folder / architecture.replace("/", "_") / f"{kind}-{plain}-{seed}.pkl.gz"
 
 
-def record_all(folder: Path, architectures, seeds, only=None):
+def record_all(folder: Path, architectures, seeds, only=None, kinds=("fault", "healthy")):
     """Record every case that the folder does not hold yet, seed after seed."""
     for seed in seeds:
         for architecture in architectures:
@@ -70,7 +70,7 @@ def record_all(folder: Path, architectures, seeds, only=None):
                 if fault is not None and architecture.split("/")[0] not in fault.only:
                     continue
                 path = path_of(folder, architecture, kind, name, seed)
-                if path.exists() or (only is not None and only not in name):
+                if kind not in kinds or path.exists() or (only is not None and only not in name):
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 found = record(architecture, setup, seed)

@@ -32,6 +32,8 @@ class SplitThresholds:
         Shuffles of the labels that the agreement is compared with.
     agreement : float
         Standard deviations above the mean of the shuffles that labels with information reach.
+    sure_agreement : float
+        The same where validation at chance is held against it: twice as far. House convention.
     imbalance : float
         Largest over smallest class. SageMaker Debugger's 10.
     imbalance_support : int
@@ -54,6 +56,7 @@ class SplitThresholds:
     neighbours: int = 5
     permutations: int = 50
     agreement: float = 3.0
+    sure_agreement: float = 6.0
     imbalance: float = 10.0
     imbalance_support: int = 50
     level: float = 1e-3
@@ -122,27 +125,36 @@ def labels_carry_no_information(facts: Labels, thresholds: SplitThresholds) -> I
 def labels_are_learned_by_heart(
     facts: LabelEvidence, thresholds: SplitThresholds
 ) -> Iterator[Finding]:
-    """Training gets better, validation stays at chance, and neighbours do not agree."""
+    """Training gets better while validation stays at chance, whether neighbours agree or not."""
     curves, z = facts.curves, facts.agreement
     train = curves.get("train_loss")
     if len(train) < 3 or not np.isfinite(train[[0, -1]]).all() or train[0] <= 0:
         return
     fell = 1 - float(train[-1]) / min(float(train[0]), curves.baseline or math.inf)
-    informed = z is not None and z >= thresholds.agreement
-    if fell < thresholds.learned_share or informed or not _at_chance(facts, thresholds):
+    if fell < thresholds.learned_share or not _at_chance(facts, thresholds):
         return
-    neighbours = "" if z is None else f"neighbours agree no more than chance (z = {z:.2g}), and "
+    if z is None or z < thresholds.agreement:
+        where = "targets"
+        neighbours = (
+            "" if z is None else f"neighbours agree no more than chance (z = {z:.2g}), and "
+        )
+        message = f"Labels seem to have nothing to do with the inputs: {neighbours}validation is"
+    elif z >= thresholds.sure_agreement:
+        where = "validation"
+        message = (
+            "The labels of validation seem to have nothing to do with its inputs: in training "
+            f"neighbours agree (z = {z:.2g}), and validation is"
+        )
+    else:
+        return
     yield Finding(
         code="labels_carry_no_information",
         severity="warning",
-        where="targets",
+        where=where,
         step=facts.step,
         value=z,
         threshold=thresholds.agreement,
-        message=(
-            f"Labels seem to have nothing to do with the inputs: {neighbours}validation is at "
-            f"chance while the training loss fell by {100 * fell:.0f} %."
-        ),
+        message=f"{message} at chance while the training loss fell by {100 * fell:.0f} %.",
         advice=(
             "shuffle X and y together",
             "sort lists of files before they are joined",

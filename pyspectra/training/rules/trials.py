@@ -30,7 +30,7 @@ class TrialThresholds:
     bouncing : float
         Autocorrelation of the changes of the loss, below which it bounces from step to step.
     ignored_level : float
-        Level of Mann and Whitney's test that real inputs are learned better than zeros.
+        Level of Mann and Whitney's test that real inputs are learned otherwise than zeros.
     ignored_share : float
         Share of the losses, at the end, that the test compares.
     """
@@ -140,7 +140,7 @@ def batch_mixing(facts: BatchMixing, thresholds: TrialThresholds) -> Iterator[Fi
 
 @rule("D08c", "input_ignored", needs=InputTrial, severity="warning")
 def input_ignored(facts: InputTrial, thresholds: TrialThresholds) -> Iterator[Finding]:
-    """The model learns a batch no better than the same batch with its inputs set to zero.
+    """The model learns a batch no otherwise than the same batch with its inputs set to zero.
 
     TheDeepChecker intends this test, and runs it only where a loss was unstable.
     """
@@ -148,7 +148,7 @@ def input_ignored(facts: InputTrial, thresholds: TrialThresholds) -> Iterator[Fi
     real, zeroed = facts.real[-n:], facts.zeroed[-n:]
     if min(len(real), len(zeroed)) < 5 or not np.isfinite([*real, *zeroed]).all():
         return
-    p = float(stats.mannwhitneyu(real, zeroed, alternative="less", method="asymptotic").pvalue)
+    p = float(stats.mannwhitneyu(real, zeroed, alternative="two-sided", method="asymptotic").pvalue)
     if p > thresholds.ignored_level:
         yield Finding(
             code="input_ignored",
