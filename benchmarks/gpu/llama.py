@@ -76,21 +76,21 @@ def compare(path: Path, method: str, bytes_s: float, file: Path) -> None:
     analyze = functools.partial(ps.analyze, str(path), method=method, progress=False)
     analyze(layers="model.layers.0.self_attn.q_proj", device="cuda")  # warm
     start = time.perf_counter()
-    there = analyze(device="cuda")
+    on_device = analyze(device="cuda")
     seconds = time.perf_counter() - start
-    here = analyze(layers="model.layers.0.*")
-    of = {layer.name: layer.alpha for layer in there.layers}
-    worst = max(abs(of[layer.name] / layer.alpha - 1.0) for layer in here.layers)
-    size = f"{len(there.layers)} layers of {path.stat().st_size / 1e9:.1f} GB"
-    by_svd = sum(layer.esd.method == "svd" for layer in there.layers)
+    on_host = analyze(layers="model.layers.0.*")
+    of = {layer.name: layer.alpha for layer in on_device.layers}
+    worst = max(abs(of[layer.name] / layer.alpha - 1.0) for layer in on_host.layers)
+    size = f"{len(on_device.layers)} layers of {path.stat().st_size / 1e9:.1f} GB"
+    by_svd = sum(layer.esd.method == "svd" for layer in on_device.layers)
     row = {
         "what": f"analyze(method={method!r}), {size}",
         "ms": round(1e3 * seconds, 1),
         "against": "reading the bytes",
         "against_ms": round(1e3 * bytes_s, 1),
         "ratio": round(bytes_s / seconds, 3),
-        "note": f"{by_svd} by SVD; alpha of {len(here.layers)} layers differs by {worst:.1e} from "
-        "the CPU's",
+        "note": f"{by_svd} by SVD; alpha of {len(on_host.layers)} layers differs by {worst:.1e} "
+        "from the CPU's",
     }
     with file.open("a") as out:
         out.write(json.dumps(row) + "\n")

@@ -222,21 +222,21 @@ def fits() -> None:
     rng = np.random.default_rng(0)
     for count, n in ((1, 1000), (1, 4096), (64, 1000), (256, 1024), (256, 4096), (16, 20_000)):
         spectra = [np.sort(rng.pareto(1.5, n) + 0.5) for _ in range(count)]
-        there = [torch.tensor(s, device="cuda") for s in spectra]
-        ours = ps.fit_powerlaw_batch(there)
+        on_device = [torch.tensor(s, device="cuda") for s in spectra]
+        ours = ps.fit_powerlaw_batch(on_device)
         host = ps.fit_powerlaw_batch(spectra)
         assert repr(ours) == repr(host)
-        ms = wall_ms(lambda x=there: ps.fit_powerlaw_batch(x))
-        cpu = wall_ms(lambda x=there: ps.fit_powerlaw_batch([s.cpu() for s in x]))
+        ms = wall_ms(lambda x=on_device: ps.fit_powerlaw_batch(x))
+        cpu = wall_ms(lambda x=on_device: ps.fit_powerlaw_batch([s.cpu() for s in x]))
         record(f"{count} fits, n = {n}", ms, f"CPU, {ps.get_num_threads()} threads", cpu)
     for count, n in ((1, 1000), (64, 1000), (64, 4096)):
         spectra = [np.sort(rng.pareto(1.5, n) + 0.5) for _ in range(count)]
-        there = [torch.tensor(s, device="cuda") for s in spectra]
+        on_device = [torch.tensor(s, device="cuda") for s in spectra]
         options = {"bootstrap": 200, "seed": 1}
-        assert repr(ps.fit_powerlaw_batch(there, **options)) == repr(
+        assert repr(ps.fit_powerlaw_batch(on_device, **options)) == repr(
             ps.fit_powerlaw_batch(spectra, **options)
         )
-        ms = wall_ms(lambda x=there, o=options: ps.fit_powerlaw_batch(x, **o), 3)
+        ms = wall_ms(lambda x=on_device, o=options: ps.fit_powerlaw_batch(x, **o), 3)
         cpu = wall_ms(lambda x=spectra, o=options: ps.fit_powerlaw_batch(x, **o), 1)
         what = f"200 refits of {count} spectra, n = {n}"
         record(what, ms, f"CPU, {ps.get_num_threads()} threads", cpu)
@@ -287,13 +287,13 @@ def whole() -> None:
     """One weight matrix from the device to its spectrum."""
     for rows, columns in ((768, 768), (3072, 768), (4096, 4096)):
         W = torch.randn((rows, columns), device="cuda", dtype=torch.bfloat16)
-        there = wall_ms(lambda x=W: ps.esd(x, method="gram"), 3)
-        here = wall_ms(lambda x=W: ps.esd(x.cpu(), method="gram"), 1)
+        on_device = wall_ms(lambda x=W: ps.esd(x, method="gram"), 3)
+        on_host = wall_ms(lambda x=W: ps.esd(x.cpu(), method="gram"), 1)
         record(
             f"esd of {rows} x {columns} bfloat16",
-            there,
+            on_device,
             f"CPU, {ps.get_num_threads()} threads",
-            here,
+            on_host,
         )
 
 

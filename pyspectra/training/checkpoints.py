@@ -236,19 +236,21 @@ def _newest(paths: list[Path]) -> int:
 
 
 def _check_match(newest: Checkpoint, other: Checkpoint) -> None:
-    where = f"{other.path} does not match {newest.path}"
+    complaint = f"{other.path} does not match {newest.path}"
     for has, lacks in ((newest, other), (other, newest)):
         missing = [key for key in has.tensors if key not in lacks.tensors]
         if missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise FormatError(f"{where}: tensor {missing[0]!r}{more} is only in {has.path}.")
+            raise FormatError(f"{complaint}: tensor {missing[0]!r}{more} is only in {has.path}.")
     for key, a in newest.tensors.items():
         b = other.tensors[key]
         if a.shape != b.shape:
-            raise FormatError(f"{where}: tensor {key!r} has shape {b.shape} instead of {a.shape}.")
+            raise FormatError(
+                f"{complaint}: tensor {key!r} has shape {b.shape} instead of {a.shape}."
+            )
         if a.dtype != b.dtype:
             raise FormatError(
-                f"{where}: tensor {key!r} has dtype {b.dtype.code} instead of {a.dtype.code}."
+                f"{complaint}: tensor {key!r} has dtype {b.dtype.code} instead of {a.dtype.code}."
             )
 
 

@@ -409,7 +409,7 @@ def test_a_layer_that_is_not_finite_spoils_nothing_else(poison: float, method: s
     assert [x for x in numbers(report) if x[0] != "bad"] == numbers(clean)
     assert report.summary()["n_failed"] == 1
     np.testing.assert_equal(report.summary()["alpha"], clean.summary()["alpha"])
-    assert "not_finite" in report.verdict.text
+    assert "not finite" in report.verdict.text
     assert {row["name"]: row["status"] for row in report.rows()}["bad"] == "not_finite"
 
 

@@ -51,10 +51,12 @@ def model() -> dict[str, Any]:
     }
 
 
-def assert_same(here: ps.Report, there: ps.Report) -> None:
-    assert [r.name for r in here.layers] == [r.name for r in there.layers]
-    assert [(s.name, s.reason) for s in here.skipped] == [(s.name, s.reason) for s in there.skipped]
-    for a, b in zip(here.layers, there.layers, strict=True):
+def assert_same(of_host: ps.Report, of_device: ps.Report) -> None:
+    assert [r.name for r in of_host.layers] == [r.name for r in of_device.layers]
+    assert [(s.name, s.reason) for s in of_host.skipped] == [
+        (s.name, s.reason) for s in of_device.skipped
+    ]
+    for a, b in zip(of_host.layers, of_device.layers, strict=True):
         assert (a.esd.status, a.esd.method, a.fit.status) == (
             b.esd.status,
             b.esd.method,
@@ -67,9 +69,9 @@ def assert_same(here: ps.Report, there: ps.Report) -> None:
         assert a.warning == b.warning
         if a.esd.method == "svd" or not needs_svd(a.esd.evals, a.esd.status):  # else rank is chance
             assert b.metrics == pytest.approx(a.metrics, rel=1e-6, abs=1e-12, nan_ok=True)
-    assert there.verdict.label == here.verdict.label
-    mean = here.verdict.mean_alpha
-    assert there.verdict.mean_alpha == pytest.approx(mean, rel=ALPHA_RTOL, nan_ok=True)
+    assert of_device.verdict.label == of_host.verdict.label
+    mean = of_host.verdict.mean_alpha
+    assert of_device.verdict.mean_alpha == pytest.approx(mean, rel=ALPHA_RTOL, nan_ok=True)
 
 
 @ONE_ORDER
@@ -134,7 +136,7 @@ def test_batches_shrink_to_what_has_room_and_the_rest_is_the_cpus(
 ) -> None:
     # Its draws are the CPU's, and not what is counted here.
     monkeypatch.setattr(sign_test, "p_value", lambda *_: 1.0)
-    here = ps.analyze(model())
+    of_host = ps.analyze(model())
     workspaces: list[Any] = []
     on_cpu, on_device = [], []
 
@@ -142,7 +144,7 @@ def test_batches_shrink_to_what_has_room_and_the_rest_is_the_cpus(
         assert [ref() for ref in workspaces] == [None] * len(workspaces)
         if len(A) <= room:
             on_device.append(len(A))
-            return there(A)
+            return of_device(A)
         workspace = A.clone()
         workspaces.append(weakref.ref(workspace))
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
@@ -152,10 +154,10 @@ def test_batches_shrink_to_what_has_room_and_the_rest_is_the_cpus(
         on_cpu.append(len(grams))
         return real(grams)
 
-    real, there = ops.eigvals, eigenvalues.eigvals
+    real, of_device = ops.eigvals, eigenvalues.eigvals
     monkeypatch.setattr(eigenvalues, "eigvals", crowded)
     monkeypatch.setattr(ops, "eigvals", eigvals)
-    assert_same(here, ps.analyze(model(), device="cuda"))
+    assert_same(of_host, ps.analyze(model(), device="cuda"))
     if room:
         assert on_cpu == []
         assert max(on_device) == room
@@ -175,9 +177,9 @@ def test_singular_values_that_have_no_room_are_the_cpus(
         tried.append(len(both))
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    here = ps.analyze(model(), layers="conv", method="svd")
+    of_host = ps.analyze(model(), layers="conv", method="svd")
     monkeypatch.setattr(eigenvalues, "eigvals", full)
-    assert_same(here, ps.analyze(model(), layers="conv", method="svd", device="cuda"))
+    assert_same(of_host, ps.analyze(model(), layers="conv", method="svd", device="cuda"))
     assert tried[0] > 1
     assert tried.count(1) == 6
 
@@ -206,13 +208,13 @@ def test_layers_that_cannot_be_read_leave_the_others_be(device: str, tmp_path: P
     np.savez(tmp_path / "a.npz", **{f"{i}.weight": np.eye(9) + i for i in range(6)})
     with open_weights(tmp_path / "a.npz") as source:
         layers = list(source.layers)
-    here = {"a.weight": np.random.default_rng(0).standard_t(2.0, (30, 20))}
+    of_host = {"a.weight": np.random.default_rng(0).standard_t(2.0, (30, 20))}
     assert len(layers) == 6
     with open_weights(tmp_path / "a.npz") as source:
         (tmp_path / "a.npz").write_bytes(b"PK")
         report = ps.analyze(source, device="cuda")
         assert [s.failed for s in report.skipped] == [True] * 6
-    assert_same(ps.analyze(here), ps.analyze(here, device="cuda"))
+    assert_same(ps.analyze(of_host), ps.analyze(of_host, device="cuda"))
 
 
 @ONE_ORDER
@@ -254,13 +256,13 @@ def test_who_stops_early_waits_for_one_read_at_most(
 def test_what_is_read_for_a_device_is_pinned() -> None:
     uploads = devices.Uploads(torch.device("cuda", 0))
     for shape in ((7, 3), (300, 1000)):
-        here = uploads.empty(shape, np.dtype(np.float32))
-        here[:] = np.random.default_rng(0).standard_normal(shape)
-        assert torch.from_numpy(here).is_pinned()
-        there = uploads.send(HostArray(here, "float32"))
-        want = here.copy()
-        assert np.array_equal(there(...).cpu().numpy(), want)
-        assert np.array_equal(there((slice(None), 1)).cpu().numpy(), want[:, 1])
+        of_host = uploads.empty(shape, np.dtype(np.float32))
+        of_host[:] = np.random.default_rng(0).standard_normal(shape)
+        assert torch.from_numpy(of_host).is_pinned()
+        of_device = uploads.send(HostArray(of_host, "float32"))
+        want = of_host.copy()
+        assert np.array_equal(of_device(...).cpu().numpy(), want)
+        assert np.array_equal(of_device((slice(None), 1)).cpu().numpy(), want[:, 1])
 
 
 @pytest.mark.gpu
@@ -270,18 +272,18 @@ def test_a_part_of_what_was_read_is_sent_before_its_memory_is_used_again() -> No
     for _ in range(3):
         whole = uploads.empty((2, 1 << 26), np.dtype(np.float32))
         whole[:] = 1.0
-        there = uploads.send(HostArray(whole[1], "float32"))
+        of_device = uploads.send(HostArray(whole[1], "float32"))
         del whole
         uploads.empty((2, 1 << 26), np.dtype(np.float32))[1, -1] = 2.0
-        assert there(-1).item() == 1.0
+        assert of_device(-1).item() == 1.0
 
 
 @pytest.mark.gpu
 def test_the_devices_there_are() -> None:
     state = {"a.weight": torch.randn(300, 280)}
-    here = ps.analyze(state)
-    assert_same(here, ps.analyze(state, device="cuda"))
-    assert_same(here, ps.analyze(state, device=torch.device("cuda", 0)))
+    of_host = ps.analyze(state)
+    assert_same(of_host, ps.analyze(state, device="cuda"))
+    assert_same(of_host, ps.analyze(state, device=torch.device("cuda", 0)))
     count = torch.cuda.device_count()
     with pytest.raises(ps.DeviceError, match=f"one of the {count} CUDA devices"):
         ps.analyze(state, device=f"cuda:{count}")

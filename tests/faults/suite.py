@@ -152,7 +152,9 @@ def main():
     parser.add_argument("--table", type=Path, help="write the tables to this file")
     given = parser.parse_args()
     made = given.architectures or list(ARCHITECTURES)
-    actual = [name for name, there in AVAILABLE.items() if there and given.architectures is None]
+    actual = [
+        name for name, is_there in AVAILABLE.items() if is_there and given.architectures is None
+    ]
     if given.record:
         record_all(given.folder, made, range(given.seeds), given.only)
         record_all(given.folder, actual, range(given.real_seeds), given.only)

@@ -95,7 +95,7 @@ def by_layer(report: ps.Report) -> dict[str | None, Finding]:
 def test_each_finding_says_where_what_and_against_what(report: ps.Report) -> None:
     found = by_layer(report)
     assert len(found) == len(report.findings)
-    assert {where: f.code for where, f in found.items() if where != "good"} == {
+    assert {name: f.code for name, f in found.items() if name != "good"} == {
         "noise": "no_structure",
         "steep": "light_tail",
         "bad": "no_fit",

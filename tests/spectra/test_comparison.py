@@ -83,8 +83,8 @@ def test_each_law_is_a_maximum(alternative: str) -> None:
     for name in law.parameters:
         for factor in (0.99, 1.01):
             moved = {**law.parameters, name: law.parameters[name] * factor}
-            there = density_at(alternative, laws.Law(moved, u), u, 1.0)
-            assert float(np.sum(there)) < best
+            moved_density = density_at(alternative, laws.Law(moved, u), u, 1.0)
+            assert float(np.sum(moved_density)) < best
 
 
 def test_a_heavier_end_than_any_alternative_leaves_the_power_law() -> None:

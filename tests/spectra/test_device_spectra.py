@@ -154,20 +154,20 @@ def test_gram_by_blocks_of_rows(monkeypatch: Any, shape: tuple[int, int]) -> Non
 @pytest.mark.parametrize("n", [50, 300])
 def test_the_public_functions_on_a_gpu(n: int) -> None:
     W = torch.randn((2 * n, n), generator=torch.Generator().manual_seed(0))
-    here, there = ps.esd(W), ps.esd(W.cuda())
-    assert there.method == here.method
-    np.testing.assert_allclose(there.evals, here.evals, rtol=ESD_GRAM_RTOL)
-    assert repr(ps.fit_powerlaw(torch.tensor(here.evals).cuda())) == repr(
-        ps.fit_powerlaw(here.evals)
+    of_host, of_device = ps.esd(W), ps.esd(W.cuda())
+    assert of_device.method == of_host.method
+    np.testing.assert_allclose(of_device.evals, of_host.evals, rtol=ESD_GRAM_RTOL)
+    assert repr(ps.fit_powerlaw(torch.tensor(of_host.evals).cuda())) == repr(
+        ps.fit_powerlaw(of_host.evals)
     )
     svd = ps.esd(W.cuda(), method="svd")
     assert svd.method == "svd"
-    np.testing.assert_allclose(svd.evals, here.evals, rtol=ESD_GRAM_RTOL)
-    evals = torch.tensor(here.evals)
+    np.testing.assert_allclose(svd.evals, of_host.evals, rtol=ESD_GRAM_RTOL)
+    evals = torch.tensor(of_host.evals)
     sure = [ps.fit_powerlaw(x, bootstrap=50, seed=3) for x in (evals, evals.cuda())]
     assert repr(sure[0]) == repr(sure[1])
     A = W.double().mT @ W.double()
-    norm = float(here.evals[-1])
+    norm = float(of_host.evals[-1])
     for batch in (A, torch.stack([A, 2 * A])):
         got = ps.eigvals(batch.cuda())
         np.testing.assert_allclose(
@@ -191,8 +191,8 @@ def test_replicates_have_the_bits_of_the_cpu(
     assert max(fit.index for fit in fits) > 256  # a body longer than a block
     keys = [2**64 - 1 - 7 * k for k in range(len(spectra))]
     monkeypatch.setattr(device_fits, "BOOTSTRAP_POINTS", 2 * sum(fit.n for fit in fits))
-    there = [torch.tensor(x, device=device) for x in spectra]
-    got = device_fits.bootstrap_powerlaw(there, fits, 5, keys, **settings)
+    of_device = [torch.tensor(x, device=device) for x in spectra]
+    got = device_fits.bootstrap_powerlaw(of_device, fits, 5, keys, **settings)
     host = ops.fit_options(estimator="ww", xmin=math.nan, **settings)
     want = ops.bootstrap_powerlaw([np.sort(x) for x in spectra], host, fits, 5, keys)
     np.testing.assert_array_equal(got, want)

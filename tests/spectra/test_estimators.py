@@ -151,8 +151,8 @@ def test_tpl_is_a_maximum(name: str) -> None:
     fit = ps.fit_powerlaw(x, estimator="tpl", xmin=xmin)
     best = tpl_log_likelihood(tail, xmin, fit.alpha, fit.Lambda)
     for da, dl in ((1e-3, 0.0), (-1e-3, 0.0), (0.0, 1e-3), (0.0, -1e-3), (1e-3, -1e-3)):
-        there = tpl_log_likelihood(tail, xmin, fit.alpha + da, fit.Lambda * (1.0 + dl))
-        assert there < best
+        likelihood = tpl_log_likelihood(tail, xmin, fit.alpha + da, fit.Lambda * (1.0 + dl))
+        assert likelihood < best
 
 
 def test_tpl_of_a_power_law_with_a_heavy_end_is_that_power_law() -> None:

@@ -14,19 +14,19 @@ import pytest
 from pyspectra._support.aside import WORTH_A_THREAD, run_aside
 
 
-def where() -> str:
+def thread_name() -> str:
     return threading.current_thread().name
 
 
 def test_long_work_has_a_thread_and_short_work_none() -> None:
-    assert run_aside(where, 2 * WORTH_A_THREAD) == "pyspectra-aside"
-    assert run_aside(where, WORTH_A_THREAD / 2) == threading.main_thread().name
+    assert run_aside(thread_name, 2 * WORTH_A_THREAD) == "pyspectra-aside"
+    assert run_aside(thread_name, WORTH_A_THREAD / 2) == threading.main_thread().name
 
 
 def test_no_signal_comes_to_another_thread_which_works_itself() -> None:
     found: list[str] = []
     thread = threading.Thread(
-        target=lambda: found.append(run_aside(where, 2 * WORTH_A_THREAD)), name="own"
+        target=lambda: found.append(run_aside(thread_name, 2 * WORTH_A_THREAD)), name="own"
     )
     thread.start()
     thread.join()
@@ -43,7 +43,7 @@ def test_where_the_system_grants_no_thread(monkeypatch: pytest.MonkeyPatch) -> N
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert run_aside(where, 2 * WORTH_A_THREAD) == threading.main_thread().name
+    assert run_aside(thread_name, 2 * WORTH_A_THREAD) == threading.main_thread().name
 
 
 FORK = """

@@ -197,7 +197,7 @@ def test_harmless_objects_are_named_and_the_tensors_read(
 ) -> None:
     # Dask, where a test has imported it, pickles exceptions in a way of its own.
     monkeypatch.delitem(copyreg.dispatch_table, ValueError, raising=False)
-    here = __name__
+    module = __name__
     objects = {
         "args": (argparse.Namespace(lr=1), "argparse.Namespace"),
         "path": (pathlib.PurePosixPath("/a/b"), ".PurePosixPath"),
@@ -205,10 +205,10 @@ def test_harmless_objects_are_named_and_the_tensors_read(
         "count": (np.int32(3), "numpy.int32"),
         "array": (np.ones(3), "numpy.ndarray"),
         "dtype": (np.dtype("f4"), "numpy.dtype"),
-        "colour": (Colour.RED, f"{here}.Colour"),
-        "inner": (Settings.Inner.ON, f"{here}.Settings.Inner"),
-        "settings": (Settings(), f"{here}.Settings"),
-        "attributes": (Attributes(a=1), f"{here}.Attributes"),
+        "colour": (Colour.RED, f"{module}.Colour"),
+        "inner": (Settings.Inner.ON, f"{module}.Settings.Inner"),
+        "settings": (Settings(), f"{module}.Settings"),
+        "attributes": (Attributes(a=1), f"{module}.Attributes"),
         "when": (datetime.datetime(2024, 1, 1), "datetime.datetime"),
         "cost": (decimal.Decimal("1.5"), "decimal.Decimal"),
         "device": (torch.device("cpu"), "torch.device"),

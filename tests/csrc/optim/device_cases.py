@@ -18,9 +18,9 @@ def moved(params: list[Any], device: str) -> list[Any]:
     return [torch.nn.Parameter(p.detach().clone().to(device)) for p in params]
 
 
-def give_grads(host: list[Any], there: list[Any], t: int) -> None:
+def give_grads(host: list[Any], copies: list[Any], t: int) -> None:
     set_grads(host, t)
-    for p, q in zip(host, there, strict=True):
+    for p, q in zip(host, copies, strict=True):
         q.grad = p.grad.detach().clone().to(q.device)
 
 
@@ -35,10 +35,10 @@ def on_host(opt: Any) -> None:
         opt.step()
 
 
-def assert_same_state(host: Any, there: Any, a: list[Any], b: list[Any]) -> None:
+def assert_same_state(host: Any, twin: Any, a: list[Any], b: list[Any]) -> None:
     assert same(a, [q.cpu() for q in b])
     for p, q in zip(a, b, strict=True):
-        assert host.state[p].keys() == there.state[q].keys()
+        assert host.state[p].keys() == twin.state[q].keys()
         for key, x in host.state[p].items():
-            y = there.state[q][key]
+            y = twin.state[q][key]
             assert (int(y) == x) if key == "step" else torch.equal(x, y.cpu()), key

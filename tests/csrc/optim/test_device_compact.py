@@ -37,10 +37,10 @@ def masks(host: list[Any], seed: int = 3) -> dict[str, Any]:
 
 def pair(device: str, dtype: Any, **extra: Any) -> tuple[list[Any], list[Any], Any, Any]:
     host = parameters(dtype, shapes=SHAPES)
-    there = moved(host, device)
+    copies = moved(host, device)
     settings: dict[str, Any] = {"mode": "D", "compact": True, "mask": masks(host), **HYPER, **extra}
-    a, b = (ChildAdamW(named(p), **settings) for p in (host, there))
-    return host, there, a, b
+    a, b = (ChildAdamW(named(p), **settings) for p in (host, copies))
+    return host, copies, a, b
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -62,19 +62,19 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_the_bits_of_the_cpu(device: str, case: str, dtype: Any) -> None:
-    host, there, a, b = pair(device, dtype, **CASES[case])
+    host, copies, a, b = pair(device, dtype, **CASES[case])
     for t in range(3):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         if case == "eps 0":  # 0 / 0 elsewhere
-            for p in (*host, *there):
+            for p in (*host, *copies):
                 p.grad[p.grad == 0] = 0.5
         on_host(a)
         b.step()
     assert type(a._plan) is Plan
     assert type(b._plan) is DevicePlan
     assert all(torch.isfinite(p).all() for p in host)
-    assert_same_state(a, b, host, there)
-    for k, p in enumerate(there):
+    assert_same_state(a, b, host, copies)
+    for k, p in enumerate(copies):
         whole = k == WITHOUT
         held = p.numel() if whole else int(masks(host)[f"p{k}"].sum())
         assert b.state[p]["exp_avg"].numel() == held
@@ -90,10 +90,10 @@ def test_the_bits_of_the_cpu(device: str, case: str, dtype: Any) -> None:
 @ONE_ORDER
 def test_statistics(device: str, dtype: Any, extra: Any, max_grad_norm: float | None) -> None:
     """They look at all gradients, those outside the child too."""
-    host, there, a, b = pair(device, dtype, statistics=True, max_grad_norm=max_grad_norm, **extra)
+    host, copies, a, b = pair(device, dtype, statistics=True, max_grad_norm=max_grad_norm, **extra)
     for t in range(2):
-        give_grads(host, there, t)
-        for p in (host, there):
+        give_grads(host, copies, t)
+        for p in (host, copies):
             p[4].grad.view(-1)[:30] = torch.tensor([torch.inf, torch.nan, 0.0]).repeat(10)
             p[5].data[:100] = 0  # neither moves nor decays
         on_host(a)
@@ -105,15 +105,17 @@ def test_statistics(device: str, dtype: Any, extra: Any, max_grad_norm: float | 
 
 def test_more_pieces_than_are_counted_at_a_time(device: str) -> None:
     host = parameters(shapes=((70_013,), (65_536,)))
-    there = moved(host, device)
+    copies = moved(host, device)
     generator = torch.Generator().manual_seed(3)
     mask = {f"p{k}": torch.rand(p.shape, generator=generator) < 0.1 for k, p in enumerate(host)}
-    a, b = (ChildAdamW(named(p), mode="D", mask=mask, compact=True, **HYPER) for p in (host, there))
+    a, b = (
+        ChildAdamW(named(p), mode="D", mask=mask, compact=True, **HYPER) for p in (host, copies)
+    )
     for t in range(2):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         on_host(a)
         b.step()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 @ONE_ORDER
@@ -121,7 +123,7 @@ def test_all_types_and_several_groups(device: str) -> None:
     """Compact and whole moments of each type, in an order that the plan has to change."""
     shapes = ((700,), (5, 900), (129,), (4100,))
     host = [p for t in (3, 1, 0, 2) for p in parameters(FLOATS[t], seed=t, shapes=shapes)]
-    there = moved(host, device)
+    copies = moved(host, device)
     generator = torch.Generator().manual_seed(9)
     mask = [torch.rand(p.shape, generator=generator) < 0.3 for p in host]
 
@@ -136,12 +138,12 @@ def test_all_types_and_several_groups(device: str) -> None:
         given = dict(zip(compact, mask[1::2], strict=True))
         return ChildAdamW(groups, mask=given, max_grad_norm=0.5, statistics=True, **HYPER)
 
-    a, b = make(host), make(there)
+    a, b = make(host), make(copies)
     for t in range(3):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         on_host(a)
         b.step()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
     assert repr(a.statistics()) == repr(b.statistics())
 
 
@@ -149,41 +151,41 @@ def test_all_types_and_several_groups(device: str) -> None:
 def test_masters_win_outside_the_child(device: str) -> None:
     """Parameters that were written to become the roundings of their masters again."""
     extra = {"master_weights": True, "decay_masked": False}
-    host, there, a, b = pair(device, torch.bfloat16, **extra)
+    host, copies, a, b = pair(device, torch.bfloat16, **extra)
     for t in range(2):
-        give_grads(host, there, t)
-        for p in (*host, *there) if t == 1 else ():
+        give_grads(host, copies, t)
+        for p in (*host, *copies) if t == 1 else ():
             p.data.zero_()
         on_host(a)
         b.step()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
     assert host[5].count_nonzero() == host[5].numel()  # of an empty child
 
 
 @ONE_ORDER
 def test_a_step_is_left_out_without_asking(device: str) -> None:
-    host, there, a, b = pair(device, torch.float32, max_grad_norm=0.3, ema_decay=0.9)
+    host, copies, a, b = pair(device, torch.float32, max_grad_norm=0.3, ema_decay=0.9)
     for t, found in enumerate((0.0, 1.0, 0.0)):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         for opt in (a, b):
             opt.grad_scale, opt.found_inf = torch.tensor(8.0), torch.tensor(found)
         on_host(a)
         b.step()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
     assert {int(s["step"]) for s in b.state.values()} == {2}
 
 
 @ONE_ORDER
 def test_parameters_without_a_gradient_take_no_step(device: str) -> None:
-    host, there, a, b = pair(device, torch.float32)
+    host, copies, a, b = pair(device, torch.float32)
     for t in range(3):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         if t == 1:
-            host[4].grad = there[4].grad = None
+            host[4].grad = copies[4].grad = None
         on_host(a)
         b.step()
-    assert_same_state(a, b, host, there)
-    assert int(b.state[there[4]]["step"]) == 2
+    assert_same_state(a, b, host, copies)
+    assert int(b.state[copies[4]]["step"]) == 2
 
 
 def through_a_file(state: Any) -> Any:
@@ -198,9 +200,9 @@ def through_a_file(state: Any) -> Any:
 def test_states_exchange_with_the_cpu_and_resume(device: str, dtype: Any) -> None:
     """The device goes on from the CPU's state, and the CPU from the device's."""
     extra = {"ema_decay": 0.9, "master_weights": True}
-    host, there, a, b = pair(device, dtype, **extra)
+    host, copies, a, b = pair(device, dtype, **extra)
     for t in range(4):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         on_host(a)
         b.step()
         saved = [through_a_file(opt.state_dict()) for opt in (a, b)]
@@ -209,11 +211,11 @@ def test_states_exchange_with_the_cpu_and_resume(device: str, dtype: Any) -> Non
                 assert torch.equal(x, saved[1]["state"][k][key].cpu()), key
         # The masks come with the states.
         a, b = (
-            ChildAdamW(named(p), mode="D", compact=True, **extra, **HYPER) for p in (host, there)
+            ChildAdamW(named(p), mode="D", compact=True, **extra, **HYPER) for p in (host, copies)
         )
         a.load_state_dict(saved[1])
         b.load_state_dict(saved[0])
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 @ONE_ORDER
@@ -222,26 +224,26 @@ def test_whole_moments_load_into_compact_ones(device: str) -> None:
     source = torch.optim.AdamW(host, **HYPER)
     set_grads(host, 0)
     source.step()
-    there = moved(host, device)
+    copies = moved(host, device)
     a, b = (
         ChildAdamW(named(p), mode="D", mask=masks(host), compact=True, **HYPER)
-        for p in (host, there)
+        for p in (host, copies)
     )
     for opt in (a, b):
         opt.load_state_dict(copy.deepcopy(source.state_dict()))
-    give_grads(host, there, 1)
+    give_grads(host, copies, 1)
     on_host(a)
     b.step()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 @ONE_ORDER
 def test_changed_masks(device: str) -> None:
     """Other elements of the same number take over the moments in order, as on the CPU."""
-    host, there, a, b = pair(device, torch.float32)
+    host, copies, a, b = pair(device, torch.float32)
     for t in range(4):
-        give_grads(host, there, t)
-        for params, opt in ((host, a), (there, b)):
+        give_grads(host, copies, t)
+        for params, opt in ((host, a), (copies, b)):
             for k in (4, 7):
                 if t == 0:
                     continue
@@ -251,12 +253,12 @@ def test_changed_masks(device: str) -> None:
                 mask[:-1] = mask[:-1].flip(0).roll(t)  # of the last byte only some bits count
         on_host(a)
         b.step()
-    assert_same_state(a, b, host, there)
-    b.state[there[7]]["mask"].fill_(255)
-    before = [p.detach().clone() for p in there]
+    assert_same_state(a, b, host, copies)
+    b.state[copies[7]]["mask"].fill_(255)
+    before = [p.detach().clone() for p in copies]
     with pytest.raises(TypeError, match="state 'exp_avg' of 'p7' must be a contiguous"):
         b.step()
-    assert all(map(torch.equal, before, there))
+    assert all(map(torch.equal, before, copies))
 
 
 @pytest.mark.parametrize("device", ["emulated-ascending"], indirect=True)
@@ -291,25 +293,25 @@ def test_views_that_are_not_aligned(device: str) -> None:
     def views(buffer: Any) -> list[Any]:
         return [torch.nn.Parameter(x) for x in buffer.split(sizes)]
 
-    host, there = views(flat.clone()), views(flat.clone().to(device))
+    host, copies = views(flat.clone()), views(flat.clone().to(device))
     a, b = (
         ChildAdamW(named(p), mode="D", mask=mask, compact=True, decay_masked=False, **HYPER)
-        for p in (host, there)
+        for p in (host, copies)
     )
     for t in range(3):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         on_host(a)
         b.step()
         for state in b.state.values():
             for key in ("exp_avg", "exp_avg_sq", "mask"):
                 x = state[key]
                 state[key] = torch.cat([x.new_zeros(1), x])[1:]
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 def test_ranks_are_counted_once(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step whose plan holds launches nothing but itself."""
-    host, there, a, b = pair(device, torch.float32)
+    host, copies, a, b = pair(device, torch.float32)
     counted = []
     device_ranks = ops.device_ranks
 
@@ -319,22 +321,22 @@ def test_ranks_are_counted_once(device: str, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(ops, "device_ranks", count)
     for t in range(3):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         on_host(a)
         b.step()
     assert len(counted) == 1
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("max_grad_norm", [None, 0.3])
 def test_a_captured_step_goes_on(max_grad_norm: float | None) -> None:
-    host, there, a, b = pair("cuda", torch.float32, max_grad_norm=max_grad_norm, ema_decay=0.9)
-    static = [torch.zeros_like(q) for q in there]
+    host, copies, a, b = pair("cuda", torch.float32, max_grad_norm=max_grad_norm, ema_decay=0.9)
+    static = [torch.zeros_like(q) for q in copies]
     graph = torch.cuda.CUDAGraph()
     for t in range(5):
         set_grads(host, t)
-        for p, q, g in zip(host, there, static, strict=True):
+        for p, q, g in zip(host, copies, static, strict=True):
             g.copy_(p.grad)
             q.grad = g
         a.step()
@@ -345,16 +347,16 @@ def test_a_captured_step_goes_on(max_grad_norm: float | None) -> None:
                 b.step()
         else:
             graph.replay()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_a_step_waits_for_nothing() -> None:
-    _, there, _, opt = pair(
+    _, copies, _, opt = pair(
         "cuda", torch.float32, max_grad_norm=0.3, ema_decay=0.9, statistics=True
     )
-    for p in there:
+    for p in copies:
         p.grad = torch.ones_like(p)
     opt.step()
     torch.cuda.synchronize()

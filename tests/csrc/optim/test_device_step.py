@@ -34,33 +34,33 @@ CASES: dict[str, Any] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_bits_of_the_cpu(device: str, case: str, dtype: Any) -> None:
     host = parameters(dtype, shapes=SHAPES)
-    there = moved(host, device)
-    a, b = CASES[case](named(host)), CASES[case](named(there))
+    copies = moved(host, device)
+    a, b = CASES[case](named(host)), CASES[case](named(copies))
     for t in range(3):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         on_host(a)
         b.step()
     assert type(a._plan) is Plan
     assert type(b._plan) is DevicePlan
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 @pytest.mark.parametrize("decay_masked", [True, False])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_a_fixed_mask(device: str, dtype: Any, decay_masked: bool) -> None:
     host = parameters(dtype, shapes=SHAPES)
-    there = moved(host, device)
+    copies = moved(host, device)
     generator = torch.Generator().manual_seed(3)
     mask = {f"p{k}": torch.rand(p.shape, generator=generator) < 0.4 for k, p in enumerate(host)}
     a, b = (
         ChildAdamW(named(p), mode="D", mask=mask, decay_masked=decay_masked, **HYPER)
-        for p in (host, there)
+        for p in (host, copies)
     )
     for t in range(2):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         on_host(a)
         b.step()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 @pytest.mark.parametrize("max_grad_norm", [None, 0.3])
@@ -68,14 +68,14 @@ def test_a_fixed_mask(device: str, dtype: Any, decay_masked: bool) -> None:
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_statistics(device: str, dtype: Any, extra: Any, max_grad_norm: float | None) -> None:
     host = parameters(dtype, shapes=SHAPES)
-    there = moved(host, device)
+    copies = moved(host, device)
     a, b = (
         ChildAdamW(named(p), statistics=True, max_grad_norm=max_grad_norm, **extra, **HYPER)
-        for p in (host, there)
+        for p in (host, copies)
     )
     for t in range(2):
-        give_grads(host, there, t)
-        for p in (host, there):
+        give_grads(host, copies, t)
+        for p in (host, copies):
             p[4].grad.view(-1)[:3] = torch.tensor([torch.inf, torch.nan, 0.0])
         on_host(a)
         b.step()
@@ -85,37 +85,37 @@ def test_statistics(device: str, dtype: Any, extra: Any, max_grad_norm: float | 
 
 def test_a_step_is_left_out_without_asking(device: str) -> None:
     host = parameters(shapes=SHAPES)
-    there = moved(host, device)
-    a, b = (AdamW(named(p), max_grad_norm=0.3, ema_decay=0.9, **HYPER) for p in (host, there))
+    copies = moved(host, device)
+    a, b = (AdamW(named(p), max_grad_norm=0.3, ema_decay=0.9, **HYPER) for p in (host, copies))
     for t, found in enumerate((0.0, 1.0, 0.0)):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         for opt in (a, b):
             opt.grad_scale, opt.found_inf = torch.tensor(8.0), torch.tensor(found)
         on_host(a)
         b.step()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
     assert {int(s["step"]) for s in b.state.values()} == {2}
 
 
 def test_parameters_without_a_gradient_take_no_step(device: str) -> None:
     host = parameters(shapes=SHAPES)
-    there = moved(host, device)
-    a, b = (ChildAdamW(named(p), mode="F", **HYPER) for p in (host, there))
+    copies = moved(host, device)
+    a, b = (ChildAdamW(named(p), mode="F", **HYPER) for p in (host, copies))
     for t in range(4):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         if t % 2 == 1:
-            host[4].grad = there[4].grad = None
+            host[4].grad = copies[4].grad = None
         on_host(a)
         b.step()
-    assert_same_state(a, b, host, there)
-    assert int(b.state[there[4]]["step"]) == 2
+    assert_same_state(a, b, host, copies)
+    assert int(b.state[copies[4]]["step"]) == 2
 
 
 def test_states_exchange_with_the_cpu_and_resume(device: str) -> None:
     host = parameters(shapes=SHAPES)
-    there = moved(host, device)
-    a, b = (ChildAdamW(named(p), mode="F", ema_decay=0.9, **HYPER) for p in (host, there))
-    give_grads(host, there, 0)
+    copies = moved(host, device)
+    a, b = (ChildAdamW(named(p), mode="F", ema_decay=0.9, **HYPER) for p in (host, copies))
+    give_grads(host, copies, 0)
     on_host(a)
     b.step()
     saved = a.state_dict()
@@ -123,12 +123,12 @@ def test_states_exchange_with_the_cpu_and_resume(device: str) -> None:
         torch.equal(saved["state"][k]["step"], s["step"])
         for k, s in b.state_dict()["state"].items()
     )
-    b = ChildAdamW(named(there), mode="F", ema_decay=0.9, **HYPER)
+    b = ChildAdamW(named(copies), mode="F", ema_decay=0.9, **HYPER)
     b.load_state_dict(copy.deepcopy(saved))
-    give_grads(host, there, 1)
+    give_grads(host, copies, 1)
     on_host(a)
     b.step()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 def test_views_that_are_not_aligned(device: str) -> None:
@@ -140,27 +140,27 @@ def test_views_that_are_not_aligned(device: str) -> None:
     def views(buffer: Any) -> list[Any]:
         return [torch.nn.Parameter(x) for x in buffer.split(sizes)]
 
-    host, there = views(flat.clone()), views(flat.clone().to(device))
-    a, b = (ChildAdamW(named(p), mode="F", **HYPER) for p in (host, there))
+    host, copies = views(flat.clone()), views(flat.clone().to(device))
+    a, b = (ChildAdamW(named(p), mode="F", **HYPER) for p in (host, copies))
     for t in range(2):
-        give_grads(host, there, t)
+        give_grads(host, copies, t)
         on_host(a)
         b.step()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 def test_many_groups(device: str) -> None:
     """More groups than travel with one launch."""
     host = parameters(shapes=[(k,) for k in range(1, 41)])
-    there = moved(host, device)
+    copies = moved(host, device)
     a, b = (
         AdamW([{"params": [x], "lr": 1e-3 * (k + 1)} for k, x in enumerate(p)], **HYPER)
-        for p in (host, there)
+        for p in (host, copies)
     )
-    give_grads(host, there, 0)
+    give_grads(host, copies, 0)
     on_host(a)
     b.step()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 @pytest.mark.gpu
@@ -168,19 +168,19 @@ def test_many_groups(device: str) -> None:
 def test_a_captured_step_goes_on(max_grad_norm: float | None) -> None:
     """A graph of a step counts on: learning rate, masks and averages are those of each step."""
     host = parameters(shapes=SHAPES)
-    there = moved(host, "cuda")
+    copies = moved(host, "cuda")
     lr = torch.tensor(HYPER["lr"], device="cuda")
     extra = {"mode": "F", "ema_decay": 0.9, "max_grad_norm": max_grad_norm}
     a = ChildAdamW(named(host), **extra, **{**HYPER, "lr": float(lr)})
-    b = ChildAdamW(named(there), **extra, **{**HYPER, "lr": lr})
-    static = [torch.zeros_like(q) for q in there]
+    b = ChildAdamW(named(copies), **extra, **{**HYPER, "lr": lr})
+    static = [torch.zeros_like(q) for q in copies]
     graph = torch.cuda.CUDAGraph()
     for t in range(5):
         set_grads(host, t)
         a.param_groups[0]["lr"] = float(lr)
         for p, g in zip(host, static, strict=True):
             g.copy_(p.grad)
-        for q, g in zip(there, static, strict=True):
+        for q, g in zip(copies, static, strict=True):
             q.grad = g
         a.step()
         if t == 0:
@@ -191,7 +191,7 @@ def test_a_captured_step_goes_on(max_grad_norm: float | None) -> None:
         else:
             graph.replay()
         lr.mul_(0.9)
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
 
 
 @pytest.mark.gpu
@@ -218,14 +218,14 @@ def test_a_step_waits_for_nothing() -> None:
 @pytest.mark.gpu
 def test_the_callers_stream_is_used() -> None:
     host = parameters(shapes=((4096, 256),))
-    there = moved(host, "cuda")
-    a, b = (AdamW(named(p), **HYPER) for p in (host, there))
+    copies = moved(host, "cuda")
+    a, b = (AdamW(named(p), **HYPER) for p in (host, copies))
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for t in range(4):
             set_grads(host, t)
-            there[0].grad = host[0].grad.pin_memory().to("cuda", non_blocking=True)
+            copies[0].grad = host[0].grad.pin_memory().to("cuda", non_blocking=True)
             a.step()
             b.step()
     stream.synchronize()
-    assert_same_state(a, b, host, there)
+    assert_same_state(a, b, host, copies)
