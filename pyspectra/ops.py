@@ -71,10 +71,11 @@ def _blas_threads_for(orders: Sequence[int]) -> contextlib.AbstractContextManage
     return holding_blas(get_num_threads() if alone else 1)
 
 
-def _whole_strides(a: np.ndarray) -> np.ndarray:
-    # A field of a structured array can have strides that are no multiple of the item size.
-    if any(s % a.itemsize for s in a.strides):
-        return np.ascontiguousarray(a)
+def _readable(a: np.ndarray) -> np.ndarray:
+    # A field of a structured array can have strides that are no multiple of the item size, and a
+    # tensor over a buffer (torch.frombuffer) can begin at any byte.
+    if not a.flags.aligned or any(s % a.itemsize for s in a.strides):
+        return a.copy()
     return a
 
 
@@ -82,7 +83,7 @@ def _matrices(X: Sequence[HostArray]) -> tuple[list[np.ndarray], int]:
     dtypes = {x.dtype for x in X}
     if len(dtypes) > 1:
         raise TypeError(f"ops: matrices of one call must share a dtype, got {sorted(dtypes)}.")
-    return [_whole_strides(x.data) for x in X], DTYPE_CODES[dtypes.pop()] if dtypes else 3
+    return [_readable(x.data) for x in X], DTYPE_CODES[dtypes.pop()] if dtypes else 3
 
 
 def gram(X: Sequence[HostArray], out: Sequence[FloatArray] | None = None) -> list[FloatArray]:
@@ -104,7 +105,7 @@ def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
     Matrices that dominate the batch are solved one by one with all BLAS threads; the rest are
     spread over threads, BLAS held to one. Failed matrices come back as NaN with their status.
     """
-    data = [_whole_strides(a) for a in A]
+    data = [_readable(a) for a in A]
     work = [float(len(a)) ** 3 for a in data]
     fair_share = sum(work) / get_num_threads()
     evals: list[FloatArray | None] = [None] * len(data)
@@ -331,4 +332,4 @@ def order_statistic(arrays: Sequence[npt.NDArray[np.float32]], index: int) -> tu
     Also the position of the first array with a NaN in it, or -1; with NaN there is no order and the
     element means nothing. Method: ``csrc/optim/select.hpp``.
     """
-    return _core.optim.order_statistic(list(arrays), index)
+    return _core.optim.order_statistic([_readable(a) for a in arrays], index)

@@ -51,7 +51,8 @@ inline cuda::Stream stream_of(int device, std::uintptr_t handle) {
   return {device, reinterpret_cast<void*>(handle)};
 }
 
-// Strides in elements; ops.py has made sure that they are whole and that the dtype code fits.
+// Strides in elements; ops.py has made sure that they are whole, that the elements are aligned, and
+// that the dtype code fits.
 inline MatrixView matrix_view(const py::array& a, int dtype) {
   PS_REQUIRE(a.ndim() == 2, "a matrix must be 2-D");
   PS_REQUIRE(dtype >= 0 && dtype <= 3, "unknown dtype code");
@@ -59,6 +60,9 @@ inline MatrixView matrix_view(const py::array& a, int dtype) {
   PS_REQUIRE(a.itemsize() == item_size(type), "dtype code and item size disagree");
   PS_REQUIRE(a.strides(0) % a.itemsize() == 0 && a.strides(1) % a.itemsize() == 0,
              "strides must be multiples of the item size");
+  const auto address = reinterpret_cast<std::uintptr_t>(a.data());
+  PS_REQUIRE(a.size() == 0 || address % static_cast<std::uintptr_t>(a.itemsize()) == 0,
+             "elements must be aligned");
   return {a.data(),
           type,
           a.shape(0),

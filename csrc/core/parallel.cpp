@@ -14,6 +14,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/fork.hpp"
@@ -97,7 +98,9 @@ class Pool {
         attempt(check_interrupt);
       }
     }
-    if (error_) std::rethrow_exception(error_);
+    // Not kept until the next loop: an exception of Python's holds the arrays of all frames that it
+    // came through.
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:

@@ -215,6 +215,7 @@ std::vector<Index> descending(Index count, Work work) {
 }
 
 constexpr Index kMaxOrder = 46340;  // n^2 must fit LAPACK's 32-bit index arithmetic
+constexpr Index kMaxRows = std::numeric_limits<int>::max();  // so must a side of any matrix
 
 }  // namespace
 
@@ -258,6 +259,9 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
 
 std::vector<Status> svdvals_batch(std::span<const MatrixView> X, std::span<double* const> sv) {
   PS_REQUIRE(X.size() == sv.size(), "svdvals: one output a matrix is needed");
+  for (const auto& x : X)
+    PS_REQUIRE(std::max(x.rows, x.cols) <= kMaxRows && std::min(x.rows, x.cols) <= kMaxOrder,
+               "svdvals: a matrix is larger than 2147483647 by 46340");
   const Index count = static_cast<Index>(X.size());
   std::vector<Status> status(count);
   const auto order = descending(count, [&](Index k) { return X[k].rows * X[k].cols; });
