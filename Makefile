@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c c
 SOURCES = $(shell find csrc pyspectra -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
 CXX_SOURCES = $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.cu')
 
-.PHONY: demo test lint format stubs bench fuzz clean
+.PHONY: demo test lint format stubs bench fuzz sanitize clean
 
 demo: $(VENV)/.installed $(VENV)/.models
 	@$(VENV)/bin/pyspectra analyze \
@@ -42,6 +42,10 @@ bench: $(VENV)/.installed $(VENV)/.models $(VENV)/.test $(VENV)/.bench
 # Ten minutes a reader; `make fuzz FUZZ="--seconds 60 torch"` for less.
 fuzz: $(VENV)/.installed $(VENV)/.test
 	cd tests && $(abspath $(VENV))/bin/python fuzz/run.py $(FUZZ)
+
+# The kernels' tests under ASan with UBSan, then under TSan; `make sanitize SANITIZE=thread` for one.
+sanitize: $(VENV)/.installed $(VENV)/.test
+	$(VENV)/bin/python tests/sanitize/run.py $(SANITIZE)
 
 clean:
 	rm -rf $(VENV) build dist
