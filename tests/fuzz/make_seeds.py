@@ -7,6 +7,7 @@ few kilobytes.
 from __future__ import annotations
 
 import json
+import shutil
 from collections import OrderedDict
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 import pyspectra as ps
+from pyspectra.training import History
 
 SEEDS = Path(__file__).parent / "seeds"
 
@@ -70,6 +72,22 @@ def main() -> None:
 
     report = ps.analyze({"a.weight": np.random.default_rng(0).standard_t(2, (12, 9))}, detx=True)
     report.save(SEEDS / "report.saved")
+    write_runs()
+
+
+def write_runs() -> None:
+    """Write what training runs leave behind."""
+    data = Path(__file__).parents[1] / "data"
+    shutil.copyfile(data / "events.out.tfevents.runs", SEEDS / "run.tfevents.runs")
+    steps = [{"step": i, "epoch": i / 4, "loss": 2.0 / i, "learning_rate": 1e-4} for i in (1, 2)]
+    steps.append({"step": 2, "epoch": 0.5, "eval_loss": 1.1, "eval_accuracy": 0.7})
+    state = {"log_history": steps, "max_steps": 20, "global_step": 2, "best_metric": None}
+    (SEEDS / "run.history").write_text(json.dumps(state))
+    (SEEDS / "run.table").write_text("step,epoch,train_loss,val_loss\n1,0,2.0,\n2,0,1.5,1.6\n")
+    with History(SEEDS / "run.lines", config={"lr": 0.1}) as history:
+        for step in (1, 2):
+            history.log(step=step, epoch=step / 4, loss=1.0 / step, n=4)
+        history.log(step=2, epoch=1, val_loss=0.75, val_accuracy=0.5)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickletools
 import random
 import warnings
 import zipfile
@@ -143,6 +144,98 @@ def by_json(data: bytes, rng: random.Random) -> bytes:
     return json.dumps(_change(value, rng)).encode("utf-8", "surrogatepass")
 
 
+def by_lines(data: bytes, rng: random.Random) -> bytes:
+    """Change one of several lines, each of which is JSON."""
+    lines = data.split(b"\n")
+    i = rng.randrange(len(lines))
+    lines[i] = by_json(lines[i], rng)
+    return b"\n".join(lines)
+
+
+# --- pickles ------------------------------------------------------------------------------------
+
+# What a reader of checkpoints answers itself, and what else programs for its machine consist of.
+CALLED = (
+    "_codecs encode",
+    "builtins bytearray",
+    "builtins frozenset",
+    "builtins getattr",
+    "builtins set",
+    "collections Counter",
+    "collections OrderedDict",
+    "collections defaultdict",
+    "copyreg _reconstructor",
+    "numpy dtype",
+    "os system",
+    "torch FloatStorage",
+    "torch Size",
+    "torch._tensor _rebuild_from_type_v2",
+    "torch._utils _rebuild_meta_tensor_no_storage",
+    "torch._utils _rebuild_parameter",
+    "torch._utils _rebuild_qtensor",
+    "torch._utils _rebuild_sparse_tensor",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_wrapper_subclass",
+    "torch.serialization _get_layout",
+)
+STEPS = (
+    *b"(01.2NR)]}abdelopstuQ",
+    *(0x81, 0x85, 0x86, 0x87, 0x88, 0x8F, 0x90, 0x91, 0x92, 0x93, 0x94),
+)
+
+
+def _instructions(data: bytes) -> list[bytes]:
+    """Split programs that follow one another, as far as they make sense, and what follows."""
+    starts, position = [], 0
+    try:
+        while True:
+            for _, _, place in pickletools.genops(data[position:]):
+                starts.append(position + (place or 0))
+            position = starts[-1] + 1
+    except Exception:  # whatever an earlier mutation broke, or the end
+        pass
+    ends = [*starts[1:], len(data)]
+    return [data[:0], *(data[a:b] for a, b in zip(starts, ends, strict=True))]
+
+
+def _some_instruction(rng: random.Random) -> bytes:
+    kind = rng.random()
+    if kind < 0.3:
+        return b"c" + rng.choice(CALLED).replace(" ", "\n").encode() + b"\n"
+    if kind < 0.5:
+        return rng.choice((b"h", b"q")) + bytes([rng.choice((0, 1, 2, 3, 5, 8, 13, 30))])
+    if kind < 0.6:
+        number = rng.choice(EDGES) * rng.choice((1, -1, 2**61 - 1))
+        raw = number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True)
+        return b"\x8a" + bytes([len(raw)]) + raw
+    if kind < 0.65:
+        raw = rng.choice((b"", b"a", b"model", b"state_dict", b"x.weight", b"latin1", b"a" * 5000))
+        return b"X" + len(raw).to_bytes(4, "little") + raw
+    return bytes([rng.choice(STEPS)])
+
+
+def by_pickle(data: bytes, rng: random.Random) -> bytes:
+    """Change the program of a pickle, or several, by instructions."""
+    if rng.random() < 0.2:
+        return by_bytes(data, rng)
+    parts = _instructions(data)
+    for _ in range(rng.choice((1, 1, 2, 3, 8))):
+        start = rng.randrange(len(parts) + 1)
+        stop = min(len(parts), start + rng.choice((0, 1, 1, 2, 5, 20)))
+        kind = rng.random()
+        if kind < 0.5:
+            times = rng.choice((1, 1, 1, 2, 3, 300, 20_000))
+            new = [_some_instruction(rng) for _ in range(rng.choice((1, 2, 3, 6)))] * times
+            parts[start:stop] = new
+        elif kind < 0.8:
+            elsewhere = rng.randrange(len(parts) + 1)
+            times = rng.choice((1, 1, 2, 50, 2_000))
+            parts[elsewhere:elsewhere] = parts[start:stop] * times
+        else:
+            del parts[start:stop]
+    return b"".join(parts)
+
+
 # --- containers ---------------------------------------------------------------------------------
 
 
@@ -153,6 +246,12 @@ def by_safetensors(data: bytes, rng: random.Random) -> bytes:
         return by_bytes(data, rng)
     header = by_json(data[8 : 8 + length], rng)
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
+
+
+def _by_name(name: str) -> Mutation:
+    if name.endswith(".pkl"):
+        return by_pickle
+    return by_json if name.endswith(".json") else by_bytes
 
 
 def by_zip(data: bytes, rng: random.Random) -> bytes:
@@ -174,7 +273,7 @@ def by_zip(data: bytes, rng: random.Random) -> bytes:
     elif kind < 0.25:
         members[i] = (rng.choice(("", "/", "../x", "a\x00b", name * 40)), content)
     else:
-        members[i] = (name, (by_json if name.endswith(".json") else by_bytes)(content, rng))
+        members[i] = (name, _by_name(name)(content, rng))
     out = io.BytesIO()
     method = zipfile.ZIP_DEFLATED if rng.random() < 0.2 else zipfile.ZIP_STORED
     with zipfile.ZipFile(out, "w", method) as archive, warnings.catch_warnings():

@@ -16,7 +16,7 @@ from pathlib import Path
 from fuzz import mutate
 
 import pyspectra as ps
-from pyspectra.training import average_checkpoints
+from pyspectra.training import History, average_checkpoints
 
 SEEDS = Path(__file__).parent / "seeds"
 
@@ -51,6 +51,18 @@ def average(path: Path) -> None:
         left = [p for p in path.parent.iterdir() if p.name.endswith(".tmp")]
     if left:
         raise AssertionError(f"left behind: {left}")
+
+
+def average_folders(path: Path) -> None:
+    """Average a folder of shards, one of them broken, with itself."""
+    other = path.parent / "other"
+    if not other.exists():
+        shutil.copytree(path.parent, other)
+    average_checkpoints([path.parent, other], path.with_name("out.safetensors"), progress=False)
+
+
+def read_history(path: Path) -> None:
+    History.load(path)
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ TARGETS = {
     for target in (
         Target("safetensors", "model.safetensors", "*.safetensors", mutate.by_safetensors),
         Target("torch", "model.pt", "zip_*.pt", mutate.by_zip),
-        Target("torch_legacy", "model.pt", "legacy_*.pt", mutate.by_bytes),
+        Target("torch_legacy", "model.pt", "legacy_*.pt", mutate.by_pickle),
         Target("npz", "model.npz", "*.npz", mutate.by_zip),
         Target("npy", "model.npy", "*.npy", mutate.by_bytes),
         Target("index", "model.safetensors.index.json", "shards", mutate.by_json, read_folder),
@@ -110,6 +122,13 @@ TARGETS = {
         Target("average_safetensors", "model.safetensors", "*.safetensors",
                mutate.by_safetensors, average),
         Target("average_torch", "model.pt", "zip_*.pt", mutate.by_zip, average),
+        Target("average_shards", "model-00001-of-00002.safetensors", "shards",
+               mutate.by_safetensors, average_folders),
+        Target("tensorboard", "events.out.tfevents.runs", "*.tfevents.runs", mutate.by_bytes,
+               read_history),
+        Target("history", "trainer_state.json", "*.history", mutate.by_json, read_history),
+        Target("lines", "run.jsonl", "*.lines", mutate.by_lines, read_history),
+        Target("table", "run.csv", "*.table", mutate.by_bytes, read_history),
     )
 }  # fmt: skip
 

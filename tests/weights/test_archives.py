@@ -150,3 +150,39 @@ def test_ties_of_an_archive_pair_like_those_of_a_state_dict(tmp_path: Path) -> N
             assert {x.name for x in found.layers} == {"emb", "x"}
             assert found.only_in_a == found.only_in_b == ()
             assert found.mean == 0
+
+
+def many_entries_for_one(path: Path, count: int, distinct: bool) -> None:
+    """Write an archive whose directory has the same bytes under many entries."""
+    values = np.tile(np.random.default_rng(0).integers(0, 2, (256, 256)).astype(np.float32), (8, 4))
+    np.savez_compressed(path, a=values)
+    with zipfile.ZipFile(path, "a") as archive:
+        (entry,) = archive.infolist()
+        for i in range(1, count):
+            copy = zipfile.ZipInfo(f"a{i}.npy" if distinct else entry.filename)
+            for field in ("compress_type", "CRC", "compress_size", "file_size", "header_offset"):
+                setattr(copy, field, getattr(entry, field))
+            archive.filelist.append(copy)
+        archive._didModify = True
+
+
+@pytest.mark.parametrize(
+    ("distinct", "message"), [(False, "duplicate array names"), (True, "overlaps another array")]
+)
+def test_the_same_bytes_under_many_names_are_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distinct: bool, message: str
+) -> None:
+    """Each would be compared with the first, to tell whether the two are tied."""
+    path = tmp_path / "model.npz"
+    many_entries_for_one(path, 200, distinct)
+    opened = []
+    open_entry = zipfile.ZipFile.open
+
+    def counting(archive: zipfile.ZipFile, *args: object, **options: object) -> object:
+        opened.append(args)
+        return open_entry(archive, *args, **options)
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", counting)
+    with pytest.raises(FormatError, match=message):
+        open_weights(path)
+    assert not opened

@@ -30,6 +30,7 @@ _SUFFIX: Final = ".npy"
 MAX_UNPACKED_BYTES: Final = 1 << 28
 MAX_RATIO: Final = 100
 _CHUNK_ITEMS: Final = 1 << 17
+LEAST_HEADER_BYTES: Final = 30  # of an entry, before its name and its bytes
 
 
 def read_header(member: IO[bytes], file_bytes: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -97,14 +98,24 @@ def read(path: Path) -> Contents:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
+                _check_apart(members)
                 entries = [_entry(archive, info, path, when) for info in members]
                 _mark_ties(archive, members, entries)
         except Exception as error:  # zip and zlib raise many types on corrupt bytes
             raise FormatError(f"{path}: not a valid .npz archive: {error}") from error
-    keys = [entry.key for entry in entries]
-    if len(set(keys)) != len(keys):
-        raise FormatError(f"{path}: not a valid .npz archive: duplicate array names")
     return Contents("npz", entries)
+
+
+def _check_apart(members: list[zipfile.ZipInfo]) -> None:
+    """Refuse two names, or two entries, for the same bytes, which could be unpacked for ever."""
+    keys = [info.filename.removesuffix(_SUFFIX) for info in members]
+    if len(set(keys)) != len(keys):
+        raise ValueError("duplicate array names")
+    end = 0
+    for info in sorted(members, key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise ValueError(f"{info.filename!r} overlaps another array")
+        end = info.header_offset + LEAST_HEADER_BYTES + info.compress_size
 
 
 def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, when: Stamp) -> TensorEntry:
