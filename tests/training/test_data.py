@@ -114,3 +114,26 @@ def test_subsets_are_balanced_seeded_and_shuffled():
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="'y' must have the length of X, 600, got length 5"):
         data.check(X, Y[:5])
+
+
+def test_predictions_for_samples_that_were_held_out():
+    y = rng.integers(0, 3, 90)
+    p = np.where(np.arange(3) == y[:, None], 0.95, 0.025)
+    p[[7, 20, 33, 46, 59]] = np.roll(p[[7, 20, 33, 46, 59]], 1, axis=1)
+    held_out = data.OutOfFold(y)
+    assert len(held_out.report()) == 0
+    for rows in np.array_split(rng.permutation(90), 4):
+        held_out.add(rows, p[rows])
+    [finding] = held_out.report()
+    assert (finding.code, finding.severity) == ("label_noise", "info")
+    assert len(finding.evidence["rows"]) == 5
+    given = held_out.to_cleanlab()
+    assert np.array_equal(given["labels"], y)
+    assert np.array_equal(given["pred_probs"], p)
+    held_out.add([0], p[:1])
+    with pytest.raises(ValueError, match="must cover each of 90 samples once, got 91 rows"):
+        held_out.to_cleanlab()
+    with pytest.raises(ValueError, match="sum to one in each row"):
+        held_out.add([0], 2 * p[:1])
+    with pytest.raises(ValueError, match="'probabilities' must have 2 rows"):
+        held_out.add([0, 1], p[:1])

@@ -122,3 +122,33 @@ def test_everything_is_restored():
     assert [x.training for x in m.modules()] == modes
     assert torch.equal(torch.get_rng_state(), random)
     assert not m._forward_hooks
+
+
+class Ignores(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.fc(x * 0.0)
+
+
+def test_inputs_that_are_ignored():
+    assert "input_ignored" in codes(Ignores(), steps=20)
+    assert "input_ignored" not in codes(model(), steps=20)
+
+
+def test_an_augmentation_that_turns_one_class_into_another():
+    x = torch.randn(300, 6, generator=torch.Generator().manual_seed(1))
+    knows = nn.Sequential(nn.Linear(6, 2, bias=False))
+    with torch.no_grad():
+        knows[0].weight[:] = 0.0
+        knows[0].weight[1, 0] = 1.0
+        knows[0].weight[0, 0] = -1.0
+    y = (x[:, 0] > 0).long()
+    assert len(sanity.augmentation(knows, lambda v: v + 0.01, x, y)) == 0
+    report = sanity.augmentation(knows, lambda v: v.abs(), x, y)
+    assert [(f.code, f.where) for f in report] == [("augmentation_changes_label", "class 0")]
+    assert knows.training
+    with pytest.raises(ValueError, match="'targets' must have the length of inputs, 300, got"):
+        sanity.augmentation(knows, torch.neg, x, y[:5])

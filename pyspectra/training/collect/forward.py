@@ -31,6 +31,8 @@ _NORMS = {functional.batch_norm, functional.layer_norm, functional.group_norm,
 MOST_PARTS = 4096
 """Passes forward that are remembered until the optimizer steps."""
 
+MOST_MARKED = 1 << 20
+"""Elements of an output that is looked through in every step where nobody has to wait for it."""
 SATURATED = 5.0
 """Beyond it, before a tanh or sigmoid, the slope is below a percent."""
 
@@ -258,11 +260,19 @@ class ForwardCollector:
         What a model that computes its own loss returned.
     last_call : Call or None
         Of the last pass with gradients.
+    mark : Tensor or None
+        A scalar that is finite where the outputs since it was taken are; not of every pass.
     unasked : bool
         A pass without gradients had modules in training mode.
     """
 
-    def __init__(self, model: Any, names: dict[int, str], sample: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        names: dict[int, str],
+        sample: Callable[[], bool],
+        due: Callable[[], bool],
+    ) -> None:
         self.activations = ActivationCollector(names)
         self.keep = True
         self.inputs: Tensor | None = None
@@ -276,7 +286,8 @@ class ForwardCollector:
         self.keep_arguments = False
         self.paused = False
         self.wrong_mode = False
-        self._sample = sample
+        self._sample, self._due = sample, due
+        self.mark: Tensor | None = None
         self.compiled = is_compiled(model)
         self.last_call: Call | None = None
         self._mode: ActivationMode | None = None
@@ -335,6 +346,7 @@ class ForwardCollector:
         if mode is not None:
             self.activations.end(out)
         if torch.is_grad_enabled():
+            self._note_finite(out)
             self.output = out.detach() if self.keep and out is not None else None
             loss = getattr(result, "loss", None)
             # With its graph only at first, when what it says of the loss is read.
@@ -357,6 +369,16 @@ class ForwardCollector:
         weights = [1.0 if self._are_shares else count / n for _, count in parts]
         total = [loss * w for (loss, _), w in zip(parts, weights, strict=True)]
         return (total[0] if len(total) == 1 else torch.stack(total).sum()), n
+
+    def _note_finite(self, out: Tensor | None) -> None:
+        """Keep whether an output is finite: of small ones, and in steps that are looked at."""
+        if out is None or not (out.is_floating_point() and out.numel()):
+            return
+        cheap = out.device.type == "cpu" and out.numel() <= MOST_MARKED
+        if cheap or self._due():
+            mark = (out.detach() * 0).sum()
+            same = self.mark is not None and self.mark.device == mark.device
+            self.mark = mark + self.mark if same and self.mark is not None else mark
 
 
 def dependent_modules(model: Any) -> list[tuple[str, Any]]:

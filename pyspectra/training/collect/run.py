@@ -103,6 +103,7 @@ class RunCollector:
         self._batches: list[tuple[Any, Any]] = []
         self._graph: f.LossGraph | None = None
         self._reported_non_finite = False
+        self._origin: f.NonFinite | None = None
         self._agreement: float | None = None
         self._learning_rates: deque[float] = deque(maxlen=KEPT_CHECKS)
         self._stale = [StaleGradients(o, names) for o in optimizers]
@@ -114,7 +115,8 @@ class RunCollector:
         self._step_handles = [
             o.register_step_post_hook(self._after_step(k)) for k, o in enumerate(optimizers)
         ]
-        self.forward = ForwardCollector(model, names, self._samples_now)
+        self._step_handles += [o.register_step_pre_hook(self._before_step) for o in optimizers]
+        self.forward = ForwardCollector(model, names, self._samples_now, self._due)
         first: list[object] = [parameters_of(unwrapped(model), optimizers, plan.ignore_params, 0)]
         self._initial = weight_summaries(unwrapped(model))
         first.append(f.InitialWeights(0, self._initial))
@@ -128,6 +130,17 @@ class RunCollector:
 
     def _samples_now(self) -> bool:
         return self._done() % max(1, self.plan.every // 5) == 0
+
+    def _due(self) -> bool:
+        return self.plan.looks_at(self._done() + 1)
+
+    def _before_step(self, *_: Any) -> None:
+        """Find where a NaN comes from while the weights are still those that made it."""
+        mark, self.forward.mark = self.forward.mark, None
+        if mark is None or self._reported_non_finite or self._origin is not None:
+            return
+        if not bool(torch.isfinite(mark)):
+            self._origin = origin(self.model, self.forward, self._done() + 1)
 
     def _after_step(self, k: int) -> Any:
         def after(*_: Any) -> None:
@@ -268,12 +281,9 @@ class RunCollector:
         """Return it with the module that it came from, where a second pass can tell."""
         if bad.place not in ("outputs", "loss"):
             return bad
-        first = origin(self.model, self.forward, bad.step)
-        # Weights that are broken by now may be so because of what is told of.
-        later = first is not None and first.place == "weight" and bad.step < self.step
-        if first is None or later:
+        if self._origin is None or self._origin.step > bad.step:
             return bad
-        return dataclasses.replace(first, grew=bad.grew)
+        return dataclasses.replace(self._origin, grew=bad.grew)
 
     def _curve(self, losses: FloatArray) -> f.LossCurve:
         return f.LossCurve(

@@ -93,7 +93,7 @@ def train_metric_worsening(facts: Curves, thresholds: CurveThresholds) -> Iterat
 
 def _annealed(facts: Curves, window: int, share: float) -> bool:
     rates = facts.lr
-    if rates is None or not len(rates) or not np.isfinite(rates).any():
+    if rates is None or not np.isfinite(rates[-window:]).any():
         return False
     return bool(np.nanmin(rates[-window:]) < share * np.nanmax(rates))
 
