@@ -26,6 +26,7 @@ from pyspectra.spectra.powerlaw import RELATIVE_THRESHOLD
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, Skip, SkippedLayer
 from pyspectra.weights.matricize import matricize, matrix_shape
+from pyspectra.weights.rounding import Change
 
 Outcome = LayerReport | SkippedLayer
 
@@ -124,7 +125,7 @@ class _Taken:
     grams: list[Any]  # the engine's; of the matrices, then of each of their permutations
     spectra: tuple[list[FloatArray], list[Status]] | None  # in their place with method "svd"
     measured: list[dict[str, Any]]  # one a row of the report
-    floor: float | None  # of a difference: what is below is rounding alone
+    change: Change | None  # of a difference
 
 
 # The functions below let go of the tensor as they return, before the next one comes.
@@ -136,9 +137,11 @@ def _take_in(
     """Take from the entries what is needed: Gram matrices, and whatever is measured."""
     _, M, rf = matrix_shape(layer)
     slices = matrices.slices
-    floor = matrices.floor
-    if matrices.floor is not None and not any(X.data.any() for X in slices):
+    change = matrices.change
+    if change is not None and not any(X.data.any() for X in slices):
         return SkippedLayer(layer.name, layer.shape, Skip("unchanged"))
+    if change is not None and change.only_rounding:
+        return SkippedLayer(layer.name, layer.shape, Skip("rounding"))
     grams: list[Any] = []
     spectra = None
     permuted = measurements.permuted(layer, slices, M, options)
@@ -150,8 +153,8 @@ def _take_in(
         for k, X in enumerate(permuted, start=rf):  # one of them exists at a time
             grams += engine.grams([engine.operand(X)], None if room is None else [room[k]])
     rows = [slices] if options.pool else [[X] for X in slices]
-    measured = [measurements.take(Entries(row, options, floor or 0.0)) for row in rows]
-    return _Taken(layer, grams, spectra, measured, floor)
+    measured = [measurements.take(Entries(row, options, change)) for row in rows]
+    return _Taken(layer, grams, spectra, measured, change)
 
 
 def _read_again(
@@ -233,9 +236,10 @@ def _rows(
             for first in range(0, len(evals), rf)
         )  # fmt: skip
         slice_id = None if whole else k
-        threshold = taken.floor
-        if threshold is None:
-            threshold = RELATIVE_THRESHOLD * float(esd.evals[-1])  # NaN where there is no spectrum
+        # NaN where there is no spectrum.
+        threshold = RELATIVE_THRESHOLD * float(esd.evals[-1])
+        if taken.change is not None:
+            threshold = taken.change.floor  # what is below is rounding alone
         row = Spectrum(taken.layer, slice_id, rf, esd, threshold, taken.measured[k])
         if esd.status is Status.OK:
             solved = Solved(

@@ -24,6 +24,7 @@ from pyspectra.spectra import esd
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer
 from pyspectra.weights.matricize import matricize, matrix_indices
+from pyspectra.weights.rounding import Change
 
 if TYPE_CHECKING:
     import torch
@@ -52,13 +53,13 @@ class Matrices:
         In host memory.
     operands : sequence
         As the engine's `grams` wants them.
-    floor : float or None
-        Of a difference of two models: the eigenvalue below which there is rounding alone.
+    change : Change or None
+        Of a difference of two models: how large it is, and what of it is rounding.
     """
 
     slices: tuple[HostArray, ...]
     operands: Sequence[Any]
-    floor: float | None = None
+    change: Change | None = None
 
 
 Read = Callable[[], Matrices]
@@ -125,9 +126,9 @@ class _HostEngine(Engine):
 
     @staticmethod
     def _read(layer: Layer) -> Matrices:
-        loaded, floor = layer.load_with_floor()
+        loaded, change = layer.load_with_change()
         slices = matricize(layer, loaded).slices
-        return Matrices(slices, slices, floor)
+        return Matrices(slices, slices, change)
 
     def clear(self) -> None:
         self._used = 0
@@ -194,11 +195,11 @@ class _DeviceEngine(Engine):
 
     def _read(self, layer: Layer) -> Matrices:
         with self._uploads.reading():
-            loaded, floor = layer.load_with_floor(self._uploads.empty)
+            loaded, change = layer.load_with_change(self._uploads.empty)
         whole = HostArray(np.ascontiguousarray(loaded.data), loaded.dtype)
         sent = self._uploads.send(whole)
         slices = matricize(layer, whole).slices
-        return Matrices(slices, [partial(sent, i) for i in matrix_indices(layer)], floor)
+        return Matrices(slices, [partial(sent, i) for i in matrix_indices(layer)], change)
 
     def clear(self) -> None:
         pass  # the memory belongs to torch, which keeps what is given back

@@ -28,6 +28,7 @@ from pyspectra.spectra.margins import Margins, margins
 from pyspectra.spectra.null_test import NullTest
 from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit
 from pyspectra.weights import Layer
+from pyspectra.weights.rounding import Change, low_rank
 
 # What serves other measurements and is not kept in a report. The fit of sub-matrices becomes the
 # row's own fit.
@@ -44,14 +45,18 @@ class Entries:
     matrices : sequence of HostArray
         Those of the row: all of the layer, or one slice of it with ``pool=False``.
     options : AnalyzeOptions
-    threshold : float
-        What eigenvalues must exceed to enter a fit, in the unit of the weights; 0 if only their
-        ratio to the largest counts.
+    change : Change or None
+        Of a difference of two models: how large it is, and what of it is rounding.
     """
 
     matrices: Sequence[HostArray]
     options: AnalyzeOptions
-    threshold: float
+    change: Change | None = None
+
+    @property
+    def threshold(self) -> float:
+        """What eigenvalues must exceed to enter a fit; 0 if only their ratios count."""
+        return self.change.floor if self.change is not None else 0.0
 
 
 @dataclass(frozen=True)
@@ -108,12 +113,12 @@ def of_entries(
 
 
 def of_spectrum(
-    name: str, *, option: str | None = None
+    name: str, *, option: str | None = None, wanted: Wanted | None = None
 ) -> Callable[[Callable[[Solved], Any]], Callable[[Solved], Any]]:
-    """Register what follows from a spectrum: always, or with an `option`."""
+    """Register what follows from a spectrum: always, with an `option`, or where `wanted`."""
 
     def register(function: Callable[[Solved], Any]) -> Callable[[Solved], Any]:
-        _of_spectrum[name] = _option(option), function
+        _of_spectrum[name] = wanted or _option(option), function
         return function
 
     return register
@@ -155,6 +160,22 @@ def made(entries: Entries) -> str:
 def zeros(entries: Entries) -> float:
     """Share of the entries that are zero, for what it tells of a mask."""
     return structures.zero_share(entries.matrices)
+
+
+def _is_delta(options: AnalyzeOptions) -> bool:
+    return options.base_model is not None
+
+
+@of_entries("change", wanted=_is_delta)
+def change(entries: Entries) -> Change | None:
+    """How large a difference is, and what of it rounding explains."""
+    return entries.change
+
+
+@of_spectrum("change_rank", wanted=_is_delta)
+def change_rank(solved: Solved) -> int:
+    """The rank of a difference, where it is low and rounding explains the rest; else 0."""
+    return low_rank(solved.esd, solved.measured["change"])
 
 
 @of_entries("vectors", option="vectors")

@@ -85,7 +85,10 @@ def layer_report(row: Spectrum, found: LayerFit, options: AnalyzeOptions) -> Lay
         n_fingers=found.n_fingers,
         metrics=values,
         warning=layer_warning(
-            fit, float(values.get("random_p_value", float("nan"))), len(esd.evals)
+            fit,
+            float(values.get("random_p_value", float("nan"))),
+            len(esd.evals),
+            is_change="change" in row.measured,
         ),
         position=layer.position,
         could_be=layer.could_be,

@@ -17,6 +17,7 @@ import numpy as np
 
 from pyspectra._support.text import printable
 from pyspectra.metrics import METRICS
+from pyspectra.report.changes import change_word
 from pyspectra.report.glyphs import Glyphs
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
@@ -47,6 +48,7 @@ ALWAYS = Group("always", lambda options: True)
 UNPOOLED = Group("with pool=False", lambda options: not options.pool)
 CLIPPED = Group("with fix_fingers", lambda options: options.fix_fingers is not None)
 BOOTSTRAP = Group("with bootstrap", lambda options: options.bootstrap > 0)
+CHANGE = Group("with base_model", lambda options: options.base_model is not None)
 CUT_OFF = Group('with estimator="tpl"', lambda options: options.estimator == "tpl")
 
 
@@ -240,6 +242,10 @@ def _show_alpha(r: Row, look: Look) -> Cell:
     return f"{r.alpha:.2f}{sign}{error}", problem.style if problem else TYPICAL_STYLE
 
 
+def _show_change(r: Row, look: Look) -> Cell:
+    return (f"{r.change.relative:.2g}" if r.change else look.glyphs.dash), ""
+
+
 def _show_interval(r: Row, look: Look) -> Cell:
     low, high = r.fit.ci
     known = math.isfinite(low)
@@ -305,6 +311,14 @@ COLUMNS: tuple[Column[Row], ...] = (
            head=Head("warning", _show_warning, "warn", right=False, spare=0, last=True)),
     Column("certainty", certainty, "Whether alpha lies clearly on its side of 2 and 6."),
     Column("structure", _structure, "Structures with a name that were recognised."),
+    Column("change", lambda r: r.change.relative if r.change else math.nan,
+           "Norm of the change over that of the base, |dW| / |W|.", CHANGE,
+           Head("|dW|/|W|", _show_change, "dW/W", spare=0)),
+    Column("change_rounding", lambda r: r.change.rounding if r.change else math.nan,
+           "What rounding to the stored type alone makes of it.", CHANGE),
+    Column("change_kind", change_word, "What the change is: noise, low rank, full.", CHANGE,
+           Head("change", _text(change_word), right=False, spare=0)),
+    Column("change_rank", lambda r: r.change_rank, "Its rank if that is low, else 0.", CHANGE),
     Column("alpha", lambda r: r.fit.alpha, "Exponent of the power-law tail.",
            head=Head("alpha", _show_alpha, spare=0)),
     Column("alpha_stderr", lambda r: r.fit.alpha_stderr, "Standard error of alpha."),

@@ -15,7 +15,7 @@ from pyspectra.report.findings import Finding
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.report.problems import find
-from pyspectra.report.verdicts import Verdict, judge
+from pyspectra.report.verdicts import Verdict, judge, judge_change
 from pyspectra.types import Status, Value
 from pyspectra.weights import SkippedLayer
 
@@ -122,8 +122,12 @@ class ReportData(Value):
     @cached_property
     def verdict(self) -> Verdict:
         """The judgement of the whole model, in words."""
-        unchanged = sum(s.skip.code == "unchanged" for s in self.skipped)
-        return judge(self.wholes, len(self.skipped), self.options.estimator, unchanged)
+        if self.options.base_model is None:
+            return judge(self.wholes, len(self.skipped), self.options.estimator)
+        codes = [s.skip.code for s in self.skipped]
+        return judge_change(
+            self.wholes, len(codes), codes.count("unchanged"), codes.count("rounding")
+        )
 
     @cached_property
     def _foreign(self) -> tuple[weightwatcher.Row, ...]:

@@ -13,6 +13,7 @@ from pyspectra.spectra.eigenvectors import EigenvectorStatistics
 from pyspectra.spectra.null_test import NullTest
 from pyspectra.spectra.randomize import Randomized
 from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit, Status, Value
+from pyspectra.weights.rounding import Change
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +119,16 @@ class LayerReport(Value):
     def structures(self) -> tuple[str, ...]:
         """Names of the structures that were recognised (`pyspectra.spectra.structures`)."""
         return tuple(name for name, _ in self.null.structures) if self.null else ()
+
+    @property
+    def change(self) -> Change | None:
+        """With a base model: how large the change is, and what of it rounding explains."""
+        return self.measured.get("change")
+
+    @property
+    def change_rank(self) -> int:
+        """With a base model: the rank of the change if that is low, else 0."""
+        return int(self.measured.get("change_rank", 0))
 
     @property
     def vectors(self) -> EigenvectorStatistics | None:

@@ -33,16 +33,19 @@ class Evidence:
         P-value of "no structure"; NaN if that was not tested.
     n_evals : int
         Number of eigenvalues.
+    is_change : bool
+        Whether it is the difference of two models.
     """
 
     fit: PowerLawFit
     random_p: float
     n_evals: int
+    is_change: bool = False
 
     @property
     def calibrated(self) -> bool:
-        """Whether the bounds of alpha hold for the estimator."""
-        return self.fit.estimator.partition("(")[0] in CALIBRATED
+        """Whether there are bounds of alpha: for the estimator, and of weights, not of changes."""
+        return not self.is_change and self.fit.estimator.partition("(")[0] in CALIBRATED
 
 
 @dataclass(frozen=True)
@@ -136,17 +139,19 @@ UNJUDGED = (TOO_SMALL, NO_STRUCTURE, NO_POWER_LAW)
 TYPICAL_STYLE = "green"
 
 
-def layer_warning(fit: PowerLawFit, random_p: float, n_evals: int) -> str:
+def layer_warning(
+    fit: PowerLawFit, random_p: float, n_evals: int, *, is_change: bool = False
+) -> str:
     """Return what is to be said of a layer, the first that applies; nothing without a fit.
 
     ``"too small to tell"``: fewer than 32 eigenvalues. ``"no structure detected"``: the test for
     structure does not reject, so that alpha says nothing. ``"no power law"``: the goodness of the
     fit rules the law out. ``"heavy tail"``, ``"light tail"``: alpha below 2, above 6, where these
-    bounds are those of the estimator.
+    bounds are those of the estimator, and not of what changed since a base model.
     """
     if fit.status is not Status.OK:
         return ""
-    found = Evidence(fit, random_p, n_evals)
+    found = Evidence(fit, random_p, n_evals, is_change)
     return next((p.word for p in PROBLEMS if p.holds(found, THRESHOLDS)), "")
 
 
@@ -185,7 +190,7 @@ def random_p(layer: LayerReport) -> float:
 
 def evidence(layer: LayerReport) -> Evidence:
     """Return what a layer is judged by."""
-    return Evidence(layer.fit, random_p(layer), len(layer.esd.evals))
+    return Evidence(layer.fit, random_p(layer), len(layer.esd.evals), layer.change is not None)
 
 
 def layer_finding(layer: LayerReport) -> Finding | None:

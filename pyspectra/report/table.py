@@ -14,7 +14,7 @@ from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.glyphs import ASCII, UNICODE, Glyphs
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.problems import HEAVY_TAIL, LIGHT_TAIL, TYPICAL_STYLE
-from pyspectra.report.verdicts import LABELS
+from pyspectra.report.verdicts import style_of
 from pyspectra.spectra.powerlaw import RELATIVE_THRESHOLD
 from pyspectra.types import Status
 from pyspectra.weights import SkippedLayer
@@ -252,6 +252,5 @@ def _skipped(skipped: Sequence[SkippedLayer], width: int, glyphs: Glyphs) -> Ite
 
 def _verdict(report: ReportData) -> Iterator[Text]:
     verdict = report.verdict
-    style = next(label.style for label in LABELS if label.word == verdict.label)
-    yield _line(("verdict  ", "bold"), (verdict.label, f"bold {style}"))
+    yield _line(("verdict  ", "bold"), (verdict.label, f"bold {style_of(verdict.label)}"))
     yield _line(printable(verdict.text), wrap=True)

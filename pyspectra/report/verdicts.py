@@ -10,9 +10,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspectra._support.text import counted
+from pyspectra.report.changes import (
+    CHANGE_LABELS,
+    change_label,
+    change_sentences,
+    count_changes,
+)
+from pyspectra.report.changes import LIMIT as CHANGE_LIMIT
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.problems import (
@@ -56,8 +63,6 @@ class Counts:
         Whether some layer that is not too small shows structure at that level.
     calibrated : bool
         Whether the bounds 2 and 6 hold for the estimator.
-    unchanged : int
-        Layers that are left out because a base model has the very same.
     untested : int
         Layers whose structure could not be tested: they are not finite, or zero.
     masked : int
@@ -77,7 +82,6 @@ class Counts:
     structure_p: float
     seen_in_large: bool
     calibrated: bool
-    unchanged: int
     untested: int
     masked: int
 
@@ -126,10 +130,6 @@ _BETWEEN = (
 CANNOT = "cannot be judged"
 _CANNOT_STYLE = "bold red"
 
-UNCHANGED = Label(
-    "unchanged", TYPICAL_STYLE, lambda c: c.unchanged > 0 and c.rows == 0,
-    "Unchanged: the weights are those of the base model, to the last bit.",
-)  # fmt: skip
 NOTHING_TESTED = Label(
     CANNOT, _CANNOT_STYLE, lambda c: math.isnan(c.structure_p),
     "No layer has a spectrum, so there is nothing to judge.",
@@ -185,7 +185,7 @@ LIGHT_TAILED = Label(
 MIXED = Label("mixed", "bold", lambda c: True, f"Mixed: {_BETWEEN}.")
 
 LABELS = (
-    UNCHANGED, NOTHING_TESTED, MOST_FAILED, ALL_SMALL, NO_STRUCTURE_SEEN, SMALL_SEEN,
+    NOTHING_TESTED, MOST_FAILED, ALL_SMALL, NO_STRUCTURE_SEEN, SMALL_SEEN,
     NOTHING_FITTED, NOT_CALIBRATED, FEW_FITTED, UNDER_A_MASK, TYPICAL, HEAVY_TAILED, LIGHT_TAILED,
     MIXED,
 )  # fmt: skip
@@ -216,6 +216,9 @@ class Verdict(Value):
     structure_p : float
         Least p-value of "no structure" times the number of layers (Bonferroni), at most 1; NaN if
         nothing was tested.
+    n_moved, n_rounding, n_unchanged : int
+        With a base model: layers that changed by more than rounding explains, by rounding alone,
+        and not at all.
 
     Examples
     --------
@@ -236,31 +239,67 @@ class Verdict(Value):
     n_failed: int
     mean_alpha: float
     structure_p: float
+    n_moved: int = 0
+    n_rounding: int = 0
+    n_unchanged: int = 0
 
 
-def judge(
-    layers: Sequence[LayerReport], n_skipped: int, estimator: str, n_unchanged: int = 0
-) -> Verdict:
-    """Judge a model by its layers.
-
-    `n_unchanged` counts the layers that are left out because a base model has the very same.
-    """
-    counts = _count(layers, n_unchanged)
-    judged = [layer.alpha for layer in layers if is_judged(layer)]
-    mean = sum(judged) / len(judged) if judged else math.nan
+def judge(layers: Sequence[LayerReport], n_skipped: int, estimator: str) -> Verdict:
+    """Judge a model by its layers."""
+    counts = _count(layers)
     label = next(label for label in LABELS if label.holds(counts))
     sentences = [
         label.sentence.format(
-            **vars(counts), **counts.layers, shown=counts.large - counts.silent, mean=mean,
-            estimator=estimator,
-            few=THRESHOLDS.few_evals, low=THRESHOLDS.alpha_low, high=THRESHOLDS.alpha_high,
+            **vars(counts), **counts.layers, shown=counts.large - counts.silent,
+            mean=_mean_alpha(layers), estimator=estimator, few=THRESHOLDS.few_evals,
+            low=THRESHOLDS.alpha_low, high=THRESHOLDS.alpha_high,
         ),
         *_details(layers, label, counts),
         *rest(layers, n_skipped),
-        *([] if label is UNCHANGED else [LIMIT]),
+        LIMIT,
     ]  # fmt: skip
+    return _verdict(label.word, sentences, layers, counts)
+
+
+def judge_change(
+    layers: Sequence[LayerReport], n_skipped: int, n_unchanged: int, n_rounded: int
+) -> Verdict:
+    """Judge what changed since a base model.
+
+    Parameters
+    ----------
+    layers : sequence of LayerReport
+        The differences that are more than rounding.
+    n_skipped : int
+        Tensors that were not analysed; of these,
+    n_unchanged, n_rounded : int
+        layers that the base model has, too, to the last bit or but for rounding.
+    """
+    changes = count_changes(layers, n_unchanged, n_rounded)
+    sentences = [
+        *change_sentences(layers, changes),
+        *rest(layers, n_skipped - n_unchanged - n_rounded),
+        CHANGE_LIMIT,
+    ]
+    found = _verdict(change_label(changes).word, sentences, layers, _count(layers))
+    return replace(found, n_moved=len(layers), n_unchanged=n_unchanged, n_rounding=n_rounded)
+
+
+def style_of(word: str) -> str:
+    """Return the colour of a label, for rich."""
+    return next(label.style for label in (*LABELS, *CHANGE_LABELS) if label.word == word)
+
+
+def _mean_alpha(layers: Sequence[LayerReport]) -> float:
+    judged = [layer.alpha for layer in layers if is_judged(layer)]
+    return sum(judged) / len(judged) if judged else math.nan
+
+
+def _verdict(
+    word: str, sentences: Sequence[str], layers: Sequence[LayerReport], counts: Counts
+) -> Verdict:
     return Verdict(
-        label=label.word,
+        label=word,
         text=" ".join(sentences),
         n_typical=counts.typical,
         n_heavy_tail=counts.heavy,
@@ -269,12 +308,12 @@ def judge(
         n_too_small=counts.small,
         n_no_power_law=counts.lawless,
         n_failed=counts.rows - counts.n,
-        mean_alpha=mean,
+        mean_alpha=_mean_alpha(layers),
         structure_p=counts.structure_p,
     )
 
 
-def _count(layers: Sequence[LayerReport], n_unchanged: int) -> Counts:
+def _count(layers: Sequence[LayerReport]) -> Counts:
     fitted = [layer for layer in layers if layer.status is Status.OK]
     said = Counter(layer.warning for layer in fitted)
     large = [layer for layer in layers if not is_small(layer)]
@@ -297,7 +336,6 @@ def _count(layers: Sequence[LayerReport], n_unchanged: int) -> Counts:
         structure_p=min(1.0, len(tested) * min(tested)) if tested else math.nan,
         seen_in_large=not of_large or len(tested) * min(of_large) <= level,
         calibrated=all(evidence(layer).calibrated for layer in fitted),
-        unchanged=n_unchanged,
         untested=len(layers) - len(tested),
         masked=sum(is_judged(layer) and MASK in layer.structures for layer in fitted),
     )

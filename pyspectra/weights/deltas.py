@@ -9,6 +9,7 @@ import numpy as np
 
 from pyspectra._arrays import Allocate, HostArray
 from pyspectra._support.dtypes import BY_NAME
+from pyspectra.types import FloatArray
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.lora import joint_shape, lora_product
 from pyspectra.weights.matricize import matrix_shape
@@ -18,6 +19,7 @@ from pyspectra.weights.pairing import (
     pair_layers,
     shapes_to_compare,
 )
+from pyspectra.weights.rounding import Change, change_of
 from pyspectra.weights.skip import Skip, SkippedLayer
 from pyspectra.weights.source import WeightSource
 
@@ -28,30 +30,48 @@ __all__ = ["Delta", "Deltas", "deltas"]
 class Delta(Layer):
     """A layer of ``W - W_base``, float64; named and numbered as the layer that changed.
 
-    The floor is the Marchenko-Pastur edge ``s^2 (sqrt(N) + sqrt(M))^2`` of a matrix of rounding
-    errors: uniform over a spacing ``u`` of the coarser type, ``s^2 = u^2 mean(W_base^2) / 12``. It
-    scales with the weights, as an absolute threshold does not.
+    What rounding explains of it is told by `pyspectra.weights.rounding`.
     """
 
     pair: tuple[Layer, Layer] | None = field(default=None, repr=False, compare=False)
 
     def load(self, allocate: Allocate | None = None) -> HostArray:
         """Read both tensors and return their difference."""
-        return self.load_with_floor(allocate)[0]
+        return self.load_with_change(allocate)[0]
 
-    def load_with_floor(self, allocate: Allocate | None = None) -> tuple[HostArray, float | None]:
-        """Read both tensors; return their difference, and below what it is rounding alone."""
+    def load_with_change(self, allocate: Allocate | None = None) -> tuple[HostArray, Change | None]:
+        """Read both tensors; return their difference, and what of it rounding explains."""
         assert self.pair is not None
         layer, base = self.pair
         after, before = arrays_to_compare(layer, base)
         N, M, _ = matrix_shape(self)
         # What is not finite is reported as the status of the difference.
         with np.errstate(all="ignore"):
-            square = float(np.vdot(before, before)) / before.size
-            after -= before
-        spacing = max(_spacing(layer), _spacing(base))
-        floor = spacing**2 * square / 12.0 * (math.sqrt(N) + math.sqrt(M)) ** 2
-        return HostArray(after, "float64"), floor
+            if lora_product(layer) is None or lora_product(base) is None:
+                change = change_of(after, before, (layer.dtype, base.dtype), (N, M))
+                after -= before
+            else:
+                change = _of_products(after, before, max(_spacing(layer), _spacing(base)), (N, M))
+        return HostArray(after, "float64"), change
+
+
+def _of_products(
+    after: FloatArray, before: FloatArray, spacing: float, sides: tuple[int, int]
+) -> Change:
+    """Measure the difference of two LoRA products, which takes the place of the first.
+
+    Their entries are sums of rounded numbers, so that the spacing is taken relative to the root
+    mean square of them all.
+    """
+    N, M = sides
+    square = float(np.vdot(before, before))
+    after -= before
+    variance = spacing**2 * square / before.size / 12.0
+    relative = float(np.linalg.norm(after)) / math.sqrt(square) if square > 0.0 else math.inf
+    return Change(
+        relative, spacing / math.sqrt(12.0), variance * (math.sqrt(N) + math.sqrt(M)) ** 2,
+        only_rounding=False,
+    )  # fmt: skip
 
 
 def _spacing(layer: Layer) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pyspectra._arrays import Allocate, HostArray, Loader
 from pyspectra.errors import FormatError, PyspectraError
+from pyspectra.weights.rounding import Change
 
 __all__ = ["Held", "Layer", "LayerLoader"]
 
@@ -105,8 +106,8 @@ class Layer:
             )
         return array
 
-    def load_with_floor(self, allocate: Allocate | None = None) -> tuple[HostArray, float | None]:
-        """Do what `load` does, and tell below which eigenvalue there is rounding alone.
+    def load_with_change(self, allocate: Allocate | None = None) -> tuple[HostArray, Change | None]:
+        """Do what `load` does, and tell how large a difference is and what of it is rounding.
 
         Parameters
         ----------
@@ -116,8 +117,8 @@ class Layer:
         Returns
         -------
         array : HostArray
-        floor : float or None
-            Of a difference of two models; None for stored weights, which have no such floor.
+        change : Change or None
+            Of a difference of two models; None for stored weights.
         """
         return self.load(allocate), None
 

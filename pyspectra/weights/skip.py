@@ -124,6 +124,7 @@ _LIST: Final = (
         group="has another shape in base_model",
     ),
     Reason("unchanged", "identical in base_model: nothing has changed"),
+    Reason("rounding", "differs from base_model by rounding alone: at most one spacing an entry"),
     # Options of `analyze`.
     Reason("not_selected", "not selected by 'layers'"),
     Reason(

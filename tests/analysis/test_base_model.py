@@ -58,8 +58,10 @@ def test_rounding_alone_is_no_change(dtype: type, shape: tuple[int, int]) -> Non
     # What is left is the rounding of one of the two; the floor must lie above nearly all of it.
     source = open_weights({"fc.weight": exact.astype(np.float32)})
     found = deltas(source, open_weights({"fc.weight": W.astype(dtype)}))
-    _, floor = found.layers[0].load_with_floor()
-    assert floor is not None
+    _, change = found.layers[0].load_with_change()
+    assert change is not None
+    assert change.only_rounding
+    floor = change.floor
     evals = np.linalg.svd(exact - W, compute_uv=False) ** 2
     assert np.mean(evals < floor) > 0.95
     assert evals.max() < 3.0 * floor

@@ -23,6 +23,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"bootstrap": 5},
     {"fix_fingers": "clip_xmax"},
     {"estimator": "tpl"},
+    {"base_model": {"conv.weight": np.ones((12, 10, 2, 2)), "fc.weight": np.eye(30, 20)}},
 ]
 
 

@@ -69,10 +69,10 @@ def test_a_difference_takes_both_sides_along() -> None:
     a, b = state(), {key: 2 * W for key, W in state().items()}
     for layer in deltas(open_weights(a), open_weights(b)).layers:
         again = pickle.loads(pickle.dumps(layer))
-        (x, floor), (y, other) = layer.load_with_floor(), again.load_with_floor()
+        (x, change), (y, other) = layer.load_with_change(), again.load_with_change()
         np.testing.assert_array_equal(x.data, y.data)
-        assert floor == other
-        assert floor is not None
+        assert change == other
+        assert change is not None
 
 
 def test_a_tensor_that_cannot_be_read_fails_where_it_is_loaded() -> None:
@@ -88,6 +88,6 @@ def test_a_tensor_that_cannot_be_read_fails_where_it_is_loaded() -> None:
 
 def test_a_weight_has_no_floor() -> None:
     layer = open_weights(state()).layers[0]
-    array, floor = layer.load_with_floor()
-    assert floor is None
+    array, change = layer.load_with_change()
+    assert change is None
     np.testing.assert_array_equal(array.data, layer.load().data)
