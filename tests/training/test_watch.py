@@ -344,3 +344,33 @@ def test_a_metric_with_a_graph_is_detached_and_told():
     optimizer.step()
     watch.step(loss, penalty=model(X).mean())
     assert [x.where for x in watch.report() if x.code == "tensor_retained"] == ["penalty"]
+
+
+def test_of_a_large_embedding_that_few_rows_use_nothing_is_told():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(60_000, 16), nn.Flatten(), nn.Linear(32, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch = Watch(model, optimizer, on="collect", every=1)
+    for _ in range(12):
+        # Odd rows: evenly spaced ones, which are looked at of a large table, may be none of them.
+        x = 2 * torch.randint(0, 30_000, (8, 2)) + 1
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), torch.randint(0, 3, (8,)))
+        loss.backward()
+        optimizer.step()
+        watch.step(loss)
+    assert not errors(watch)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_non_finite_gradients_are_counted(sparse):
+    model = nn.Embedding(10, 4, sparse=sparse)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch = Watch(model, optimizer, on="collect", every=1)
+    scale = torch.ones(4)
+    scale[1] = float("inf")
+    (model(torch.tensor([1, 2])) * scale).sum().backward()
+    optimizer.step()
+    [row] = watch._run._collectors[0].peek()
+    assert row.statistics.n_non_finite == 2
+    watch.close()

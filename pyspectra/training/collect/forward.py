@@ -28,6 +28,9 @@ _CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d,
 _NORMS = {functional.batch_norm, functional.layer_norm, functional.group_norm,
           torch.batch_norm, torch.layer_norm, torch.group_norm,
           functional.instance_norm}  # fmt: skip
+MOST_OF_IMAGES, MOST_OF_SEQUENCES = 1 << 20, 1 << 16
+"""Elements of an activation that are looked at in a pass; of larger ones a part is."""
+
 MOST_PARTS = 4096
 """Passes forward that are remembered until the optimizer steps."""
 
@@ -49,7 +52,7 @@ class _Counter:
         self.is_output = False
 
     def add(self, out: Tensor, channel: int) -> None:
-        values = out.detach()
+        values, channel = _some(out.detach(), channel)
         dims = [d for d in range(values.dim()) if d != channel]
         if self.activation in ("tanh", "sigmoid"):
             limit = math.tanh(SATURATED) if self.activation == "tanh" else 1 / (1 + math.exp(-5))
@@ -94,6 +97,14 @@ class _Counter:
             curve=curve,
             is_output=self.is_output,
         )
+
+
+def _some(values: Tensor, channel: int) -> tuple[Tensor, int]:
+    """Return all of an activation, or evenly spaced samples of a large one, and its channels."""
+    if channel == values.dim() - 1 and values.dim() > 2 and values.is_contiguous():
+        positions = values.view(-1, values.shape[-1])  # those of a sequence are samples
+        return positions[:: math.ceil(values.numel() / MOST_OF_SEQUENCES)], 1
+    return values[:: math.ceil(values.numel() / MOST_OF_IMAGES)], channel
 
 
 def _any(mask: Tensor, dims: list[int]) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 
 from pyspectra._support.progress import ignore
 from pyspectra.analysis.executor import outcomes
+from pyspectra.errors import PyspectraError
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
@@ -21,7 +22,11 @@ from pyspectra.training.rules.facts import LayerSpectrum
 from pyspectra.weights import Layer, open_weights
 from pyspectra.weights.matricize import matrix_shape
 
-OPTIONS = AnalyzeOptions(randomize=True)
+OPTIONS = AnalyzeOptions()
+WITH_TRAPS = AnalyzeOptions(randomize=True)
+
+OUTLIERS = 3.0
+"""Weight of the largest entry in the bound of `_may_have_traps`."""
 
 AGREE_EVERY = 10
 """Steps between two agreements of all processes on which layers the time allows."""
@@ -204,14 +209,41 @@ class _Gathered:
 
 def measured(layers: Sequence[Layer], step: int) -> list[LayerSpectrum]:
     """Return the numbers of layers; none of a layer that cannot be read or is too small."""
-    shorter = [x for x in layers if _large_enough(x)]
-    found = outcomes(shorter, OPTIONS, None, None, ignore)
-    return [spectrum_of(row, step) for row in found if isinstance(row, LayerReport)]
+    found: dict[str, LayerReport] = {}
+    enough = [layer for layer in layers if _large_enough(layer)]
+    suspect = {layer.name for layer in enough if _may_have_traps(layer)}
+    for options in (OPTIONS, WITH_TRAPS):
+        own = [x for x in enough if (x.name in suspect) == options.randomize]
+        rows = outcomes(own, options, None, None, ignore)
+        found |= {row.name: row for row in rows if isinstance(row, LayerReport)}
+    return [spectrum_of(found[x.name], step) for x in enough if x.name in found]
 
 
 def _large_enough(layer: Layer) -> bool:
     _, M, rf = matrix_shape(layer)
     return M * rf >= OPTIONS.min_evals
+
+
+def _may_have_traps(layer: Layer) -> bool:
+    """Tell whether the entries of a layer can make a strong trap: by their mean, or by a few.
+
+    In random order, the largest singular value is at most that of the mean, which is
+    ``|mean| sqrt(N M)``, plus that of the rest, which has the edge ``std (sqrt(N) + sqrt(M))`` and
+    exceeds it by no more than a few of its largest entries (Bandeira, van Handel, Annals of
+    Probability 44, 2016). To permute a layer costs more than all else.
+    """
+    try:
+        W = layer.load()
+    except PyspectraError:
+        return False
+    values = W.data if W.dtype in ("float32", "float64") else W.to_float64()
+    N, M, _ = matrix_shape(layer)
+    low, high = float(values.min()), float(values.max())
+    mean, std = float(values.mean()), float(values.std())
+    edge = std * (math.sqrt(N) + math.sqrt(M))
+    largest = max(high - mean, mean - low)
+    # A trap that rules tell of has many times the eigenvalue of the edge; NaN is none.
+    return abs(mean) * math.sqrt(N * M) + OUTLIERS * largest > edge
 
 
 def spectrum_of(row: LayerReport, step: int) -> LayerSpectrum:
@@ -232,7 +264,7 @@ def spectrum_of(row: LayerReport, step: int) -> LayerSpectrum:
         stable_rank=float(metrics.get("stable_rank", math.nan)),
         spectral_norm=float(metrics.get("spectral_norm", math.nan)),
         random_p_value=float(metrics.get("random_p_value", math.nan)),
-        n_traps=int(metrics.get("n_traps", 0)),
+        n_traps=0 if shuffled is None else int(metrics["n_traps"]),
         trap_strength=math.nan
         if shuffled is None
         else float(shuffled.evals[-1]) / shuffled.mp.spike_threshold,

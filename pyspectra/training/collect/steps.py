@@ -14,7 +14,7 @@ from pyspectra.training.processes import Alone
 from pyspectra.training.rules.facts import TensorStep
 from pyspectra.types import StepStatistics
 
-MOST_COPIED = 1 << 22
+MOST_COPIED = 1 << 18
 """Elements of a tensor that are copied to see how a step changes it; of larger ones a part is."""
 
 
@@ -60,6 +60,8 @@ class StepCollector:
         self._before: dict[int, Tensor] = {}
         self._params: list[tuple[Tensor, dict[str, Any]]] = []
         self._taken: list[TensorStep] | None = None
+        # Of large tensors a part is looked at; in these it had no gradient, and the rest had one.
+        self._unseen: set[int] = set()
         self._handles = [
             optimizer.register_step_pre_hook(self._pre),
             optimizer.register_step_post_hook(self._post),
@@ -98,7 +100,12 @@ class StepCollector:
                 statistics = self._of_fused() if self._fused else self._of_copies()
                 if self._processes is not None and self._processes.sums:
                     statistics = self._of_all(statistics)
-            self._taken = [self._row(p, g, statistics.get(id(p))) for p, g in self._params]
+            self._taken = [
+                self._row(p, g, statistics.get(id(p)))
+                for p, g in self._params
+                if id(p) not in self._unseen
+            ]
+            self._unseen.clear()
         self._params, self._before = [], {}
 
     def _trainable(self) -> Iterator[tuple[Tensor, dict[str, Any]]]:
@@ -150,6 +157,8 @@ class StepCollector:
         for device in {p.device for p in with_grad}:
             pairs = [(p, self._before[id(p)]) for p in with_grad if p.device == device]
             out |= _statistics([p for p, _ in pairs], [old for _, old in pairs])
+        still = [p for p in with_grad if out[id(p)].grad_norm == 0 and _is_in_part(p)]
+        self._unseen = {id(p) for p in still if bool((local(cast(Any, p.grad)) != 0).any())}
         return out
 
 
@@ -178,6 +187,10 @@ def _together(parts: Sequence[StepStatistics]) -> StepStatistics:
     )
 
 
+def _is_in_part(p: Tensor) -> bool:
+    return local(p).numel() > MOST_COPIED and p.grad is not None and not p.grad.is_sparse
+
+
 def _part(p: Tensor) -> Tensor:
     """Return a tensor, or evenly spaced rows of a large one."""
     p = local(p).detach()
@@ -187,29 +200,13 @@ def _part(p: Tensor) -> Tensor:
 
 
 def _statistics(params: list[Tensor], before: list[Tensor]) -> dict[int, StepStatistics]:
-    """Compare parameters with what they were: one pass for all, and one wait for the results."""
-    grads = [_part_of_gradient(p) for p in params]
-    after = [_part(p) for p in params]
-    updates = [(a.float() - b.float()) for a, b in zip(after, before, strict=True)]
-    g32 = [g.float() for g in grads]
-    largest = torch.stack(torch._foreach_norm(g32, math.inf))
-    norms = torch.stack(
-        [
-            torch.stack(torch._foreach_norm(tensors, 2)).float()
-            for tensors in (g32, [b.float() for b in before], updates)
-        ]
-    )
-    dots = torch.stack([(g * u).sum() for g, u in zip(g32, updates, strict=True)])
-    counts = torch.stack(
-        [
-            torch.stack(
-                [(g == 0).sum(), (~torch.isfinite(g)).sum(), _rounded(g, u, b)]
-            )
-            for g, u, b in zip(g32, updates, before, strict=True)
-        ]
-    )  # fmt: skip
-    table = torch.cat([norms.T, largest[:, None].float(), dots[:, None], counts], 1).cpu().double()
-    rows = table.tolist()
+    """Compare parameters with what they were: one wait for the results of all.
+
+    All that is asked of a tensor is asked before the next one comes: most fit the cache.
+    """
+    found = [_numbers(p, old) for p, old in zip(params, before, strict=True)]
+    rows = torch.stack([x for numbers in found for x in numbers]).cpu().double()
+    rows = rows.reshape(len(params), -1)
     return {
         id(p): StepStatistics(
             n=b.numel(),
@@ -219,11 +216,29 @@ def _statistics(params: list[Tensor], before: list[Tensor]) -> dict[int, StepSta
             grad_max=r[3],
             grad_dot_update=r[4],
             n_zero=int(r[5]),
-            n_non_finite=int(r[6]),
-            n_rounded_away=int(r[7]),
+            # Counted only where there are some: the norm tells.
+            n_non_finite=0 if math.isfinite(r[0]) else _n_non_finite(p),
+            n_rounded_away=int(r[6]),
         )
-        for p, b, r in zip(params, before, rows, strict=True)
+        for p, b, r in zip(params, before, rows.tolist(), strict=True)
     }
+
+
+def _numbers(p: Tensor, before: Tensor) -> list[Tensor]:
+    g, old, new = _part_of_gradient(p).float(), before.float(), _part(p).float()
+    update = new - old
+    norm = torch.linalg.vector_norm
+    values = [norm(g), norm(old), norm(update), norm(g, math.inf)]
+    same = g.shape == update.shape
+    values.append(torch.dot(g.reshape(-1), update.reshape(-1)) if same else values[0] * math.nan)
+    if before.dtype in (torch.bfloat16, torch.float16) and same:
+        # What is rounded away is a share of what is not zero; in float32 neither is asked for.
+        return [*values, (g == 0).sum().float(), ((update == 0) & (g != 0)).sum().float()]
+    return [*values, torch.zeros_like(values[0]), torch.zeros_like(values[0])]
+
+
+def _n_non_finite(p: Tensor) -> int:
+    return int((~torch.isfinite(_part_of_gradient(p))).sum())
 
 
 def _part_of_gradient(p: Tensor) -> Tensor:
@@ -236,9 +251,3 @@ def _part_of_gradient(p: Tensor) -> Tensor:
     if g.numel() <= MOST_COPIED or g.dim() == 0:
         return g
     return g[:: math.ceil(g.numel() / MOST_COPIED)]
-
-
-def _rounded(g: Tensor, update: Tensor, before: Tensor) -> Tensor:
-    if before.dtype not in (torch.bfloat16, torch.float16) or g.shape != update.shape:
-        return torch.zeros((), dtype=torch.int64, device=g.device)
-    return ((update == 0) & (g != 0)).sum()

@@ -219,8 +219,7 @@ def update_ratio(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[
         return
     if len(facts.warm_steps) < thresholds.update_checks:
         return
-    medians = {t.name: _median_update(facts, t.name, thresholds) for t in facts.steps[-1]}
-    known = {name: u for name, u in medians.items() if u is not None}
+    known = _median_updates(facts, thresholds)
     if not known:
         return
     high = {name: u for name, u in known.items() if u > thresholds.update_high}
@@ -318,16 +317,17 @@ def _collapse(facts: RecentSteps, thresholds: NumericThresholds) -> Finding | No
     )
 
 
-def _median_update(facts: RecentSteps, name: str, thresholds: NumericThresholds) -> float | None:
-    ratios = []
+def _median_updates(facts: RecentSteps, thresholds: NumericThresholds) -> dict[str, float]:
+    ratios: dict[str, list[float]] = {t.name: [] for t in facts.steps[-1]}
     for step in facts.warm_steps[-50:]:
         for t in step:
             s = t.statistics
-            if t.name != name or s is None or len(t.shape) < 2 or t.masked or t.lr == 0:
+            if t.name not in ratios or s is None or len(t.shape) < 2 or t.masked or t.lr == 0:
                 continue
             if s.param_norm > thresholds.least_rms * math.sqrt(s.n) and s.grad_norm > 0:
-                ratios.append(s.update_norm / s.param_norm)
-    return float(np.median(ratios)) if len(ratios) >= thresholds.update_checks else None
+                ratios[t.name].append(s.update_norm / s.param_norm)
+    least = thresholds.update_checks
+    return {name: float(np.median(own)) for name, own in ratios.items() if len(own) >= least}
 
 
 @rule("D16b", "lost_updates", needs=RecentSteps, severity="warning",

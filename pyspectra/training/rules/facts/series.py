@@ -162,7 +162,8 @@ class LayerSpectrum:
     n_traps : int
         Directions that survive a random order of the entries.
     trap_strength : float
-        Largest eigenvalue in random order, over what a random matrix of this bulk reaches.
+        Largest eigenvalue in random order, over what a random matrix of this bulk reaches; NaN
+        where neither mean nor outliers of the entries can make a strong trap.
     kind : str
         ``"linear"``, ``"embedding"``...
     """
