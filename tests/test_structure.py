@@ -73,6 +73,30 @@ def test_functions_are_short():
     assert long == {}
 
 
+def names_given(tree):
+    """Yield line and name of all that a module names: variables, arguments, functions, classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+
+
+def test_names_say_what():
+    """Not `there` or `here`; `where` is the field of a finding that names a place of the model."""
+    tests = Path(__file__).parent.rglob("*.py")
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in (*MODULES, *tests)
+        for line, name in names_given(ast.parse(path.read_text()))
+        if name.strip("_") in ("there", "here")
+    ]
+    assert found == []
+    assert list(names_given(ast.parse("def f(here): pass"))) == [(1, "f"), (1, "here")]
+
+
 # --- messages -----------------------------------------------------------------------------------
 
 # What takes text apart, or asks what it says.

@@ -13,13 +13,13 @@ from rich.console import Console
 
 import pyspectra as ps
 from pyspectra.metrics import METRICS
-from pyspectra.report import columns, data, table, weightwatcher
+from pyspectra.report import columns, data, options, table, weightwatcher
 from pyspectra.report.columns import Column, Head, number
 
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"pool": False},
-    {"randomize": True, "mp_fit": True, "detx": True, "vectors": True},
+    {option.name: True for option in options.records() if option.of_metrics},
     {"bootstrap": 5},
     {"fix_fingers": "clip_xmax"},
     {"estimator": "tpl"},
@@ -36,9 +36,9 @@ def model() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("dialect", ["pyspectra", "weightwatcher"])
-@pytest.mark.parametrize("options", OPTIONS)
-def test_every_way_out_has_the_columns_of_the_list(dialect: str, options: dict[str, Any]) -> None:
-    report = ps.analyze(model(), **options)
+@pytest.mark.parametrize("asked", OPTIONS)
+def test_every_way_out_has_the_columns_of_the_list(dialect: str, asked: dict[str, Any]) -> None:
+    report = ps.analyze(model(), **asked)
     names = list(report.columns(dialect))
     assert len(set(names)) == len(names)
     assert [list(row) for row in report.rows(dialect)] == [names] * len(report.rows(dialect))
@@ -66,8 +66,8 @@ def test_some_option_asks_for_every_column() -> None:
         ("weightwatcher", weightwatcher.COLUMNS),
     ):
         found: set[str] = set()
-        for options in OPTIONS:
-            found |= set(ps.analyze(model(), **options).columns(dialect))
+        for asked in OPTIONS:
+            found |= set(ps.analyze(model(), **asked).columns(dialect))
         assert found == {column.name for column in known}
 
 
@@ -100,8 +100,8 @@ def test_a_record_is_all_that_a_new_column_needs(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_warning_comes_last_whatever_is_asked_for() -> None:
-    for options in OPTIONS:
-        text = printed(ps.analyze(model(), **options), 300)
+    for asked in OPTIONS:
+        text = printed(ps.analyze(model(), **asked), 300)
         head = next(line for line in text.splitlines() if line.lstrip().startswith("id"))
         assert head.endswith("warning")
 
