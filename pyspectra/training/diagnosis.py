@@ -87,7 +87,7 @@ def diagnose(
     memory.judge(facts)
     steps = history.steps
     last = max((r["step"] for r in steps if r.get("step") is not None), default=0)
-    return RunReport(tuple(memory.found), last, len(curves.epochs))
+    return RunReport(tuple(memory.found), last, len(curves.epochs), history)
 
 
 def step_losses(history: RecordedRun) -> FloatArray:

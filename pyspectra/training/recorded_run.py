@@ -51,6 +51,7 @@ class RecordedRun:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._name = ""
 
     # --- tables ---------------------------------------------------------------------------------
 
@@ -58,6 +59,12 @@ class RecordedRun:
     def header(self) -> dict[str, Any]:
         """The first line of the file: run, configuration, versions, seed, start."""
         return self._store.header
+
+    @property
+    def name(self) -> str:
+        """Name of the file or folder that it was read from or is written to, or of the run."""
+        path = getattr(self, "path", None)
+        return self._name or (str(self.header.get("run", "")) if path is None else Path(path).name)
 
     @property
     def steps(self) -> list[dict[str, Any]]:
@@ -138,7 +145,9 @@ class RecordedRun:
         MissingPathError
             If there is nothing.
         """
-        return cls._of(read_run(path, function="History.load"))
+        history = cls._of(read_run(path, function="History.load"))
+        history._name = Path(path).resolve().name
+        return history
 
     from_csv = from_tensorboard = load
 

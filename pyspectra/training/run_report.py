@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from pyspectra._support.files import write_text
 from pyspectra.errors import PyspectraError
 from pyspectra.report.findings import SEVERITIES, Finding
 from pyspectra.training.history_file import jsonable
+from pyspectra.training.history_store import Store
+from pyspectra.training.recorded_run import RecordedRun
 from pyspectra.training.rules.registry import conclusions
 
 RUN_SCHEMA = "pyspectra.run_report/1"
@@ -55,6 +57,8 @@ class RunReport:
         In the order in which they were made, symptoms of others included.
     n_steps, n_epochs : int
         How long the run was.
+    history : History or None
+        What was recorded of it.
 
     Examples
     --------
@@ -66,6 +70,7 @@ class RunReport:
     all_findings: tuple[Finding, ...]
     n_steps: int = 0
     n_epochs: int = 0
+    history: RecordedRun | None = field(default=None, repr=False)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -111,6 +116,45 @@ class RunReport:
         if path is not None:
             write_text(check_path("RunReport.to_json", "path", path), text + "\n")
         return text
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return the run as one page, and write it to `path` if one is given.
+
+        It holds findings, what the curves say, curves, spectra and settings, and needs nothing but
+        itself: no script, no network.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            Written whole or not at all.
+
+        Returns
+        -------
+        str
+            HTML.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> from pyspectra.training import History, diagnose
+        >>> history = History()
+        >>> history.log(epoch=1, train_loss=0.6, val_loss=0.7)
+        >>> "Nothing was found." in diagnose(history).to_html()
+        True
+        """
+        from pyspectra.training.run_page import run_page
+
+        history = RecordedRun(Store(None, {}, 1.0, 100)) if self.history is None else self.history
+        page = run_page(
+            history, self.findings, n_steps=self.n_steps, n_epochs=self.n_epochs, name=history.name
+        )
+        if path is not None:
+            write_text(check_path("RunReport.to_html", "path", path), page)
+        return page
 
     def raise_on(self, severity: str = "error") -> RunReport:
         """Raise if there is a finding that is so severe, or more.

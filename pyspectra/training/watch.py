@@ -370,7 +370,7 @@ class Watch:
         """Return what was found so far, causes first."""
         self._judge(self._run.take())
         at_end = self._memory.afterwards([self._curves(ended=True)], self._epoch)
-        return RunReport((*self._memory.found, *at_end), self._step, self._epoch)
+        return RunReport((*self._memory.found, *at_end), self._step, self._epoch, self.history)
 
     def _curves(self, *, ended: bool = False) -> f.Curves:
         return curves_of(

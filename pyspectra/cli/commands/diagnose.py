@@ -31,6 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "of Keras as JSON or CSV, event files of TensorBoard, or a folder of one")  # fmt: skip
     add("--json", metavar="FILE", help="write findings and reading to FILE; - is standard output")
     add("--plot", metavar="FILE", help="draw training against validation to FILE (.png, .svg)")
+    add("--html", metavar="FILE", help="write findings, curves and spectra to FILE, as one page")
     add("--fail-on", metavar="S", default="error",
         help="severity from which the exit status is 1: error, warning or info "
         "(default: error)")  # fmt: skip
@@ -44,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--fail-on must be {', '.join(SEVERITIES)}, got {arguments.fail_on!r}")
     if arguments.plot == STDOUT:
         raise UsageError("--plot writes to a file, not to standard output")
-    outputs = {"--json": arguments.json, "--plot": arguments.plot}
+    outputs = {"--json": arguments.json, "--plot": arguments.plot, "--html": arguments.html}
     check_outputs(outputs, [arguments.run])
     with one_line(f"diagnosing {arguments.run!r}", NAMES):
         report, told = _diagnosed(arguments.run)
@@ -52,8 +53,9 @@ def _run(arguments: argparse.Namespace) -> int:
             _plot(arguments.run, arguments.plot)
     if arguments.plot is not None and not arguments.quiet:
         message(f"wrote {arguments.plot}")
+    pages = {"--html": (arguments.html, report.to_html)}
     as_json = json.dumps(json.loads(report.to_json()) | {"reading": told}, indent=2) + "\n"
-    if not write_outputs({"--json": (arguments.json, lambda: as_json)}, arguments.quiet):
+    if not write_outputs({"--json": (arguments.json, lambda: as_json)} | pages, arguments.quiet):
         print_rich(lambda console: _print(console, report, told))
     grave = SEVERITIES[: SEVERITIES.index(arguments.fail_on) + 1]
     return FOUND if any(finding.severity in grave for finding in report) else 0
@@ -110,6 +112,7 @@ COMMAND = Command(
     examples=(
         "pyspectra diagnose run.jsonl",
         "pyspectra diagnose outputs/checkpoint-500/trainer_state.json --json -",
+        "pyspectra diagnose run.jsonl --html run.html",
         "pyspectra diagnose lightning_logs/version_0 --plot curves.png --fail-on warning",
     ),
     statuses="0 done; 1 there is a finding that --fail-on names; 2 unusable arguments or input",

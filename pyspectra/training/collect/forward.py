@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from pyspectra.training.collect.counters import Counter
 from pyspectra.training.rules.facts import LossCurve, Scales, Units
 
 _ACTIVATIONS: dict[Any, str] = {
@@ -28,89 +28,11 @@ _CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d,
 _NORMS = {functional.batch_norm, functional.layer_norm, functional.group_norm,
           torch.batch_norm, torch.layer_norm, torch.group_norm,
           functional.instance_norm}  # fmt: skip
-MOST_OF_IMAGES, MOST_OF_SEQUENCES = 1 << 20, 1 << 16
-"""Elements of an activation that are looked at in a pass; of larger ones a part is."""
-
 MOST_PARTS = 4096
 """Passes forward that are remembered until the optimizer steps."""
 
 MOST_MARKED = 1 << 20
 """Elements of an output that is looked through in every step where nobody has to wait for it."""
-SATURATED = 5.0
-"""Beyond it, before a tanh or sigmoid, the slope is below a percent."""
-
-
-class _Counter:
-    """Of one activation, over batches: which units were ever active, how many were saturated."""
-
-    def __init__(self, activation: str) -> None:
-        self.activation = activation
-        self.n_samples = self.n_batches = 0
-        self.alive: Tensor | None = None
-        self.saturated: Tensor | None = None
-        self.variance: Tensor | None = None
-        self.is_output = False
-
-    def add(self, out: Tensor, channel: int) -> None:
-        values, channel = _some(out.detach(), channel)
-        dims = [d for d in range(values.dim()) if d != channel]
-        if self.activation in ("tanh", "sigmoid"):
-            limit = math.tanh(SATURATED) if self.activation == "tanh" else 1 / (1 + math.exp(-5))
-            far = values.abs() > limit if self.activation == "tanh" else (
-                (values > limit) | (values < 1 - limit)
-            )  # fmt: skip
-            share = far.float().mean(dims)
-            self.saturated = share if self.saturated is None else self.saturated + share
-            alive = torch.ones_like(share, dtype=torch.bool)
-        elif self.activation in ("gelu", "silu"):
-            rms = values.float().pow(2).mean().sqrt()
-            alive = (values.abs() >= 1e-3 * rms).any(dims[0]) if len(dims) == 1 else _any(
-                values.abs() >= 1e-3 * rms, dims
-            )  # fmt: skip
-        else:
-            alive = _any(values > 0, dims)
-        if self.alive is None or self.alive.shape != alive.shape:
-            self.alive, self.n_samples, self.n_batches = alive, 0, 0
-        else:
-            self.alive = self.alive | alive
-        variance = values.float().var()
-        self.variance = variance if self.variance is None else self.variance + variance
-        self.n_samples += values.shape[0]
-        self.n_batches += 1
-
-    def units(self, name: str, step: int, curve: LossCurve | None) -> Units:
-        assert self.alive is not None
-        saturated = 0
-        if self.saturated is not None:
-            saturated = int((self.saturated / self.n_batches > 0.95).sum())
-        std = math.sqrt(float(self.variance) / self.n_batches) if self.variance is not None else 0.0
-        return Units(
-            step=step,
-            name=name,
-            activation=self.activation,
-            n_samples=self.n_samples,
-            n_batches=self.n_batches,
-            n_units=self.alive.numel(),
-            n_dead=int((~self.alive).sum()),
-            n_saturated=saturated,
-            std=std,
-            curve=curve,
-            is_output=self.is_output,
-        )
-
-
-def _some(values: Tensor, channel: int) -> tuple[Tensor, int]:
-    """Return all of an activation, or evenly spaced samples of a large one, and its channels."""
-    if channel == values.dim() - 1 and values.dim() > 2 and values.is_contiguous():
-        positions = values.view(-1, values.shape[-1])  # those of a sequence are samples
-        return positions[:: math.ceil(values.numel() / MOST_OF_SEQUENCES)], 1
-    return values[:: math.ceil(values.numel() / MOST_OF_IMAGES)], channel
-
-
-def _any(mask: Tensor, dims: list[int]) -> Tensor:
-    for d in sorted(dims, reverse=True):
-        mask = mask.any(d)
-    return mask
 
 
 class ActivationMode(TorchFunctionMode):
@@ -134,7 +56,7 @@ class ActivationCollector:
 
     def __init__(self, names: dict[int, str]) -> None:
         self._names = names
-        self._counters: dict[str, _Counter] = {}
+        self._counters: dict[str, Counter] = {}
         self._seen: dict[str, int] = {}
         self._weight = ""
         self._convolution = False
@@ -170,7 +92,7 @@ class ActivationCollector:
             return
         counter = self._counters.get(name)
         if counter is None:
-            counter = self._counters[name] = _Counter(activation)
+            counter = self._counters[name] = Counter(activation)
         counter.add(out, 1 if self._convolution or out.dim() > 3 else out.dim() - 1)
         self._last_output = name, out.data_ptr()
 
