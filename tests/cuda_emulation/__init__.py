@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,13 +44,17 @@ def build(folder: Path) -> ModuleType:
     include = (HERE, CSRC, pybind11.get_include(), sysconfig.get_paths()["include"])
     flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w"]
     flags += [f"-I{path}" for path in include]
+    flags += shlex.split(os.environ.get("CXXFLAGS", ""))  # a sanitizer's
+
+    # A sanitizer that Python was started with is not for the compiler.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
     def compiled(source: Path) -> str:
         out = folder / f"{source.parent.name}_{source.stem}.o"
         # Kernels are run often, the bindings are not.
         level = "-O1" if source.suffix == ".cu" else "-O0"
         command = [COMPILER, "-c", level, *flags, "-x", "c++", str(source), "-o", str(out)]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, env=environment)
         return str(out)
 
     sources = [*SOURCES, *(CSRC / f"{kernel}.cu" for kernel in KERNELS)]
@@ -59,7 +64,8 @@ def build(folder: Path) -> ModuleType:
     module = folder / f"emulated{suffix}"
     mac = sys.platform == "darwin"
     undefined = ["-undefined", "dynamic_lookup"] if mac else ["-Wl,-z,lazy"]
-    subprocess.run([COMPILER, "-shared", *objects, *undefined, "-o", str(module)], check=True)
+    link = [COMPILER, "-shared", *flags, *objects, *undefined, "-o", str(module)]
+    subprocess.run(link, check=True, env=environment)
     spec = importlib.util.spec_from_file_location("emulated", module)
     assert spec is not None
     assert spec.loader is not None
