@@ -13,6 +13,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def pictured(text: str) -> str:
+    """Keep matplotlib from reading a name as mathematics, too."""
+    return printable(text).replace("$", r"\$")
+
+
 def shorten(name: str, width: int, ellipsis: str = "…") -> str:
     """Shorten a dotted name to `width` cells of a terminal by leaving out its middle.
 

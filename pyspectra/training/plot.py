@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyspectra._support.arguments import check_choice, check_count, check_number
-from pyspectra._support.text import printable
+from pyspectra._support.text import pictured
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, missing_dependency
 from pyspectra.training import curves
 from pyspectra.training.curve_pairs import CurvePair, curve_pairs
@@ -167,7 +167,7 @@ def _rates(history: RecordedRun, x_name: str) -> tuple[Floats, Floats] | None:
 def _draw_pair(
     ax: Any, pair: CurvePair, colour: str, history: RecordedRun, smooth: float | None, skip: int
 ) -> None:
-    name = _plain(pair.name)
+    name = pictured(pair.name)
     if smooth is not None:
         _draw_batches(ax, pair, colour, history, smooth, skip)
     elif np.isfinite(pair.train).any():
@@ -201,7 +201,7 @@ def _draw_batches(
     steps = np.array([r["step"] for r in rows], dtype=np.float64)
     values = np.array([r[pair.name] for r in rows], dtype=np.float64)
     ax.plot(places, values, "-", color=colour, alpha=0.25, linewidth=0.7)
-    label = f"train {_plain(pair.name)}, half-life {smooth:g} steps"
+    label = f"train {pictured(pair.name)}, half-life {smooth:g} steps"
     ax.plot(places, smoothed(steps, values, smooth), "-", color=colour, linewidth=1.5, label=label)
 
 
@@ -212,7 +212,7 @@ def _finish(ax: Any, panel: Sequence[CurvePair], logy: bool | str) -> None:
     wide = len(values) > 0 and values.min() > 0 and values.max() > 20 * values.min()
     if logy is True or (logy == "auto" and wide):
         ax.set_yscale("log")
-    ax.set_ylabel(", ".join(_plain(pair.name) for pair in panel))
+    ax.set_ylabel(", ".join(pictured(pair.name) for pair in panel))
     if ax.get_subplotspec() is None or ax.get_subplotspec().is_last_row():
         ax.set_xlabel(panel[0].x_name)  # the axes of our own figure are above one another
     ax.spines[["top", "right"]].set_visible(False)
@@ -232,7 +232,7 @@ def _draw_marks(
             continue
         best = curves.best_index(pair.val, better)
         if "best" in marks:
-            label = f"best val {_plain(pair.name)}: {pair.val[best]:.4g}"
+            label = f"best val {pictured(pair.name)}: {pair.val[best]:.4g}"
             place = (pair.x[best], pair.val[best])
             ax.plot(*place, "o", color=f"C{number}", markersize=8, fillstyle="none", label=label)
         parting = curves.divergence(pair.x, pair.train, pair.val, better=better, val_se=pair.val_se)
@@ -256,7 +256,7 @@ def _draw_findings(ax: Any, history: RecordedRun, x_name: str) -> None:
         colour = _COLOURS.get(str(finding.get("severity")), _COLOURS["info"])
         ax.axvline(place, color=colour, linewidth=0.8, alpha=0.8)
         ax.annotate(
-            _plain(str(finding.get("code"))), (place, 0.98), xycoords=("data", "axes fraction"),
+            pictured(str(finding.get("code"))), (place, 0.98), xycoords=("data", "axes fraction"),
             rotation=90, va="top", ha="right", fontsize="x-small", color=colour,
         )  # fmt: skip
 
@@ -269,8 +269,3 @@ def _epoch(finding: Mapping[str, Any], known: Mapping[int, float]) -> float | No
         return float(finding["epoch"])
     later = [own for own in known if step is not None and own >= step]
     return known[min(later)] if later else None
-
-
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading a name as mathematics."""
-    return printable(text).replace("$", r"\$")

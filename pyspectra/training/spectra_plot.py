@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyspectra._support.arguments import check_choice
-from pyspectra._support.text import printable
+from pyspectra._support.text import pictured
 from pyspectra.errors import ArgumentValueError, missing_dependency
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.training.recorded_run import RecordedRun
@@ -146,7 +146,7 @@ def _draw(
     values = np.array([getattr(row, name) for row in rows], dtype=np.float64)
     if name in LOGARITHMIC:
         values = np.maximum(values, LEAST)
-    label = _plain(layer)
+    label = pictured(layer)
     ax.plot(steps, values, ".-", color=colour, linewidth=1.2, markersize=4, label=label)
     if name == "alpha" and alone:
         low = np.array([row.alpha_low for row in rows])
@@ -168,12 +168,7 @@ def _finish(ax: Any, name: str) -> None:
 
 def _depth(ax: Any, names: Sequence[str]) -> None:
     ax.set_title(
-        f"{len(names)} layers, from {_plain(names[0])} (dark) to {_plain(names[-1])} (light)",
+        f"{len(names)} layers, from {pictured(names[0])} (dark) to {pictured(names[-1])} (light)",
         fontsize="small",
         loc="left",
     )
-
-
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading a name as mathematics."""
-    return printable(text).replace("$", r"\$")

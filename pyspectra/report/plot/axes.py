@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyspectra._support.text import printable, shorten
+from pyspectra._support.text import pictured, shorten
 from pyspectra.errors import ArgumentValueError, missing_dependency
 from pyspectra.report.columns import fitted
 from pyspectra.report.data import ReportData
@@ -29,12 +29,7 @@ def new_axes(width: float, height: float) -> Axes:
 
 def title(ax: Axes, text: str, source: str) -> None:
     """Write what is shown, and of what model, above the picture."""
-    ax.set_title(f"{text}\n{plain(shorten(source, 70))}", fontsize="medium")
-
-
-def plain(text: str) -> str:
-    """Keep matplotlib from reading a name as mathematics."""
-    return printable(text).replace("$", r"\$")
+    ax.set_title(f"{text}\n{pictured(shorten(source, 70))}", fontsize="medium")
 
 
 def despine(ax: Axes) -> None:

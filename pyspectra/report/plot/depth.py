@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyspectra._support.text import shorten
+from pyspectra._support.text import pictured, shorten
 from pyspectra.report.columns import fitted
 from pyspectra.report.data import ReportData
 from pyspectra.report.findings import THRESHOLDS
@@ -16,7 +16,6 @@ from pyspectra.report.plot.axes import (
     band_label,
     despine,
     new_axes,
-    plain,
     require_fit,
     title,
 )
@@ -56,7 +55,7 @@ def draw(report: ReportData, layer: int | str | None, ax: Axes | None) -> Axes:
             markersize=5 if len(rows) < 100 else 3,
             linewidth=1,
             capsize=2,
-            label=plain(kind),
+            label=pictured(kind),
         )
     top = max(rows[i].alpha + rows[i].fit.alpha_stderr for i in drawn)
     ax.set_ylim(0, 1.08 * max(top, THRESHOLDS.alpha_high + 1))
@@ -79,7 +78,7 @@ def _label_rows(ax: Any, report: ReportData) -> None:
     every = max(1, math.ceil(len(rows) / MOST_LABELS))
     ticks = range(0, len(rows), every)
     labels = [
-        plain(shorten(rows[i].name, LABEL_LENGTH))
+        pictured(shorten(rows[i].name, LABEL_LENGTH))
         + ("" if rows[i].slice_id is None else f"[{rows[i].slice_id}]")
         for i in ticks
     ]

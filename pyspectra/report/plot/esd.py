@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyspectra._support.text import shorten
+from pyspectra._support.text import pictured, shorten
 from pyspectra.errors import ArgumentValueError
 from pyspectra.report.columns import fitted
 from pyspectra.report.data import ReportData
 from pyspectra.report.layer import LayerReport
-from pyspectra.report.plot.axes import despine, new_axes, plain
+from pyspectra.report.plot.axes import despine, new_axes
 from pyspectra.spectra.alternatives import TruncatedPowerLaw
 from pyspectra.types import FloatArray, Status
 
@@ -95,14 +95,14 @@ def draw(report: ReportData, layer: int | str | None, ax: Axes | None) -> Axes:
 
 def _headline(row: LayerReport, hidden: int, has_law: bool) -> str:
     which = "" if row.slice_id is None else f", slice {row.slice_id}"
-    what = f"{plain(row.kind)} {row.esd.N}x{row.esd.M}"
+    what = f"{pictured(row.kind)} {row.esd.N}x{row.esd.M}"
     note = f"; {hidden} eigenvalues ≈ 0 not shown" if hidden else ""
     reason = ""
     if not fitted(row):
         reason = f"; no fit ({row.status.words})"
     elif not has_law:
         reason = f"; fit of its sub-matrices: α = {row.alpha:.2f}"
-    return f"{plain(shorten(row.name, 60))}{which}\n{what}{note}{reason}"
+    return f"{pictured(shorten(row.name, 60))}{which}\n{what}{note}{reason}"
 
 
 def _log_edges(values: FloatArray, xmin: float) -> FloatArray:
