@@ -29,7 +29,6 @@ WAYS = {
     "every=50": {"every": 50},
     "every=1": {"every": 1},
     "every=50, spectra_every=20": {"every": 50, "spectra_every": 20},
-    "every=50, spectra_budget=0.02": {"every": 50, "spectra_budget": 0.02},
 }
 WARM_UP = 100  # steps in which a watch looks more often than later
 
