@@ -235,7 +235,7 @@ FAULTS = [
           ("vanishing_gradient", "not_learning", "saturated_units")),
     Fault("bfloat16 weights", S(dtype=torch.bfloat16, rate=1e-2), ("lost_updates",)),
     Fault("majority only", S(data=unfindable), ("accuracy_paradox", "not_learning")),
-    Fault("overfitting", S(data=noisy(0.5), n_train=60, batch=20, epochs=60), ("overfitting",)),
+    Fault("overfitting", S(data=noisy(0.3), n_train=60, batch=20, epochs=60), ("overfitting",)),
     Fault("optimizer of a copy", S(parameters=of_a_copy), ("parameter_not_optimized",), True),
     Fault("inputs wiped out", S(prepare=blank), ("zero_gradient", "not_learning")),
     Fault("rate x 100", S(rate=100.0),

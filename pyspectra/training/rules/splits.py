@@ -49,6 +49,8 @@ class SplitThresholds:
     learned_share : float
         Share by which a training loss must fall before labels are said to carry no information: so
         much was learned by heart.
+    least_labels : int
+        Samples of training below which what was learned by heart says nothing of the labels.
     chance_errors : float
         Standard errors above the share of the largest class that an accuracy counts as chance.
     """
@@ -64,6 +66,7 @@ class SplitThresholds:
     shift: float = 0.1
     near_duplicate: float = 0.999
     learned_share: float = 0.2
+    least_labels: int = 200
     chance_errors: float = 3.0
 
 
@@ -128,6 +131,8 @@ def labels_are_learned_by_heart(
     """Training gets better while validation stays at chance, whether neighbours agree or not."""
     curves, z = facts.curves, facts.agreement
     train = curves.get("train_loss")
+    if 0 < curves.n_train < thresholds.least_labels:
+        return
     if len(train) < 3 or not np.isfinite(train[[0, -1]]).all() or train[0] <= 0:
         return
     fell = 1 - float(train[-1]) / min(float(train[0]), curves.baseline or math.inf)
