@@ -106,6 +106,7 @@ def curves_of(
     baseline: float | None = None,
     target: float | None = None,
     ended: bool = False,
+    objective: bool = True,
 ) -> f.Curves:
     """Return the columns of the epochs of a history."""
     rows = history.epochs
@@ -140,6 +141,7 @@ def curves_of(
         n_records=np.array([counts[row["epoch"]] for row in rows], dtype=np.float64),
         batch=float(np.median(sizes)) if sizes else float("nan"),
         ended=ended,
+        objective=objective,
     )
 
 

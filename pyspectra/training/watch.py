@@ -374,8 +374,9 @@ class Watch:
 
     def _curves(self, *, ended: bool = False) -> f.Curves:
         return curves_of(
-            self.history, baseline=self._run.baseline, target=self._target, ended=ended
-        )
+            self.history, baseline=self._run.baseline, target=self._target, ended=ended,
+            objective=self._run.objective,
+        )  # fmt: skip
 
     def last_slope(self) -> float | None:
         """Return the gradient times the update of the last step; None if it was not looked at.

@@ -130,6 +130,62 @@ def healthy_table(rows, out):
         )
 
 
+PAGE = """# What the doctor says of runs with a fault, and of healthy ones
+
+Made by `python -m faults.suite FOLDER --record --fit --table ../benchmarks/faults.md` in `tests/`, which records the
+facts of every run and judges them. Each run is a small model on a CPU for seconds: a multi-layer perceptron, a
+convolutional network and a transformer on made-up data, and the same three on real data: California housing in five
+classes of price (`mlp/houses`), five classes of Fashion-MNIST at 10 x 10 pixels (`cnn/clothes`), and film reviews of
+Rotten Tomatoes as hidden states of MiniLM (`transformer/reviews`). Faults and healthy variants are in
+`tests/faults/cases.py`, and healthy programs of other kinds in `tests/faults/programs.py`.
+
+An alarm is an error or a warning; notes are not counted. *Recall* is the share of runs with an alarm of one of the codes
+that name the fault, *right cause first* that of runs whose first alarm is one of them, *step* the median step at which
+it is raised. A fault that lasts for three looks at the gradients cannot be told before the third step.
+"""
+
+
+def page(rows, out, fit):
+    """Write the tables, and how many runs they are of."""
+    print(PAGE, file=out)
+    faults = [row for row in rows if row.kind == "fault"]
+    print(
+        f"## Faults: {len(faults)} runs of {len({row.case for row in faults})} faults\n", file=out
+    )
+    _coverage(faults, out)
+    fault_table(rows, out)
+    healthy = [row for row in rows if row.kind == "healthy"]
+    variants = len({row.case for row in healthy})
+    print(f"\n## Healthy: {len(healthy)} runs of {variants} variants\n", file=out)
+    _coverage(healthy, out)
+    healthy_table(rows, out)
+    loud = [row for row in healthy if row.loud]
+    if loud:
+        print("\nWhat was said of healthy runs:\n", file=out)
+    for row in loud:
+        said = ", ".join(f"{code} at step {step}" for code, _, step in row.loud)
+        print(f"* {row.architecture}, {row.case}, seed {row.seed}: {said}", file=out)
+    if fit:
+        print("\n## Thresholds fitted on two architectures, scored on the third\n", file=out)
+        print(
+            "Each threshold is tried at a quarter, half, one, two and four times its value, and that "
+            "with the best\nbalanced accuracy (mean of recall on statistical faults and of the "
+            "share of healthy runs that are left\nin peace) is kept; of equal ones the usual. Real "
+            "data go with their architecture.\n",
+            file=out,
+        )
+        held_out_table(rows, out)
+
+
+def _coverage(rows, out):
+    """Write how many seeds of each architecture there are."""
+    counts = [
+        f"{name} {len({row.seed for row in rows if row.architecture == name})}"
+        for name in dict.fromkeys(row.architecture for row in rows)
+    ]
+    print(f"Seeds: {', '.join(counts)}.\n", file=out)
+
+
 def misses(rows, out=sys.stdout):
     """Write the runs that go wrong, one a line."""
     for row in rows:
@@ -166,12 +222,7 @@ def main():
         misses(rows)
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(open(given.table, "w")) if given.table else sys.stdout
-        fault_table(rows, out)
-        print(file=out)
-        healthy_table(rows, out)
-        if given.fit:
-            print(file=out)
-            held_out_table(rows, out)
+        page(rows, out, given.fit)
 
 
 if __name__ == "__main__":

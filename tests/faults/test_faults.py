@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 
 import pytest
 
 from faults.cases import FAULTS, HEALTHY
 from faults.loop import run
+from faults.programs import PROGRAMS
 from faults.recording import judged, load, record, record_all
 from faults.suite import Row, fault_table, healthy_table
 from pyspectra.training import Thresholds
@@ -73,3 +75,11 @@ def test_the_tables(capsys, tmp_path):
     out = capsys.readouterr().out
     assert "| a | statistical | 2 | 0.50 | 0.50 | 60 |  |" in out
     assert "| mlp | 2 | 0 | 1 (50.0 %) | 0.500 | update_ratio 1 |" in out
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_healthy_programs_of_other_kinds_are_left_alone(program):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = list(program().report())
+    assert [(x.code, x.message) for x in found if x.severity != "info"] == []

@@ -243,6 +243,11 @@ class RunCollector:
         return [f.LabelEvidence(self.step, curves, majority, self._agreement)]
 
     @property
+    def objective(self) -> bool:
+        """Whether the loss is one that is known, and minimised by a single optimizer."""
+        return self.kind is not None and len(self._collectors) == 1
+
+    @property
     def baseline(self) -> float | None:
         """Loss of predicting class frequencies, or the mean, of the targets that were seen."""
         return self._targets.baseline(self.kind)

@@ -21,6 +21,8 @@ class ClassThresholds:
     ----------
     paradox_accuracy : float
         Below this nobody is deceived by an accuracy. House convention.
+    paradox_steps : int
+        Steps in which rare classes need not have been found yet.
     paradox_support : int
         Samples of a class that must be there before its recall counts.
     paradox_errors : float
@@ -38,6 +40,7 @@ class ClassThresholds:
     """
 
     paradox_accuracy: float = 0.8
+    paradox_steps: int = 100
     paradox_support: int = 20
     paradox_errors: float = 2.0
     augmented_support: int = 30
@@ -52,7 +55,7 @@ def accuracy_paradox(facts: Classes, thresholds: ClassThresholds) -> Iterator[Fi
     """The accuracy is high because one class is common, while others are not found."""
     counts = facts.confusion.astype(np.float64)
     support, n = counts.sum(1), counts.sum()
-    if n == 0 or (support > 0).sum() < 2:
+    if n == 0 or (support > 0).sum() < 2 or facts.step < thresholds.paradox_steps:
         return
     accuracy, majority = float(np.trace(counts) / n), float(support.max() / n)
     present = support > 0

@@ -78,7 +78,7 @@ def train_metric_worsening(facts: Curves, thresholds: CurveThresholds) -> Iterat
     if by > thresholds.worsening_errors * error * math.sqrt(2) and by > 0.02 * abs(float(last[0])):
         yield Finding(
             code="train_metric_worsening",
-            severity="warning",
+            severity="warning" if facts.objective else "info",
             where="train_loss",
             step=last_step(facts),
             value=by,

@@ -26,6 +26,8 @@ class LearningThresholds:
         TheDeepChecker asks 5 % in a period, too.
     baseline_errors : float
         Standard errors below the baseline that an evaluation counts as chance.
+    baseline_most : float
+        A loss of more than so many baselines is measured otherwise.
     baseline_epochs, baseline_steps : int
         Evaluations, and steps, before validation at the baseline is a finding.
     """
@@ -33,6 +35,7 @@ class LearningThresholds:
     baseline_share: float = 0.02
     least_decrease: float = 0.05
     baseline_errors: float = 3.0
+    baseline_most: float = 2.0
     baseline_epochs: int = 3
     baseline_steps: int = 150
 
@@ -111,8 +114,8 @@ def not_learning(facts: LossCurve, thresholds: LearningThresholds) -> Iterator[F
         value=now,
         threshold=facts.baseline,
         message=(
-            f"After {len(facts.losses)} steps the loss {now:.4g} is still about that of the "
-            f"baseline {facts.baseline:.4g}, which predicts class frequencies or the mean."
+            f"After {len(facts.losses)} steps the loss is {now:.4g}: it has hardly moved, and "
+            f"predicting class frequencies, or the mean, gives {facts.baseline:.4g}."
         ),
         advice=ADVICE,
     )
@@ -131,7 +134,8 @@ def nothing_carries_over(facts: Curves, thresholds: LearningThresholds) -> Itera
     best = int(np.nanargmin(val))
     error = float(np.nan_to_num(errors[best])) if len(errors) == len(val) else 0.0
     allowed = max(thresholds.baseline_share * baseline, thresholds.baseline_errors * error)
-    if float(val[best]) < baseline - allowed:
+    # What is far above the baseline is a sum, or of another scale, or diverges: no guess.
+    if not baseline - allowed <= float(val[best]) <= thresholds.baseline_most * baseline:
         return
     yield Finding(
         code="not_learning",

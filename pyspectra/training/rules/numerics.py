@@ -67,6 +67,9 @@ class NumericThresholds(LearningThresholds):
         The median of a window is this many times that of the best one, or above the first.
     divergence_windows : int
         Windows in a row that must say so.
+    divergence_share : float
+        Share of the pairs of a loss of the last windows and one of those around the best, in which
+        the last is the greater. Losses of single samples scatter more than they rise.
     """
 
     explosion: float = 10.0
@@ -86,6 +89,7 @@ class NumericThresholds(LearningThresholds):
     spike_z: float = 6.0
     divergence: float = 2.0
     divergence_windows: int = 3
+    divergence_share: float = 0.9
 
 
 _ADVICE = {
@@ -415,7 +419,8 @@ def divergence(facts: LossCurve, thresholds: NumericThresholds) -> Iterator[Find
     floor = max(low, 0.05 * abs(first), 1e-12)
     doubled = bool((last > thresholds.divergence * floor).all()) and best < len(medians) - k
     above_start = bool((last > 1.25 * first).all()) and first > 0
-    if doubled or above_start:
+    finite = facts.losses[np.isfinite(facts.losses)]
+    if (doubled or above_start) and _exceeds(finite, best, k, facts.window, thresholds):
         step = facts.start + (best + 1) * facts.window - 1
         ratio = float(last[-1]) / floor
         yield Finding(
@@ -429,6 +434,15 @@ def divergence(facts: LossCurve, thresholds: NumericThresholds) -> Iterator[Find
             advice=("divide the learning rate by 3", "add a warm-up", "clip gradients to norm 1"),
             evidence={"best": number(low), "first": number(first), "best_step": step},
         )
+
+
+def _exceeds(losses: FloatArray, best: int, k: int, window: int, t: NumericThresholds) -> bool:
+    """Tell whether the last windows lie above those around the best one, loss by loss."""
+    n = len(losses) // window * window
+    low = max(best - k // 2, 0) * window
+    around, last = np.sort(losses[low : low + k * window]), losses[n - k * window : n]
+    below = np.searchsorted(around, last, side="left")
+    return float(below.mean()) / len(around) > t.divergence_share
 
 
 def window_medians(values: FloatArray, window: int) -> FloatArray:

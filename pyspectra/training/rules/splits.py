@@ -173,8 +173,10 @@ def _at_chance(facts: LabelEvidence, thresholds: SplitThresholds) -> bool:
     curves = facts.curves
     losses = curves.get("val_loss")
     losses = losses[np.isfinite(losses)]
-    if len(losses) and curves.baseline and losses.min() < (1 - LEARNED) * curves.baseline:
-        return False
+    if len(losses) and curves.baseline:
+        best = float(losses.min()) / curves.baseline
+        if not 1 - LEARNED <= best <= 2:
+            return False  # better than a guess, or measured otherwise
     accuracy = curves.get("val_accuracy")
     accuracy = accuracy[np.isfinite(accuracy)]
     if len(accuracy) and facts.majority is not None and curves.n_val:

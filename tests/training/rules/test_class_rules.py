@@ -23,11 +23,15 @@ from pyspectra.training.rules import facts as f
     ],
 )
 def test_the_accuracy_paradox(matrix, fires):
-    assert bool(codes(f.Classes(60, np.array(matrix)))) is fires
+    assert bool(codes(f.Classes(100, np.array(matrix)))) is fires
+
+
+def test_rare_classes_need_not_be_found_at_once():
+    assert codes(f.Classes(99, np.array([[900, 0], [100, 0]]))) == []
 
 
 def test_it_names_the_class():
-    finding = found(f.Classes(60, np.array([[900, 0, 0], [10, 50, 0], [60, 0, 0]])))
+    finding = found(f.Classes(100, np.array([[900, 0, 0], [10, 50, 0], [60, 0, 0]])))
     assert finding.where == "class 2"
     assert "class 2 is never predicted" in finding.message
     assert finding.evidence["recall"][1] == pytest.approx(50 / 60)

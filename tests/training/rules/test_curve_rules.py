@@ -85,6 +85,7 @@ def test_a_run_stops_early_only_at_its_end(slope, ended, alphas, expected):
 def test_a_training_loss_that_rises(rise, fires):
     train = np.r_[[1.0, 0.9, 0.8], 0.8 * (1 + rise) ** np.arange(1, 6)]
     assert ("train_metric_worsening" in said(curves(train))) is fires
+    assert said(curves(train, objective=False)) == []
     assert said(curves(train, train_loss_se=np.full(len(train), 0.2))) == []
 
 
@@ -153,10 +154,16 @@ def test_what_is_not_comparable(more, how):
 
 @pytest.mark.parametrize(
     ("best", "error", "fires"),
-    [(0.99, 0.0, True), (0.97, 0.0, False), (0.97, 0.02, True), (1.2, 0.0, True)],
+    [
+        (0.99, 0.0, True),
+        (0.97, 0.0, False),
+        (0.97, 0.02, True),
+        (1.2, 0.0, True),
+        (2.1, 0.0, False),
+    ],
 )
 def test_no_evaluation_beats_the_baseline(best, error, fires):
-    val = np.r_[1.3, best, 1.3, 1.4]
+    val = best * np.array([1.3, 1.0, 1.3, 1.4])
     fact = curves(DOWN[:4], val, baseline=1.0, val_loss_se=np.full(4, error))
     assert ("not_learning" in said(fact)) is fires
     assert "not_learning" not in said(curves(DOWN[:2], val[:2], baseline=1.0))

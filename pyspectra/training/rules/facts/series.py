@@ -122,6 +122,9 @@ class Curves:
         Samples of such a record; NaN where not known.
     ended : bool
         No epoch follows.
+    objective : bool
+        The loss is a measure of how well the model does: not so of two models that play against
+        each other, and of losses that only have the right gradient.
     """
 
     epochs: FloatArray
@@ -138,6 +141,7 @@ class Curves:
     n_records: FloatArray | None = None
     batch: float = float("nan")
     ended: bool = False
+    objective: bool = True
 
     def get(self, name: str) -> FloatArray:
         """Return the values of a column; an empty array if there is none."""
