@@ -132,16 +132,24 @@ def healthy_table(rows, out):
 
 PAGE = """# What the doctor says of runs with a fault, and of healthy ones
 
-Made by `python -m faults.suite FOLDER --record --fit --table ../benchmarks/faults.md` in `tests/`, which records the
-facts of every run and judges them. Each run is a small model on a CPU for seconds: a multi-layer perceptron, a
-convolutional network and a transformer on made-up data, and the same three on real data: California housing in five
-classes of price (`mlp/houses`), five classes of Fashion-MNIST at 10 x 10 pixels (`cnn/clothes`), and film reviews of
-Rotten Tomatoes as hidden states of MiniLM (`transformer/reviews`). Faults and healthy variants are in
+Made by `python -m faults.suite FOLDER --record --fit --table ../benchmarks/faults.md` in
+`tests/`, which records the facts of every run and judges them. Each run is a small model on a CPU
+for seconds: a multi-layer perceptron, a convolutional network and a transformer on made-up data,
+and the same three on real data: California housing in five classes of price (`mlp/houses`), five
+classes of Fashion-MNIST at 10 x 10 pixels (`cnn/clothes`), and film reviews of Rotten Tomatoes as
+hidden states of MiniLM (`transformer/reviews`). Faults and healthy variants are in
 `tests/faults/cases.py`, and healthy programs of other kinds in `tests/faults/programs.py`.
 
-An alarm is an error or a warning; notes are not counted. *Recall* is the share of runs with an alarm of one of the codes
-that name the fault, *right cause first* that of runs whose first alarm is one of them, *step* the median step at which
-it is raised. A fault that lasts for three looks at the gradients cannot be told before the third step.
+An alarm is an error or a warning; notes are not counted. *Recall* is the share of runs with an
+alarm of one of the codes that name the fault, *right cause first* that of runs whose first alarm
+is one of them, *step* the median step at which it is raised. A fault that lasts for three looks
+at the gradients cannot be told before the third step.
+"""
+
+
+FITTED = """Each threshold is tried at a quarter, half, one, two and four times its value. The one with the
+best balanced accuracy is kept (the mean of recall on statistical faults and of the share of healthy
+runs that are left in peace), and of equal ones the usual. Real data go with their architecture.
 """
 
 
@@ -167,13 +175,7 @@ def page(rows, out, fit):
         print(f"* {row.architecture}, {row.case}, seed {row.seed}: {said}", file=out)
     if fit:
         print("\n## Thresholds fitted on two architectures, scored on the third\n", file=out)
-        print(
-            "Each threshold is tried at a quarter, half, one, two and four times its value, and that "
-            "with the best\nbalanced accuracy (mean of recall on statistical faults and of the "
-            "share of healthy runs that are left\nin peace) is kept; of equal ones the usual. Real "
-            "data go with their architecture.\n",
-            file=out,
-        )
+        print(FITTED, file=out)
         held_out_table(rows, out)
 
 
