@@ -147,9 +147,10 @@ at the gradients cannot be told before the third step.
 """
 
 
-FITTED = """Each threshold is tried at a quarter, half, one, two and four times its value. The one with the
-best balanced accuracy is kept (the mean of recall on statistical faults and of the share of healthy
-runs that are left in peace), and of equal ones the usual. Real data go with their architecture.
+FITTED = """Each threshold is tried at a quarter, half, one, two and four times its value. The one
+with the best balanced accuracy is kept (the mean of recall on statistical faults and of the share
+of healthy runs that are left in peace), and of equal ones the usual. Real data go with their
+architecture.
 """
 
 

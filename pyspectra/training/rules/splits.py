@@ -173,17 +173,16 @@ def _at_chance(facts: LabelEvidence, thresholds: SplitThresholds) -> bool:
     curves = facts.curves
     losses = curves.get("val_loss")
     losses = losses[np.isfinite(losses)]
-    if len(losses) and curves.baseline:
-        best = float(losses.min()) / curves.baseline
-        if not 1 - LEARNED <= best <= 2:
-            return False  # better than a guess, or measured otherwise
+    best = float(losses.min()) / curves.baseline if len(losses) and curves.baseline else math.nan
+    if best < 1 - LEARNED:
+        return False
     accuracy = curves.get("val_accuracy")
     accuracy = accuracy[np.isfinite(accuracy)]
     if len(accuracy) and facts.majority is not None and curves.n_val:
         p = facts.majority
         error = math.sqrt(p * (1 - p) / curves.n_val)
         return float(accuracy.max()) <= p + thresholds.chance_errors * error
-    return bool(len(losses) and curves.baseline)
+    return best <= 2  # what is far above was measured otherwise
 
 
 def agreement(

@@ -183,6 +183,8 @@ def labels(**more):
         ({}, 5.0, False),  # neighbours agree: the labels are right
         ({}, 7.0, True),  # so sure that those of validation must be wrong
         ({"train": np.linspace(1.0, 0.85, 6)}, 0.5, False),  # not learned by heart
+        ({"val": np.linspace(5.0, 9.0, 6)}, None, True),  # sure, and wrong
+        ({"val": np.linspace(5.0, 9.0, 6), "val_accuracy": []}, None, False),  # maybe a sum
         ({"n_train": 200}, None, True),
         ({"n_train": 199}, None, False),
         ({"val_accuracy": np.full(6, 0.7)}, 0.5, False),
