@@ -210,6 +210,7 @@ def test_a_call_of_another_thread_is_none_of_the_handlers_business(ticking: list
 
 CTRL_C = """
 import os, signal, threading, numpy as np, pyspectra as ps
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 X = np.random.default_rng(0).standard_normal((4000, 4000))
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
