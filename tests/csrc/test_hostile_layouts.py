@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tolerances as tol
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,6 +115,22 @@ def test_permutation(X: HostArray, key: int, threads: int) -> None:
     got = ops.permute(X, key).data
     np.testing.assert_array_equal(got, ops.permute(plain(X), key).data)
     np.testing.assert_array_equal(np.sort(got, axis=None), np.sort(X.data, axis=None))
+
+
+@thorough
+@given(X=matrices, threads=st.sampled_from([1, 3]))
+def test_margins(X: HostArray, threads: int) -> None:
+    """The order of summation follows the layout; terms without a sign forgive that."""
+    ops.set_num_threads(threads)
+    unsigned = ["square", "quartic", "row_squares", "col_squares", "zero_rows", "zero_cols"]
+    (want,) = ops.margins([plain(X)])
+    found = of_each_isa(lambda: ops.margins([X])[0])
+    for name in (name for name in dir(want) if not name.startswith("_")):
+        values = np.array([getattr(sums, name) for sums in found])
+        assert values.tobytes() == values[:1].tobytes() * len(values), name
+        if name in unsigned:
+            # Sums of numbers near the end of the range lose bits of their own.
+            np.testing.assert_allclose(values[0], getattr(want, name), tol.SUM_RTOL, 1e-300)
 
 
 @thorough
