@@ -11,7 +11,6 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra._support.arguments import as_number, check_probability, shown
-from pyspectra._support.aside import run_aside
 from pyspectra._support.text import did_you_mean
 from pyspectra.edit.apply import apply
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
@@ -19,6 +18,7 @@ from pyspectra.metrics import Spectrum
 from pyspectra.metrics.detx import detx_index
 from pyspectra.spectra import esd as esd_module
 from pyspectra.spectra import marchenko_pastur, powerlaw
+from pyspectra.spectra.aside import run_aside
 from pyspectra.spectra.distance import of_order_one
 from pyspectra.spectra.eigenvectors import eigh
 from pyspectra.types import FloatArray, Status

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pyspectra._support.aside import run_aside
+from pyspectra.spectra.aside import run_aside
 from pyspectra.types import FloatArray
 
 # Below it, squares of the entries may have lost digits to underflow.

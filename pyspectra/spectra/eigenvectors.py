@@ -16,7 +16,7 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
-from pyspectra._support.aside import run_aside
+from pyspectra.spectra.aside import run_aside
 from pyspectra.types import FloatArray, Value
 
 ENTROPY_BINS = 100

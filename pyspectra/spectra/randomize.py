@@ -17,10 +17,10 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray, as_host
 from pyspectra._support.arguments import check_seed
-from pyspectra._support.aside import run_aside
 from pyspectra._support.random import Purpose, random_key
 from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra import marchenko_pastur
+from pyspectra.spectra.aside import run_aside
 from pyspectra.spectra.eigenvectors import eigh
 from pyspectra.types import FloatArray, MPFit, Status, Value
 

@@ -20,8 +20,9 @@ def run_aside(work: Callable[[], T], operations: float) -> T:
 
     Python handles signals between two instructions of the main thread: a decomposition of a large
     matrix by NumPy is one instruction, and Ctrl-C waits for its end. Here the main thread waits
-    for another one, which may be interrupted; the work that is left behind comes to its end alone,
-    and nobody sees what it returns.
+    for another one, which may be interrupted. The work that is left behind comes to its end alone,
+    and nobody sees what it returns; a process that ends before waits for it, as libraries that
+    work while they are taken down hang or crash.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def run_aside(work: Callable[[], T], operations: float) -> T:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="pyspectra-aside", daemon=True)
+    thread = threading.Thread(target=run, name="pyspectra-aside", daemon=False)
     try:
         thread.start()
     except RuntimeError:  # the system grants no thread

@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import pytest
 
-from pyspectra._support.aside import WORTH_A_THREAD, run_aside
+from pyspectra.spectra.aside import WORTH_A_THREAD, run_aside
 
 
 def thread_name() -> str:
@@ -48,7 +48,7 @@ def test_where_the_system_grants_no_thread(monkeypatch: pytest.MonkeyPatch) -> N
 
 FORK = """
 import os, signal, time
-from pyspectra._support.aside import run_aside
+from pyspectra.spectra.aside import run_aside
 parent, children = os.getpid(), []
 
 def handler(signum, frame):
@@ -99,3 +99,29 @@ def test_ctrl_c_does_not_wait_for_the_work() -> None:
     assert not finished.is_set()
     release.set()
     assert finished.wait(60)
+
+
+EXIT = """
+import os, signal, threading, time
+from pyspectra.spectra.aside import run_aside
+
+def work():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+    os.write(1, b"came to its end\\n")
+
+try:
+    run_aside(work, 1e12)
+except KeyboardInterrupt:
+    os.write(1, b"interrupted\\n")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_process_does_not_end_under_the_work() -> None:
+    """OpenBLAS, which takes its threads down at exit, waits for ever for one that works."""
+    done = subprocess.run(
+        [sys.executable, "-c", EXIT], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.stdout, done.stderr) == ("interrupted\ncame to its end\n", "")
+    assert done.returncode == 0
