@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyspectra.training.checkpoints import AveragedCheckpoint, average_checkpoints
+    from pyspectra.training.decomposition import bias_variance
     from pyspectra.training.diagnosis import diagnose
     from pyspectra.training.history import History
     from pyspectra.training.lr_range import LRCurve, lr_range_test
@@ -39,13 +40,14 @@ _HOMES = {
     "Thresholds": "rules",
     "Watch": "watch",
     "average_checkpoints": "checkpoints",
+    "bias_variance": "decomposition",
     "diagnose": "diagnosis",
     "lr_range_test": "lr_range",
     "plot_history": "plot",
     "plot_spectra": "spectra_plot",
     "read_out": "reading_out",
 }
-_MODULES = ("curves", "data", "metrics", "rules", "sanity")
+_MODULES = ("curves", "data", "metrics", "predictions", "rules", "sanity")
 
 __all__ = [
     "AveragedCheckpoint",
@@ -54,6 +56,7 @@ __all__ = [
     "Thresholds",
     "Watch",
     "average_checkpoints",
+    "bias_variance",
     "diagnose",
     "lr_range_test",
     "plot_history",

@@ -52,6 +52,10 @@ svg .faint { opacity: .35; stroke-width: 1; }
 svg .error { stroke: var(--error); } svg .warning { stroke: var(--warning); }
 svg .info { stroke: var(--info); } svg .ring { fill: none; stroke-width: 2; }
 svg .cell { fill: var(--c0); }
+.cards { display: flex; flex-wrap: wrap; gap: .7rem; }
+.card { width: 9.5rem; font-size: .82rem; overflow-wrap: anywhere; break-inside: avoid; }
+.card.wide { width: 100%; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
+.picture { width: 100%; image-rendering: pixelated; background: var(--panel); }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: 0; padding: 0; list-style: none;
   font-size: .84rem; } .legend svg { width: 26px; height: 10px; display: inline; }
 @media print { body { max-width: none; padding: 0; } details > * { display: block; }
@@ -68,7 +72,7 @@ def text(value: object) -> str:
     return html.escape(printable(str(value)))
 
 
-def page(title: str, body: Iterable[str]) -> str:
+def page(title: str, body: Iterable[str], *, pictures: bool = False) -> str:
     """Return a whole page.
 
     Parameters
@@ -77,6 +81,8 @@ def page(title: str, body: Iterable[str]) -> str:
         Of the window and of the page.
     body : iterable of str
         What follows the title, as HTML.
+    pictures : bool
+        Whether it holds pictures (`pyspectra.report.html.picture`).
 
     Returns
     -------
@@ -87,6 +93,8 @@ def page(title: str, body: Iterable[str]) -> str:
     style = STYLE + _SERIES
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    if pictures:
+        policy += "; img-src data:"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
