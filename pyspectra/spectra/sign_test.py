@@ -55,10 +55,10 @@ FEW_DRAWS = 12
 SAME = 1e-9
 
 
-def excess(evals: FloatArray, m: Margins) -> float:
+def excess(square_sum: float, m: Margins) -> float:
     """Standard deviations of sum lambda^2 above its mean under all signs; 0 without cycles."""
     sd = 2.0 * math.sqrt(m.cycles)
-    surplus = float(evals @ evals) - m.expected
+    surplus = square_sum - m.expected
     # Rounding of sums of squares is no structure: a diagonal matrix has no cycles at all.
     if not sd > 1e-9 * m.expected:
         return 0.0
@@ -118,11 +118,11 @@ def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | No
     for w in stack:
         squares = w * w
         r, c, fourth = squares.sum(1), squares.sum(0), float(np.vdot(squares, squares))
-        surplus += _square_sum(w) - float(r @ r) - float(c @ c) + fourth
+        surplus += square_sum(w) - float(r @ r) - float(c @ c) + fourth
         squares_again = squares * squares
         rows, cols = squares_again.sum(1), squares_again.sum(0)
         eighth = float(np.vdot(squares_again, squares_again))
-        cycles = _square_sum(squares) - float(rows @ rows) - float(cols @ cols) + eighth
+        cycles = square_sum(squares) - float(rows @ rows) - float(cols @ cols) + eighth
         variance += 4.0 * cycles
     z = abs(surplus) / math.sqrt(variance) if variance > 0.0 else 0.0
     total = float(np.vdot(stack, stack))
@@ -136,12 +136,13 @@ def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | No
     return p * (2.0 - p)
 
 
-def _square_sum(w: FloatArray) -> float:
-    """The sum of the squared eigenvalues of ``w.T @ w``."""
+def square_sum(w: FloatArray) -> float:
+    """Return the sum of the squared eigenvalues of ``w.T @ w``: the squared norm of the product."""
     (gram,) = ops.gram([HostArray(w, "float64")])
     # The lower triangle holds it.
     lower = np.tril(gram)
-    return 2.0 * float(np.vdot(lower, lower)) - float(np.vdot(np.diag(gram), np.diag(gram)))
+    # Not np.vdot, whose threads would spin on the cores for milliseconds afterwards.
+    return 2.0 * float(np.square(lower).sum()) - float(np.square(np.diag(gram)).sum())
 
 
 def _largest(stack: FloatArray) -> float:

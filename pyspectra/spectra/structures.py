@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.spectra.margins import Margins
 from pyspectra.types import ESD, FloatArray
@@ -237,19 +238,30 @@ def made(matrices: Sequence[HostArray]) -> str:
 
 def _is_orthogonal(matrices: Sequence[HostArray]) -> bool:
     """Tell it from a few rows of the matrices side by side, and a few columns of the first."""
-    rows, cols = matrices[0].shape
+    first = matrices[0]
+    rows, cols = first.shape
     some = slice(0, PROBED)
     wide = rows <= cols * len(matrices)
-    parts = (
-        [X.view(some).to_float64() for X in matrices]
-        if wide
-        else [matrices[0].view((slice(None), some)).to_float64().T]
-    )
-    gram: FloatArray = np.sum([part @ part.T for part in parts], axis=0)
+    columns = HostArray(first.data[:, some].T, first.dtype)
+    parts = [X.view(some) for X in matrices] if wide else [columns]
+    gram: FloatArray = np.sum([_row_products(part) for part in parts], axis=0)
     scale = float(np.mean(np.diag(gram)))
     if len(gram) < 4 or not (scale > 0.0 and math.isfinite(scale)):
         return False
     return bool(np.max(np.abs(gram / scale - np.eye(len(gram)))) < ORTHOGONAL_ERROR)
+
+
+def _row_products(X: HostArray) -> FloatArray:
+    """The products of the rows of X with each other."""
+    rows, cols = X.shape
+    if rows > cols:
+        W = X.to_float64()
+        products: FloatArray = W @ W.T
+        return products
+    # Not numpy's product: its threads would spin on the cores for milliseconds afterwards.
+    (gram,) = ops.gram([X])
+    lower = np.tril(gram, -1)
+    return lower + lower.T + np.diag(np.diag(gram))
 
 
 def _is_sinusoidal(matrices: Sequence[HostArray]) -> bool:
