@@ -1,20 +1,17 @@
 #include "spectra/permute.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 #include <vector>
 
+#include "core/isa.hpp"
 #include "core/parallel.hpp"
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace pyspectra::spectra {
 namespace {
 
-constexpr int kLanes = 2;  // the unit is compiled for the baseline
 #include "core/philox.inl.hpp"
-#include "core/random.inl.hpp"
 
 using std::uint64_t;
 
@@ -27,41 +24,53 @@ constexpr Index kMaxChunks = 256;
 // Words of a Philox counter: which step of the method draws, and for which bucket.
 enum Stream : unsigned int { kScatter = 0, kShuffle = 1 };
 
+constexpr Index kGroups = 32;  // of draws at a time, 8 KiB
+
+using Draw = decltype(detail::PermuteKernels::draw);
+
 // The buckets of elements first, first + 1, ..., of which `first` begins a group of draws. The
 // number of buckets is a power of two of at most 2^16, so that 16 bits say which.
 class Buckets {
  public:
-  Buckets(uint64_t key, Index first, Index buckets)
-      : key_(key), element_(first), mask_(static_cast<unsigned int>(buckets) - 1) {}
+  Buckets(Draw draw, uint64_t key, Index first, Index buckets)
+      : draw_(draw),
+        key_(key),
+        group_(first / kDrawGroup),
+        mask_(static_cast<unsigned int>(buckets) - 1) {}
   Index next() {
-    const Index at = element_ % kDrawGroup;
-    if (at == 0)
-      philox_draws(static_cast<uint64_t>(element_ / kDrawGroup), 0, kScatter, key_, draws_);
-    ++element_;
-    return static_cast<Index>(draws_[at] & mask_);
+    if (at_ == kGroups * kDrawGroup) {
+      draw_(static_cast<uint64_t>(group_), kGroups, 0, kScatter, key_, draws_);
+      group_ += kGroups;
+      at_ = 0;
+    }
+    return static_cast<Index>(draws_[at_++] & mask_);
   }
 
  private:
+  Draw draw_;
   uint64_t key_;
-  Index element_;
+  Index group_;
   unsigned int mask_;
-  unsigned short draws_[kDrawGroup];
+  Index at_ = kGroups * kDrawGroup;
+  unsigned short draws_[kGroups * kDrawGroup];
 };
 
 // Fisher and Yates. The index below i + 1 is the product of it and 32 random bits, over 2^32: no
 // index is more or less likely than it should be by more than 2^-32.
 template <typename T>
-void shuffle(T* x, Index n, Index bucket, uint64_t key) {
-  constexpr Index kWords = kDrawGroup / 2;  // of 32 bits in a group of draws
+void shuffle(Draw draw, T* x, Index n, Index bucket, uint64_t key) {
+  constexpr Index kWords = kGroups * kDrawGroup / 2;  // of 32 bits at a time
+  unsigned short draws[kGroups * kDrawGroup];
   std::uint32_t words[kWords];
-  Index group = -1;
+  Index drawn = -1;
   for (Index i = n - 1; i > 0; --i) {
-    if (i / kWords != group) {
-      group = i / kWords;
-      unsigned short draws[kDrawGroup];
-      philox_draws(static_cast<uint64_t>(group), static_cast<unsigned int>(bucket), kShuffle, key,
-                   draws);
-      __builtin_memcpy(words, draws, sizeof words);
+    if (i / kWords != drawn) {
+      drawn = i / kWords;
+      // Those below i alone are needed.
+      const Index groups = (i % kWords) * 2 / kDrawGroup + 1;
+      draw(static_cast<uint64_t>(drawn * kGroups), groups, static_cast<unsigned int>(bucket),
+           kShuffle, key, draws);
+      std::memcpy(words, draws, static_cast<std::size_t>(groups * kDrawGroup) * sizeof draws[0]);
     }
     const uint64_t product =
         static_cast<uint64_t>(words[i % kWords]) * static_cast<uint64_t>(i + 1);
@@ -82,6 +91,7 @@ void each(const MatrixView& in, Index first, Index last, F&& take) {
 
 template <typename T>
 void permute_as(const MatrixView& in, uint64_t key, T* out) {
+  const Draw draw = PS_SELECT_ISA(detail::permute_kernels).draw;
   const Index n = in.rows * in.cols;
   Index buckets = 1;
   while (buckets < kMaxBuckets && buckets * kBucket < n) buckets *= 2;
@@ -93,7 +103,7 @@ void permute_as(const MatrixView& in, uint64_t key, T* out) {
   std::vector<Index> start(chunks * buckets, 0);  // counts, then where each chunk's share begins
   parallel_for(chunks, [&](Index c) {
     Index* count = start.data() + c * buckets;
-    Buckets bucket(key, c * chunk, buckets);
+    Buckets bucket(draw, key, c * chunk, buckets);
     for (Index e = c * chunk; e < std::min(n, (c + 1) * chunk); ++e) ++count[bucket.next()];
   });
   std::vector<Index> edge(buckets + 1, 0);
@@ -104,11 +114,12 @@ void permute_as(const MatrixView& in, uint64_t key, T* out) {
   edge[buckets] = n;
   parallel_for(chunks, [&](Index c) {
     Index* next = start.data() + c * buckets;
-    Buckets bucket(key, c * chunk, buckets);
+    Buckets bucket(draw, key, c * chunk, buckets);
     each<T>(in, c * chunk, std::min(n, (c + 1) * chunk),
             [&](T value) { out[next[bucket.next()]++] = value; });
   });
-  parallel_for(buckets, [&](Index b) { shuffle(out + edge[b], edge[b + 1] - edge[b], b, key); });
+  parallel_for(buckets,
+               [&](Index b) { shuffle(draw, out + edge[b], edge[b + 1] - edge[b], b, key); });
 }
 
 }  // namespace

@@ -20,4 +20,17 @@ namespace pyspectra::spectra {
 // `in`.
 void permute(const MatrixView& in, std::uint64_t key, void* out);
 
+namespace detail {
+
+struct PermuteKernels {
+  // Writes groups of kDrawGroup draws (core/philox.inl.hpp) of one step of a stream.
+  void (*draw)(unsigned long long first, long groups, unsigned int step, unsigned int stream,
+               unsigned long long key, unsigned short* out);
+};
+
+PermuteKernels permute_kernels_baseline();
+PermuteKernels permute_kernels_avx2();
+PermuteKernels permute_kernels_avx512();
+
+}  // namespace detail
 }  // namespace pyspectra::spectra

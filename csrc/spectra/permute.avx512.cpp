@@ -1,0 +1,16 @@
+#include "spectra/permute.hpp"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace pyspectra::spectra::detail {
+namespace {
+constexpr int kLanes = 8;
+#include "core/philox.inl.hpp"
+#include "core/random.inl.hpp"
+#include "spectra/permute.inl.hpp"
+}  // namespace
+
+PermuteKernels permute_kernels_avx512() { return {draw}; }
+
+}  // namespace pyspectra::spectra::detail
