@@ -163,8 +163,8 @@ def train_once(setting, lr, seed, data, folder, tokenizer, evaluation):
         yield accuracy(model, evaluation)
 
 
-def main():
-    """Choose learning rates, train 3 settings x seeds, write what came out."""
+def arguments():
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="JSON file to write")
     parser.add_argument("--seeds", type=int, default=5)
@@ -175,6 +175,24 @@ def main():
     args = parser.parse_args()
     if args.seeds < 2:
         parser.error("--seeds must be at least 2: the table has a standard deviation")
+    return args
+
+
+def print_table(accuracy):
+    """Print mean and standard deviation of each setting, and of its gain over plain training."""
+    base = accuracy["vanilla"]
+    print("| setting | test accuracy, mean (std) | against vanilla, mean (std) |\n|---|---|---|")
+    for name, scores in accuracy.items():
+        gain = [s - b for s, b in zip(scores, base, strict=True)]
+        print(
+            f"| {name} | {statistics.mean(scores):.2%} ({statistics.stdev(scores):.2%}) "
+            f"| {statistics.mean(gain):+.2%} ({statistics.stdev(gain):.2%}) |"
+        )
+
+
+def main():
+    """Choose learning rates, train 3 settings x seeds, write what came out."""
+    args = arguments()
     Classifier.bfloat16 = args.bfloat16
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
@@ -224,15 +242,7 @@ def main():
             seconds = time.perf_counter() - start
             print(seed, setting, *(f"{s:.4f}" for s in scores), f"{seconds:.0f} s", flush=True)
         args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-    base = result["accuracy"]["vanilla"]
-    print("| setting | test accuracy, mean (std) | against vanilla, mean (std) |\n|---|---|---|")
-    for name, scores in result["accuracy"].items():
-        gain = [s - b for s, b in zip(scores, base, strict=True)]
-        print(
-            f"| {name} | {statistics.mean(scores):.2%} ({statistics.stdev(scores):.2%}) "
-            f"| {statistics.mean(gain):+.2%} ({statistics.stdev(gain):.2%}) |"
-        )
+    print_table(result["accuracy"])
 
 
 if __name__ == "__main__":

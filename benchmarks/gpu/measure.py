@@ -87,6 +87,46 @@ MODELS = {
 }
 
 
+def step_variants(
+    params: list[Any], hyper: dict[str, Any]
+) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Return the optimizers that are measured, and the bytes that a step of each has to move."""
+    n = sum(p.numel() for p in params)
+    state = 4  # bytes of a moment
+    plain = n * (3 * params[0].element_size() + 4 * state)
+    variants: dict[str, tuple[Callable[[], Any], int]] = {
+        "AdamW": (lambda: AdamW(params, **hyper), plain),
+        "AdamW with EMA": (
+            lambda: AdamW(params, ema_decay=0.999, **hyper),
+            plain + 2 * state * n,
+        ),
+        "mode F": (lambda: ChildAdamW(params, mode="F", **hyper), plain),
+        "mode F with EMA": (
+            lambda: ChildAdamW(params, mode="F", ema_decay=0.999, **hyper),
+            plain + 2 * state * n,
+        ),
+        "AdamW, clipped": (
+            lambda: AdamW(params, max_grad_norm=1.0, **hyper),
+            plain + n * params[0].element_size(),
+        ),
+        "AdamW, statistics": (lambda: AdamW(params, statistics=True, **hyper), plain),
+        "SGD, momentum": (
+            lambda: SGD(params, lr=1e-4, momentum=0.9),
+            n * (3 * params[0].element_size() + 2 * state),
+        ),
+    }
+    if params[0].dtype is torch.bfloat16:
+        variants["AdamW, stochastic rounding"] = (
+            lambda: AdamW(params, stochastic_rounding=True, **hyper),
+            plain,
+        )
+        variants["AdamW, master weights"] = (
+            lambda: AdamW(params, master_weights=True, **hyper),
+            plain + 2 * state * n,
+        )
+    return variants
+
+
 def steps() -> None:
     """The fused step: rate of memory traffic beside a copy, time beside torch's fused AdamW."""
     x = torch.empty(2**29, dtype=torch.float32, device="cuda")
@@ -96,46 +136,13 @@ def steps() -> None:
     del x, y
     hyper: dict[str, Any] = {"lr": 1e-4, "weight_decay": 0.01}
     for name, sizes in MODELS.items():
-        n = sum(sizes)
         for dtype in (torch.float32, torch.bfloat16):
             kind = str(dtype).removeprefix("torch.")
             params = parameters(sizes, dtype)
             theirs = torch.optim.AdamW(params, fused=True, **hyper)
             their_ms = event_ms(theirs.step)
             del theirs
-            state = 4  # bytes of a moment
-            plain = n * (3 * params[0].element_size() + 4 * state)
-            variants: dict[str, tuple[Callable[[], Any], int]] = {
-                "AdamW": (lambda p=params: AdamW(p, **hyper), plain),
-                "AdamW with EMA": (
-                    lambda p=params: AdamW(p, ema_decay=0.999, **hyper),
-                    plain + 2 * state * n,
-                ),
-                "mode F": (lambda p=params: ChildAdamW(p, mode="F", **hyper), plain),
-                "mode F with EMA": (
-                    lambda p=params: ChildAdamW(p, mode="F", ema_decay=0.999, **hyper),
-                    plain + 2 * state * n,
-                ),
-                "AdamW, clipped": (
-                    lambda p=params: AdamW(p, max_grad_norm=1.0, **hyper),
-                    plain + n * params[0].element_size(),
-                ),
-                "AdamW, statistics": (lambda p=params: AdamW(p, statistics=True, **hyper), plain),
-                "SGD, momentum": (
-                    lambda p=params: SGD(p, lr=1e-4, momentum=0.9),
-                    n * (3 * params[0].element_size() + 2 * state),
-                ),
-            }
-            if dtype is torch.bfloat16:
-                variants["AdamW, stochastic rounding"] = (
-                    lambda p=params: AdamW(p, stochastic_rounding=True, **hyper),
-                    plain,
-                )
-                variants["AdamW, master weights"] = (
-                    lambda p=params: AdamW(p, master_weights=True, **hyper),
-                    plain + 2 * state * n,
-                )
-            for variant, (make, moved) in variants.items():
+            for variant, (make, moved) in step_variants(params, hyper).items():
                 opt = make()
                 ms = event_ms(opt.step)
                 record(
