@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 
 import numpy as np
 
 from faults.recording import judged, load
 from pyspectra.training import Thresholds
-from pyspectra.training.rules import judge, known_codes
+from pyspectra.training.rules import RULES, known_codes
 
 # A threshold, and the findings that hang on it.
 FITTED = {
@@ -50,12 +51,18 @@ def family(row):
 
 def loud_codes(recording, thresholds, codes):
     """Return those of some codes that are said aloud, symptoms of others included."""
-    ignored = set(known_codes()) - set(codes)
+    wanted = set(codes)
+    rules = defaultdict(list)
+    for r in RULES:
+        if wanted & set(r.codes):
+            rules[r.needs].append(r.check)
     during, _ = recording
-    return {
+    return wanted & {
         x.code
         for _, facts in during
-        for _, x in judge(facts, thresholds, ignored)
+        for fact in facts
+        for check in rules[type(fact)]
+        for x in check(fact, thresholds)
         if x.severity != "info"
     }
 

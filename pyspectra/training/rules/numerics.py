@@ -170,8 +170,8 @@ def vanishing_gradient(facts: RecentSteps, thresholds: NumericThresholds) -> Ite
     """The first layers get next to no gradient, and the loss does not move."""
     if not (facts.warm_steps and is_stuck(facts.curve, thresholds)):
         return
-    signals = [_median_signal(facts, t.name) for t in facts.steps[-1] if _is_matrix(t)]
-    known = [s for s in signals if s is not None]
+    signals = _median_signals(facts)
+    known = [signals[t.name] for t in facts.steps[-1] if _is_matrix(t) and t.name in signals]
     if len(known) < 3 or known[-1] <= 0:
         return
     ratio = known[0] / known[-1]
@@ -195,14 +195,15 @@ def vanishing_gradient(facts: RecentSteps, thresholds: NumericThresholds) -> Ite
         )
 
 
-def _median_signal(facts: RecentSteps, name: str) -> float | None:
-    values = [
-        t.statistics.grad_norm / t.statistics.param_norm
-        for step in facts.warm_steps
-        for t in step
-        if t.name == name and t.statistics is not None and t.statistics.param_norm > 0
-    ]
-    return float(np.median(values)) if values else None
+def _median_signals(facts: RecentSteps) -> dict[str, float]:
+    """Return the median of gradient over weight norm of each parameter, in one pass."""
+    values: dict[str, list[float]] = {}
+    for step in facts.warm_steps:
+        for t in step:
+            if t.statistics is not None and t.statistics.param_norm > 0:
+                ratio = t.statistics.grad_norm / t.statistics.param_norm
+                values.setdefault(t.name, []).append(ratio)
+    return {name: float(np.median(v)) for name, v in values.items()}
 
 
 def _is_matrix(t: TensorStep) -> bool:
@@ -420,7 +421,11 @@ def divergence(facts: LossCurve, thresholds: NumericThresholds) -> Iterator[Find
     doubled = bool((last > thresholds.divergence * floor).all()) and best < len(medians) - k
     above_start = bool((last > 1.25 * first).all()) and first > 0
     finite = facts.losses[np.isfinite(facts.losses)]
-    if (doubled or above_start) and _exceeds(finite, best, k, facts.window, thresholds):
+    risen = (doubled or above_start) and _exceeds(finite, best, k, facts.window, thresholds)
+    thrown = _thrown_up(finite, k * facts.window, thresholds)
+    if risen or thrown:
+        if thrown and not risen:
+            best, floor = 0, float(np.median(finite[:3]))
         step = facts.start + (best + 1) * facts.window - 1
         ratio = float(last[-1]) / floor
         yield Finding(
@@ -434,6 +439,12 @@ def divergence(facts: LossCurve, thresholds: NumericThresholds) -> Iterator[Find
             advice=("divide the learning rate by 3", "add a warm-up", "clip gradients to norm 1"),
             evidence={"best": number(low), "first": number(first), "best_step": step},
         )
+
+
+def _thrown_up(losses: FloatArray, n: int, t: NumericThresholds) -> bool:
+    """Tell whether nine in ten of the last losses lie far above those before any training."""
+    begin = float(np.median(losses[:3]))
+    return begin > 0 and float(np.quantile(losses[-n:], 0.1)) > t.divergence * begin
 
 
 def _exceeds(losses: FloatArray, best: int, k: int, window: int, t: NumericThresholds) -> bool:

@@ -117,6 +117,9 @@ def test_divergence():
     assert said(FALLING) == []
     assert said(losses(1.0, 0.5, 0.8, 0.8, 0.8)) == []
     assert said(losses(1.0, 0.3, 0.9, 0.9, 0.9)) == ["divergence"]
+    # Thrown up at the first step, and on its way down ever since.
+    assert said(f.LossCurve(np.r_[[1.6] * 3, np.geomspace(400, 5, 150)])) == ["divergence"]
+    assert said(f.LossCurve(np.r_[[1.6] * 3, np.geomspace(400, 2, 150)])) == []
     # Losses of single samples: three windows in a row may well have twice the median of the best.
     single = np.random.default_rng(3).chisquare(1, (200, 400))
     assert sum("divergence" in said(f.LossCurve(row)) for row in single) <= 2
