@@ -15,6 +15,7 @@ from pyspectra.training.rules.learning import LearningThresholds
 from pyspectra.training.rules.losses import LossThresholds
 from pyspectra.training.rules.numerics import NumericThresholds
 from pyspectra.training.rules.registry import RULES, Rule, conclusions, judge, known_codes
+from pyspectra.training.rules.rising import RisingThresholds
 from pyspectra.training.rules.spectra import SpectraThresholds
 from pyspectra.training.rules.splits import SplitThresholds
 from pyspectra.training.rules.trials import TrialThresholds
@@ -33,6 +34,7 @@ class Thresholds(
     CurveThresholds,
     ClassThresholds,
     UnitThresholds,
+    RisingThresholds,
     NumericThresholds,
     LearningThresholds,
     InitialThresholds,
