@@ -148,7 +148,7 @@ at the gradients cannot be told before the third step.
 The rules were made, and mended, with these cases in view: the figures say that they hold together,
 not how they do on programs that nobody has seen. Of the healthy programs of other kinds, which were
 written last, five in twenty-three were disturbed at first, each by another rule, and the rules were
-then mended. Small models, and rates that are wrong by a factor of a hundred, make most faults plain.
+then mended. Small models, and rates that are wrong a hundredfold, make most faults plain.
 """
 
 
