@@ -125,6 +125,9 @@ def main() -> int:
         "--tests", nargs=argparse.REMAINDER, default=TESTS, help="pytest's arguments, from tests/"
     )
     arguments = parser.parse_args()
+    for name in arguments.sanitizers:
+        if name not in PLANTS:
+            parser.error(f"SANITIZER must be one of {', '.join(PLANTS)}, got {name!r}")
     bad = 0
     for sanitizer in arguments.sanitizers or PLANTS:
         begin = time.monotonic()
