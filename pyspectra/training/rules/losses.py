@@ -10,7 +10,7 @@ import numpy as np
 
 from pyspectra._support.text import counted
 from pyspectra.report.findings import Finding
-from pyspectra.training.rules.facts import Array, LossBatches, LossGraph, LossShapes
+from pyspectra.training.rules.facts import LossBatches, LossGraph, LossShapes
 from pyspectra.training.rules.registry import rule
 from pyspectra.types import FloatArray
 
@@ -303,10 +303,3 @@ def loss_broadcast_of_graph(facts: LossGraph, thresholds: LossThresholds) -> Ite
     if facts.expanded is not None:
         before, after = facts.expanded
         yield _broadcast(facts.step, before, None, after)
-
-
-def class_entropy(labels: Array) -> float:
-    """Return the entropy of class frequencies in nats: the loss of predicting just those."""
-    _, counts = np.unique(labels, return_counts=True)
-    p = counts / counts.sum()
-    return float(-(p * np.log(p)).sum())
