@@ -13,7 +13,7 @@ from pyspectra.report.compared_layers import LayerComparison
 from pyspectra.report.comparison import Comparison
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import takes_options
-from pyspectra.report.problems import is_judged
+from pyspectra.report.problems import has_tail
 from pyspectra.report.report import Report
 from pyspectra.weights import WeightSource, open_weights
 from pyspectra.weights.pairing import Pairing, pair_layers
@@ -155,5 +155,5 @@ def _layers(pairing: Pairing, a: Report, b: Report) -> tuple[LayerComparison, ..
             for which in slices
             if (other.layer_id, which) in rows[1]
         ]
-    count = max(1, sum(is_judged(x) and is_judged(y) for x, y in found))
+    count = max(1, sum(has_tail(x) and has_tail(y) for x, y in found))
     return tuple(LayerComparison(x, y, count) for x, y in found)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pyspectra.analysis.rows import LayerFit, Spectrum
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra import powerlaw
-from pyspectra.spectra.bootstrap import on_host, with_uncertainty
+from pyspectra.spectra.bootstrap import on_host, with_goodness, with_uncertainty
 from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
@@ -30,6 +30,15 @@ def layer_fits(
             advance,
         )
         fits = [replace(f, fit=fit) for f, fit in zip(fits, sure, strict=True)]
+    elif options.tests_goodness:
+        tested = with_goodness(
+            spectra,
+            [f.fit for f in fits],
+            _fit_options(options).compiled,
+            options.seed,
+            [row.label for row in rows],
+        )
+        fits = [replace(f, fit=fit) for f, fit in zip(fits, tested, strict=True)]
     return fits
 
 

@@ -20,7 +20,13 @@ from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra._support.random import Purpose, random_key
 from pyspectra.report.options import AnalyzeOptions
-from pyspectra.spectra import marchenko_pastur, null_test, random_null, randomize, structures
+from pyspectra.spectra import (
+    marchenko_pastur,
+    null_test,
+    random_null,
+    randomize,
+    structures,
+)
 from pyspectra.spectra.eigenvectors import EigenvectorStatistics, eigenvector_statistics
 from pyspectra.spectra.estimators import Estimator, parse_estimator
 from pyspectra.spectra.farms import fit_windows

@@ -13,6 +13,10 @@ from pyspectra.spectra.distance import jensen_shannon
 from pyspectra.spectra.randomize import Randomized
 from pyspectra.types import MPFit
 
+# In units of the threshold below which no test of eigenvalues can see a direction: at twice that
+# nearly all are found (benchmarks/truth.md).
+FOUND = 2.0
+
 
 def _mp(s: Spectrum) -> MPFit:
     fit: MPFit = s.measurement("mp")
@@ -32,6 +36,16 @@ def random_p_value(s: Spectrum) -> float:
     kurtosis = s.measured.get("kurtosis", 0.0)  # Gaussian where nobody has measured it
     kurtosis = kurtosis if math.isfinite(kurtosis) else 0.0
     return random_null.p_value(s.evals, s.esd.N, s.esd.M, kurtosis)
+
+
+@metric("detectable_change")
+def detectable_change(s: Spectrum) -> float:
+    """Smallest change of rank one, |dW| / |W|, that the test for structure mostly finds."""
+    N, M, count = s.esd.N, s.esd.M, s.esd.n_matrices
+    if M == 1 and count > 1:  # of a depthwise kernel the matrix (C, kh kw) is tested
+        M, count = count, 1
+    # A direction below (N M)^(1/4), in units of the entries, is lost in the bulk.
+    return FOUND / math.sqrt(count * math.sqrt(N * M))
 
 
 @metric("mp_distance", group="mp_fit")
@@ -90,5 +104,5 @@ def rand_distance(s: Spectrum) -> float:
 
 @metric("n_traps", group="randomize")
 def n_traps(s: Spectrum) -> int:
-    """Spikes of the randomised spectrum: directions made by a few outlying entries."""
+    """Spikes of the randomised spectrum: directions of outlying entries, which heavy tails have."""
     return _rand(s).mp.n_spikes

@@ -23,4 +23,5 @@ class AnalyzeKeywords(TypedDict, total=False):
     max_evals: int | None
     method: str
     bootstrap: int
+    goodness: bool
     seed: int

@@ -48,6 +48,7 @@ ALWAYS = Group("always", lambda options: True)
 UNPOOLED = Group("with pool=False", lambda options: not options.pool)
 CLIPPED = Group("with fix_fingers", lambda options: options.fix_fingers is not None)
 BOOTSTRAP = Group("with bootstrap", lambda options: options.bootstrap > 0)
+GOODNESS = Group("unless goodness=False", lambda options: options.tests_goodness)
 CHANGE = Group("with base_model", lambda options: options.base_model is not None)
 CUT_OFF = Group('with estimator="tpl"', lambda options: options.estimator == "tpl")
 
@@ -321,7 +322,8 @@ COLUMNS: tuple[Column[Row], ...] = (
     Column("change_rank", lambda r: r.change_rank, "Its rank if that is low, else 0.", CHANGE),
     Column("alpha", lambda r: r.fit.alpha, "Exponent of the power-law tail.",
            head=Head("alpha", _show_alpha, spare=0)),
-    Column("alpha_stderr", lambda r: r.fit.alpha_stderr, "Standard error of alpha."),
+    Column("alpha_stderr", lambda r: r.fit.alpha_stderr,
+           "Standard error of alpha, as if eigenvalues were independent and xmin known."),
     Column("alpha_corrected", lambda r: r.fit.alpha_corrected,
            "Alpha without the bias of maximum likelihood."),
     Column("Lambda", lambda r: r.fit.Lambda, "Rate of the exponential cut-off.", CUT_OFF),
@@ -329,10 +331,12 @@ COLUMNS: tuple[Column[Row], ...] = (
            Head("raw alpha", number(_raw_alpha, 2), "raw", spare=0)),
     Column("n_fingers", lambda r: r.n_fingers, "Number of clipped eigenvalues.", CLIPPED,
            Head("fingers", lambda r, look: (str(r.n_fingers or 0), ""))),
-    Column("ci_low", lambda r: r.fit.ci[0], "Lower end of the 95 % interval of alpha.", BOOTSTRAP,
+    Column("ci_low", lambda r: r.fit.ci[0],
+           "Lower end of the 95 % interval of alpha, as of independent eigenvalues.", BOOTSTRAP,
            Head("95 %", _show_interval)),
-    Column("ci_high", lambda r: r.fit.ci[1], "Upper end of the 95 % interval of alpha.", BOOTSTRAP),
-    Column("p_value", lambda r: r.fit.p_value, "How well a power law fits the tail.", BOOTSTRAP,
+    Column("ci_high", lambda r: r.fit.ci[1], "Upper end of the same.", BOOTSTRAP),
+    Column("p_value", lambda r: r.fit.p_value,
+           "How well a power law fits the tail: at most 0.1 rules it out.", GOODNESS,
            Head("p", number(lambda r: r.fit.p_value, 2), spare=0)),
     Column("xmin", lambda r: r.fit.xmin, "Eigenvalue from which on the tail starts."),
     Column("xmax", lambda r: r.fit.xmax, "Largest eigenvalue that entered the fit."),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspectra.report.layer import LayerReport
-from pyspectra.report.problems import NO_STRUCTURE, is_judged
+from pyspectra.report.problems import NO_STRUCTURE, has_tail
 from pyspectra.types import Status, Value
 
 LEVEL = 0.95
@@ -48,8 +48,8 @@ class LayerComparison(Value):
 
     @property
     def is_compared(self) -> bool:
-        """Whether alpha says something in both models."""
-        return is_judged(self.a) and is_judged(self.b)
+        """Whether alpha says something in both models, be it only how steep the tail is."""
+        return has_tail(self.a) and has_tail(self.b)
 
     @property
     def alpha_shift(self) -> float:
@@ -75,6 +75,11 @@ class LayerComparison(Value):
         return _metric(self.b, "log_spectral_norm") - _metric(self.a, "log_spectral_norm")
 
     @property
+    def log_norm_shift(self) -> float:
+        """Difference of log10 of the sum of the eigenvalues; NaN without spectra."""
+        return _metric(self.b, "log_norm") - _metric(self.a, "log_norm")
+
+    @property
     def change(self) -> str:
         """What is to be said of alpha: lower, higher, within its error, or why it is not."""
         if self.is_compared:
@@ -83,7 +88,7 @@ class LayerComparison(Value):
             return "lower" if self.alpha_shift < 0.0 else "higher"
         if any(row.status is not Status.OK for row in (self.a, self.b)):
             return "no fit"
-        silent = [row for row in (self.a, self.b) if not is_judged(row)]
+        silent = [row for row in (self.a, self.b) if not has_tail(row)]
         if any(row.warning != NO_STRUCTURE.word for row in silent):
             return "not compared"
         if len(silent) == 2:
@@ -119,6 +124,8 @@ COLUMNS = (
     Column("change", lambda r: r.change, "What is to be said of alpha."),
     Column("log_spectral_norm_shift", lambda r: r.log_spectral_norm_shift,
            "Difference of log10 of the spectral norm."),
+    Column("log_norm_shift", lambda r: r.log_norm_shift,
+           "Difference of log10 of the squared Frobenius norm."),
     Column("warning_a", lambda r: r.a.warning, "What is to be said of it in the first model."),
     Column("warning_b", lambda r: r.b.warning, "What is to be said of it in the second."),
 )  # fmt: skip

@@ -26,7 +26,7 @@ from pyspectra._support.text import did_you_mean
 from pyspectra.errors import ArgumentValueError, hint_words
 from pyspectra.spectra import bootstrap as replicates
 from pyspectra.spectra.esd import METHODS
-from pyspectra.spectra.estimators import parse_estimator
+from pyspectra.spectra.estimators import CALIBRATED, parse_estimator
 from pyspectra.weights.selection import checked as checked_selection
 
 FUNCTION = "analyze"
@@ -236,11 +236,17 @@ class AnalyzeOptions:
     )  # fmt: skip
     bootstrap: int = _option(
         0, _count(0, replicates.MAX_REPLICATES),
-        "Replicates of each fit, for its ``ci`` and ``p_value``; 0 for neither. Does not go with "
-        'estimators ``"tpl"`` and ``"farms"``.',
+        "Replicates of each fit, for its ``ci`` and ``p_value``; 0 for no interval (`goodness` has "
+        'a p-value nevertheless). Does not go with estimators ``"tpl"`` and ``"farms"``.',
         kind="int",
         brief="refit B replicates for a confidence interval of alpha and a p-value",
         metavar="B", parse=int,
+    )  # fmt: skip
+    goodness: bool = _option(
+        True, check_flag,
+        "Test how well a power law fits (``p_value``), with as few replicates as tell the p-value "
+        'from 0.1, 64 at most. Of estimators ``"ww"`` and ``"csn"``; `bootstrap` makes more.',
+        brief="leave out the test whether a power law fits", flag="--no-goodness",
     )  # fmt: skip
     seed: int = _option(
         0, check_seed,
@@ -298,6 +304,12 @@ class AnalyzeOptions:
                 hint = hint_words(did_you_mean(name, sorted(known)))
                 raise TypeError(f"{FUNCTION}: there is no option {name!r}.{hint}")
         return cls(**keywords)
+
+    @property
+    def tests_goodness(self) -> bool:
+        """Whether fits get a p-value."""
+        name = parse_estimator(self.estimator, FUNCTION).name
+        return self.bootstrap > 0 or (self.goodness and name in CALIBRATED)
 
     @property
     def cuts_above(self) -> bool:

@@ -178,6 +178,11 @@ def is_judged(layer: LayerReport) -> bool:
     return layer.status is Status.OK and problem_of(layer) not in UNJUDGED
 
 
+def has_tail(layer: LayerReport) -> bool:
+    """Tell whether alpha of a layer describes something, be it no power law."""
+    return is_judged(layer) or problem_of(layer) is NO_POWER_LAW
+
+
 def is_small(layer: LayerReport) -> bool:
     """Tell whether a layer that has a spectrum is too small to tell."""
     return layer.esd.status is Status.OK and len(layer.esd.evals) < THRESHOLDS.few_evals

@@ -6,6 +6,7 @@ measurement (``benchmarks/calibration.py``) on data with known tails.
 
 from __future__ import annotations
 
+import functools
 import math
 import secrets
 from collections.abc import Callable, Sequence
@@ -28,6 +29,15 @@ MAX_REPLICATES = 2**24
 POINTS_A_CALL = 1 << 22
 # The kernel hands so many replicates of a spectrum to a thread (csrc/powerlaw/bootstrap.cpp).
 REPLICATES_A_TASK = 16
+
+
+# Without an interval, replicates are made in rounds until it is known on which side of 0.1 the
+# p-value lies (Besag, Clifford, "Sequential Monte Carlo p-values", Biometrika 78, 1991): until so
+# many or so few lie farther from their law than the data from theirs as do so once in fifty times
+# where it is 0.1.
+ROUNDS = (8, 8, 8, 8, 16, 16)
+DECIDES = 0.1
+KNOWN = 0.02
 
 
 def check_bootstrap(bootstrap: Any, seed: Any, function: str) -> tuple[int, int | None]:
@@ -73,9 +83,13 @@ def goodness_of_fit(fit: PowerLawFit, D: FloatArray, n_tail: FloatArray) -> floa
     with the length, so that their p-value is not uniform where the power law is true. Here
     ``sqrt(n_tail) D`` is compared, and it is. The data count as one more replicate.
     """
+    return (1 + _farther(fit, D, n_tail)) / (1 + len(D))
+
+
+def _farther(fit: PowerLawFit, D: FloatArray, n_tail: FloatArray) -> int:
+    """Count the replicates that lie at least as far from their law as the data from theirs."""
     own = fit.D * math.sqrt(fit.n - fit.index)
-    farther = int(np.count_nonzero(D * np.sqrt(n_tail) >= own))
-    return (1 + farther) / (1 + len(D))
+    return int(np.count_nonzero(D * np.sqrt(n_tail) >= own))
 
 
 # Called with how many replicates have just been made.
@@ -149,3 +163,48 @@ def with_uncertainty(
             p_value=goodness_of_fit(fits[i], good[:, 1], good[:, 2]),
         )
     return out
+
+
+def with_goodness(
+    spectra: Sequence[FloatArray],
+    fits: Sequence[PowerLawFit],
+    options: Any,
+    seed: int,
+    names: Sequence[str],
+) -> list[PowerLawFit]:
+    """Return `fits` with a ``p_value`` from as few replicates as tell it from 0.1, 64 at most.
+
+    Each spectrum stops by itself, so that its p-value does not depend on the others. The
+    replicates are the first of those of `with_uncertainty`.
+    """
+    out = list(fits)
+    waiting = [i for i, fit in enumerate(fits) if fit.status is Status.OK]
+    hits, made = dict.fromkeys(waiting, 0), dict.fromkeys(waiting, 0)
+    first = 0
+    for count in ROUNDS:
+        if not waiting:
+            break
+        tables = ops.bootstrap_powerlaw(
+            [spectra[i][: fits[i].n] for i in waiting],
+            options,
+            [fits[i] for i in waiting],
+            count,
+            [random_key(Purpose.BOOTSTRAP, seed, names[i]) for i in waiting],
+            first=first,
+        )
+        first += count
+        for i, table in zip(waiting, tables, strict=True):
+            good = table[np.isfinite(table[:, 0])]
+            made[i] += len(good)
+            hits[i] += _farther(fits[i], good[:, 1], good[:, 2])
+            if 2 * made[i] >= first:  # else most replicates have no tail
+                out[i] = replace(fits[i], p_value=(1 + hits[i]) / (1 + made[i]))
+        waiting = [i for i in waiting if not _is_known(hits[i], made[i])]
+    return out
+
+
+@functools.cache
+def _is_known(hits: int, made: int) -> bool:
+    """Tell whether so many hits of so many tell a p-value from `DECIDES`."""
+    law = [math.comb(made, k) * DECIDES**k * (1.0 - DECIDES) ** (made - k) for k in range(made + 1)]
+    return min(sum(law[hits:]), sum(law[: hits + 1])) <= KNOWN

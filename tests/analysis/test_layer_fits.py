@@ -60,6 +60,25 @@ def test_tpl_has_a_column_of_its_own() -> None:
         assert "Lambda" not in ps.analyze(state()).rows(dialect)[0]
 
 
+def test_goodness_is_told_by_few_replicates_and_of_each_layer_alone() -> None:
+    told = ps.analyze(state())
+    sure = ps.analyze(state(), bootstrap=400)
+    for layer, exact in zip(told.layers, sure.layers, strict=True):
+        if layer.status is Status.OK:
+            assert math.isnan(layer.fit.ci[0])
+            assert layer.fit.p_value == pytest.approx(exact.fit.p_value, abs=0.35)
+            decided = min(layer.fit.p_value, exact.fit.p_value)
+            if decided > 0.2 or max(layer.fit.p_value, exact.fit.p_value) < 0.05:
+                assert (layer.fit.p_value <= 0.1) == (exact.fit.p_value <= 0.1)
+    names = [layer.name for layer in told.layers if layer.status is Status.OK]
+    alone = ps.analyze(state(), layers=names[-1])
+    assert alone.layers[0].fit == told[names[-1]].fit
+    for estimator in ("hill", "tpl"):  # without bounds that a goodness would guard
+        report = ps.analyze(state(), estimator=estimator)
+        assert all(math.isnan(layer.fit.p_value) for layer in report.layers)
+        assert "p_value" not in report.columns()
+
+
 @pytest.mark.parametrize("pool", [True, False])
 @pytest.mark.parametrize("method", ["auto", "svd"])
 def test_farms_fits_the_windows_of_each_layer(pool: bool, method: str) -> None:
@@ -94,7 +113,7 @@ def uncertain(report: ps.Report) -> dict[str, tuple[float, ...]]:
 
 
 def test_bootstrap_of_every_layer() -> None:
-    plain = ps.analyze(state())
+    plain = ps.analyze(state(), goodness=False)
     report = ps.analyze(state(), bootstrap=60)
     for layer, before in zip(report.layers, plain.layers, strict=True):
         if layer.status is Status.OK:

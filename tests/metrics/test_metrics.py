@@ -74,6 +74,7 @@ def test_metrics_equal_their_formulas(case: str) -> None:
         "entropy": ref.entropy(lam, N),
         "alpha_weighted": alpha * ref.log10(largest),
         "log_alpha_norm": ref.log_alpha_norm(lam, alpha),
+        "detectable_change": 2.0 / (s.esd.N * s.esd.M * s.esd.n_matrices**2) ** 0.25,
     }
     default = {m.name for m in METRICS.values() if m.group == "default"}
     assert set(got) == default - {"random_p_value"} == set(want)

@@ -21,6 +21,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"pool": False},
     {option.name: True for option in options.records() if option.of_metrics},
     {"bootstrap": 5},
+    {"goodness": False},
     {"fix_fingers": "clip_xmax"},
     {"estimator": "tpl"},
     {"base_model": {"conv.weight": np.ones((12, 10, 2, 2)), "fc.weight": np.eye(30, 20)}},
@@ -109,7 +110,8 @@ def test_the_warning_comes_last_whatever_is_asked_for() -> None:
 def test_a_summary_is_records_too() -> None:
     rng = np.random.default_rng(0)
     correlated = rng.standard_normal((60, 40)) @ rng.standard_normal((40, 40))
-    report = ps.analyze({**model(), "correlated.weight": correlated}, mp_fit=True)
+    weights = {**model(), "correlated.weight": correlated}
+    report = ps.analyze(weights, mp_fit=True, goodness=False)
     rows = report.rows()
     for name, value in report.summary().items():
         entry = next(e for e in columns.SUMMARY if e.name == name)
