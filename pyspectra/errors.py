@@ -72,7 +72,7 @@ class RefusedTensorError(PyspectraError, ValueError):
     Attributes
     ----------
     row : int
-        Of the tensor.
+        Row of the tensor in the kernel's table.
     complaint : str
         What is wrong with it.
     other : int

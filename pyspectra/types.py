@@ -148,7 +148,8 @@ class PowerLawFit(Value):
     n_tail, n : int
         Points in the tail; points that entered the fit.
     index : int
-        Of the tail's first point among the ascending points that entered the fit; -1 for none.
+        Index of the tail's first point among the ascending points that entered the fit; -1 for
+        none.
     estimator : str
         Name of the estimator, with its arguments if any: ``"ww"``, ``"hill(50)"``.
     status : Status
@@ -251,8 +252,8 @@ class MPFit(Value):
         Kolmogorov-Smirnov distance between the spectrum and the law of a random matrix of the
         same shape and norm.
     p_value : float
-        Of "a random matrix with independent, identically distributed entries": small means that
-        the layer is not one. NaN for ``mp="ww"``, which has no test.
+        P-value of "a random matrix with independent, identically distributed entries": a small one
+        means that the layer is not random. NaN for ``mp="ww"``, which has no test.
     status : Status
         ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (a zero
         matrix, or eigenvalues below float64's range).

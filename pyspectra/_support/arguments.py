@@ -33,11 +33,11 @@ __all__ = [
 ]
 
 SEEDS = 2**64
-"""Seeds are integers from 0 up to here, exclusive: the keys of the generator have 64 bits."""
+"""Seeds are integers from 0 to below this number: the keys of the generator have 64 bits."""
 
 _Choice = TypeVar("_Choice", str, "str | None")
 
-# Of numpy's and torch's element types: truth values, complex numbers, text, times, objects.
+# Names of numpy's and torch's element types that are no real numbers.
 _NO_NUMBER = re.compile(r"bool|complex|time|object|[US]\d")
 
 
@@ -227,7 +227,7 @@ def shown(value: object) -> str:
     """Return what a message shows of `value`: its `repr`, or its type where that is long."""
     try:
         text = repr(value)
-    except Exception:  # of a broken object: the message must not fail
+    except Exception:  # a broken object raises anything, and the message must not fail
         text = ""
     if not text or len(text) > 120 or "\n" in text:
         return f"an object of type {type(value).__name__}"

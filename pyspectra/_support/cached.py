@@ -11,8 +11,8 @@ T = TypeVar("T")
 class cached_property(Generic[T]):  # noqa: N801 - it stands where functools' does
     """A property that is computed once for each instance and then kept.
 
-    That of functools holds a lock, one for all instances, while it computes (Python 3.10 and 3.11):
-    a child that was forked meanwhile finds it locked for ever.
+    The one of functools holds a lock, one for all instances, while it computes (Python 3.10 and
+    3.11): a child that was forked meanwhile finds it locked for ever.
     """
 
     def __init__(self, function: Callable[[Any], T]) -> None:

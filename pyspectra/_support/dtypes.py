@@ -36,7 +36,7 @@ class DType:
     torch_storage : str or None
         Name of torch's storage class in checkpoints; None if the type has none of its own.
     fraction_bits : int
-        Of a float, bits after the leading one.
+        Bits of a float's significand after the leading one.
     quantised : bool
         True for torch's types that mean something only with a scale that is stored beside them.
     """

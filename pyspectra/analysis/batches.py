@@ -125,7 +125,7 @@ class _Taken:
     grams: list[Any]  # the engine's; of the matrices, then of each of their permutations
     spectra: tuple[list[FloatArray], list[Status]] | None  # in their place with method "svd"
     measured: list[dict[str, Any]]  # one a row of the report
-    change: Change | None  # of a difference
+    change: Change | None  # of a difference of two models
 
 
 # The functions below let go of the tensor as they return, before the next one comes.

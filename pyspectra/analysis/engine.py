@@ -54,7 +54,8 @@ class Matrices:
     operands : sequence
         As the engine's `grams` wants them.
     change : Change or None
-        Of a difference of two models: how large it is, and what of it is rounding.
+        How large the difference of two models is and what of it is rounding; None for stored
+        weights.
     """
 
     slices: tuple[HostArray, ...]

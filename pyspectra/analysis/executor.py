@@ -62,7 +62,7 @@ def _in_this_process(
     else:
         engine = engines.device_engine(device)
         batches = split(layers, options, engine.capacity)
-    # Of all batches: a device's reads run ahead of the solving, and end with it if that fails.
+    # One generator reads for all batches: on a device it reads ahead, and ends if solving fails.
     with contextlib.closing(engine.reads(layers)) as reads:
         for batch in batches:
             yield from run_batch(batch, reads, engine, options, advance)

@@ -52,7 +52,8 @@ class Entries:
         Those of the row: all of the layer, or one slice of it with ``pool=False``.
     options : AnalyzeOptions
     change : Change or None
-        Of a difference of two models: how large it is, and what of it is rounding.
+        How large the difference of two models is and what of it is rounding; None for stored
+        weights.
     """
 
     matrices: Sequence[HostArray]

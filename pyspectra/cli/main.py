@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         output.drop_output()  # the reader (`| head`) has seen enough
         return DONE
-    except OSError as error:  # of standard output: all others have become a UsageError
+    except OSError as error:  # standard output failed: all other errors have become a UsageError
         output.drop_output()
         return _fail(f"standard output: {error.strerror or error}")
     return status

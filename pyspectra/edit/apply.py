@@ -105,8 +105,8 @@ def _copyable(value: Any, copies: dict[int, Any]) -> Any:
     if id(value) in copies:
         return copies[id(value)]
     if isinstance(value, Mapping):
-        # Of a dict its class, and what it carries besides (torch's _metadata); a plain one for an
-        # open .npz or a read-only view.
+        # A dict keeps its class and what it carries besides (torch's _metadata); an open .npz or a
+        # read-only view becomes a plain dict.
         same = copy.copy(value) if isinstance(value, dict) else {}
         copies[id(value)] = same
         for key, item in value.items():

@@ -121,5 +121,6 @@ def _cleaned(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArray:
 def _crowded(count: np.ndarray) -> np.ndarray:
     """Rows (or columns) that hold more of the entries than chance gives."""
     mean = float(np.mean(count))
-    # Of a Poisson law: a mean of 1 exceeds it with probability 1e-8, a small one with less.
+    # A Poisson variable of mean 1 exceeds this bound with probability 1e-8, one of smaller mean
+    # less often.
     return np.asarray(count > mean + 6.0 * math.sqrt(mean) + 3.0)

@@ -77,8 +77,8 @@ class EMA(averages.Swapping):
     every : int
         Average every so many optimizer steps; n counts averages.
     power, inv_gamma : float, optional
-        Of ``warmup="power"`` alone: positive; by default 2/3 and 1. A power of 2/3 suits runs of a
-        million steps and more, 3/4 shorter ones.
+        Positive numbers for ``warmup="power"`` alone, by default 2/3 and 1. A power of 2/3 suits
+        runs of a million steps and more, 3/4 suits shorter ones.
 
     Raises
     ------

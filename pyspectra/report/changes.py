@@ -42,9 +42,9 @@ class Changes:
     unchanged, rounded : int
         Layers that did not change, or by rounding alone.
     low_rank, tested : int
-        Of those that moved: changes of low rank, and those whose structure could be tested.
+        Moved layers whose change is of low rank, and those whose structure could be tested.
     large : int
-        Of those that moved, the ones that are not too small to tell.
+        Moved layers that are not too small to tell.
     ranks : tuple of int
         The ranks of changes of low rank, without repetitions.
     structure_p : float

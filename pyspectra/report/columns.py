@@ -349,7 +349,7 @@ COLUMNS: tuple[Column[Row], ...] = (
              METRIC_HEADS.get(m.name)) for m in METRICS.values()),
 )  # fmt: skip
 
-# Of layers without structure alpha says nothing; their norms and ranks count.
+# The alpha of a layer without structure says nothing; its norms and ranks count.
 _OF_ALPHA = ("alpha", "alpha_weighted", "log_alpha_norm")
 
 SUMMARY: tuple[Entry[Row], ...] = (

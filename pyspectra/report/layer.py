@@ -23,7 +23,7 @@ class LayerReport(Value):
     Attributes
     ----------
     layer_id, name, key, kind, shape, dtype
-        Of the layer, as in `pyspectra.weights.Layer`; `key` is the name of the parameter.
+        What the layer is, as in `pyspectra.weights.Layer`; `key` is the name of the parameter.
     slice_id : int or None
         Which slice; None for a pooled layer.
     rf : int

@@ -52,7 +52,7 @@ class Option:
     annotation : str
         Its type, as Python writes it.
     check : callable
-        Of the function's name, the option's name and the value given; returns the value to keep.
+        ``check(function, option, value)``, with two names for messages, returns the value to keep.
     brief : str
         A phrase for the command line, in lower case.
     flag : str or None
@@ -62,7 +62,7 @@ class Option:
     choices : sequence of str
         Where only a few values are allowed.
     parse : callable
-        From the text of the command line to the value.
+        Makes the value of the text on the command line.
     of_metrics : bool
         Whether it asks for the group of metrics of the same name.
     several : bool

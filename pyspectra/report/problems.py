@@ -59,15 +59,15 @@ class Problem:
     short : str
         The same where a terminal is narrow.
     code, severity : str
-        Of its finding.
+        Code and severity of its finding.
     style : str
         Its colour, for rich.
     holds : callable
-        Of the evidence and the thresholds: whether it is so.
+        ``holds(evidence, thresholds)`` tells whether it is to be said.
     quantity : str
         Name of what was measured.
     value, threshold : callable
-        What was measured, of the evidence; and against what it was held.
+        ``value(evidence)`` is what was measured, ``threshold(thresholds)`` what it is held against.
     one, many : str
         What the layer does, or several layers do, after their number.
     """

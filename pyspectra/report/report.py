@@ -219,9 +219,9 @@ class Report(ReportData):
         Parameters
         ----------
         kind : str
-            ``"alpha"``: histogram of alpha over the layers; the range of well-trained layers is
-            shaded. ``"esd"``: eigenvalues of one layer with the fitted law. ``"depth"``: alpha of
-            each layer in order, with its standard error.
+            ``"alpha"``: histogram of alpha over the layers, the typical range shaded. ``"esd"``:
+            eigenvalues of one layer with the fitted law. ``"depth"``: alpha of each layer in order,
+            with its standard error.
         layer : int or str, optional
             Id or name, for ``"esd"``; the first layer that has a fit by default.
         ax : matplotlib.axes.Axes, optional

@@ -66,7 +66,7 @@ class Counts:
     untested : int
         Layers whose structure could not be tested: they are not finite, or zero.
     masked : int
-        Of the judged layers, those of which about half of the entries or more are zero.
+        Judged layers of which about half of the entries or more are zero.
     """
 
     n: int
@@ -110,7 +110,8 @@ class Label:
     style : str
         Its colour, for rich.
     holds : callable
-        Of the counts: whether the model is called so; the first of `LABELS` that holds is.
+        ``holds(counts)`` tells whether the model may be called so; the first of `LABELS` that holds
+        is the label.
     sentence : str
         The first sentence of the verdict; names in braces are fields of `Counts`,
         or one with ``_layers``, which counts them.

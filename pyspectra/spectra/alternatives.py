@@ -33,7 +33,7 @@ import numpy as np
 from pyspectra.types import FloatArray
 
 _PANELS, _NODES = 24, 16
-_WIDEST = 2.0  # of a panel: the cut-off e^(-Lambda x) falls within a few units of u
+_WIDEST = 2.0  # widest panel in u: the cut-off e^(-Lambda x) falls within a few units
 _KNOTS, _WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
 _DROP = 45.0  # e^-45 is below float64's resolution of the integral
 _ITERATIONS, _HALVINGS = 60, 20

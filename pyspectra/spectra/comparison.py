@@ -44,7 +44,7 @@ class DistributionComparison:
         The alternative contains the power law (``"tpl"``): R <= 0, and p is that of a chi-squared
         with one degree of freedom; else p is Vuong's.
     parameters : mapping of str to float
-        Of the alternative.
+        Fitted parameters of the alternative.
     n_tail : int
         Points that were compared.
 

@@ -26,7 +26,7 @@ from pyspectra.types import FloatArray, MPFit, Status
 
 FITS = ("robust", "ww")
 
-# Of a matrix: indices are 64-bit.
+# Largest side of a matrix: products of two sides must fit in the 64 bits of an index.
 MAX_SIDE = 2**31 - 1
 
 # A random layer of Gaussian entries shows a spike with this probability.

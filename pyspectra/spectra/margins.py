@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pyspectra import ops
 from pyspectra._arrays import HostArray
 
-# Of the compiled sums of each matrix, those that are added up; the diagonals are not.
+# The compiled sums of each matrix that are added up over matrices; the diagonals are not.
 SUMMED = (
     "zero_rows",
     "zero_cols",
@@ -37,7 +37,7 @@ class Margins:
     rows, cols, count : int
         Shape of each matrix as stored, and number of matrices.
     zero_rows, zero_cols : int
-        Of all matrices together.
+        Rows and columns of zeros in all matrices together.
     total, square, quartic : float
         Sums of w, w^2 and w^4.
     row_squares, col_squares : float

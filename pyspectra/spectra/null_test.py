@@ -40,9 +40,9 @@ class NullTest(Value):
     Attributes
     ----------
     p_value : float
-        Of "independent entries, each of a scale of its own", and nothing but named structures.
+        P-value of "independent entries, each of a scale of its own, and named structures at most".
     quick : float
-        Of "independent, identically distributed entries": `random_null`.
+        P-value of "independent, identically distributed entries"; see `random_null`.
     method : str
         Which test decided: ``"quick"``, ``"excess"`` (four-cycles alone), ``"signs"`` (random signs
         were drawn), ``"orthogonal"`` or ``"named"``.
@@ -119,7 +119,7 @@ def decide(
     esd : ESD
         Its spectrum.
     m : Margins
-        Of the matrices that are `tested`.
+        Sums over the entries of the matrices that are `tested`.
     made : str
         The structure of all of its entries, of `structures.made`.
     zeros : float
@@ -129,7 +129,7 @@ def decide(
     load : callable
         Reads its matrices.
     key : int
-        Of the random draws, 64 bits.
+        Key of the random draws, 64 bits.
     """
     if esd.M == 1 and esd.n_matrices > 1:
         esd = _depthwise(load)

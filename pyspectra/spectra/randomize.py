@@ -42,9 +42,9 @@ class Randomized(Value):
     Attributes
     ----------
     evals : ndarray of float64, shape (n,)
-        Ascending, of one permutation of every matrix.
+        Ascending eigenvalues of one permutation of every matrix.
     all_evals : ndarray of float64
-        Of all permutations together: 5 for layers of fewer than 100 eigenvalues, else 1.
+        Eigenvalues of all permutations together: 5 for layers of fewer than 100, else 1.
     mp : MPFit
         Marchenko-Pastur fit of `evals`. Its spikes are correlation traps: a few entries so large
         that they make a direction of their own wherever they stand.
@@ -62,7 +62,7 @@ class Trap:
     Attributes
     ----------
     eigenvalue : float
-        Of the permuted matrix, above `threshold`.
+        Eigenvalue of the permuted matrix, above `threshold`.
     threshold : float
         What the largest eigenvalue of a random matrix of this bulk exceeds with probability 0.01.
     rows, cols : tuple of int

@@ -74,11 +74,11 @@ def p_value(matrices: Sequence[FloatArray], key: int, project: Project | None = 
     Parameters
     ----------
     matrices : sequence of ndarray of float64, shape (rows, cols)
-        Of one shape.
+        Matrices of one shape.
     key : int
-        Of the generator, 64 bits.
+        Key of the random generator, 64 bits.
     project : callable, optional
-        What was taken from stacks of matrices before, and is taken from every draw.
+        Subtracts from every draw what was subtracted from the matrices before (their means).
 
     Returns
     -------

@@ -76,7 +76,8 @@ class Structure:
     name : str
         As in the column ``structure``.
     measure : callable
-        Of the facts: how strong it is, a number for the sentence; NaN where it is absent.
+        ``measure(facts)`` tells how strong it is, a number for the sentence; NaN where it is
+        absent.
     sentence : str
         What it means; ``{value}`` is that number.
     whole : bool

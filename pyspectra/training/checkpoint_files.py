@@ -82,7 +82,7 @@ class Checkpoint:
     tensors : Mapping
         Name to tensor, in the order of the file.
     metadata : Mapping
-        Of a safetensors file.
+        The ``__metadata__`` of a safetensors file.
     extras : Mapping
         What a torch checkpoint's state dict holds besides tensors.
     attributes : Mapping

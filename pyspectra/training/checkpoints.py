@@ -95,11 +95,12 @@ def average_checkpoints(
         ``model.safetensors`` (of an adapter ``adapter_model.safetensors``) and the configuration
         and tokenizer files of the newest checkpoint. One file, however many shards went in.
     last : int, optional
-        Of a folder, how many checkpoints, two or more (by default 8), by the natural order of
-        their names: ``checkpoint-500`` comes before ``checkpoint-1000``. A sequence is averaged as
-        a whole.
+        How many of the last checkpoints of a folder count: two or more, by default 8, by the
+        natural order of their names (``checkpoint-500`` comes before ``checkpoint-1000``). A
+        sequence is averaged as a whole.
     weights : sequence of float, optional
-        One per checkpoint, oldest first or in the order given; not negative. Normalised.
+        One weight per checkpoint, oldest first or in the order given; none is negative. They are
+        divided by their sum.
     overwrite : bool
         Whether `out` may be a file that exists. A file that is read is never replaced, by
         whatever path or link it goes.

@@ -83,7 +83,7 @@ def slope(
     log : bool
         Fit the logarithm of `y`, so that the slope is a relative change; it needs positive values.
     confidence : float
-        Of the interval.
+        Confidence level of the interval.
 
     Returns
     -------
@@ -128,7 +128,7 @@ class Plateau:
     level : float
         Mean of its values.
     slope : Slope
-        Of its last window.
+        Slope of its last window.
     """
 
     since: float

@@ -35,7 +35,7 @@ def check(
     thresholds: Thresholds | None = None,
     ignore: Iterable[str] = (),
 ) -> RunReport:
-    """Look at data before training.
+    """Check data before training.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ def check(
     y : array-like, shape (n,), optional
         Class numbers, or values.
     X_val, y_val : array-like, optional
-        Of validation.
+        The same for the validation data.
     batch_size, epochs, n_outputs : int, optional
-        Of the training and of the model.
+        Batch size and number of epochs of the training; number of outputs of the model.
     pretrained : "imagenet" or (mean, std), optional
         Normalisation that a pretrained model expects of each channel.
     batch_norm : bool

@@ -62,8 +62,8 @@ def bias_variance(
     Returns
     -------
     BiasVariance
-        Of the epoch with the best validation. ``avoidable bias`` is what training is worse than the
-        target, ``variance`` what validation is worse than training.
+        The parts at the epoch with the best validation. ``avoidable bias`` is by how much training
+        is worse than the target, ``variance`` by how much validation is worse than training.
 
     Raises
     ------

@@ -37,7 +37,7 @@ def diagnose(
     Parameters
     ----------
     history : History
-        Of our own, or read from what others wrote.
+        A history of our own, or one read from what other programs wrote.
     stats : sequence of sequences of TensorStep, optional
         Statistics of steps, the newest last.
     spectra : iterable of LayerSpectrum, optional
@@ -46,7 +46,7 @@ def diagnose(
     baseline : float, optional
         Loss of predicting class frequencies, or the mean of the target.
     target : float, optional
-        Training loss that is wanted: curves that are flat above it are told.
+        Training loss that is wanted: curves that are flat above it are reported.
     ignore : iterable of str
         Codes that are not looked for.
 

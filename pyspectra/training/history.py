@@ -248,7 +248,7 @@ class History(RecordedRun):
         config : mapping or object, optional
             Settings, for the case that there is no file yet; noted beside the resumption otherwise.
         **options
-            As of `History`.
+            As for `History`.
 
         Returns
         -------

@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 _NO_METRIC = frozenset((*FIELDS, "t", "segment"))
 
-# Of an optimizer, not of a split: the columns stand without ``train_``.
+# These belong to the optimizer, not to a split: their columns stand without ``train_``.
 BARE = ("lr", "grad_norm", "update_ratio")
 
 

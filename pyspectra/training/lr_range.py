@@ -107,7 +107,7 @@ def lr_range_test(
         The one to be used; its state and rates are as before afterwards. Groups with several rates
         keep their ratios: `low` and `high` are those of the first.
     loss_fn : callable
-        Of the model and a batch: the loss, a scalar tensor.
+        ``loss_fn(model, batch)`` returns the loss, a scalar tensor.
     batches : iterable
         Batches, gone through again when they end; generators of random numbers are as before
         afterwards, but an iterator stays where it was left.

@@ -33,7 +33,7 @@ class Predictions:
     probabilities : ndarray of float64, shape (N, K)
     targets : ndarray of int64, shape (N,)
     names : tuple of str
-        Of the classes.
+        Names of the classes.
     inputs : sequence or None
         What was predicted from: images (H, W), (C, H, W) or (H, W, 3), or texts.
 
@@ -71,9 +71,9 @@ class Predictions:
         outputs : array or tensor, shape (N, K)
         targets : array or tensor of int, shape (N,)
         names : iterable of str, optional
-            Of the classes; their numbers by default.
+            Names of the classes; their numbers by default.
         inputs : sequence, optional
-            One of each sample, for the page.
+            One input for each sample, to show on the page.
         logits : bool
             Whether `outputs` are logits; probabilities otherwise.
 
@@ -210,7 +210,7 @@ def plot_confusion(
     predictions : Predictions or array of counts, shape (K, K)
         Rows are true classes.
     names : sequence of str, optional
-        Of the classes.
+        Names of the classes.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default the axes of a new figure, which belongs to the caller.
 

@@ -68,7 +68,7 @@ def is_distributed() -> bool:
 def processes(function: str, group: Any) -> Alone:
     """Return the processes of a group; without one this process alone.
 
-    Of a distributed run without a group only the first process writes.
+    In a distributed run without a group only the first process writes.
 
     Raises
     ------

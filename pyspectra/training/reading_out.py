@@ -200,7 +200,7 @@ def _gap(pair: CurvePair) -> str | None:
     else:
         by = _relative(abs(val - train), train)
     told = f"at the end validation is {by} {'worse' if worse else 'better'} than training"
-    # Of curves that diverge, enough is said.
+    # The divergence of curves has been told already.
     return f"{told}; a gap by itself is normal." if worse and not _parting(pair) else f"{told}."
 
 

@@ -190,7 +190,7 @@ class RecordedRun:
         Returns
         -------
         (ndarray, ndarray)
-            Of float64. The first holds epochs for ``"epochs"``, and steps otherwise.
+            Two arrays of float64: the epochs for ``"epochs"``, else the steps; and the values.
 
         Raises
         ------

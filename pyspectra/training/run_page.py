@@ -43,7 +43,7 @@ def run_page(
         Causes first.
     n_steps, n_epochs : int
     name : str
-        Of the run.
+        Name of the run.
     """
     header = history.header
     versions: dict[str, Any] = header.get("versions") or {}

@@ -39,7 +39,7 @@ class OverfitResult:
     ----------
     verdict : {"fits", "rises", "explodes", "oscillates", "plateaus"}
     losses : ndarray of float64
-        Of the steps.
+        Loss of each step.
     findings : tuple of Finding
         The verdict, unless it fits, and what `Watch` said of the trial, causes first.
     baseline : float or None
@@ -79,12 +79,12 @@ def overfit_one_batch(
         The one of the training; Adam by default.
     steps : int
     lr : float
-        Of Adam.
+        Learning rate of Adam.
 
     Returns
     -------
     OverfitResult
-        True where it fits.
+        Its verdict; it counts as true if the model fits the batch.
 
     Raises
     ------
@@ -201,9 +201,9 @@ def check(
     loss_fn : callable
         ``loss_fn(outputs, targets)``.
     batch : (inputs, targets)
-        Of the size of the training's; on the device of the model.
+        A batch as large as those of the training, on the device of the model.
     steps : int
-        Of the training on the batch; 0 leaves it out.
+        Steps of the training on the batch; 0 leaves that training out.
     thresholds : Thresholds, optional
     ignore : iterable of str
         Codes that are not looked for.
@@ -332,7 +332,7 @@ def augmentation(
     augment : callable
         ``augment(inputs)`` for a batch.
     inputs : Tensor, shape (n, ...)
-        Of validation; thirty samples of a class, or it is not judged.
+        Samples of validation. A class with fewer than thirty is not judged.
     targets : Tensor of int, shape (n,)
     batch_size : int
     thresholds : Thresholds, optional

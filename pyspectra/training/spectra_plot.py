@@ -51,10 +51,10 @@ def plot_spectra(
     Parameters
     ----------
     history : History
-        Of a run that was watched with ``spectra_every`` or ``spectra_budget``.
+        A run that was watched with ``spectra_every`` or ``spectra_budget``.
     quantities : str or sequence of str
         ``"alpha"``, with its interval where few layers are drawn, ``"stable_rank"``,
-        ``"spectral_norm"``, ``"random_p_value"``, ``"trap_strength"``: axes each.
+        ``"spectral_norm"``, ``"random_p_value"``, ``"trap_strength"``; each gets axes of its own.
     layers : sequence of str, optional
         Their names; all by default.
     ax : matplotlib.axes.Axes or sequence of these, optional

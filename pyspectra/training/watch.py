@@ -156,7 +156,7 @@ class Watch:
         self.history = history_of(history, steps_per_epoch, self._processes)
         self._records = SharedRecords(self.history, self._processes)
         self._steps_per_epoch, self._allow = steps_per_epoch, tuple(allow)
-        # Of a run that is resumed, steps and epochs go on where its history stands.
+        # Steps and epochs of a resumed run go on from where its history stands.
         self._first_step, epoch = self.history.position
         self._target = None if target is None else check_number("Watch", "target", target)
         # Where the length of an epoch is not known, records of batches stand at its middle.
@@ -195,12 +195,12 @@ class Watch:
         n: int | None = None,
         **metrics: Any,
     ) -> list[Finding]:
-        """Tell that a batch is done: call it after ``optimizer.step()``.
+        """Take note that a batch is done; call it after ``optimizer.step()``.
 
         Parameters
         ----------
         loss : Tensor or float, optional
-            Of the batch. By default what the model returned as ``.loss``.
+            Loss of the batch. By default what the model returned as ``.loss``.
         inputs, targets, outputs : Tensor, optional
             What entered the model and the loss; more rules apply with them.
         n : int, optional
@@ -212,7 +212,7 @@ class Watch:
         Returns
         -------
         list of Finding
-            New ones.
+            The findings that are new.
 
         Raises
         ------
@@ -283,13 +283,13 @@ class Watch:
         self, loss: Any = None, *, outputs: Any = None, targets: Any = None, n: int | None = None,
         **metrics: Any,
     ) -> None:  # fmt: skip
-        """Tell the results of one batch of an evaluation, within `evaluating`.
+        """Take the results of one batch of an evaluation, within `evaluating`.
 
         Parameters
         ----------
         loss : Tensor or float, optional
         outputs, targets : Tensor, optional
-            Of a classifier they give accuracy, balanced accuracy and the recall of each class.
+            For a classifier they give accuracy, balanced accuracy and the recall of each class.
         n : int, optional
             Samples of the batch.
         **metrics
@@ -304,18 +304,18 @@ class Watch:
         Parameters
         ----------
         **values
-            As of `History.log`: ``step``, ``epoch`` and metrics, ``val_loss=0.3``.
+            As for `History.log`: ``step``, ``epoch`` and metrics, such as ``val_loss=0.3``.
 
         Returns
         -------
         list of Finding
-            New ones.
+            The findings that are new.
         """
         self._records.log(**values)
         return self._judge([self._curves()])
 
     def end_epoch(self, **metrics: Any) -> list[Finding]:
-        """Tell that an epoch is done: curves and units are judged, and the history is written.
+        """Take note that an epoch is done: judge curves and units, and write the history.
 
         Parameters
         ----------
@@ -325,7 +325,7 @@ class Watch:
         Returns
         -------
         list of Finding
-            New ones.
+            The findings that are new.
         """
         self._epoch += 1
         found = self._sync()
@@ -348,7 +348,7 @@ class Watch:
     # --- findings -------------------------------------------------------------------------------
 
     def _sync(self) -> list[Finding]:
-        """Put together what all processes know; tell of errors that only others found."""
+        """Put together what all processes know; report errors that only others found."""
         return self._tell(self._memory.adopt(self._records.sync()))
 
     def _judge(self, facts: list[object]) -> list[Finding]:

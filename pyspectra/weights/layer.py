@@ -118,7 +118,8 @@ class Layer:
         -------
         array : HostArray
         change : Change or None
-            Of a difference of two models; None for stored weights.
+            How large the difference of two models is and what of it is rounding; None for stored
+            weights.
         """
         return self.load(allocate), None
 

@@ -70,10 +70,10 @@ class LoraPair:
     module : str
         Name of the module that the update belongs to, in the source.
     name : str
-        Of the derived layer: ``MODULE[lora BA]``, with the adapter's name inside the brackets if
-        the module has several.
+        Name of the derived layer: ``MODULE[lora BA]``, with the adapter's name inside the brackets
+        if the module has several.
     key_a, key_b : str
-        Of A, ``(r, in)``, and B, ``(out, r)``.
+        Keys of A, ``(r, in)``, and of B, ``(out, r)``.
     shape_a, shape_b : (int, int)
         Their shapes.
     key_alpha : str or None

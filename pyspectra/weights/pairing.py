@@ -71,8 +71,8 @@ class Pairing:
     Attributes
     ----------
     pairs : tuple of (Layer, Layer)
-        Of the first model and of the second, in the order of the first; a tied weight goes by the
-        name that paired it. Their shapes may differ.
+        A layer of the first model with one of the second, in the order of the first; a tied weight
+        goes by the name that paired it. Their shapes may differ.
     only_in_a, only_in_b : tuple of Layer
         The layers without a partner.
     notes : tuple of Note

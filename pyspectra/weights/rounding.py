@@ -84,7 +84,7 @@ def change_of(
     Parameters
     ----------
     after, before : ndarray of float64
-        Of one shape.
+        The tensors, of one shape.
     types : (str, str)
         How they are stored.
     sides : (int, int)
@@ -141,7 +141,7 @@ def low_rank(esd: ESD, change: Change) -> int:
     Parameters
     ----------
     esd : ESD
-        Of the difference.
+        Spectrum of the difference.
     change : Change
         What of it rounding explains.
 

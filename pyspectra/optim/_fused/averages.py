@@ -174,7 +174,7 @@ def only_allocates(optimizer: Optimizer) -> bool:
     grads = [p.grad for group in groups for p in group["params"] if p.grad is not None]
     if not grads or any(grad.layout is not torch.strided for grad in grads):
         return False
-    # Of all processes: they must come to the same answer.
+    # The sum is over all processes, so that they come to the same answer.
     return sharded.total((g, float(sharded.local(g).count_nonzero())) for g in grads) == 0
 
 

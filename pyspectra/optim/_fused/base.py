@@ -47,17 +47,17 @@ class FusedOptimizer(Averages):
     own : dict
         Options of this class, with the values that its constructor was given.
     shared : SharedOptions
-        Those of the options that every optimizer has which its constructor was given.
+        The options that every optimizer has, as far as the constructor was given them.
     """
 
     # Update rules of the kernel that a group can have; `_rule` picks one.
     _rules: tuple[str, ...]
-    # What saved states of torch's optimizer of the same name say of themselves.
+    # How saved states of torch's optimizer of the same name are recognised.
     _family: Family
-    # The step that a saved state has taken which does not count them.
+    # Number of steps to assume for a saved state that does not count them; None: it must count.
     _uncounted: int | None = None
 
-    _masks: dict[Tensor, Tensor]  # packed, of mode "D", until the state has them
+    _masks: dict[Tensor, Tensor]  # packed masks of mode "D", until the state has them
     _plan: Plan | None = None
     _watch: groups.Watch | None = None
 
@@ -207,7 +207,7 @@ class FusedOptimizer(Averages):
             used = states.in_table(rule, group, p, state)
             entries.append(Entry(name, p, group, state, rule, used, compact))
         child = any(e.group.get("mode") == "D" for e in entries)
-        # Of all parameters: those with a mask may have no gradient this time.
+        # The masks of all parameters count: one with a mask may have no gradient at this step.
         if child and not self._masks and not any("mask" in s for s in self.state.values()):
             raise RuntimeError(
                 f"{type(self).__name__}: mode 'D' needs a mask. Hint: pass mask={{name: boolean "
@@ -243,8 +243,8 @@ class FusedOptimizer(Averages):
     def state_dict(self) -> dict[str, Any]:
         """Return the state: torch's keys, plus ``ema``, ``mask`` and ``master``.
 
-        Of a DTensor all of it is DTensors of its shape and layout, the mask a boolean one, so that
-        ``torch.distributed.checkpoint`` shards it.
+        The state of a DTensor consists of DTensors of its shape and layout, the mask a boolean one,
+        so that ``torch.distributed.checkpoint`` shards it.
 
         Raises
         ------

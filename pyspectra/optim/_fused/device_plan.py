@@ -106,7 +106,7 @@ class DevicePlan(Plan):
         params: list[Tensor],
         state_of: Mapping[Tensor, dict[str, Any]],
     ) -> bool:
-        """As of any plan; ranks in compact moments also go by what is in the masks."""
+        """Do as any plan does, and compare the masks too: they place the compact moments."""
         same = super().holds(groups, params, state_of)
         return same and self._mask_versions() == self._versions
 

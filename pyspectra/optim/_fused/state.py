@@ -42,7 +42,7 @@ class Kept:
         In the state; torch's word where torch keeps it too.
     layout : Layout
     column : str
-        Of the kernel's table; empty where the kernel does not see it.
+        Column of the kernel's table; empty where the kernel does not see the entry.
     wanted : callable or None
         Does a step of this group need it for this parameter? None for moments, which the update
         rule decides about, and for the count.

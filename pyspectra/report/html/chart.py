@@ -33,7 +33,7 @@ class Line:
     x, y : ndarray of float64
         What is not finite is a gap.
     colour : int
-        Of the eight of a page; more begin again.
+        Number of the colour; a page has eight, and the ninth line has the first again.
     dashed, faint : bool
     low, high : ndarray of float64 or None
         A band around it.
@@ -85,7 +85,7 @@ def line_chart(
     typical : (float, float), optional
         A range of values that is usual, as a green band.
     height : int
-        Of the drawing, in units of which its width has 760.
+        Height of the drawing, in units of which its width has 760.
     legend : bool
 
     Returns

@@ -78,7 +78,7 @@ def page(title: str, body: Iterable[str], *, pictures: bool = False) -> str:
     Parameters
     ----------
     title : str
-        Of the window and of the page.
+        Title of the window and of the page.
     body : iterable of str
         What follows the title, as HTML.
     pictures : bool

@@ -30,7 +30,8 @@ class Plot:
     kind : str
         Its name.
     draw : callable
-        Of the report, a layer or None, and axes or None (for a new figure); returns the axes.
+        ``draw(report, layer, ax)`` draws and returns the axes; `layer` and `ax` may be None, and
+        without axes a new figure is made.
     help : str
         What it shows, in one sentence.
     of_layer : bool

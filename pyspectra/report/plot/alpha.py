@@ -38,7 +38,7 @@ def draw(report: ReportData, layer: int | str | None, ax: Axes | None) -> Axes:
         label=band_label(),
     )
     ax.hist(alphas, bins=edges.tolist(), color=BARS, edgecolor="white", zorder=2)
-    mean = report.verdict.mean_alpha  # of the layers whose alpha says something
+    mean = report.verdict.mean_alpha  # over the layers whose alpha says something
     if math.isfinite(mean):
         ax.axvline(mean, color="black", linestyle="--", linewidth=1, label=f"mean α = {mean:.2f}")
     ax.set_xlim(edges[0], edges[-1])

@@ -21,9 +21,9 @@ class Watching:
     Parameters
     ----------
     history : History or path, optional
-        As of `Watch`.
+        As for `Watch`.
     **options
-        Of `Watch`.
+        Options of `Watch`.
     """
 
     def __init__(self, history: Any = None, **options: Any) -> None:

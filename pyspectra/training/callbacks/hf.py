@@ -64,7 +64,7 @@ def optimizer_cls_and_kwargs(
     optimizer_cls : type
         `ChildAdamW` or `AdamW` of this package.
     **options
-        Of that class; they go before `args`.
+        Options of that class; they take precedence over `args`.
 
     Returns
     -------
@@ -294,7 +294,7 @@ class EMACallback(TrainerCallback):
             if self._ema is not None:
                 torch.save(self._ema.state_dict(), temporary / _STATE)
             target = checkpoint / _FOLDER
-            shutil.rmtree(target, ignore_errors=True)  # of a run that came here before
+            shutil.rmtree(target, ignore_errors=True)  # left by an earlier run in the same folder
             os.replace(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -320,7 +320,7 @@ class WatchCallback(TrainerCallback):
     history : History or path, optional
         Where the run is recorded.
     **options
-        Of `pyspectra.training.Watch`.
+        Options of `pyspectra.training.Watch`.
 
     Examples
     --------

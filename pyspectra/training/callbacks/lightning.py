@@ -130,7 +130,7 @@ class WatchCallback(_callback_class()):  # type: ignore[misc]
     history : History or path, optional
         Where the run is recorded.
     **options
-        Of `pyspectra.training.Watch`.
+        Options of `pyspectra.training.Watch`.
 
     Examples
     --------

@@ -18,7 +18,7 @@ SATURATED = 5.0
 
 
 class Counter:
-    """Of one activation, over batches: which units were ever active, how many were saturated."""
+    """Counts units of one activation over batches: those ever active, and those saturated."""
 
     def __init__(self, activation: str) -> None:
         self.activation = activation

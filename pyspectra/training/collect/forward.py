@@ -188,13 +188,13 @@ class ForwardCollector:
     Attributes
     ----------
     inputs, output : Tensor or None
-        Of the last pass, detached, while `keep` is set.
+        What went into the last pass and came out, detached, while `keep` is set.
     loss : Tensor or None
         What a model that computes its own loss returned.
     last_call : Call or None
-        Of the last pass with gradients.
+        How the model was called in the last pass with gradients.
     mark : Tensor or None
-        A scalar that is finite where the outputs since it was taken are; not of every pass.
+        A scalar that is finite if all outputs since it was last taken are; not every pass counts.
     unasked : bool
         A pass without gradients had modules in training mode.
     """

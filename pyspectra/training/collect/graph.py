@@ -39,7 +39,7 @@ def loss_graph(loss: Any, step: int) -> LossGraph:
     Returns
     -------
     LossGraph
-        Of kind None where the loss is not one of those that are known.
+        What was read; its kind is None where the loss is not one of those that are known.
     """
     node = getattr(loss, "grad_fn", None) if isinstance(loss, Tensor) else None
     found = _loss_node(node, DEEPEST)
@@ -79,7 +79,7 @@ def _loss_node(node: Any, depth: int) -> tuple[Any, str] | None:
         return _next(node), _BY_HAND[name]
     if name not in _BEFORE_LOSS:
         return None
-    # Of a sum of several losses the first that is known.
+    # A sum of several losses counts as the first of them that is known.
     for below, _ in node.next_functions:
         found = _loss_node(below, depth - 1)
         if found is not None:

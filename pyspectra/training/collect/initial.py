@@ -13,7 +13,8 @@ from torch import Tensor
 from pyspectra.training.collect.steps import is_local
 from pyspectra.training.rules.facts import ParameterInfo, Parameters, WeightSummary
 
-# Of a matrix with more elements only the first rows are compared: units that begin alike do there.
+# Only the first rows of a matrix with more elements are compared: units that begin alike are found
+# in any rows.
 MOST = 1 << 20
 
 

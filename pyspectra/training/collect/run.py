@@ -51,7 +51,7 @@ class Plan:
         Steps in which no statistical rule speaks.
     pretrained : bool
     ignore_params, sparse : tuple of str
-        As of `Watch`.
+        As for `Watch`.
     """
 
     every: int
@@ -74,7 +74,7 @@ class RunCollector:
     model : torch.nn.Module
     optimizers : list of torch.optim.Optimizer
     kind : str or None
-        Of the loss, if it was given.
+        Kind of the loss, if it was given.
     plan : Plan
     processes : Alone or Group, optional
         Those among which parameters may be sharded.

@@ -87,7 +87,7 @@ class SpectraCollector:
     Attributes
     ----------
     seconds : float
-        That it has taken so far.
+        Seconds that measuring has taken so far.
     """
 
     def __init__(

@@ -60,7 +60,8 @@ class StepCollector:
         self._before: dict[int, Tensor] = {}
         self._params: list[tuple[Tensor, dict[str, Any]]] = []
         self._taken: list[TensorStep] | None = None
-        # Of large tensors a part is looked at; in these it had no gradient, and the rest had one.
+        # Large tensors of which only a part is looked at, where that part had no gradient and the
+        # rest had one.
         self._unseen: set[int] = set()
         self._handles = [
             optimizer.register_step_pre_hook(self._pre),
@@ -90,7 +91,8 @@ class StepCollector:
             self._params = list(self._trainable())
             if not self._fused:
                 with torch.no_grad():
-                    # Of those without a gradient, too: a closure makes it during the step.
+                    # Parameters without a gradient are copied too: a closure makes theirs during
+                    # the step.
                     self._before = {id(p): _part(p).clone() for p, _ in self._params}
 
     def _post(self, *_: Any) -> None:
@@ -151,7 +153,7 @@ class StepCollector:
         return own
 
     def _of_copies(self) -> dict[int, StepStatistics]:
-        # Of a sharded parameter this process may have nothing.
+        # This process may hold no part of a sharded parameter.
         with_grad = [p for p, _ in self._params if p.grad is not None and local(p).numel() > 0]
         out: dict[int, StepStatistics] = {}
         for device in {p.device for p in with_grad}:

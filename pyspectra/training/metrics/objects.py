@@ -87,7 +87,7 @@ def gathered(metric: _Metric, group: Any = None) -> _Metric:
     Parameters
     ----------
     metric : Regression or Classification
-        That of this rank, which stays as it is.
+        The metric of this rank, which stays as it is.
     group : torch.distributed.ProcessGroup, optional
         The ranks; all by default.
 

@@ -154,7 +154,7 @@ class Regression:
         Parameters
         ----------
         predictions, targets : array-like or tensor, shape (n,) or (n, n_outputs)
-            Of equal shape.
+            Arrays of equal shape.
 
         Raises
         ------

@@ -27,9 +27,9 @@ class Reader:
     files : str
         What it is called, for messages: ``"trainer_state.json"``.
     find : callable
-        Of a path: the file or folder to read if this reader knows it, else None.
+        ``find(path)`` returns the file or folder to read if this reader knows it, else None.
     read : callable
-        Of what `find` returned: header and records.
+        ``read(found)``, with what `find` returned, gives header and records.
     """
 
     name: str

@@ -70,7 +70,7 @@ def train_metric_worsening(facts: Curves, thresholds: CurveThresholds) -> Iterat
         return
     last = losses[-k:]
     rises = np.sign(last[None, :] - last[:, None])[np.triu_indices(k, 1)].sum()
-    # Of five points only all ten pairs, and nine of ten, have p < 0.05.
+    # Among five points, p < 0.05 takes at least nine of the ten pairs.
     if rises < k * (k - 1) / 2 - 2:
         return
     error = float(errors[-1]) if len(errors) and np.isfinite(errors[-1]) else 0.0

@@ -186,7 +186,7 @@ def _sums(facts: Curves, metric: str, thresholds: GapThresholds) -> str | None:
 def _running(facts: Curves, metric: str, thresholds: GapThresholds) -> str | None:
     """Tell whether validation goes on to look better, beside a mean over a model that learned.
 
-    That it does so in the first epochs is how every curve begins.
+    Every run does so in its first epochs.
     """
     train, val = facts.get(f"train_{metric}"), facts.get(f"val_{metric}")
     k = thresholds.first_epochs

@@ -95,7 +95,7 @@ def _sigmoid_twice(step: int) -> Finding:
 def loss_input_of_graph(facts: LossGraph, thresholds: LossThresholds) -> Iterator[Finding]:
     """The operation before the loss is one that the loss applies by itself.
 
-    Of the graph, so that neither outputs nor targets are needed.
+    The rule reads the graph, so that it needs neither outputs nor targets.
     """
     if facts.kind == "cross_entropy" and "softmax" in facts.before:
         yield _softmax_twice(facts.step, facts.n_classes)

@@ -332,7 +332,7 @@ def leakage(facts: Split, thresholds: SplitThresholds) -> Iterator[Finding]:
     train = {_digest(row) for row in facts.X}
     same = [i for i, row in enumerate(facts.X_val) if _digest(row) in train]
     within = 1 - len(train) / max(len(facts.X), 1)
-    # Of few discrete values rows repeat by chance: as often within training.
+    # Rows of few discrete values repeat by chance, and as often within the training data.
     share = len(same) / max(len(facts.X_val), 1)
     if same and share > 2 * within:
         yield _leak(len(same), same, "are also in the training data")

@@ -24,7 +24,7 @@ class TrialThresholds:
     fitted_share : float
         A batch is known by heart below this share of the first cross-entropy.
     fitted_variance : float
-        Of a squared error, below this share of the variance of the targets.
+        A batch is known by heart if a squared error is below this share of the targets' variance.
     exploded : float
         A loss that ends at so many times the first one has exploded.
     bouncing : float

@@ -15,7 +15,7 @@ from pyspectra.weights.name_patterns import NamePattern, UnsafePatternError
 __all__ = ["ADAPTER_CONFIG", "lora_scale"]
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
-_MAX_CHARACTERS: Final = 1 << 21  # of all patterns
+_MAX_CHARACTERS: Final = 1 << 21  # in all patterns together
 
 
 def lora_scale(path: Path) -> LoraScale | None:

@@ -30,7 +30,7 @@ _SUFFIX: Final = ".npy"
 MAX_UNPACKED_BYTES: Final = 1 << 28
 MAX_RATIO: Final = 100
 _CHUNK_ITEMS: Final = 1 << 17
-LEAST_HEADER_BYTES: Final = 30  # of an entry, before its name and its bytes
+LEAST_HEADER_BYTES: Final = 30  # header of a zip entry, before its name and its bytes
 
 
 def read_header(member: IO[bytes], file_bytes: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

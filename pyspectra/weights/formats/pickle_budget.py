@@ -97,8 +97,8 @@ class Budget:
 
         Python hashes text with a secret, but an integer to itself modulo 2**61 - 1: a file that
         made keys of the multiples of that number would have each compared with all before it.
-        Of the integers of 64 bits seventeen at most share a hash. Tuples of several numbers can be
-        found that all share one; each is charged as if it did.
+        No more than seventeen of the integers of 64 bits share a hash. Tuples of several numbers
+        can be found that all share one; each is charged as if it did.
 
         Raises
         ------

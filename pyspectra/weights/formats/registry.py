@@ -30,7 +30,7 @@ class Format:
     name : str
         What sources of it say they are, e.g. ``"safetensors"``.
     suffixes : tuple of str
-        Of its files, in lower case, with their dots.
+        Suffixes of its files, in lower case, with their dots.
     read : callable
         Takes a path and lists what is in the file: names, shapes and element types, and where the
         elements are. It reads no elements. If `keyed`, it also takes a keyword ``key``.

@@ -47,7 +47,7 @@ def read(
     format : str
         What to call the source.
     name : str
-        Of the source, for messages.
+        Name of the source, for messages.
     key : str, optional
         Which part of a checkpoint.
 

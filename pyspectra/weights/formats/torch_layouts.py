@@ -139,7 +139,7 @@ def read_stream(path: Path, file: BinaryIO, when: Stamp) -> Any:
     Returns
     -------
     object
-        As of `read_archive`.
+        As `read_archive` returns it.
 
     Raises
     ------

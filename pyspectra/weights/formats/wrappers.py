@@ -177,7 +177,7 @@ def choose(mapping: Mapping[Any, Any], key: str | None, name: str) -> Chosen:
     key : str or None
         Dotted path to the part that is wanted; None for the one that goes by a usual name.
     name : str
-        Of the checkpoint, for messages.
+        Name of the checkpoint, for messages.
 
     Returns
     -------

@@ -65,12 +65,12 @@ class OverfitTrial:
     losses : ndarray of float64
     baseline : float or None
     kind : str or None
-        Of the loss.
+        Kind of the loss.
     slope : float or None
         Mean sign of the gradient times the update over the first steps: -1 for descent.
     n_classes : int or None
     accuracy : float or None
-        Of the batch at the end, of a classifier.
+        Accuracy on the batch at the end; None unless the model is a classifier.
     """
 
     losses: FloatArray

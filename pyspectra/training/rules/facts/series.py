@@ -69,7 +69,7 @@ class Units:
     n_saturated : int
         Units beyond +-5 before a tanh or sigmoid in almost all samples.
     std : float
-        Of the activation over samples and units.
+        Standard deviation of the activation over samples and units.
     """
 
     step: int
@@ -162,7 +162,7 @@ class LayerSpectrum:
         Eigenvalues in the tail, and all.
     stable_rank, spectral_norm : float
     random_p_value : float
-        Of a matrix without structure.
+        P-value of "a matrix without structure".
     n_traps : int
         Directions that survive a random order of the entries.
     trap_strength : float

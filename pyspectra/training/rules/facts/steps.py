@@ -62,7 +62,7 @@ class TensorStep:
     statistics : StepStatistics or None
         None where it had no gradient.
     lr : float
-        Of its group.
+        Learning rate of its group.
     dtype : str
         ``"float32"``, ``"bfloat16"``, ...
     sparse : bool
@@ -90,7 +90,7 @@ class RecentSteps:
     Attributes
     ----------
     step : int
-        Of the newest.
+        Number of the newest step.
     steps : sequence of sequences of TensorStep
     curve : LossCurve or None
         Losses up to the newest; None where they are not known.
@@ -255,7 +255,7 @@ class InitialLoss:
     Attributes
     ----------
     entropy : float or None
-        Of the classes in the first batches, in nats.
+        Entropy of the classes in the first batches, in nats.
     pretrained : bool
         The model was trained before: a low loss is expected.
     """
