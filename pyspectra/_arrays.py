@@ -90,7 +90,7 @@ class HostArray:
         return self.data.nbytes
 
     def view(self, index: Any) -> HostArray:
-        """Index without copying.
+        """Return a part of the array without copying.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class HostArray:
 
 
 class Loader(ABC):
-    """Reads one array where it is; told so, into memory that the caller provides."""
+    """Reads one array from where it lies, into memory of the caller if that is given."""
 
     @abstractmethod
     def load(self, allocate: Allocate | None = None) -> HostArray:

@@ -1,7 +1,7 @@
 """The one gateway to the compiled core: arrays in, arrays and result codes out.
 
-Everything here checks nothing that its caller has not promised except what would be unsafe; the
-public functions in `pyspectra.spectra` own the argument checks and their messages.
+The functions of this module trust what their callers promise, and check only what would be unsafe;
+the public functions in `pyspectra.spectra` own the argument checks and their messages.
 """
 
 from __future__ import annotations

@@ -94,9 +94,9 @@ class ESD(Value):
     N, M : int
         Longer and shorter side of one matrix.
     n_matrices : int
-        Matrices that were pooled (``kh * kw`` slices of a convolution, else 1).
+        Number of matrices that were pooled (``kh * kw`` slices of a convolution, else 1).
     method : str
-        What served: ``"gram"`` (eigenvalues of the Gram matrix) or ``"svd"``.
+        How they were computed: ``"gram"`` (eigenvalues of the Gram matrix) or ``"svd"``.
     status : Status
         ``OK``, ``NOT_FINITE``, ``DEGENERATE`` (below float64's range) or ``NO_CONVERGENCE``;
         ``evals`` is NaN unless ``OK``.
@@ -146,7 +146,7 @@ class PowerLawFit(Value):
         The formula is derived in ``csrc/powerlaw/fit.hpp``; the choice of xmin adds a bias of its
         own. NaN for ``"tpl"`` and where nothing is left of m.
     n_tail, n : int
-        Points in the tail; points that entered the fit.
+        Number of points in the tail, and of points that entered the fit.
     index : int
         Index of the tail's first point among the ascending points that entered the fit; -1 for
         none.
@@ -208,9 +208,9 @@ class StepStatistics:
     grad_dot_update : float
         Sum of g dw: the change of the loss to first order.
     n_non_finite, n_zero : int
-        Elements of g that are Inf or NaN, and that are 0.
+        How many elements of g are Inf or NaN, and how many are 0.
     n_rounded_away : int
-        Elements that stayed as they were although the learning rate is not 0 and their first
+        How many elements stayed as they were although the learning rate is not 0 and their first
         moment is not (or weight decay applies to them): the update was lost to rounding.
     """
 
@@ -243,7 +243,7 @@ class MPFit(Value):
     lambda_minus, lambda_plus : float
         Edges of the law, in units of the eigenvalues.
     n_spikes : int
-        Eigenvalues above ``spike_threshold``; -1 unless ``status`` is ``OK``.
+        Number of eigenvalues above ``spike_threshold``; -1 unless ``status`` is ``OK``.
     spike_threshold : float
         ``lambda_plus`` and what the largest eigenvalue of a random matrix may exceed it by.
     mp_soft_rank : float

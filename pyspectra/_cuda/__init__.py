@@ -1,4 +1,4 @@
-"""Spectral kernels on a CUDA device: tensors that are there in, host arrays out.
+"""Spectral kernels on a CUDA device: they take tensors on it, and return host arrays.
 
 Memory comes from torch, kernels run on its current stream, and the only wait is for the results.
 """

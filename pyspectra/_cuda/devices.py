@@ -76,11 +76,11 @@ class Uploads:
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            # What the creator has yet to compute there may be what is read.
+            # A tensor to be read may still be in the making on the stream of the creator.
             self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def reading(self) -> contextlib.AbstractContextManager[None]:
-        """Return where any thread finds tensors of the device as the creator left them."""
+        """Return a context in which any thread reads tensors as the creator left them."""
         import torch
 
         return torch.cuda.stream(self._stream)
@@ -90,7 +90,7 @@ class Uploads:
         import torch
 
         if self._stream is not None:
-            # Where too much is locked, a plain array is sent more slowly.
+            # If no more memory can be pinned, a plain array serves: it is sent more slowly.
             with contextlib.suppress(RuntimeError):
                 size = math.prod(shape) * dtype.itemsize
                 block = torch.empty(size, dtype=torch.uint8, pin_memory=True)

@@ -125,7 +125,7 @@ def _scaled(A: Tensor) -> tuple[Tensor, Tensor, list[Status]]:
 
     largest = A.abs().amax((-2, -1))
     finite = largest.isfinite()
-    # By their exponent bits.
+    # Powers of two are made and undone through exponent bits, which loses nothing.
     exponent = torch.frexp(largest.where(finite, 1.0)).exponent.to(torch.int64).clamp(-1000, 1000)
     shrink, restore = (((1023 + k) << 52).view(torch.float64) for k in (-exponent, exponent))
     status = [Status.OK if ok else Status.NOT_FINITE for ok in finite.tolist()]

@@ -1,4 +1,4 @@
-"""The one key scheme of the counter-based generator, for all that must not depend on the day.
+"""The one key scheme of the counter-based generator: equal seeds give equal numbers on any day.
 
 Every random number of the package that a seed decides comes from Philox
 (``csrc/core/philox.inl.hpp``): a function of a 64-bit key and of a counter, which is the index of
@@ -46,7 +46,8 @@ def random_key(purpose: Purpose, seed: int, name: str, *numbers: int) -> int:
     name : str
         Whose numbers they are.
     *numbers : int
-        What tells apart things of one name, in [0, 2^64); as many for each of one purpose.
+        Numbers in [0, 2^64) that tell apart things of one name; each purpose has a fixed count of
+        them.
 
     Returns
     -------

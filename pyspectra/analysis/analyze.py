@@ -74,7 +74,8 @@ def analyze(
         weights in memory are sent to them. Each has as many threads as this process
         (`pyspectra.set_num_threads`). Not together with a CUDA `device`.
     progress : bool or "auto"
-        A progress bar on standard error; "auto" if that is a terminal and it takes over 2 s.
+        Whether to show a progress bar on standard error; "auto" shows one if that is a terminal and
+        the work takes over 2 s.
 
     Returns
     -------

@@ -45,11 +45,11 @@ class LayerDistance:
     name, name_b : str
         Its names in the first model and in the second.
     shape_a, shape_b : tuple of int
-        As stored.
+        Their shapes as stored.
     distance : float
         NaN where it could not be formed.
     reason : str
-        Why not; empty otherwise.
+        Why the distance could not be formed; empty otherwise.
 
     Examples
     --------
@@ -125,10 +125,11 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
     a, b : nn.Module, mapping, WeightSource or path
         As for `pyspectra.analyze`.
     method : {"raw", "euclidean", "cka", "ks", "wasserstein", "js"}
-        ``"raw"``: Frobenius norm of the difference of the tensors. ``"euclidean"``: the same a
-        matrix, averaged over the matrices of a layer (kernel positions, experts). ``"cka"``:
-        uncentred alignment, 1 for equal matrices, averaged likewise: a similarity. Between the
-        spectra: ``"ks"`` Kolmogorov-Smirnov, ``"wasserstein"``, ``"js"`` Jensen-Shannon.
+        ``"raw"``: Frobenius norm of the difference of the tensors. ``"euclidean"``: the same for
+        each matrix, averaged over the matrices of a layer (kernel positions, experts). ``"cka"``:
+        uncentred alignment, 1 for equal matrices, averaged likewise: a similarity. The others
+        compare spectra: ``"ks"`` is Kolmogorov-Smirnov, ``"wasserstein"`` the earth mover's
+        distance, ``"js"`` Jensen-Shannon.
     progress : bool or "auto"
         As for `pyspectra.analyze`.
 

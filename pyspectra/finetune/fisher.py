@@ -47,7 +47,8 @@ def fisher_diag(
         ``(name, parameter) -> bool``, or names. By default every 2-D weight inside the blocks;
         embeddings, pooler and head are left out.
     max_grad_norm : float, optional
-        Each tensor's gradient is clipped to this norm, on its own, before it is squared. None: not.
+        Each tensor's gradient is clipped to this norm, on its own, before it is squared. None clips
+        nothing.
     per_sample : bool
         Square the gradient of each sample instead of each batch. Batches are then tensors, or
         mappings, tuples and lists of tensors, with the samples along the first axis; every sample

@@ -26,7 +26,7 @@ class Adam(FusedOptimizer):
     Raises
     ------
     ValueError, TypeError
-        For arguments out of range, naming them.
+        If an argument is out of range; the message names it.
 
     Notes
     -----

@@ -25,7 +25,7 @@ class AdamW(ChildAdamW):
     Raises
     ------
     ValueError, TypeError
-        For arguments out of range, naming them.
+        If an argument is out of range; the message names it.
 
     References
     ----------

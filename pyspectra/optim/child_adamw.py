@@ -33,7 +33,7 @@ class ChildAdamW(FusedOptimizer):
     Raises
     ------
     ValueError, TypeError
-        For arguments out of range, naming them.
+        If an argument is out of range; the message names it.
 
     Notes
     -----

@@ -83,7 +83,7 @@ class EMA(averages.Swapping):
     Raises
     ------
     ValueError, TypeError
-        For arguments out of range, naming them.
+        If an argument is out of range; the message names it.
 
     Notes
     -----
@@ -95,8 +95,8 @@ class EMA(averages.Swapping):
     - None: d(n) = decay.
 
     Averages are float32 (float64 for float64 parameters): in bfloat16 an average of decay 0.9999
-    stands still. Once per optimizer step, however many micro-batches that has; a step that a
-    ``GradScaler`` skips does not count.
+    stands still. They are updated once per optimizer step, however many micro-batches that has; a
+    step that a ``GradScaler`` skips does not count.
 
     Examples
     --------
@@ -156,7 +156,7 @@ class EMA(averages.Swapping):
         RuntimeError
             If it is attached already.
         TypeError, ValueError
-            If `optimizer` is none, or moves none of the parameters.
+            If `optimizer` is no optimizer of torch, or moves none of the parameters.
         """
         if not isinstance(optimizer, Optimizer):
             raise ArgumentTypeError(

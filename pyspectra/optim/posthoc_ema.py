@@ -48,7 +48,7 @@ class PowerFunctionEMA(EMA):
     Raises
     ------
     ValueError, TypeError
-        For arguments out of range, naming them.
+        If an argument is out of range; the message names it.
 
     Notes
     -----

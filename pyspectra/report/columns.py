@@ -93,7 +93,7 @@ class Head(Generic[R]):
     short : str
         The head where the terminal is narrow; `text` by default.
     right : bool
-        Whether cells end, and do not start, below one another.
+        Whether cells are aligned on the right, as numbers are.
     spare : int
         In which round the column is left out as the terminal narrows, from 1; 0 for never.
     last : bool
@@ -122,13 +122,13 @@ class Column(Generic[R]):
     Attributes
     ----------
     name : str
-        In CSV, JSON and pandas.
+        Its name in CSV, JSON and pandas.
     value : callable
         The value of one row: a number, text, a bool or None.
     help : str
         What it is, in one sentence.
     group : Group
-        When there is such a column.
+        The condition under which there is such a column.
     head : Head or None
         How the terminal shows it; None if it does not.
     """
@@ -156,7 +156,7 @@ def mean(
     keep: Callable[[float], bool] = math.isfinite,
     of: Callable[[R], bool] | None = None,
 ) -> Entry[R]:
-    """Return the mean of a column over the rows whose value `keep` accepts; NaN if it is none.
+    """Return the mean of a column over the rows whose value `keep` accepts; NaN without any.
 
     With `of`, only rows that it accepts count.
     """

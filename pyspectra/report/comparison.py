@@ -196,7 +196,7 @@ class Comparison(Value):
         return self._written("Comparison.to_csv", path, out.getvalue())
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the eigenvalues, as plain values; NaN and infinity become None."""
+        """Return everything but the eigenvalues as plain values; NaN and infinity become None."""
         found: dict[str, Any] = plain(
             {
                 "schema": JSON_SCHEMA,

@@ -42,7 +42,7 @@ def render(found: Compared, console: Console) -> None:
     ----------
     found : Comparison
     console : rich.console.Console
-        Where to; its width decides how much of the names of layers is shown.
+        Where to print; its width decides how much of the names of layers is shown.
     """
     from rich.text import Text
 

@@ -134,7 +134,7 @@ LIGHT_TAIL = Problem(
 
 # The first that holds is what is said of a layer.
 PROBLEMS = (TOO_SMALL, NO_STRUCTURE, NO_POWER_LAW, HEAVY_TAIL, LIGHT_TAIL)
-# What leaves nothing for alpha to be the exponent of.
+# The problems with which there is no tail that alpha could be the exponent of.
 UNJUDGED = (TOO_SMALL, NO_STRUCTURE, NO_POWER_LAW)
 TYPICAL_STYLE = "green"
 

@@ -108,7 +108,7 @@ class Report(ReportData):
         return out.getvalue()
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the eigenvalues, as plain values; NaN and infinity become None."""
+        """Return everything but the eigenvalues as plain values; NaN and infinity become None."""
         verdict = self.verdict
         found: dict[str, Any] = plain(
             {

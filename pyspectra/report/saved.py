@@ -55,7 +55,7 @@ def save(report: ReportData, path: Path) -> None:
         If the file cannot be written; an existing one is then unchanged.
     """
     arrays: dict[str, np.ndarray] = {}
-    # Not the whole: its class is that of the facade.
+    # Field by field: the report itself is of the class of the facade, which is not saved.
     values = {
         f.name: _encoded(getattr(report, f.name), f.name, arrays)
         for f in dataclasses.fields(report)

@@ -39,8 +39,8 @@ def render(report: ReportData, console: Console) -> None:
     report : ReportData
         What `pyspectra.analyze` returned.
     console : rich.console.Console
-        Where to. Its width decides how much is abbreviated, its encoding whether bars are drawn in
-        ASCII; nothing is wrapped but the sentences below the table.
+        Where to print. Its width decides how much is abbreviated, its encoding whether bars are
+        drawn in ASCII; nothing is wrapped but the sentences below the table.
     """
     glyphs = ASCII if console.options.ascii_only else UNICODE
     sections = (

@@ -272,9 +272,10 @@ def judge_change(
     layers : sequence of LayerReport
         The differences that are more than rounding.
     n_skipped : int
-        Tensors that were not analysed; of these,
+        Tensors that were not analysed.
     n_unchanged, n_rounded : int
-        layers that the base model has, too, to the last bit or but for rounding.
+        How many of these are layers that equal those of the base model: to the last bit, or but for
+        rounding.
     """
     changes = count_changes(layers, n_unchanged, n_rounded)
     sentences = [

@@ -142,7 +142,7 @@ class Row:
 
     @property
     def alpha(self) -> float:
-        """Its tail exponent, with which it goes on to compute."""
+        """The tail exponent that WeightWatcher goes on to compute with."""
         return -1.0 if self.failed else self.fit.alpha
 
     @cached_property
@@ -157,7 +157,7 @@ class Row:
 
     @cached_property
     def random(self) -> tuple[FloatArray, FloatArray] | None:
-        """The spectra of one permutation of the entries and of all of them."""
+        """The spectra of one permutation of the entries, and of all permutations together."""
         if self.layer.randomized is None:
             return None
         f = factor(self.layer)

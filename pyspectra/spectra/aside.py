@@ -16,13 +16,13 @@ PATIENCE_SECONDS: Final = 0.05
 
 
 def run_aside(work: Callable[[], T], operations: float) -> T:
-    """Return what a function returns, with an ear for Ctrl-C while it works.
+    """Return what a function returns, and let Ctrl-C end the wait for it.
 
     Python handles signals between two instructions of the main thread: a decomposition of a large
     matrix by NumPy is one instruction, and Ctrl-C waits for its end. Here the main thread waits
     for another one, which may be interrupted. The work that is left behind comes to its end alone,
-    and nobody sees what it returns; a process that ends before waits for it, as libraries that
-    work while they are taken down hang or crash.
+    and nobody sees what it returns. A process that would end earlier waits for it: libraries that
+    are unloaded while they work hang or crash.
 
     Parameters
     ----------

@@ -32,9 +32,9 @@ REPLICATES_A_TASK = 16
 
 
 # Without an interval, replicates are made in rounds until it is known on which side of 0.1 the
-# p-value lies (Besag, Clifford, "Sequential Monte Carlo p-values", Biometrika 78, 1991): until so
-# many or so few lie farther from their law than the data from theirs as do so once in fifty times
-# where it is 0.1.
+# p-value lies (Besag, Clifford, "Sequential Monte Carlo p-values", Biometrika 78, 1991). Hits are
+# replicates that lie at least as far from their law as the data from theirs. A round is the last
+# one if a p-value of exactly 0.1 gives so many hits, or so few, at most once in fifty times.
 ROUNDS = (8, 8, 8, 8, 16, 16)
 DECIDES = 0.1
 KNOWN = 0.02
@@ -205,6 +205,6 @@ def with_goodness(
 
 @functools.cache
 def _is_known(hits: int, made: int) -> bool:
-    """Tell whether so many hits of so many tell a p-value from `DECIDES`."""
+    """Tell whether the hits among the replicates tell the p-value from `DECIDES`."""
     law = [math.comb(made, k) * DECIDES**k * (1.0 - DECIDES) ** (made - k) for k in range(made + 1)]
     return min(sum(law[hits:]), sum(law[: hits + 1])) <= KNOWN

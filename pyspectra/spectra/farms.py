@@ -57,7 +57,7 @@ def farms(
     Raises
     ------
     TypeError, ValueError
-        For arguments of the wrong kind, shape or range, naming the argument.
+        If an argument is of the wrong kind, shape or range; the message names it.
 
     Notes
     -----

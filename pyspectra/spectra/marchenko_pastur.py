@@ -63,7 +63,7 @@ def marchenko_pastur(
     Raises
     ------
     TypeError, ValueError
-        For arguments of the wrong kind, shape or range, naming the argument.
+        If an argument is of the wrong kind, shape or range; the message names it.
 
     Notes
     -----

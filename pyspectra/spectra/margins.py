@@ -1,7 +1,8 @@
 """What the sizes of the entries of a matrix fix of its spectrum, whatever their signs.
 
-Of a matrix whose entries are independent and centred, each with a distribution of its own (rows and
-columns of different scales, zeros, heavy tails), this is all there is: see `sign_test`.
+If entries are independent and centred, each with a distribution of its own (rows and columns of
+different scales, zeros, heavy tails), nothing else of the matrix shapes its spectrum: see
+`sign_test`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The p-value that decides whether a layer holds anything that its making does not explain.
 
-First the quick test of `random_null`, for identical distributions. Where it rejects, the test of
-`sign_test` decides, which survives heavy tails, scales of rows and columns, masks and zeros. What
-has a name (`structures`) is taken away before: a mean direction is subtracted, a nearly orthogonal
-matrix is compared with an orthogonal one with noise.
+The quick test of `random_null`, for identical distributions, comes first. Where it rejects, the
+test of `sign_test` decides, which survives heavy tails, scales of rows and columns, masks and
+zeros. What has a name (`structures`) is taken away before: a mean direction is subtracted, a nearly
+orthogonal matrix is compared with an orthogonal one with noise.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def decide(
     m : Margins
         Sums over the entries of the matrices that are `tested`.
     made : str
-        The structure of all of its entries, of `structures.made`.
+        The structure that all of its entries have, from `structures.made`.
     zeros : float
         Share of its entries that are zero.
     kurtosis : float

@@ -99,7 +99,7 @@ def fit_powerlaw_batch(
     Raises
     ------
     TypeError, ValueError
-        For arguments of the wrong kind, shape or range, naming the argument.
+        If an argument is of the wrong kind, shape or range; the message names it.
 
     {notes}
 
@@ -152,7 +152,7 @@ def fit_powerlaw(
     Raises
     ------
     TypeError, ValueError
-        For arguments of the wrong kind, shape or range, naming the argument.
+        If an argument is of the wrong kind, shape or range; the message names it.
 
     {notes}
 

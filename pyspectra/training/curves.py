@@ -44,7 +44,7 @@ def finite_points(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def last_window(n: int, *, least: int = 5, share: float = 0.2) -> int:
-    """Return how many of the last of `n` points are looked at: a share of them, but so many."""
+    """Return how many of the last of `n` points are looked at: a share of them, or `least`."""
     return max(least, math.ceil(share * n))
 
 
@@ -303,7 +303,7 @@ def divergence(
     val_se : array-like of float, shape (n,), optional
         Standard errors of `val`, of which `n_se` are allowed for; NaN where unknown.
     n_se : float
-        How many.
+        How many standard errors are allowed for.
 
     Returns
     -------

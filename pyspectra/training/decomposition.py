@@ -54,8 +54,8 @@ def bias_variance(
     metric : str
         Logged for training and validation: a loss, an error, or a score such as accuracy.
     target : float
-        Its value that is hoped for: that of people, or of the best known model. Of a score give 1
-        for the best there is.
+        The value that is hoped for: that of people, or of the best known model. For a score, 1 is
+        the best there is.
     test : float, optional
         Its value on samples that nothing was chosen by.
 
@@ -70,7 +70,7 @@ def bias_variance(
     KeyError
         If the metric was not logged for both.
     TypeError, ValueError
-        If a number is none, or it is not known which way the metric is better.
+        If `target` or `test` is no number, or it is not known which way the metric is better.
 
     Examples
     --------

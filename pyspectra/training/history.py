@@ -376,7 +376,7 @@ def _now() -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of what is loaded: of what is not, the run does not depend."""
+    """Return the versions of the libraries that are loaded: the run depends on no others."""
     import platform
 
     versions = {"pyspectra": build_info()["version"], "python": platform.python_version()}

@@ -320,7 +320,7 @@ def augmentation(
     batch_size: int = 256,
     thresholds: Thresholds | None = None,
 ) -> RunReport:
-    """Look whether an augmentation changes what samples are: a 6 that is turned becomes a 9.
+    """Check whether an augmentation changes what samples are: a 6 that is turned becomes a 9.
 
     A trained classifier is asked about samples, and about the same samples augmented. The model is
     in eval mode meanwhile; its modes and the random generators come back.

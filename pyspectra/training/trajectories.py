@@ -26,7 +26,7 @@ def as_records(rows: Iterable[LayerSpectrum]) -> list[dict[str, Any]]:
 
 
 def spectra_of(lines: Iterable[Mapping[str, Any]]) -> list[LayerSpectrum]:
-    """Return what a history recorded (`History.spectra`); of other programs' rows none."""
+    """Return what a history recorded (`History.spectra`), without the rows of other programs."""
     names = {field.name for field in dataclasses.fields(LayerSpectrum)} - {"step"}
     needed = names - {"random_p_value", "n_traps", "trap_strength", "kind"}
     out = []

@@ -244,7 +244,7 @@ def _kind(entry: TensorEntry, shape: tuple[int, ...]) -> Guess:
 
 @dataclass(frozen=True)
 class _Half:
-    """What becomes of a tensor of a LoRA pair: of A's id and position `derive` makes the layer."""
+    """One tensor of a LoRA pair; from the id and position of A, `derive` makes the layer."""
 
     skip: Skip
     derive: Callable[[int, int], Layer] | None = None
@@ -297,7 +297,7 @@ def _lora_halves(
 def _plain_layer(
     entry: TensorEntry, shape: tuple[int, ...], load: Callable[[], HostArray] | Loader
 ) -> Layer:
-    """Return what is never listed: a layer that checks what it loads."""
+    """Return a layer that is never listed, and only checks what it loads."""
     return Layer(layer_name(entry.key), LINEAR.name, shape, entry.dtype, 0, entry.key, load)
 
 

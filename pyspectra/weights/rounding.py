@@ -47,7 +47,7 @@ class Change(Value):
         What rounding alone makes of it: every entry is off by a third root of its spacing,
         ``sqrt(sum(ulp^2) / 12) / |W_base|``.
     floor : float
-        Eigenvalue of a matrix of such errors that no larger one of them exceeds, about.
+        About the largest eigenvalue that a matrix of such errors has.
     only_rounding : bool
         Whether no entry differs by more than one spacing.
     """

@@ -103,7 +103,7 @@ def check_shadow(
     Raises
     ------
     TypeError, ValueError
-        Saying what is wrong.
+        If it is no such state; the message says what is wrong.
     """
     if not isinstance(state_dict, Mapping):
         raise ArgumentTypeError(

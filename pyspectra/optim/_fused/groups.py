@@ -52,7 +52,7 @@ def checked_group(owner: str, group: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ArgumentValueError, ArgumentTypeError
-        Naming the option that is out of range, or does not go with another.
+        If an option is out of range, or does not go with another; the message names it.
     """
     out = dict(group)
     for name in _CHECKED:
@@ -84,7 +84,7 @@ def check_names(owner: str, given: Mapping[str, Any], defaults: Mapping[str, Any
     Raises
     ------
     ArgumentValueError
-        Naming the key.
+        If there is such a key; the message names it.
     """
     for name in given:
         if name in ("params", "param_names") or (name in defaults and name in OPTIONS):
@@ -122,7 +122,7 @@ class Watch:
         Raises
         ------
         ArgumentValueError, ArgumentTypeError
-            Naming the option.
+            If an option is out of range; the message names it.
         """
         del self._seen[len(groups) :]
         self._seen += [{} for _ in groups[len(self._seen) :]]

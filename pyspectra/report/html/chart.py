@@ -31,14 +31,14 @@ class Line:
     ----------
     name : str
     x, y : ndarray of float64
-        What is not finite is a gap.
+        The points; one that is not finite leaves a gap.
     colour : int
         Number of the colour; a page has eight, and the ninth line has the first again.
     dashed, faint : bool
     low, high : ndarray of float64 or None
         A band around it.
     best : int or None
-        A point that gets a ring.
+        Index of a point that gets a ring.
     """
 
     name: str

@@ -51,9 +51,8 @@ def optimizer_cls_and_kwargs(
 ) -> tuple[type[ChildAdamW], dict[str, Any]]:
     """Return what ``Trainer(optimizer_cls_and_kwargs=...)`` takes.
 
-    The groups are the Trainer's: ``args.weight_decay``, and none for biases and norms. What it does
-    not hand on are the names of the parameters; they are put back here, since random masks belong
-    to names.
+    The groups are the Trainer's: ``args.weight_decay``, and none for biases and norms. It does not
+    hand on the names of the parameters; they are put back here, since random masks belong to names.
 
     Parameters
     ----------
@@ -69,14 +68,14 @@ def optimizer_cls_and_kwargs(
     Returns
     -------
     (type, dict)
-        Clip in one place only: either ``max_grad_norm`` here and ``args.max_grad_norm = 0``, or
-        there.
+        The class and its options. Clip gradients in one place only: either with ``max_grad_norm``
+        here and ``args.max_grad_norm = 0``, or with ``args.max_grad_norm`` alone.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of another kind, or an option is unknown or out of range. When the Trainer
-        builds the optimizer: if it trains another model.
+        If an argument is of another kind, or an option is unknown or out of range; when the Trainer
+        builds the optimizer, also if it trains another model.
     """
     _check_arguments(model, args)
     if not (isinstance(optimizer_cls, type) and issubclass(optimizer_cls, ChildAdamW)):
@@ -169,7 +168,7 @@ class EMACallback(TrainerCallback):
     Raises
     ------
     TypeError, ValueError
-        If `ema` is none, or `resume_from` is no path or comes without `ema`.
+        If `ema` is no `EMA`, or `resume_from` is no path or comes without `ema`.
     FileNotFoundError
         If there is no folder `resume_from`.
 
@@ -209,8 +208,8 @@ class EMACallback(TrainerCallback):
     def swap_around_evaluation(self, trainer: Any) -> None:
         """Let ``trainer.evaluate()`` and ``predict()`` use the averaged weights from now on.
 
-        Within training too; the weights come back after an exception as well. Before the first
-        training of an optimizer that averages by itself there is nothing to swap.
+        They do so within training too; the weights come back after an exception as well. Before the
+        first training of an optimizer that averages by itself there is nothing to swap.
 
         Parameters
         ----------
@@ -345,7 +344,7 @@ class WatchCallback(TrainerCallback):
         self._watching.begin(model, [optimizer], state.global_step, max(state.max_steps, 0))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell of a step."""
+        """Take note of a step."""
         if self._watching.watch is not None:
             self._watching.watch.step()
 

@@ -166,7 +166,7 @@ class WatchCallback(_callback_class()):  # type: ignore[misc]
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell of a step; of a batch (inputs, targets) the second part are the targets."""
+        """Take note of a step; in a batch (inputs, targets) the second part are the targets."""
         pair = isinstance(batch, (tuple, list)) and len(batch) == 2
         self._count += len(batch[0]) if pair else 0
         watch = self._watching.watch

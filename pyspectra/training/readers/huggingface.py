@@ -16,7 +16,7 @@ __all__ = ["READER"]
 
 FILE = "trainer_state.json"
 
-# How fast it went, which is no metric.
+# These say how fast the run went, and are no metrics.
 _SPEED = re.compile(r"(_runtime|_per_second|_flos|^total_flos|_jit_compilation_time)$")
 
 _SETTINGS = (
