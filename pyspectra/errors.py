@@ -76,7 +76,7 @@ class RefusedTensorError(PyspectraError, ValueError):
     complaint : str
         What is wrong with it.
     other : int
-        Row of the tensor that the complaint ends in, or -1.
+        Row of another tensor, which the complaint ends with, or -1.
     hint : str
         What to do about it, or nothing.
     """

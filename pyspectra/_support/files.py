@@ -59,7 +59,7 @@ def is_special(path: str | Path) -> bool:
 
 
 def same_file(target: str | Path, files: Iterable[str | Path]) -> str | Path | None:
-    """Return the one of `files` that `target` is, by whatever path or link; None if it is none.
+    """Return the one of `files` that `target` is, by whatever path or link; None if it is not one.
 
     Hard links count too: to write to one would leave the other as it was, but who asks for a
     table under the name of a model does not mean to lose that name.

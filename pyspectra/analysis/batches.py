@@ -122,7 +122,7 @@ class _Taken:
     """What is kept of a layer when its entries are gone."""
 
     layer: Layer
-    grams: list[Any]  # the engine's; of the matrices, then of each of their permutations
+    grams: list[Any]  # the engine's Gram matrices: of the layer, then of each permutation
     spectra: tuple[list[FloatArray], list[Status]] | None  # in their place with method "svd"
     measured: list[dict[str, Any]]  # one a row of the report
     change: Change | None  # of a difference of two models

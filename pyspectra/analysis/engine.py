@@ -50,9 +50,9 @@ class Matrices:
     Attributes
     ----------
     slices : tuple of HostArray
-        In host memory.
+        The 2-D arrays, in host memory.
     operands : sequence
-        As the engine's `grams` wants them.
+        The same matrices, as the engine's `grams` wants them.
     change : Change or None
         How large the difference of two models is and what of it is rounding; None for stored
         weights.

@@ -44,7 +44,7 @@ def apply(
     inplace : bool
         Write into `model` instead of a copy.
     edit : callable
-        From a layer and its matrices (float64) to new ones, or None for a layer that stays.
+        Takes a layer and its matrices (float64); returns new ones, or None for a layer that stays.
 
     Returns
     -------

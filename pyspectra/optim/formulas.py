@@ -165,7 +165,7 @@ def get_noam_schedule(
     warmup_steps : int
         Steps until the peak, ``scale / sqrt(model_dim * warmup_steps)``.
     scale : float
-        Factor.
+        Factor on the rate.
     last_epoch : int
         As in torch.
 
@@ -205,7 +205,7 @@ def get_rsqrt_schedule(
     warmup_steps : int
         Steps with the constant rate ``scale / sqrt(warmup_steps)``.
     scale : float
-        Factor.
+        Factor on the rate.
     last_epoch : int
         As in torch.
 
@@ -344,7 +344,7 @@ def get_rnmtplus_schedule(
     start_step, end_step : int
         Steps between which the rate decays exponentially.
     scale : float
-        Factor.
+        Factor on the rate.
     last_epoch : int
         As in torch.
 

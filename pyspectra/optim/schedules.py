@@ -151,7 +151,7 @@ class NoamLR(_FormulaLR):
     warmup_steps : int
         Steps until the peak, ``scale / sqrt(model_dim * warmup_steps)``.
     scale : float
-        Factor.
+        Factor on the rate.
     last_epoch : int
         As in torch.
 
@@ -197,7 +197,7 @@ class RsqrtLR(_FormulaLR):
     warmup_steps : int
         Steps with the constant rate ``scale / sqrt(warmup_steps)``.
     scale : float
-        Factor.
+        Factor on the rate.
     last_epoch : int
         As in torch.
 
@@ -330,7 +330,7 @@ class RNMTPlusLR(_FormulaLR):
     start_step, end_step : int
         Steps between which the rate decays exponentially.
     scale : float
-        Factor.
+        Factor on the rate.
     last_epoch : int
         As in torch.
 

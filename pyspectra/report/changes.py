@@ -33,7 +33,7 @@ def change_word(layer: LayerReport) -> str:
 
 @dataclass(frozen=True)
 class Changes:
-    """What the label of a difference rests on; names are those of the braces in sentences.
+    """What the label of a difference rests on; sentences name these fields in braces.
 
     Attributes
     ----------

@@ -138,12 +138,12 @@ class MeanShift:
     Attributes
     ----------
     n : int
-        Layers.
+        Number of layers.
     mean : float
     low, high : float
         95 % interval from the spread over the layers (Student's t); NaN for fewer than 3.
     n_lower, n_higher : int
-        Layers where the second model has less, and more.
+        Number of layers where the second model has less, and where it has more.
     """
 
     n: int

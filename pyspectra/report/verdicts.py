@@ -43,7 +43,7 @@ from pyspectra.types import Status, Value
 
 @dataclass(frozen=True)
 class Counts:
-    """What the label of a model rests on; names are those of the braces in sentences.
+    """What the label of a model rests on, in layers; sentences name these fields in braces.
 
     Attributes
     ----------

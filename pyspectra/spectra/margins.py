@@ -1,8 +1,7 @@
 """What the sizes of the entries of a matrix fix of its spectrum, whatever their signs.
 
 If entries are independent and centred, each with a distribution of its own (rows and columns of
-different scales, zeros, heavy tails), nothing else of the matrix shapes its spectrum: see
-`sign_test`.
+different scales, zeros, heavy tails), only chance adds to what these sizes fix: see `sign_test`.
 """
 
 from __future__ import annotations

@@ -31,14 +31,14 @@ NEARLY_ORTHOGONAL = -3.0
 # A sinusoid as stored differs by rounding, here that of bfloat16, from the formula.
 SINUSOID_ERROR = 8e-3
 SINUSOID_BASE = 10000.0
-# Rows or columns by which an orthogonal matrix is told, and how far their products are from those
+# Rows or columns by which an orthogonal matrix is known, and how far their products are from those
 # of orthogonal ones after rounding to 16 bits.
 PROBED = 12
 ORTHOGONAL_ERROR = 4e-3
 # A matrix that is zero in so many places is one under a mask; ternary weights of a Gaussian matrix
 # are zero in a third.
 MASKED = 0.45
-# Entries by which the share of zeros is told: good to 0.003.
+# Number of entries from which the share of zeros is estimated: good to 0.003.
 ZEROS_SAMPLE = 2**15
 # Eigenvalues below this part of the largest are zero but for rounding.
 ZERO = 1e-9

@@ -1,6 +1,6 @@
 """The tables of a history: rows of epochs, and of evaluations, out of what was logged at steps.
 
-Pure functions of records. A record of batch says what one batch gave (`n` samples of it); records
+Pure functions of records. A record of a batch says what one batch gave (`n` samples of it); records
 of the kinds ``"running"`` and ``"post"`` say what a whole epoch gave, and go before those.
 """
 

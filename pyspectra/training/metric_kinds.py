@@ -32,7 +32,7 @@ class MetricKind:
     name : str
         The name in a history, without ``train_`` or ``val_``.
     better : {"lower", "higher"} or None
-        Which way is better; None for what has no better, as a learning rate.
+        Which way is better; None if neither is, as for a learning rate.
     unit : str
         Metrics of one unit share the axis of a plot: ``"target"`` (RMSE with MAE), ``"share"``
         (from 0 to 1), ``"loss"``, or the name of the metric itself.

@@ -84,7 +84,7 @@ class Watch:
         Share of the time that spectra may take, 0.02 say: layers are then measured in turn, one
         round after the other, or every `spectra_every` steps if both are given.
     target : float, optional
-        Training loss that is wanted: curves that are flat above it are told as underfitting.
+        Training loss that is wanted: curves that are flat above it are reported as underfitting.
     process_group : torch.distributed.ProcessGroup, optional
         The processes that train together, each with a watch of its own: losses, metrics and
         evaluations are means over the samples of all of them, and the first one writes. They wait

@@ -135,7 +135,7 @@ class Watch:
 
 
 def shaping(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """What of the options decides the rows of the kernel's table, for each group."""
+    """Return, for each group, what of its options decides the rows of the kernel's table."""
     return [
         (
             *(shape(group[name]) for name, shape in _SHAPING if name in group),

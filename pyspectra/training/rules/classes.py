@@ -26,7 +26,7 @@ class ClassThresholds:
     paradox_support : int
         Samples of a class that must be there before its recall counts.
     paradox_errors : float
-        Standard errors that an accuracy exceeds the share of the largest class by.
+        Standard errors by which an accuracy must exceed the share of the largest class.
     augmented_support : int
         Samples of a class before its recall under augmentation counts.
     augmented_drop : float

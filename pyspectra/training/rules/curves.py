@@ -26,7 +26,7 @@ class CurveThresholds(findings.Thresholds):
         Epochs over which a metric of training gets worse: all pairs of five must say so for
         Mann and Kendall's test to reach p < 0.05.
     worsening_errors : float
-        Standard errors that it must get worse by.
+        Standard errors by which it must get worse.
     plateau_band : float
         Relative change an epoch that counts as none. House convention.
     converged_share : float
@@ -36,8 +36,8 @@ class CurveThresholds(findings.Thresholds):
     falling : float
         Relative fall an epoch of a loss that has not ended. House convention.
     under_trained_layers : float
-        Share of the layers above `alpha_high` at which a run that was stopped early is told aloud.
-        House convention.
+        Share of the layers above `alpha_high` from which stopping early is a warning and not a
+        note. House convention.
     swing : float
         Least swing of an accuracy. AUTOTRAINER's zeta.
     swing_share : float

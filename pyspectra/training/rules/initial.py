@@ -23,7 +23,7 @@ class InitialThresholds:
         A matrix is constant where its variance is at most this times one and its squared mean.
         TheDeepChecker has a relative tolerance of 1e-8 on the variance.
     equal_rows : float
-        Rows are equal that differ by at most this share of the largest entry: float32 rounding.
+        Rows are equal if they differ by at most this share of the largest entry: float32 rounding.
     rank_one : float
         A matrix is of rank one at most where its stable rank is no larger; of random matrices with
         a side of `least_side` and more it is far larger.

@@ -25,7 +25,8 @@ class LearningThresholds:
         A loss that fell by less than this share, and is near the baseline, has not moved.
         TheDeepChecker asks 5 % in a period, too.
     baseline_errors : float
-        Standard errors below the baseline that an evaluation counts as chance.
+        An evaluation counts as chance unless it is more than so many standard errors below the
+        baseline.
     baseline_most : float
         A loss of more than so many baselines is measured otherwise.
     baseline_epochs, baseline_steps : int

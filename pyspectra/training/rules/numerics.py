@@ -32,7 +32,7 @@ class NumericThresholds(LearningThresholds):
     Attributes
     ----------
     explosion : float
-        A gradient explodes whose norm exceeds this many times the median of the last hundred.
+        A gradient explodes if its norm exceeds this many times the median of the last hundred.
         House convention.
     explosion_checks : int
         Checks in a row that must say so.

@@ -20,9 +20,10 @@ class RisingThresholds:
     Attributes
     ----------
     spike : float
-        A loss spikes that is this many times the mean of the last ten. Lightning's SpikeDetection.
+        A loss spikes if it is this many times the mean of the last ten, as in Lightning's
+        SpikeDetection.
     spike_z : float
-        And that many robust standard deviations above the median of the last hundred.
+        It must also lie that many robust standard deviations above the median of the last hundred.
     divergence : float
         The median of a window is this many times that of the best one, or above the first.
     divergence_windows : int

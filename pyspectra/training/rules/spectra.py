@@ -32,13 +32,13 @@ class SpectraThresholds(findings.Thresholds):
     rank_shape : int
         Smallest matrix whose rank is judged.
     norm_doublings : int
-        So many checks in a row, the largest eigenvalue was twice that of the check before.
+        Checks in a row, in each of which the largest eigenvalue was twice that of the check before.
     trap_strength : float
-        A new trap is told of whose eigenvalue is so many times what a random matrix reaches. In
+        A new trap is reported if its eigenvalue is so many times what a random matrix reaches. In
         small MLPs that learn well, healthy means of weights reach 6; those of runs with ten times
         the best learning rate are at 10 to 36.
     trap_checks : int
-        It is told of if it is there in so many checks in a row.
+        It is reported if it is found in so many checks in a row.
     """
 
     tail_points: int = 20

@@ -52,7 +52,8 @@ class SplitThresholds:
     least_labels : int
         Samples of training below which what was learned by heart says nothing of the labels.
     chance_errors : float
-        Standard errors above the share of the largest class that an accuracy counts as chance.
+        An accuracy counts as chance up to so many standard errors above the share of the largest
+        class.
     """
 
     neighbours: int = 5

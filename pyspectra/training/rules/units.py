@@ -25,7 +25,7 @@ class UnitThresholds(LearningThresholds):
         that is a note, and 90 % an error, or a warning where the loss falls all the same. The share
         of zeros in a batch is never used: it made 58 of the 68 false alarms of DeepDiagnosis.
     dead_samples, dead_batches : int
-        A unit is dead that was silent on at least so many.
+        A unit is dead if it was silent on at least so many samples and batches.
     saturated : float
         Share of the units beyond +-5 in 95 % of the samples: DeepDiagnosis' limits.
     activation_low, activation_high : float
