@@ -81,8 +81,8 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        From 1 to 4096. Results do not depend on it, except for the last bits of the eigenvalues of
-        a single matrix of order 1024 or more.
+        Number of threads, from 1 to 4096. Results do not depend on it, except for the last bits of
+        the eigenvalues of a single matrix of order 1024 or more.
 
     Raises
     ------

@@ -196,7 +196,7 @@ def missing_dependency(
     Returns
     -------
     MissingDependencyError
-        To be raised by the caller.
+        The exception, for the caller to raise.
     """
     wanted = package if minimum is None else f"{package} >= {minimum}"
     return MissingDependencyError(

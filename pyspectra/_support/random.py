@@ -42,7 +42,7 @@ def random_key(purpose: Purpose, seed: int, name: str, *numbers: int) -> int:
     purpose : Purpose
         What the numbers are for.
     seed : int
-        The user's, in [0, 2^64).
+        The user's seed, in [0, 2^64).
     name : str
         Whose numbers they are.
     *numbers : int

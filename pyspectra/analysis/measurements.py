@@ -49,7 +49,7 @@ class Entries:
     Attributes
     ----------
     matrices : sequence of HostArray
-        Those of the row: all of the layer, or one slice of it with ``pool=False``.
+        The matrices of the row: all of the layer, or one slice of it with ``pool=False``.
     options : AnalyzeOptions
     change : Change or None
         How large the difference of two models is and what of it is rounding; None for stored
@@ -73,7 +73,7 @@ class Solved:
     Attributes
     ----------
     esd : ESD
-        With status ``OK``.
+        The spectrum, with status ``OK``.
     replicas : sequence of ndarray
         Ascending eigenvalues of the permuted entries, one array a permutation.
     measured : Mapping

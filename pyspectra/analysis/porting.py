@@ -49,7 +49,7 @@ def refuse_foreign_names(names: Iterable[str]) -> None:
     Raises
     ------
     TypeError
-        For the first one that is WeightWatcher's, with what to do instead.
+        If one is WeightWatcher's; the message says what to do instead.
     """
     for name in names:
         if name in _INSTEAD:

@@ -19,7 +19,7 @@ class Spectrum:
     Attributes
     ----------
     esd : ESD
-        With status ``OK``; metrics are not evaluated otherwise.
+        The spectrum, with status ``OK``; metrics are not evaluated otherwise.
     fit : PowerLawFit
         Its numbers are NaN where the fit failed; a metric of them is NaN then.
     rank_side : int

@@ -25,7 +25,7 @@ def decay_from_half_life(half_life: float, *, every: float = 1) -> float:
     Parameters
     ----------
     half_life : float
-        In optimizer steps (or samples, or tokens: the unit of `every`).
+        Half-life in optimizer steps (or samples, or tokens: the unit of `every`).
     every : float
         Units between two updates of the average: 1, or ``ema_every``, or the batch size where the
         half-life counts samples.
@@ -71,7 +71,7 @@ class EMA(averages.Swapping):
         A model (its floating-point parameters that require gradients now), parameters, or
         ``(name, parameter)`` pairs. The average starts from their present values.
     decay : float
-        In [0, 1].
+        Decay of the average, in [0, 1].
     warmup : {"tf", "power", None}
         How the decay d(n) grows over the update number n, from 0: see Notes.
     every : int
@@ -311,7 +311,7 @@ class EMA(averages.Swapping):
         Parameters
         ----------
         state_dict : mapping
-            From `state_dict`, over parameters of the same names and shapes.
+            What `state_dict` returned, over parameters of the same names and shapes.
 
         Raises
         ------

@@ -167,7 +167,7 @@ def get_noam_schedule(
     scale : float
         Factor on the rate.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Returns
     -------
@@ -207,7 +207,7 @@ def get_rsqrt_schedule(
     scale : float
         Factor on the rate.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Returns
     -------
@@ -244,7 +244,7 @@ def get_inv_sqrt_schedule(
     warmup_steps : int
         Steps until the peak, the rate of the optimizer.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Returns
     -------
@@ -290,7 +290,7 @@ def get_cosine_schedule_with_warmup(
     cycles : float
         Waves of the cosine after the warm-up; half a wave ends at 0.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Returns
     -------
@@ -346,7 +346,7 @@ def get_rnmtplus_schedule(
     scale : float
         Factor on the rate.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Returns
     -------

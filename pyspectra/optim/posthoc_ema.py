@@ -103,7 +103,7 @@ class PowerFunctionEMA(EMA):
         Parameters
         ----------
         state_dict : mapping
-            From `state_dict`.
+            What `state_dict` returned.
 
         Raises
         ------

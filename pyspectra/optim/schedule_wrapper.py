@@ -33,7 +33,7 @@ class ScheduleWrapper(ScheduleLR):
     minimum : float
         Absolute rate below which no group falls, warm-up included.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Raises
     ------

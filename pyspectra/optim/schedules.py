@@ -61,7 +61,7 @@ class ScheduleLR(LRScheduler):
         Parameters
         ----------
         step : int
-            From zero.
+            Number of the step, from zero.
         group : int
             Position in ``optimizer.param_groups``.
 
@@ -95,7 +95,7 @@ class ScheduleLR(LRScheduler):
         Parameters
         ----------
         state_dict : dict
-            From :meth:`state_dict` of the same class, over as many groups.
+            What :meth:`state_dict` of the same class returned, over as many groups.
 
         Raises
         ------
@@ -153,7 +153,7 @@ class NoamLR(_FormulaLR):
     scale : float
         Factor on the rate.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Raises
     ------
@@ -199,7 +199,7 @@ class RsqrtLR(_FormulaLR):
     scale : float
         Factor on the rate.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Raises
     ------
@@ -240,7 +240,7 @@ class InvSqrtLR(_FormulaLR):
     warmup_steps : int
         Steps until the peak, the rate of the optimizer.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Raises
     ------
@@ -278,7 +278,7 @@ class CosineWarmupLR(_FormulaLR):
     cycles : float
         Waves of the cosine after the warm-up; half a wave ends at 0.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Raises
     ------
@@ -332,7 +332,7 @@ class RNMTPlusLR(_FormulaLR):
     scale : float
         Factor on the rate.
     last_epoch : int
-        As in torch.
+        Number of the last step, as in torch: -1 for a new run.
 
     Raises
     ------

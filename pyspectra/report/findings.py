@@ -24,7 +24,7 @@ class Finding(Value):
     where : str or None
         Parameter, layer, metric or split that it is about; None for the whole.
     step, epoch : int or None
-        When, for a finding of a training run.
+        Step and epoch of a finding in a training run.
     value, threshold : float or None
         What was measured, and against what it was held.
     message : str

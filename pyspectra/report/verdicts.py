@@ -52,11 +52,11 @@ class Counts:
     rows : int
         All layers.
     large : int
-        Those that are not too small to tell.
+        Layers that are not too small to tell.
     judged, typical, heavy, light : int
-        Those whose alpha says something, and where it lies.
+        Layers whose alpha says something; those of them between the bounds, below, above.
     silent, small, lawless : int
-        Those without structure, too small, without a power law.
+        Layers without structure; too small to tell; without a power law.
     structure_p : float
         The least p-value of "no structure" times the number of layers tested (Bonferroni).
     seen_in_large : bool

@@ -94,7 +94,8 @@ def fit_powerlaw_batch(
     Returns
     -------
     list of PowerLawFit
-        In order. A spectrum that cannot be fitted has NaN numbers and says why in ``.status``.
+        The fits, in order. A spectrum that cannot be fitted has NaN numbers and says why in
+        ``.status``.
 
     Raises
     ------
@@ -147,7 +148,7 @@ def fit_powerlaw(
     Returns
     -------
     PowerLawFit
-        With NaN numbers and a status that says why if the spectrum cannot be fitted.
+        The fit; its numbers are NaN and its status says why if the spectrum cannot be fitted.
 
     Raises
     ------

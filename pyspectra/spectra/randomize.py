@@ -115,7 +115,7 @@ def find_traps(W: Any, *, seed: int = 0) -> tuple[Trap, ...]:
     Returns
     -------
     tuple of Trap
-        By descending eigenvalue; empty if the permuted matrix looks random.
+        The traps by descending eigenvalue; none if the permuted matrix looks random.
 
     Raises
     ------

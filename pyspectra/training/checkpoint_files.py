@@ -76,7 +76,7 @@ class Checkpoint:
     Attributes
     ----------
     path : Path
-        As found or given: a file or a folder.
+        Its path, as found or given: a file or a folder.
     files : tuple of Path
         What holds the tensors, an index of shards included; the first is the main one.
     tensors : Mapping
@@ -112,7 +112,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        In the natural order of their names.
+        The checkpoints, in the natural order of their names.
 
     Raises
     ------

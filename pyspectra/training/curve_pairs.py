@@ -82,7 +82,7 @@ def curve_pairs(
     Returns
     -------
     list of CurvePair
-        In the order of `metrics`, or of first appearance.
+        The curves, in the order of `metrics`, or of first appearance.
 
     Raises
     ------

@@ -229,7 +229,7 @@ def crossings(x: ArrayLike, first: ArrayLike, second: ArrayLike) -> list[Crossin
     Returns
     -------
     list of Crossing
-        In order.
+        The crossings, in order.
 
     Examples
     --------

@@ -40,7 +40,7 @@ def check(
     Parameters
     ----------
     X : array-like, shape (n, ...)
-        As it enters the model.
+        Inputs, as they enter the model.
     y : array-like, shape (n,), optional
         Class numbers, or values.
     X_val, y_val : array-like, optional

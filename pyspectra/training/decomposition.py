@@ -52,7 +52,8 @@ def bias_variance(
     ----------
     history : History
     metric : str
-        Logged for training and validation: a loss, an error, or a score such as accuracy.
+        A metric that was logged for training and validation: a loss, an error, or a score such as
+        accuracy.
     target : float
         The value that is hoped for: that of people, or of the best known model. For a score, 1 is
         the best there is.

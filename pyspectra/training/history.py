@@ -62,7 +62,7 @@ class History(RecordedRun):
     config : mapping or object, optional
         Settings of the run, kept in the first line of the file.
     seed : int, optional
-        Kept there too.
+        Seed of the run, kept there too.
     steps_per_epoch : int, optional
         Gives records without an epoch theirs: step / steps_per_epoch.
     flush_seconds : float
@@ -253,7 +253,7 @@ class History(RecordedRun):
         Returns
         -------
         History
-            With the earlier records, so that all segments are one curve.
+            A history with the earlier records, so that all segments are one curve.
 
         Raises
         ------

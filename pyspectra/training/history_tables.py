@@ -188,7 +188,7 @@ def evaluation_rows(records: Sequence[Record], split: str = "val") -> list[Row]:
     Parameters
     ----------
     records : sequence of dict
-        In the order in which they were logged.
+        Records, in the order in which they were logged.
     split : str
         The split that was evaluated.
 

@@ -136,7 +136,7 @@ class RecordedRun:
         Returns
         -------
         History
-            Without a file of its own: what is logged to it stays in memory.
+            A history without a file of its own: what is logged to it stays in memory.
 
         Raises
         ------

@@ -54,7 +54,7 @@ class RunReport:
     Attributes
     ----------
     all_findings : tuple of Finding
-        In the order in which they were made, symptoms of others included.
+        Every finding in the order in which they were made, symptoms of others included.
     n_steps, n_epochs : int
         How long the run was.
     history : History or None
@@ -171,7 +171,7 @@ class RunReport:
         Raises
         ------
         RunError
-            With the findings.
+            If there is such a finding.
         """
         least = SEVERITIES.index(
             check_choice("RunReport.raise_on", "severity", severity, SEVERITIES)

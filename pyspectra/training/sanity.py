@@ -328,7 +328,7 @@ def augmentation(
     Parameters
     ----------
     model : torch.nn.Module
-        Trained without this augmentation.
+        A classifier that was trained without this augmentation.
     augment : callable
         ``augment(inputs)`` for a batch.
     inputs : Tensor, shape (n, ...)
@@ -340,7 +340,8 @@ def augmentation(
     Returns
     -------
     RunReport
-        With ``augmentation_changes_label`` for each class whose samples are taken for another's.
+        A report with ``augmentation_changes_label`` for each class whose samples are taken for
+        another's.
 
     Raises
     ------

@@ -44,7 +44,8 @@ def mann_kendall(y: ArrayLike) -> Trend:
     Returns
     -------
     Trend
-        With the exact distribution of S up to 30 values without ties, the normal one beyond.
+        The result, from the exact distribution of S up to 30 values without ties, and from the
+        normal one beyond.
 
     References
     ----------
@@ -144,7 +145,7 @@ def smoothed(x: ArrayLike, y: ArrayLike, half_life: float) -> Floats:
     Returns
     -------
     ndarray of float64, shape (n,)
-        To look at: it lags behind the curve, so nothing is measured on it.
+        The average, to look at: it lags behind the curve, so nothing is measured on it.
     """
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     averages = np.full_like(ys, np.nan)

@@ -217,7 +217,7 @@ class Watch:
         Raises
         ------
         RunError
-            With ``on="raise"``, for an error.
+            If an error was found, and `on` is ``"raise"``.
         """
         run = self._run
         of_model, count = run.forward.taken_loss()

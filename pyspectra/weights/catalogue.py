@@ -51,7 +51,8 @@ class TensorEntry:
     load : callable or None
         Reads this tensor alone; None if `problem` says why it cannot be read.
     kind : str or None
-        Where the source knows it (a module); otherwise guessed from name and rank.
+        Kind of the layer where the source knows it (a module); otherwise guessed from name and
+        rank.
     identity : hashable or None
         Equal for tensors that share their memory, or are one weight for another reason.
     tie : str
@@ -91,7 +92,7 @@ class Contents:
     format : str
         Name of the format, e.g. ``"safetensors"``.
     entries : sequence of TensorEntry
-        In source order.
+        Tensors in source order.
     close : callable
         Releases what the entries hold on to.
     lora_scale : callable or None

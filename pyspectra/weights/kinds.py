@@ -41,15 +41,15 @@ class Kind:
     Attributes
     ----------
     name : str
-        As in ``Layer.kind`` and in reports.
+        Its name, as in ``Layer.kind`` and in reports.
     axes : tuple of str
         Meaning of each axis in PyTorch's layout. A source that stores them in another order gives
         every layer its own (``Layer.axes``).
     weightwatcher_name : str
         WeightWatcher's ``layer_type``; empty if it is `name`.
     guess : re.Pattern or None
-        Where only name and rank are known: found in the key of such a tensor. The first kind of
-        the list that fits is taken. None if names never tell.
+        Pattern that is found in the keys of such tensors, where a source tells only name and rank.
+        The first kind of the list that fits is taken. None if names never tell.
     bare : re.Pattern or None
         Found in keys that name a weight of this kind although they do not end in ``.weight``.
     modules : tuple of str

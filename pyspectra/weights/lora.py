@@ -196,7 +196,7 @@ class LoraScale:
         Returns
         -------
         float
-            To multiply ``B @ A`` with.
+            The factor to multiply ``B @ A`` with.
 
         Raises
         ------
@@ -268,9 +268,9 @@ def lora_layer(pair: LoraPair, product: LoraProduct, layer_id: int, position: in
     pair : LoraPair
         The pair; its halves fit.
     product : LoraProduct
-        Reads them.
+        Reads the halves.
     layer_id, position : int
-        Those of A.
+        Id and position of A.
 
     Returns
     -------

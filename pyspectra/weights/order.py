@@ -97,7 +97,7 @@ def order_key(name: str) -> _Key:
     Returns
     -------
     tuple
-        To compare with those of other names of the same model. It depends on the name alone.
+        A key to compare with those of other names of the same model. It depends on the name alone.
 
     Examples
     --------

@@ -43,7 +43,7 @@ class FusedOptimizer(Averages):
     Parameters
     ----------
     params : iterable
-        As in torch.
+        Parameters, ``(name, parameter)`` pairs or groups of either, as in torch.
     own : dict
         Options of this class, with the values that its constructor was given.
     shared : SharedOptions
@@ -94,7 +94,7 @@ class FusedOptimizer(Averages):
         Raises
         ------
         ValueError, TypeError
-            For an option that is out of range, or that this optimizer would not obey.
+            If an option is out of range, or one that this optimizer would not obey.
         """
         self._refuse_while_swapped("add_param_group")
         owner = type(self).__name__
@@ -150,7 +150,7 @@ class FusedOptimizer(Averages):
         RuntimeError
             While the averaged weights are in place, or in mode "D" without any mask.
         DeviceError, TypeError, ValueError
-            For tensors that the kernel cannot take, before anything has moved.
+            If the kernel cannot take a tensor; nothing has moved then.
         """
         self._refuse_while_swapped("step")
         loss = None
@@ -274,7 +274,7 @@ class FusedOptimizer(Averages):
         Parameters
         ----------
         state_dict : dict
-            From `state_dict`.
+            What `state_dict` returned.
 
         Raises
         ------

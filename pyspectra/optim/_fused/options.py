@@ -43,9 +43,9 @@ class Option:
     help : str
         Its documentation.
     check : Check or None
-        None for what its owner checks.
+        Checks a value; None where the owner of the option checks it.
     default : object
-        For the options that every optimizer has; the others' are in the signatures.
+        Default of an option that every optimizer has; the signatures have those of the others.
     kernel : Kernel or None
         What it comes to in the kernel's options; None where it decides something else.
     of_whole : bool

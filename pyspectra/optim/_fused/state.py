@@ -39,7 +39,7 @@ class Kept:
     Attributes
     ----------
     key : str
-        In the state; torch's word where torch keeps it too.
+        Its key in the state; torch's word where torch keeps it too.
     layout : Layout
     column : str
         Column of the kernel's table; empty where the kernel does not see the entry.

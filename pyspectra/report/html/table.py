@@ -32,7 +32,7 @@ def table(
     rows : sequence of mapping
         What a column does not have in a row is shown as a dash.
     columns : sequence of str, optional
-        In their order; by default all, by first appearance.
+        Names of the columns in their order; by default all, by first appearance.
     caption : str
     """
     names = list(columns or dict.fromkeys(name for row in rows for name in row))

@@ -116,7 +116,7 @@ class EMACallback(_callback_class()):  # type: ignore[misc]
         Parameters
         ----------
         state_dict : dict
-            From `state_dict`.
+            What `state_dict` returned.
         """
         if self._ema is not None:
             self._ema.load_state_dict(state_dict)

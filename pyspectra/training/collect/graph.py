@@ -33,7 +33,7 @@ def loss_graph(loss: Any, step: int) -> LossGraph:
     Parameters
     ----------
     loss : Tensor
-        After backward too: saved values are gone then, names are not.
+        The loss, before or after its backward pass: saved values are gone then, names are not.
     step : int
 
     Returns

@@ -16,7 +16,7 @@ from pyspectra.training.rules.facts import NonFinite
 def origin(model: Any, forward: ForwardCollector, step: int) -> NonFinite | None:
     """Pass the last batch through the model again, and name what first is not finite.
 
-    Before the step that would spoil the weights.
+    It is called before the step that would spoil the weights.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class RunCollector:
         Kind of the loss, if it was given.
     plan : Plan
     processes : Alone or Group, optional
-        Those among which parameters may be sharded.
+        The processes among which parameters may be sharded.
     """
 
     def __init__(

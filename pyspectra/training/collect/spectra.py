@@ -74,7 +74,7 @@ class SpectraCollector:
     Parameters
     ----------
     model : torch.nn.Module
-        Without wrappers.
+        The model without its wrappers.
     plan : SpectraPlan
     measures : bool
         Whether this process measures; False where another does, and this one only hands over its

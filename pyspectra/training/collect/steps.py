@@ -41,7 +41,7 @@ class StepCollector:
     sparse : collection of str
         Parts of names of parameters that not every batch uses.
     processes : Alone or Group, optional
-        Those among which parameters may be sharded.
+        The processes among which parameters may be sharded.
     """
 
     def __init__(

@@ -107,7 +107,7 @@ def judge(
     Returns
     -------
     list of (Rule, Finding)
-        In the order of the facts and of the rules.
+        What was found, in the order of the facts and of the rules.
     """
     return [
         (r, finding)

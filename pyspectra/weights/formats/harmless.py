@@ -54,7 +54,7 @@ def class_made(function: Global, arguments: tuple[Any, ...], is_class: bool) -> 
     function : Global
         What is called.
     arguments : tuple
-        With what.
+        What it is called with.
     is_class : bool
         True if the pickle says that it is a class.
 

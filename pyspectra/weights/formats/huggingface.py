@@ -64,9 +64,9 @@ def read_folder(folder: Path, key: str | None = None) -> Contents:
     Returns
     -------
     Contents
-        As if the model were in one file. LoRA pairs are scaled as ``adapter_config.json`` says.
-        Weights of sub-folders, where Sentence-Transformers keeps further layers, come last and
-        are not analysed.
+        The tensors, as if the model were in one file. LoRA pairs are scaled as
+        ``adapter_config.json`` says. Weights of sub-folders, where Sentence-Transformers keeps
+        further layers, come last and are not analysed.
 
     Raises
     ------
@@ -295,7 +295,7 @@ class Index:
     weight_map : Mapping
         Name of a tensor -> name of the shard that holds it.
     shards : tuple of str
-        In natural order.
+        Names of the shards, in natural order.
     """
 
     path: Path

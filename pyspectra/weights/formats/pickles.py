@@ -41,7 +41,7 @@ def read_pickle(
     Parameters
     ----------
     raw : bytes
-        Holds the pickle.
+        Bytes that hold the pickle.
     call : callable
         Answers what the pickle calls or builds.
     persistent : callable

@@ -143,8 +143,8 @@ def stored(path: Path) -> tuple[list[StoredTensor], dict[str, str]]:
     Returns
     -------
     tensors : list of StoredTensor
-        In the natural order of their names: files list them in any order, and ids have to agree
-        between one file and several shards.
+        The tensors, in the natural order of their names: files list them in any order, and ids have
+        to agree between one file and several shards.
     note : dict of str to str
         The ``__metadata__`` of the file.
 

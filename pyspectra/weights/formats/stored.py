@@ -99,7 +99,7 @@ class StoredTensor(StoredArray):
         Returns
         -------
         HostArray
-            In the byte order of this machine.
+            The tensor, in the byte order of this machine.
 
         Raises
         ------

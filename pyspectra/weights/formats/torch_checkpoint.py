@@ -35,8 +35,8 @@ def stored(path: Path) -> Mapping[Any, Any]:
     Returns
     -------
     Mapping
-        As it was saved, wrappers and all: nested plain containers, in which a tensor is a
-        `StoredArray` and an object of any other class a `Foreign`.
+        The mapping as it was saved, wrappers and all: nested plain containers, in which a tensor is
+        a `StoredArray` and an object of any other class a `Foreign`.
 
     Raises
     ------

@@ -107,7 +107,7 @@ class Curves:
     baseline : float or None
         Loss of predicting class frequencies, or the mean.
     higher_is_better : mapping of str to bool
-        For each metric without its prefix.
+        Whether more is better, for each metric without its prefix.
     post : bool
         Values of training were taken after the epoch in evaluation mode, not while it ran.
     target : float or None

@@ -60,13 +60,13 @@ class TensorStep:
     Attributes
     ----------
     statistics : StepStatistics or None
-        None where it had no gradient.
+        What the step did; None where the parameter had no gradient.
     lr : float
         Learning rate of its group.
     dtype : str
         ``"float32"``, ``"bfloat16"``, ...
     sparse : bool
-        Part of what batches use in turn, as an expert: no gradient is no fault.
+        Whether batches use it in turn, as an expert: no gradient is no fault then.
     master : bool
         Steps are taken on a float32 copy.
     masked : bool
@@ -139,7 +139,7 @@ class LossBatches:
     Attributes
     ----------
     kind : str
-        As in `LossGraph`.
+        Kind of the loss, as in `LossGraph`.
     outputs : sequence of ndarray
         (N, K) for the losses of classes, any shape else.
     targets : sequence of ndarray or None
@@ -240,7 +240,7 @@ class InitialWeights:
     ----------
     rows : sequence of WeightSummary
     without_gradient : set of str
-        Those whose gradient was zero in each of the first steps; empty before they were taken.
+        Weights whose gradient was zero in each of the first steps; empty before these were taken.
     """
 
     step: int
