@@ -1,4 +1,4 @@
-"""Numbers of the command line, which the check of an option refuses where they are none."""
+"""Numbers on the command line: what is no number is left for the check of its option to refuse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["as_integer_text", "as_number_text"]
 
 
 def as_integer_text(text: str) -> int | str:
-    """Return text as an integer; as it is if it is none, for the check of the option to refuse."""
+    """Return text as an integer, or unchanged if it is none: the check of the option refuses it."""
     try:
         return int(text)
     except ValueError:
@@ -14,7 +14,7 @@ def as_integer_text(text: str) -> int | str:
 
 
 def as_number_text(text: str) -> float | str:
-    """Return text as a number; as it is if it is none, for the check of the option to refuse."""
+    """Return text as a number, or unchanged if it is none: the check of the option refuses it."""
     try:
         return float(text)
     except ValueError:

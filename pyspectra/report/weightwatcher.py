@@ -260,17 +260,17 @@ Value = Callable[[Row], Any]
 
 
 def _of_fit(value: Value) -> Value:
-    """-1 where there is no fit."""
+    """Return the function with -1 for rows that have no fit."""
     return lambda row: -1.0 if row.failed else value(row)
 
 
 def _of_spectrum(value: Value) -> Value:
-    """NaN where there is no spectrum."""
+    """Return the function with NaN for rows that have no spectrum."""
     return lambda row: value(row) if row.esd.status is Status.OK else math.nan
 
 
 def _metric(name: str) -> Value:
-    """Our metric of that name, of WeightWatcher's spectrum."""
+    """Return what evaluates our metric of that name on WeightWatcher's spectrum."""
     return _of_spectrum(lambda row: METRICS[name].function(row.spectrum))
 
 
@@ -279,7 +279,7 @@ def _num_pl_spikes(row: Row) -> int:
 
 
 def _layer_type(row: Row) -> str:
-    """WeightWatcher knows embeddings and GPT-2's Conv1D only from a module, not from a file."""
+    """Return WeightWatcher's name of the kind: in a file it takes embeddings for linear layers."""
     kind = row.layer.kind
     if kind == EMBEDDING.name:
         return (EMBEDDING if row.format == "torch_module" else LINEAR).layer_type
@@ -295,7 +295,7 @@ def _random_mp_member(index: int) -> Value:
 
 
 def _of_random(value: Callable[[Row, FloatArray, FloatArray], float]) -> Value:
-    """NaN where nothing was permuted; else of the first permutation and of all together."""
+    """Return a function of the first permutation and of all together; NaN without permutations."""
     return lambda row: math.nan if row.random is None else value(row, *row.random)
 
 

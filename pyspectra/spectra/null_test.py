@@ -23,8 +23,8 @@ from pyspectra.types import ESD, FloatArray, Status, Value
 
 # Where the quick test has at least this p-value it is believed.
 BELIEVED = 0.1
-# Standard errors at which the mean of all entries is not zero, and the least part of what the test
-# sees that it must account for to be taken away.
+# The mean of all entries is subtracted if it lies so many standard errors from zero, and accounts
+# for at least this part of what the test sees.
 SHIFTED = 4.0
 SHIFT_COUNTS = 0.2
 ORTHOGONAL_DRAWS = 100

@@ -108,7 +108,7 @@ def p_value(matrices: Sequence[FloatArray], key: int, project: Project | None = 
 
 
 def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | None) -> float:
-    """The same where a draw takes too long: the excess is normal, and few draws find lambda_max.
+    """P-value where a draw takes too long: the excess is normal, few draws find lambda_max.
 
     The variance of the excess is exact here.
     """

@@ -238,7 +238,7 @@ def made(matrices: Sequence[HostArray]) -> str:
 
 
 def _is_orthogonal(matrices: Sequence[HostArray]) -> bool:
-    """Tell it from a few rows of the matrices side by side, and a few columns of the first."""
+    """Tell orthogonality by a few rows of all matrices and a few columns of the first."""
     first = matrices[0]
     rows, cols = first.shape
     some = slice(0, PROBED)

@@ -20,7 +20,7 @@ def other_names(
     layers : iterable of Layer
         What is listed, in order.
     skipped : iterable of SkippedLayer
-        What is not, ties among it.
+        What is not listed, ties among it.
 
     Yields
     ------

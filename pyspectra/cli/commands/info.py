@@ -10,7 +10,7 @@ from pyspectra.cli.output import write
 
 
 def _arguments(_parser: argparse.ArgumentParser) -> None:
-    """Add none."""
+    """Add no arguments."""
 
 
 def _run(_arguments: argparse.Namespace) -> int:

@@ -282,7 +282,8 @@ class ForwardCollector:
             self._note_finite(out)
             self.output = out.detach() if self.keep and out is not None else None
             loss = getattr(result, "loss", None)
-            # With its graph only at first, when what it says of the loss is read.
+            # The loss keeps its graph only at first, when the graph is read for what it says of the
+            # loss.
             self.loss = loss if isinstance(loss, Tensor) else None
             if self.loss is not None:
                 self._losses.append((self.loss.detach(), self.n_samples or 1))
