@@ -133,7 +133,7 @@ def _scaled(A: Tensor) -> tuple[Tensor, Tensor, list[Status]]:
 
 
 def _one_block(A: Tensor) -> tuple[Tensor, Tensor]:
-    """Diagonals and off-diagonals of a batch, a block a matrix; `A` is destroyed."""
+    """Diagonals and off-diagonals of a batch, one block for each matrix; `A` is destroyed."""
     count, n = A.shape[0], A.shape[-1]
     d, e = A.new_zeros((count, n)), A.new_zeros((count, n))
     index, stream = devices.current_stream(A.device)

@@ -76,8 +76,8 @@ def analyze_batch(layers: Sequence[Layer], options: AnalyzeOptions) -> list[Outc
     Returns
     -------
     list of LayerReport and SkippedLayer
-        In the order of `layers`: a row each, or one a slice with ``pool=False``, or why there is
-        none.
+        For each of `layers`, in order: its row, or a row for each slice with ``pool=False``, or why
+        there is none.
     """
     engine = host_engine([sum(gram_elements(layer, options) for layer in layers)])
     return run_batch(layers, engine.reads(layers), engine, options, ignore)
@@ -124,7 +124,7 @@ class _Taken:
     layer: Layer
     grams: list[Any]  # the engine's Gram matrices: of the layer, then of each permutation
     spectra: tuple[list[FloatArray], list[Status]] | None  # in their place with method "svd"
-    measured: list[dict[str, Any]]  # one a row of the report
+    measured: list[dict[str, Any]]  # one for each row of the report
     change: Change | None  # of a difference of two models
 
 
@@ -222,7 +222,7 @@ def _rows(
     method: str,
     options: AnalyzeOptions,
 ) -> list[Spectrum]:
-    """Make a row of the layer, or one a slice; `evals` has `rf` spectra a permutation."""
+    """Make a row of the layer or of each slice; `evals` has `rf` spectra for each permutation."""
     N, M, rf = matrix_shape(taken.layer)
     whole = options.pool or rf == 1
     rows = []

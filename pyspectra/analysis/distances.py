@@ -102,7 +102,7 @@ class Distances:
         return sum(values) / len(values) if values else math.nan
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return one row a matched layer.
+        """Return one row for each matched layer.
 
         Raises
         ------

@@ -178,7 +178,7 @@ def shown(columns: Sequence[Column[R]], options: AnalyzeOptions) -> list[Column[
 def tabulate(
     columns: Sequence[Column[R]], rows: Sequence[R], options: AnalyzeOptions
 ) -> list[dict[str, Any]]:
-    """Return one dict a row, with the columns that `options` ask for."""
+    """Return one dict for each row, with the columns that `options` ask for."""
     own = shown(columns, options)
     # A zero matrix has log10(0) = -inf and 0/0 = NaN where the formula says so.
     with np.errstate(all="ignore"):

@@ -170,7 +170,7 @@ class Comparison(Value):
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one dict a layer."""
+        """Return one dict for each layer."""
         return [{column.name: column.value(x) for column in COLUMNS} for x in self.layers]
 
     def to_pandas(self) -> pandas.DataFrame:

@@ -1,4 +1,4 @@
-"""A comparison as text for a terminal: a row a layer, then the sentences."""
+"""A comparison as text for a terminal: a row for each layer, then the sentences."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Compared(Protocol):
         """What was done to names so that they agree."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one dict a layer."""
+        """Return one dict for each layer."""
 
     @property
     def text(self) -> str:

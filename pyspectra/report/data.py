@@ -149,7 +149,7 @@ class ReportData(Value):
         return {column.name: column.help for column in columns.shown(known, self.options)}
 
     def rows(self, dialect: str = "pyspectra") -> list[dict[str, Any]]:
-        """Return one dict a layer; `dialect` as in `Report.to_pandas`."""
+        """Return one dict for each layer; `dialect` as in `Report.to_pandas`."""
         check_choice("Report", "dialect", dialect, DIALECTS)
         if dialect == "weightwatcher":
             return columns.tabulate(weightwatcher.COLUMNS, self._foreign, self.options)

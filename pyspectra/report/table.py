@@ -32,7 +32,7 @@ NOTABLE_LOSS = 0.1  # share of a layer's eigenvalues that the fit leaves out
 
 
 def render(report: ReportData, console: Console) -> None:
-    """Print a report to a console: one row a layer, a histogram of alpha, skipped tensors, verdict.
+    """Print a report to a console: a row per layer, a histogram of alpha, skipped tensors, verdict.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ class Row:
 
     @cached_property
     def sides(self) -> tuple[int, int]:
-        """N and M, swapped once a slice where a convolution has out < in."""
+        """N and M, swapped once for each slice where a convolution has out < in."""
         layer = self.layer
         N, M = layer.esd.N, layer.esd.M
         swapped = len(layer.shape) == 4 and layer.shape[0] < layer.shape[1] and layer.rf % 2 == 0

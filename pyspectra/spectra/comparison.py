@@ -88,7 +88,7 @@ def compare_distributions(
     Returns
     -------
     tuple of DistributionComparison
-        One row an alternative.
+        One row for each alternative.
 
     Raises
     ------

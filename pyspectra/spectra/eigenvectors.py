@@ -28,7 +28,7 @@ ENTROPY_EPSILON = 1e-10
 
 @dataclass(frozen=True, eq=False)
 class EigenvectorStatistics(Value):
-    """One number an eigenvector of each Gram matrix of a layer, all sorted by eigenvalue.
+    """Statistics of every eigenvector of the Gram matrices of a layer, sorted by eigenvalue.
 
     Attributes
     ----------

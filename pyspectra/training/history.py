@@ -49,10 +49,10 @@ KINDS = ("running", "post")
 class History(RecordedRun):
     """What a training run reported, step by step and epoch by epoch.
 
-    In memory it is a list of records. With a path it is also a file of one JSON object a line that
-    is only appended to, at most a second or a hundred records behind, so that a run that is killed
-    loses no more than that. Values are plain numbers: a scalar that is on a device is fetched
-    together with others when the file is written, and keeps no graph.
+    In memory it is a list of records. With a path it is also a file that is only appended to, with
+    one JSON object in each line. The file is at most a second or a hundred records behind, so that
+    a run that is killed loses no more than that. Values are plain numbers: a scalar that is on a
+    device is fetched together with others when the file is written, and keeps no graph.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ class History(RecordedRun):
         self._store.append({"finding": _finding_fields(finding)})
 
     def log_spectra(self, step: int, layers: Sequence[Mapping[str, Any]]) -> None:
-        """Record spectra of layers at a step: a mapping a layer, with its ``name``."""
+        """Record spectra of layers at a step: a mapping for each layer, with its ``name``."""
         count = check_count("History.log_spectra", "step", step, least=0)
         rows = [jsonable(row) for row in layers]
         self._store.append({"spectra": {"step": count, "layers": rows}})

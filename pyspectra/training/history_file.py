@@ -1,4 +1,4 @@
-"""The file of a history: one JSON object a line, only ever appended to.
+"""The file of a history: each line is one JSON object, and lines are only ever appended.
 
 The first line is a header; then comes one object for each call of `History.log`, and lines for
 findings, spectra and resumptions. A process that is killed leaves at most one torn line, the last,

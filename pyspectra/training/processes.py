@@ -108,7 +108,7 @@ class Record:
 
 
 def numbers(records: Sequence[Record]) -> list[Record]:
-    """Return records whose values are floats; tensors are fetched with one wait a device."""
+    """Return records whose values are floats; tensors are fetched with one wait per device."""
     places = [
         (k, name, value)
         for k, record in enumerate(records)

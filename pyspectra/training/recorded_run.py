@@ -169,7 +169,7 @@ class RecordedRun:
         Parameters
         ----------
         frame : pandas.DataFrame
-            One record a row; header, findings and spectra are in its ``attrs``.
+            Each row is a record; header, findings and spectra are in its ``attrs``.
         """
         return cls._of(lines_of_frame(frame))
 

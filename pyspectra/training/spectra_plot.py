@@ -46,7 +46,7 @@ def plot_spectra(
     layers: Sequence[str] | None = None,
     ax: Any = None,
 ) -> Axes | NDArray[Any]:
-    """Draw what became of the spectra of layers during a run, a curve a layer.
+    """Draw what became of the spectra of layers during a run, a curve for each layer.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What Keras calls a history: lists of numbers, one an epoch; saved as JSON."""
+"""What Keras calls a history: lists with one number for each epoch, saved as JSON."""
 
 from __future__ import annotations
 

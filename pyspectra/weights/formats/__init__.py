@@ -1,4 +1,4 @@
-"""Where weights come from: a module a file format, and models, state dicts and folders."""
+"""Where weights come from: a module for each file format, for models, state dicts and folders."""
 
 from pyspectra.weights.formats.registry import (
     Format,
