@@ -89,8 +89,8 @@ def _matrices(X: Sequence[HostArray]) -> tuple[list[np.ndarray], int]:
 def gram(X: Sequence[HostArray], out: Sequence[FloatArray] | None = None) -> list[FloatArray]:
     """Gram matrix of the shorter side M of each 2-D array, float64.
 
-    Only the lower triangles are meant; `eigvals` reads no more. `out`: where to put them, (M, M) in
-    Fortran order. Formula and memory: ``csrc/linalg/gram.hpp``.
+    Only the lower triangles hold numbers that count; `eigvals` reads no more. `out`: where to put
+    them, (M, M) in Fortran order. Formula and memory: ``csrc/linalg/gram.hpp``.
     """
     data, code = _matrices(X)
     if out is None:

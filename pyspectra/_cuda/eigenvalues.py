@@ -106,7 +106,7 @@ def singular_values(matrices: Sequence[Tensor]) -> tuple[list[FloatArray], list[
 def _in_range(
     values: Sequence[FloatArray], status: Sequence[Status]
 ) -> tuple[list[FloatArray], list[Status]]:
-    """NaN for what failed, and for what undoing the scale took beyond float64."""
+    """Put NaN for what failed, and for what undoing the scale took beyond float64."""
     found = [
         Status.NOT_FINITE if s is Status.OK and not np.isfinite(v).all() else s
         for v, s in zip(values, status, strict=True)

@@ -127,7 +127,7 @@ def _names(names: Any, sources: Sequence[WeightSource]) -> tuple[str, str]:
 
 
 def _nothing_in_common(pairing: Pairing) -> tuple[str, str, str | None]:
-    """Return requirement, what came, and a hint."""
+    """Return what the error says: the requirement, what came, and a hint."""
     listed = [
         ", ".join(x.name for x in side[:2]) for side in (pairing.only_in_b, pairing.only_in_a)
     ]

@@ -194,7 +194,7 @@ def distances(a: Any, b: Any, method: str = "raw", *, progress: bool | str = "au
 
 
 def _nothing_in_common(pairing: Pairing) -> tuple[str, str, str]:
-    """Return requirement, what came, and a hint."""
+    """Return what the error says: the requirement, what came, and a hint."""
     one, other = pairing.only_in_a[0], pairing.only_in_b[0]
     hint = "layers are matched by name, without the prefixes of wrappers or one common prefix"
     hints = [hint, *(note.words("a", "b") for note in pairing.notes)]
@@ -250,7 +250,7 @@ def _matrices(layer: Layer) -> Sequence[FloatArray]:
 
 
 def _spectrum(layer: Layer) -> FloatArray:
-    """All eigenvalues of a layer, ascending."""
+    """Return all eigenvalues of a layer, ascending."""
     parts = [esd(matrix) for matrix in _matrices(layer)]
     for part in parts:
         if part.status is not Status.OK:

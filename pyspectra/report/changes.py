@@ -75,7 +75,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class ChangeLabel:
-    """What a difference may be called: as `pyspectra.report.verdicts.Label`, of `Changes`."""
+    """What a difference may be called: like `pyspectra.report.verdicts.Label`, from `Changes`."""
 
     word: str
     style: str

@@ -44,7 +44,7 @@ class Evidence:
 
     @property
     def calibrated(self) -> bool:
-        """Whether there are bounds of alpha: for the estimator, and of weights, not of changes."""
+        """Whether alpha has known bounds: for this estimator, and for weights, not for changes."""
         return not self.is_change and self.fit.estimator.partition("(")[0] in CALIBRATED
 
 

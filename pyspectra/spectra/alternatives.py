@@ -50,7 +50,7 @@ class Law:
 
 
 def _root(f: Callable[[float], float], low: float, high: float) -> float:
-    """Where f changes sign between low and high, to rounding."""
+    """Return where f changes sign between low and high, to rounding."""
     from scipy.optimize import brentq  # not at import: it takes 0.1 s
 
     return float(brentq(f, low, high, xtol=1e-300, rtol=1e-14))

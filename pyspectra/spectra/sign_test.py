@@ -172,7 +172,7 @@ def _predicted(own: float, drawn: FloatArray) -> float:
 
 
 def _sides(own: FloatArray, drawn: FloatArray) -> tuple[tuple[float, FloatArray], ...]:
-    """Each one-sided question, as a number and draws that may be at least as large."""
+    """Return each one-sided question, as a number and draws that may be at least as large."""
     spread, largest = map(float, own)
     return (spread, drawn[:, 0]), (-spread, -drawn[:, 0]), (largest, drawn[:, 1])
 
@@ -182,7 +182,7 @@ def _hits(own: float, drawn: FloatArray) -> int:
 
 
 def _is_far(own: float, drawn: FloatArray) -> bool:
-    """Whether the data lie so far out that more draws would only say so again."""
+    """Tell whether the data lie so far out that more draws would only say so again."""
     above = own - float(drawn.mean())
     return _hits(own, drawn) == 0 and above > OVERWHELMING * float(drawn.std()) + SAME * abs(own)
 

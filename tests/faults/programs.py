@@ -423,7 +423,7 @@ def heavy_dropout():
 
 
 def hard_and_noisy():
-    """Of the variance of the target a fifth can be known."""
+    """A fifth of the variance of the target can be known."""
     X, t, g = tabular(2000)
     y = t + 2.5 * torch.randn(2000, generator=g)
     model = dense(12, 32, 1)

@@ -39,7 +39,7 @@ def test_agrees_with_the_package_powerlaw(name: str) -> None:
 @pytest.mark.parametrize("alternative", ALL)
 @pytest.mark.parametrize("xmin", [0.3, 1.0, 20.0])
 def test_densities_integrate_to_one(alternative: str, xmin: float) -> None:
-    """Of every law, at its own parameters, over a fine grid in u."""
+    """Every law is tested at its own parameters, over a fine grid in u."""
     x = np.array(PACKAGE["weibull"]["x"])
     u = np.log(x[30:] / x[30])
     law = ALTERNATIVES[alternative](u, xmin)

@@ -232,7 +232,7 @@ def scrambled(name):
 
 TRAINED = {name: partial(state, name) for name in sorted(facts()) if "_before-" not in name}
 
-# Of these, structure is all that can be said: the text must not promise more. The mask of a lottery
+# Structure is all that can be said of these: the text must not promise more. The mask of a lottery
 # ticket was learned, and shows in the weights that it keeps, though they are as they were drawn: at
 # half of the weights such a network computes (GRU on Fashion-MNIST .33, mixer .41, tanh R^2 .28,
 # momentum .65), with random signs under the same mask it is at chance.

@@ -105,7 +105,7 @@ def holds_arrays(value: object) -> bool:
 
 
 class _Holders:
-    """What of a checkpoint holds arrays, however deep; every container is visited once."""
+    """The parts of a checkpoint that hold arrays, however deep; each container is visited once."""
 
     def __init__(self, mapping: Mapping[Any, Any]) -> None:
         # All of them are kept until this object goes, or their identities would say nothing.
