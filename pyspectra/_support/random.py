@@ -20,7 +20,9 @@ from __future__ import annotations
 import enum
 import hashlib
 
-__all__ = ["Purpose", "random_key"]
+import numpy as np
+
+__all__ = ["Purpose", "generator", "random_key"]
 
 
 @enum.unique
@@ -32,6 +34,7 @@ class Purpose(enum.Enum):
     PERMUTATION = "permutation"  # of the entries of a matrix
     BOOTSTRAP = "bootstrap"  # replicates of a spectrum
     NULL = "null"  # what the test for structure draws
+    DATA = "data"  # which samples are looked at, or taken
 
 
 def random_key(purpose: Purpose, seed: int, name: str, *numbers: int) -> int:
@@ -68,3 +71,8 @@ def random_key(purpose: Purpose, seed: int, name: str, *numbers: int) -> int:
         person=purpose.value.encode(),
     ).digest()
     return int.from_bytes(digest, "little")
+
+
+def generator(purpose: Purpose, seed: int, name: str, *numbers: int) -> np.random.Generator:
+    """Return numpy's generator over Philox with the `random_key` of these arguments."""
+    return np.random.Generator(np.random.Philox(key=random_key(purpose, seed, name, *numbers)))

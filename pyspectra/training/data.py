@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyspectra._support.arguments import check_count, check_seed
+from pyspectra._support.random import Purpose, generator
 from pyspectra.errors import ArgumentValueError
 from pyspectra.training.memory import Memory
 from pyspectra.training.rules import Thresholds
@@ -129,7 +130,8 @@ def balanced_subset(y: Any, n: int, *, seed: int = 0) -> Indices:
     """
     labels = _array(y)
     count = check_count("data.balanced_subset", "n", n)
-    rng = np.random.default_rng(check_seed("data.balanced_subset", "seed", seed))
+    drawn = check_seed("data.balanced_subset", "seed", seed)
+    rng = generator(Purpose.DATA, drawn, "balanced subset")
     classes = np.unique(labels)
     each, more = divmod(count, len(classes))
     lucky = set(rng.permutation(len(classes))[:more].tolist())

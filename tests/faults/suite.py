@@ -152,10 +152,10 @@ then mended. Small models, and rates that are wrong a hundredfold, make most fau
 
 Cases were changed, too, after runs had missed them: "overfitting" from half of the labels wrong to
 30 %, with data too few for a transformer to learn the task; "rate / 1000" may also be called
-`plateau`; faults that are told early run for fewer epochs; reviews are learned at 0.06 of the usual
-rate, at which they no longer overfit. Recall with the rules as they were before the last changes was
-.984 on the statistical faults. Thresholds fitted on two architectures and scored on the third have
-not been measured yet.
+`plateau`; faults that are told early run for fewer epochs; reviews are learned at 0.06 of the
+usual rate, at which they no longer overfit. Recall with the rules as they were before the last
+changes was .984 on the statistical faults. Thresholds fitted on two architectures and scored on the
+third have not been measured yet.
 """
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyspectra._support.random import Purpose, generator
 from pyspectra.training.collect.steps import is_local
 from pyspectra.training.rules.facts import Array, EpochBatches
 
@@ -34,9 +35,9 @@ class BatchSums:
             return  # Metal has no float64
         values = inputs.detach().reshape(-1)[:MOST_ELEMENTS].double()
         if self._factors is None or self._factors.device != values.device:
-            own = torch.Generator().manual_seed(0)  # the generators of the loop stay as they are
-            factors = torch.randn(MOST_ELEMENTS, generator=own, dtype=torch.float64)
-            self._factors = factors.to(values.device)
+            # Of our own, so that the generators of the loop stay as they are.
+            factors = generator(Purpose.DATA, 0, "repeated batches").standard_normal(MOST_ELEMENTS)
+            self._factors = torch.from_numpy(factors).to(values.device)
         self._sums.append(values @ self._factors[: len(values)])
 
     def taken(self, step: int) -> EpochBatches | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from pyspectra._support.random import Purpose, generator
 from pyspectra._support.text import counted
 from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import Array, LabelEvidence, Labels, Split
@@ -208,7 +209,7 @@ def agreement(
     float or None
         None for a single class.
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(Purpose.DATA, seed, "label information")
     rows = np.sort(rng.permutation(len(X))[:MOST_ROWS])
     A = X[rows].reshape(len(rows), -1).astype(np.float64)
     A = (A - A.mean(0)) / np.maximum(A.std(0), 1e-12)
@@ -289,7 +290,7 @@ def input_shift(facts: Split, thresholds: SplitThresholds) -> Iterator[Finding]:
     if X is None or V is None or min(len(X), len(V)) < 50:
         return
     half = len(X) // 2
-    order = np.random.default_rng(0).permutation(len(X))
+    order = generator(Purpose.DATA, 0, "input shift").permutation(len(X))
     shifted = []
     for j in range(X.shape[1]):
         found = stats.ks_2samp(X[:, j], V[:, j], method="asymp")
