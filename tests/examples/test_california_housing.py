@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from examples.tutorials import tutorial
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "california_housing.py"
 
-
-@pytest.fixture(scope="module")
-def tutorial() -> Any:
-    if not SCRIPT.exists():
-        pytest.skip("the examples are not beside the tests")
-    spec = importlib.util.spec_from_file_location("california_housing", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_tutorial_runs(
-    tutorial: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_tutorial_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, plot = tmp_path / "run.jsonl", tmp_path / "curves.png"
-    history = tutorial.main(["--epochs", "6", "--history", str(run), "--plot", str(plot)])
+    options = ["--epochs", "6", "--history", str(run), "--plot", str(plot)]
+    history = tutorial("california_housing").main(options)
     rows = history.epochs
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     for row in rows:

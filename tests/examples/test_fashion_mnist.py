@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from typing import Any
 
 import pytest
+from examples.tutorials import tutorial
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "fashion_mnist.py"
 
-
-@pytest.fixture(scope="module")
-def tutorial() -> Any:
-    if not SCRIPT.exists():
-        pytest.skip("the examples are not beside the tests")
-    spec = importlib.util.spec_from_file_location("fashion_mnist", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not module.DATA.is_dir():
-        pytest.skip(f"Debian's package dataset-fashion-mnist is not installed ({module.DATA})")
-    return module
-
-
-def test_the_tutorial_runs(
-    tutorial: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_tutorial_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tutorial("fashion_mnist")
+    if not script.DATA.is_dir():
+        pytest.skip(f"Debian's package dataset-fashion-mnist is not installed ({script.DATA})")
     page, plot = tmp_path / "run.html", tmp_path / "curves.png"
     options = ["--images", "3200", "--epochs", "3", "--repeats", "2"]
-    good, bad, subsets, history, report = tutorial.main(
+    good, bad, subsets, history, report = script.main(
         [*options, "--html", str(page), "--plot", str(plot)]
     )
     assert good.verdict == "fits"

@@ -314,6 +314,6 @@ def same(old: Any, new: Any, path: str = "") -> None:
 def test_what_is_no_file_is_refused_and_not_read(path: Path) -> None:
     """A device that never ends took all memory."""
     if not path.exists():
-        pytest.skip("there is no such path")
+        pytest.skip(f"this system has no {path}")
     with pytest.raises(ps.FormatError, match="it is not a file"):
         ps.Report.load(path)

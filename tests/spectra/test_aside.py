@@ -13,6 +13,10 @@ import pytest
 
 from pyspectra.spectra.aside import WORTH_A_THREAD, run_aside
 
+INTERRUPTIBLE = pytest.mark.skipif(
+    os.name != "posix", reason="os.kill ends a process on Windows, and interrupts none"
+)
+
 
 def thread_name() -> str:
     return threading.current_thread().name
@@ -70,7 +74,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no fork")
 def test_a_child_that_a_handler_forks_works_itself() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK],
@@ -79,7 +83,7 @@ def test_a_child_that_a_handler_forks_works_itself() -> None:
     assert (done.stdout, done.stderr) == ("7\n", "")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
+@INTERRUPTIBLE
 def test_ctrl_c_does_not_wait_for_the_work() -> None:
     finished = threading.Event()
     release = threading.Event()
@@ -117,7 +121,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
+@INTERRUPTIBLE
 def test_a_process_does_not_end_under_the_work() -> None:
     """OpenBLAS, which takes its threads down at exit, waits for ever for one that works."""
     done = subprocess.run(

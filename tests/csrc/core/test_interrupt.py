@@ -220,7 +220,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.skipif(
+    os.name != "posix", reason="os.kill ends a process on Windows, and interrupts none"
+)
 def test_an_interrupted_process_ends_well() -> None:
     """Also the helper thread of a library's routine that cannot be asked to stop."""
     result = subprocess.run(
