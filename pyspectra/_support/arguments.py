@@ -11,10 +11,11 @@ import math
 import operator
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import SupportsFloat, SupportsIndex, TypeVar
 
+from pyspectra._support.files import same_file
 from pyspectra._support.text import did_you_mean
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 
@@ -26,6 +27,7 @@ __all__ = [
     "check_count",
     "check_flag",
     "check_number",
+    "check_output",
     "check_path",
     "check_probability",
     "check_seed",
@@ -221,6 +223,22 @@ def check_path(function: str, argument: str, value: object) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:  # no such user
         raise ArgumentValueError(function, argument, f"be a path ({error})", repr(text)) from error
+
+
+def check_output(function: str, argument: str, value: object, read: Iterable[str | Path]) -> Path:
+    """Return `value` as a path to write to: none of the files that were `read`, by any link.
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentValueError
+        If it is no path, or one of those files.
+    """
+    target = check_path(function, argument, value)
+    original = same_file(target, read)
+    if original is not None:
+        got = f"{str(target)!r}, which is the file {str(original)!r} of the model"
+        raise ArgumentValueError(function, argument, "not be a file that was read", got)
+    return target
 
 
 def shown(value: object) -> str:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from pyspectra._support.arguments import check_path
+from pyspectra._support.arguments import check_output
 from pyspectra._support.cached import cached_property
-from pyspectra._support.files import same_file, write_text
+from pyspectra._support.files import write_text
 from pyspectra._support.text import printable
-from pyspectra.errors import ArgumentValueError, missing_dependency
+from pyspectra.errors import missing_dependency
 from pyspectra.report.compared_layers import (
     COLUMNS,
     DIFFERS,
@@ -223,12 +223,8 @@ class Comparison(Value):
 
     def _written(self, function: str, path: str | PathLike[str] | None, text: str) -> str:
         if path is not None:
-            target = check_path(function, "path", path)
-            original = same_file(target, (*self.a.files, *self.b.files))
-            if original is not None:
-                got = f"{str(target)!r}, which is the file {str(original)!r} of a model"
-                raise ArgumentValueError(function, "path", "not be a file that was read", got)
-            write_text(target, text)
+            read = (*self.a.files, *self.b.files)
+            write_text(check_output(function, "path", path, read), text)
         return text
 
     def print(self, console: Console | None = None) -> None:

@@ -9,12 +9,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyspectra._support.arguments import check_path
-from pyspectra._support.files import same_file, write_text
-from pyspectra.errors import ArgumentValueError, missing_dependency
+from pyspectra._support.arguments import check_output, check_path
+from pyspectra._support.files import write_text
+from pyspectra.errors import missing_dependency
 from pyspectra.report.data import ReportData
 from pyspectra.report.findings import Finding
 
@@ -104,7 +103,7 @@ class Report(ReportData):
         writer.writeheader()
         writer.writerows(self.rows(dialect))
         if path is not None:
-            write_text(self._target("Report.to_csv", path), out.getvalue())
+            write_text(check_output("Report.to_csv", "path", path, self.files), out.getvalue())
         return out.getvalue()
 
     def to_dict(self) -> dict[str, Any]:
@@ -152,7 +151,7 @@ class Report(ReportData):
         """
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         if path is not None:
-            write_text(self._target("Report.to_json", path), text)
+            write_text(check_output("Report.to_json", "path", path, self.files), text)
         return text
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -171,7 +170,7 @@ class Report(ReportData):
         """
         from pyspectra.report.saved import save
 
-        save(self, self._target("Report.save", path))
+        save(self, check_output("Report.save", "path", path, self.files))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Report:
@@ -201,15 +200,6 @@ class Report(ReportData):
         from pyspectra.report.saved import load
 
         return load(cls, check_path("Report.load", "path", path))
-
-    def _target(self, function: str, path: str | PathLike[str]) -> Path:
-        """Return the path to write to, which must be none of the files that were read."""
-        target = check_path(function, "path", path)
-        original = same_file(target, self.files)
-        if original is not None:
-            got = f"{str(target)!r}, which is the file {str(original)!r} of the model"
-            raise ArgumentValueError(function, "path", "not be a file that was read", got)
-        return target
 
     def plot(
         self, kind: str = "alpha", *, layer: int | str | None = None, ax: Axes | None = None

@@ -182,3 +182,25 @@ def test_averages_do_not_replace_what_they_are_made_from(
     assert shard.read_bytes() == before
     assert not list(tmp_path.glob("*.tmp"))
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize("link", [None, "hard", "soft"])
+def test_a_comparison_takes_neither_models_file(
+    tmp_path: Path, side: str, link: str | None
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        one_file(tmp_path / name)
+    file = target = tmp_path / side / "model.safetensors"
+    before = file.read_bytes()
+    if link is not None:
+        target = tmp_path / "table.csv"
+        (os.link if link == "hard" else os.symlink)(file, target)
+    found = ps.compare(tmp_path / "a", tmp_path / "b")
+    for write in (found.to_csv, found.to_json):
+        with pytest.raises(ArgumentValueError, match="not be a file that was read"):
+            write(target)
+    for option in ("--csv", "--json"):
+        assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), option, str(target)]) == 2
+    assert file.read_bytes() == before
