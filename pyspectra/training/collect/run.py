@@ -29,13 +29,15 @@ from pyspectra.training.collect.steps import StepCollector
 from pyspectra.training.processes import Alone
 from pyspectra.training.rules import facts as f
 from pyspectra.training.rules.splits import agreement
-from pyspectra.types import FloatArray
+from pyspectra.types import FloatArray, StepStatistics
 
 FIRST_STEPS = 4
 KEPT_CHECKS = 100
 LEAST_EPOCHS = 5
 LEAST_STEPS = 200
 LABEL_EPOCHS = 3
+SAMPLE_EVERY = 5
+"""Steps between two looks at activations and targets, at least, where steps are looked at often."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,7 @@ class RunCollector:
         names = {id(p): name for name, p in unwrapped(model).named_parameters()}
         self.step = self._n_epochs = 0
         self._rising = False
-        self._checks: list[deque[list[f.TensorStep]]] = [
-            deque(maxlen=KEPT_CHECKS) for _ in optimizers
-        ]
+        self._checks: list[deque[f.StepRows]] = [deque(maxlen=KEPT_CHECKS) for _ in optimizers]
         self._n_warm = [0 for _ in optimizers]
         self._gradient_norms: deque[float] = deque(maxlen=KEPT_CHECKS)
         self._buffer = ScalarBuffer("loss", "inputs", "targets", "outputs")
@@ -129,7 +129,7 @@ class RunCollector:
         return max(c.n_steps for c in self._collectors)
 
     def _samples_now(self) -> bool:
-        return self._done() % max(1, self.plan.every // 5) == 0
+        return self._done() % max(SAMPLE_EVERY, self.plan.every // 5) == 0
 
     def _due(self) -> bool:
         return self.plan.looks_at(self._done() + 1)
@@ -223,13 +223,15 @@ class RunCollector:
             weights = math.hypot(*(s.param_norm for s in rows))
             values["grad_norm"] = math.hypot(*(s.grad_norm for s in rows))
             if weights > 0:
-                values["update_ratio"] = math.hypot(*(s.update_norm for s in rows)) / weights
+                updates = (s.update_norm for s in rows if _is_known(s))
+                values["update_ratio"] = math.hypot(*updates) / weights
         return values
 
     def last_slope(self) -> float | None:
         """Return the gradient times the update of the last step; None if it was not looked at."""
         rows = [t for c in self._collectors for t in c.peek() or ()]
-        dots = [t.statistics.grad_dot_update for t in rows if t.statistics is not None]
+        known = [t.statistics for t in rows if t.statistics is not None and _is_known(t.statistics)]
+        dots = [s.grad_dot_update for s in known]
         return float(sum(dots)) if dots else None
 
     def labels(self, curves: f.Curves) -> list[object]:
@@ -264,7 +266,7 @@ class RunCollector:
 
     # --- facts ----------------------------------------------------------------------------------
 
-    def _check(self, taken: Sequence[list[f.TensorStep] | None]) -> list[object]:
+    def _check(self, taken: Sequence[f.StepRows | None]) -> list[object]:
         self._buffer.fetch()
         losses = self._buffer["loss"]
         facts: list[object] = []
@@ -328,7 +330,7 @@ class RunCollector:
         outputs = self._batches[0][0] if self._batches else None
         return int(outputs.shape[1]) if outputs is not None and outputs.dim() > 1 else 0
 
-    def _rates_rise(self, taken: Sequence[list[f.TensorStep] | None]) -> bool:
+    def _rates_rise(self, taken: Sequence[f.StepRows | None]) -> bool:
         rates = [t.lr for rows in taken if rows for t in rows]
         if rates:
             self._learning_rates.append(max(rates))
@@ -336,9 +338,7 @@ class RunCollector:
         # A warm-up: what was not learned at small rates says nothing yet.
         return len(known) > 1 and float(np.mean(known)) < 0.5 * max(known) == known[-1] * 0.5
 
-    def _norms(
-        self, taken: Sequence[list[f.TensorStep] | None], curve: f.LossCurve
-    ) -> f.GradientNorms:
+    def _norms(self, taken: Sequence[f.StepRows | None], curve: f.LossCurve) -> f.GradientNorms:
         squares = sum(
             t.statistics.grad_norm**2
             for rows in taken
@@ -349,6 +349,11 @@ class RunCollector:
         if self.step > self.plan.warmup:
             self._gradient_norms.append(float(np.sqrt(squares)))
         return f.GradientNorms(self.step, np.asarray(self._gradient_norms, float), curve)
+
+
+def _is_known(s: StepStatistics) -> bool:
+    """Tell whether the update of a parameter was seen: NaN after a gradient of numbers was not."""
+    return not (math.isnan(s.update_norm) and math.isfinite(s.grad_norm))
 
 
 def _loss_batches(step: int, kind: str, batches: list[tuple[Any, Any]]) -> f.LossBatches:
@@ -362,7 +367,7 @@ def _loss_batches(step: int, kind: str, batches: list[tuple[Any, Any]]) -> f.Los
     return f.LossBatches(step, kind, outputs, targets)
 
 
-def _bad_gradient(taken: Sequence[list[f.TensorStep] | None], step: int) -> f.NonFinite | None:
+def _bad_gradient(taken: Sequence[f.StepRows | None], step: int) -> f.NonFinite | None:
     for rows in taken:
         for t in rows or ():
             s = t.statistics
@@ -373,7 +378,7 @@ def _bad_gradient(taken: Sequence[list[f.TensorStep] | None], step: int) -> f.No
     return None
 
 
-def _without_gradient(checks: Sequence[deque[list[f.TensorStep]]]) -> frozenset[str]:
+def _without_gradient(checks: Sequence[deque[f.StepRows]]) -> frozenset[str]:
     steps = [list(c)[-3:] for c in checks]
     names = [
         {t.name for t in rows if t.statistics is None or t.statistics.grad_norm == 0}

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from pyspectra.optim._fused.base import FusedOptimizer
 from pyspectra.training.processes import Alone
-from pyspectra.training.rules.facts import TensorStep
+from pyspectra.training.rules.facts import StepRows, TensorStep
 from pyspectra.types import StepStatistics
 
-MOST_COPIED = 1 << 18
+MOST_COPIED = 1 << 15
 """Elements of a tensor that are copied to see how a step changes it; of larger ones a part is."""
 
 
@@ -59,10 +59,7 @@ class StepCollector:
         self._fused = isinstance(optimizer, FusedOptimizer) and optimizer._takes_statistics
         self._before: dict[int, Tensor] = {}
         self._params: list[tuple[Tensor, dict[str, Any]]] = []
-        self._taken: list[TensorStep] | None = None
-        # Large tensors of which only a part is looked at, where that part had no gradient and the
-        # rest had one.
-        self._unseen: set[int] = set()
+        self._taken: StepRows | None = None
         self._handles = [
             optimizer.register_step_pre_hook(self._pre),
             optimizer.register_step_post_hook(self._post),
@@ -74,12 +71,12 @@ class StepCollector:
             handle.remove()
         self._handles.clear()
 
-    def take(self) -> list[TensorStep] | None:
+    def take(self) -> StepRows | None:
         """Return what the last step did, once; None if it was not looked at."""
         taken, self._taken = self._taken, None
         return taken
 
-    def peek(self) -> list[TensorStep] | None:
+    def peek(self) -> StepRows | None:
         """Return what `take` will."""
         return self._taken
 
@@ -102,12 +99,7 @@ class StepCollector:
                 statistics = self._of_fused() if self._fused else self._of_copies()
                 if self._processes is not None and self._processes.sums:
                     statistics = self._of_all(statistics)
-            self._taken = [
-                self._row(p, g, statistics.get(id(p)))
-                for p, g in self._params
-                if id(p) not in self._unseen
-            ]
-            self._unseen.clear()
+            self._taken = StepRows(self._row(p, g, statistics.get(id(p))) for p, g in self._params)
         self._params, self._before = [], {}
 
     def _trainable(self) -> Iterator[tuple[Tensor, dict[str, Any]]]:
@@ -159,8 +151,6 @@ class StepCollector:
         for device in {p.device for p in with_grad}:
             pairs = [(p, self._before[id(p)]) for p in with_grad if p.device == device]
             out |= _statistics([p for p, _ in pairs], [old for _, old in pairs])
-        still = [p for p in with_grad if out[id(p)].grad_norm == 0 and _is_in_part(p)]
-        self._unseen = {id(p) for p in still if bool((local(cast(Any, p.grad)) != 0).any())}
         return out
 
 
@@ -189,10 +179,6 @@ def _together(parts: Sequence[StepStatistics]) -> StepStatistics:
     )
 
 
-def _is_in_part(p: Tensor) -> bool:
-    return local(p).numel() > MOST_COPIED and p.grad is not None and not p.grad.is_sparse
-
-
 def _part(p: Tensor) -> Tensor:
     """Return a tensor, or evenly spaced rows of a large one."""
     p = local(p).detach()
@@ -204,52 +190,80 @@ def _part(p: Tensor) -> Tensor:
 def _statistics(params: list[Tensor], before: list[Tensor]) -> dict[int, StepStatistics]:
     """Compare parameters with what they were: one wait for the results of all.
 
-    All that is asked of a tensor is asked before the next one comes: most fit the cache.
+    All that is asked of a tensor is asked before the next one comes: most fit the cache. Where only
+    a part is looked at, the norms of weights and update are those of the part times the square root
+    of how much larger the whole is, NaN for an update whose part had no gradient while the rest had
+    one. The norm of the gradient is that of the whole.
     """
-    found = [_numbers(p, old) for p, old in zip(params, before, strict=True)]
+    found = [
+        [norm, *_numbers(p, old)]
+        for p, old, norm in zip(params, before, _gradient_norms(params), strict=True)
+    ]
     rows = torch.stack([x for numbers in found for x in numbers]).cpu().double()
     rows = rows.reshape(len(params), -1)
-    return {
-        id(p): StepStatistics(
-            n=b.numel(),
-            grad_norm=r[0],
-            param_norm=r[1],
-            update_norm=r[2],
-            grad_max=r[3],
-            grad_dot_update=r[4],
-            n_zero=int(r[5]),
+    out = {}
+    for p, b, r in zip(params, before, rows.tolist(), strict=True):
+        grad_norm, part_norm = r[0], r[1]
+        n = local(p).numel()
+        scale = n / b.numel()
+        known = math.nan if part_norm == 0 and grad_norm != 0 else 1.0
+        out[id(p)] = StepStatistics(
+            n=n,
+            grad_norm=grad_norm,
+            param_norm=math.sqrt(scale) * r[2],
+            update_norm=known * math.sqrt(scale) * r[3],
+            grad_max=r[4],
+            grad_dot_update=known * scale * r[5],
+            n_zero=round(scale * r[6]),
             # Counted only where there are some: the norm tells.
-            n_non_finite=0 if math.isfinite(r[0]) else _n_non_finite(p),
-            n_rounded_away=int(r[6]),
+            n_non_finite=0 if math.isfinite(grad_norm) else _n_non_finite(p),
+            n_rounded_away=round(scale * r[7]),
         )
-        for p, b, r in zip(params, before, rows.tolist(), strict=True)
-    }
+    return out
+
+
+def _gradient_norms(params: list[Tensor]) -> list[Tensor]:
+    """Return the 2-norms of gradients in float32, into which those of float16 fit."""
+    gradients = [_gradient(p) for p in params]
+    wide = [k for k, g in enumerate(gradients) if g.dtype == torch.float64]
+    narrow = [k for k, g in enumerate(gradients) if g.dtype != torch.float64]
+    out: dict[int, Tensor] = {}
+    if wide:
+        out |= zip(wide, torch._foreach_norm([gradients[k] for k in wide]), strict=True)
+    if narrow:
+        norms = torch._foreach_norm([gradients[k] for k in narrow], 2, torch.float32)
+        out |= zip(narrow, norms, strict=True)
+    return [out[k].float() for k in range(len(params))]
 
 
 def _numbers(p: Tensor, before: Tensor) -> list[Tensor]:
     g, old, new = _part_of_gradient(p).float(), before.float(), _part(p).float()
     update = new - old
     norm = torch.linalg.vector_norm
-    values = [norm(g), norm(old), norm(update), norm(g, math.inf)]
+    grad_norm, none = norm(g), g.new_zeros(())
     same = g.shape == update.shape
-    values.append(torch.dot(g.reshape(-1), update.reshape(-1)) if same else values[0] * math.nan)
+    dot = torch.dot(g.reshape(-1), update.reshape(-1)) if same else grad_norm * math.nan
+    n_zero = n_rounded_away = none
     if before.dtype in (torch.bfloat16, torch.float16) and same:
         # What is rounded away is a share of what is not zero; in float32 neither is asked for.
-        return [*values, (g == 0).sum().float(), ((update == 0) & (g != 0)).sum().float()]
-    return [*values, torch.zeros_like(values[0]), torch.zeros_like(values[0])]
+        n_zero = (g == 0).sum().float()
+        n_rounded_away = ((update == 0) & (g != 0)).sum().float()
+    # The largest magnitude is several times faster than the infinity norm.
+    values = [grad_norm, norm(old), norm(update), g.abs().amax() if g.numel() else none, dot]
+    return [*values, n_zero, n_rounded_away]
 
 
 def _n_non_finite(p: Tensor) -> int:
-    return int((~torch.isfinite(_part_of_gradient(p))).sum())
+    return int((~torch.isfinite(_gradient(p))).sum())
+
+
+def _gradient(p: Tensor) -> Tensor:
+    assert p.grad is not None
+    g = p.grad.detach()
+    # Several entries of a sparse gradient may stand for one element.
+    return g.coalesce().values() if g.is_sparse else local(g)
 
 
 def _part_of_gradient(p: Tensor) -> Tensor:
     assert p.grad is not None
-    g = p.grad.detach()
-    if g.is_sparse:
-        g = g.coalesce().values()
-        return g
-    g = local(g)
-    if g.numel() <= MOST_COPIED or g.dim() == 0:
-        return g
-    return g[:: math.ceil(g.numel() / MOST_COPIED)]
+    return _gradient(p) if p.grad.is_sparse else _part(p.grad)

@@ -255,6 +255,7 @@ def _jump(facts: RecentSteps, thresholds: NumericThresholds) -> Finding | None:
             if (s := t.statistics) is not None
             and len(t.shape) >= 2
             and s.param_norm > thresholds.jump_rms * math.sqrt(s.n)
+            and not math.isnan(s.update_norm)
         ]
         worst.append(float(np.median(ratios)) if ratios else 0.0)
     if max(worst, default=0.0) <= thresholds.jump:
@@ -277,16 +278,16 @@ def _jump(facts: RecentSteps, thresholds: NumericThresholds) -> Finding | None:
 
 def _collapse(facts: RecentSteps, thresholds: NumericThresholds) -> Finding | None:
     """Return the finding that matrices have shrunk to next to nothing."""
-    norms: dict[str, list[float]] = {}
-    for step in facts.steps:
-        for t in step:
-            if len(t.shape) >= 2 and t.statistics is not None and not t.masked:
-                norms.setdefault(t.name, []).append(t.statistics.param_norm)
-    known = {name: v for name, v in norms.items() if max(v) > 0 and np.isfinite(v).all()}
-    gone = [name for name, v in known.items() if v[-1] < thresholds.collapse * max(v)]
-    if not known or len(gone) < max(len(known) / 2, 1):
+    if not facts.steps or not facts.steps[-1]:
         return None
-    share = max(norms[name][-1] / max(norms[name]) for name in gone)
+    norms = facts.column("param_norms")
+    most = np.fmax.reduce(norms, axis=0)
+    known = ~np.isnan(norms[-1]) & (most > 0) & ~np.isinf(norms).any(0)
+    gone = known & (norms[-1] < thresholds.collapse * most)
+    if not known.any() or gone.sum() < max(known.sum() / 2, 1):
+        return None
+    names = [t.name for t, is_gone in zip(facts.steps[-1], gone, strict=True) if is_gone]
+    share = float((norms[-1][gone] / most[gone]).max())
     return Finding(
         code="update_ratio",
         severity="warning",
@@ -294,28 +295,32 @@ def _collapse(facts: RecentSteps, thresholds: NumericThresholds) -> Finding | No
         value=share,
         threshold=thresholds.collapse,
         message=(
-            f"{counted(len(gone), 'matrix has', 'matrices have')} shrunk to {share:.2g} of what "
-            f"they were, or less: {listed(gone)}."
+            f"{counted(len(names), 'matrix has', 'matrices have')} shrunk to {share:.2g} of what "
+            f"they were, or less: {listed(names)}."
         ),
         advice=(
             "lower the weight decay: each step takes rate times decay of the weights",
             "divide the learning rate by 10",
         ),
-        evidence={"direction": "collapse", "names": tuple(gone)},
+        evidence={"direction": "collapse", "names": tuple(names)},
     )
 
 
 def _median_updates(facts: RecentSteps, thresholds: NumericThresholds) -> dict[str, float]:
-    ratios: dict[str, list[float]] = {t.name: [] for t in facts.steps[-1]}
-    for step in facts.warm_steps[-50:]:
-        for t in step:
-            s = t.statistics
-            if t.name not in ratios or s is None or len(t.shape) < 2 or t.masked or t.lr == 0:
-                continue
-            if s.param_norm > thresholds.least_rms * math.sqrt(s.n) and s.grad_norm > 0:
-                ratios[t.name].append(s.update_norm / s.param_norm)
-    least = thresholds.update_checks
-    return {name: float(np.median(own)) for name, own in ratios.items() if len(own) >= least}
+    n = min(len(facts.warm_steps), 50)
+    ratios = facts.column("update_ratios", n)
+    # Weights of no size have no scale to compare an update with.
+    ratios[facts.column("weight_sizes", n) <= thresholds.least_rms] = math.nan
+    n_known = (~np.isnan(ratios)).sum(0)
+    ratios.sort(axis=0)  # NaN at the end
+    middle = np.maximum(n_known - 1, 0)
+    column = np.arange(len(n_known))
+    medians = (ratios[middle // 2, column] + ratios[(middle + 1) // 2, column]) / 2
+    return {
+        t.name: float(u)
+        for t, u, k in zip(facts.steps[-1], medians, n_known, strict=True)
+        if k >= thresholds.update_checks
+    }
 
 
 @rule("D16b", "lost_updates", needs=RecentSteps, severity="warning",
@@ -323,6 +328,8 @@ def _median_updates(facts: RecentSteps, thresholds: NumericThresholds) -> dict[s
 def lost_updates(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[Finding]:
     """Updates are too small for the precision of the weights, and are rounded away."""
     if len(facts.steps) < thresholds.update_checks:
+        return
+    if not any(t.dtype in ("bfloat16", "float16") for t in facts.steps[-1]):
         return
     shares: dict[str, list[float]] = {}
     for step in facts.steps:

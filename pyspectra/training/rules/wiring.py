@@ -243,9 +243,8 @@ def _in_each(
     """Return the tensors of which something holds in each of the last `k` steps."""
     if len(facts.steps) < k:
         return ()
-    last = [{t.name: t for t in step} for step in facts.steps[-k:]]
-    return [
-        t
-        for name, t in last[-1].items()
-        if all(name in step and holds(step[name]) for step in last)
-    ]
+    found = [t for t in facts.steps[-1] if holds(t)]
+    if not found:  # as nearly always
+        return ()
+    before = [{t.name: t for t in step} for step in facts.steps[-k:-1]]
+    return [t for t in found if all(t.name in s and holds(s[t.name]) for s in before)]

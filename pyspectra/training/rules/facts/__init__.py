@@ -44,6 +44,7 @@ from pyspectra.training.rules.facts.steps import (
     RecentSteps,
     Retained,
     StepMode,
+    StepRows,
     TensorStep,
     WeightSummary,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "Scales",
     "Split",
     "StepMode",
+    "StepRows",
     "TensorStep",
     "Trajectories",
     "Units",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from pyspectra.training.rules.facts.series import LossCurve
@@ -60,7 +63,8 @@ class TensorStep:
     Attributes
     ----------
     statistics : StepStatistics or None
-        What the step did; None where the parameter had no gradient.
+        What the step did; None where the parameter had no gradient. The norms of weights and
+        updates of a large parameter may be estimates from a part of it, and NaN if not known.
     lr : float
         Learning rate of its group.
     dtype : str
@@ -83,6 +87,50 @@ class TensorStep:
     masked: bool = False
 
 
+class StepRows(tuple[TensorStep, ...]):
+    """What one step did to all parameters, with columns for rules that look at many steps.
+
+    Columns are arrays of float64, NaN where a parameter is no matrix, is masked or had no gradient.
+    """
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters."""
+        return tuple(t.name for t in self)
+
+    @cached_property
+    def param_norms(self) -> FloatArray:
+        """Norms of the weights."""
+        return self._column(lambda t, s: s.param_norm)
+
+    @cached_property
+    def weight_sizes(self) -> FloatArray:
+        """Root mean squares of the weights."""
+        return self._column(lambda t, s: s.param_norm / math.sqrt(max(s.n, 1)))
+
+    @cached_property
+    def update_ratios(self) -> FloatArray:
+        """Norms of update over weights; NaN also where nothing could move."""
+        return self._column(
+            lambda t, s: (
+                s.update_norm / s.param_norm
+                if t.lr != 0 and s.grad_norm > 0 and s.param_norm > 0
+                else math.nan
+            )
+        )
+
+    def _column(self, value: Callable[[TensorStep, StepStatistics], float]) -> FloatArray:
+        return np.array(
+            [
+                value(t, t.statistics)
+                if t.statistics is not None and len(t.shape) >= 2 and not t.masked
+                else math.nan
+                for t in self
+            ],
+            dtype=np.float64,
+        )
+
+
 @dataclass(frozen=True)
 class RecentSteps:
     """Steps that were looked at lately, the newest last; each holds the same parameters.
@@ -92,6 +140,7 @@ class RecentSteps:
     step : int
         Number of the newest step.
     steps : sequence of sequences of TensorStep
+        Those that are StepRows already keep the columns that were read of them.
     curve : LossCurve or None
         Losses up to the newest; None where they are not known.
     n_warm : int or None
@@ -109,6 +158,33 @@ class RecentSteps:
         """Steps after the first ones."""
         n = len(self.steps) if self.n_warm is None else self.n_warm
         return self.steps[len(self.steps) - n :]
+
+    @cached_property
+    def _rows(self) -> list[StepRows]:
+        return [s if isinstance(s, StepRows) else StepRows(s) for s in self.steps]
+
+    def column(self, name: str, n: int | None = None) -> FloatArray:
+        """Return a column of `StepRows` over the last `n` steps (all by default).
+
+        Returns
+        -------
+        array of float64, shape (steps, parameters of the newest step)
+        """
+        rows = self._rows if n is None else self._rows[len(self._rows) - n :]
+        newest = self._rows[-1].names
+        return np.stack(
+            [
+                getattr(r, name)
+                if r.names == newest
+                else _aligned(newest, r.names, getattr(r, name))
+                for r in rows
+            ]
+        )
+
+
+def _aligned(wanted: tuple[str, ...], names: tuple[str, ...], values: FloatArray) -> FloatArray:
+    known = dict(zip(names, values, strict=True))
+    return np.array([known.get(name, math.nan) for name in wanted], dtype=np.float64)
 
 
 @dataclass(frozen=True)
