@@ -1,19 +1,23 @@
-"""Level and power of the test for structure, of spikes and traps: tables of benchmarks/truth.md.
+"""Level and power of the test for structure: the tables of benchmarks/levels.md.
 
-    python benchmarks/levels.py level|power|updates [--budget SECONDS]
+    python benchmarks/levels.py level|power|updates [--draws 300] [--base 1000] [--shapes 8x8 ...]
 
-Level: the share of random layers whose p-value is at most 0.01, over distributions of entries and
-shapes; and of those with a spike, with a trap. Power: the share of Gaussian matrices with a planted
-direction that are found, its singular value in units of the threshold ``(N M)^(1/4)`` of the bulk's
-scale, below which no test of the eigenvalues can see it. Updates: the share of real changes that
-are found, of layers before training plus their change, shrunk to a part of their norm.
-Each cell draws until its share of the budget is spent, 300 draws at most.
+Level: how many random layers have a p-value of at most 0.01 (and of 0.001), over distributions of
+entries and shapes. Power: how many layers with a planted direction are found, its singular value in
+units of the threshold ``(N M)^(1/4)`` of the bulk's scale, below which no test of the eigenvalues
+can see it. Updates: how many real changes are found, of layers before training plus their change,
+shrunk to a part of their norm, the weights before training being drawn anew for each.
+
+Every draw has a seed of its own, made of ``--base``, the cell and its number, so that a table of
+another base is independent. Large shapes get a part of the draws (`Shape.part`).
 """
 
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,108 +26,109 @@ from truth import cases
 
 import pyspectra as ps
 
-MOST = 300
-LEVEL = 0.01
+LEVELS = (0.01, 0.001)
+# Layers of one call: all of it is in memory.
+MEMORY = 2**25
+
+
+class Shape(NamedTuple):
+    """A shape of layers, and which part of the draws they get."""
+
+    sides: tuple[int, ...]
+    part: float = 1.0
 
 
 def sparse(rng, shape):
-    return rng.standard_normal(shape) * (rng.random(shape) < 0.05)
+    return rng.standard_normal(shape) * (rng.random(shape) < 0.1)
 
 
 ENTRIES = {
     "gaussian": cases.DRAWS["gaussian"],
     "uniform": cases.DRAWS["uniform"],
+    "uncentred": cases.DRAWS["uncentred"],
     "laplace": cases.DRAWS["laplace"],
     "t5": cases.DRAWS["t5"],
     "t3": cases.DRAWS["t3"],
     "t2": lambda rng, shape: rng.standard_t(2, shape),
-    "lognormal": cases.DRAWS["lognormal"],
-    "ternary": cases.DRAWS["ternary"],
-    "5 % dense": sparse,
+    "10 % dense": sparse,
+    "bf16": cases.DRAWS["bf16"],
+    "int4": cases.DRAWS["int4"],
     "row gains": cases.DRAWS["row_gains"],
     "zero rows": cases.DRAWS["zero_rows"],
 }
 SHAPES = {
-    "8x8": (8, 8), "32x32": (32, 32), "64x200": (64, 200), "128x128": (128, 128),
-    "512x512": (512, 512), "2048x2048": (2048, 2048), "conv 32x16x3x3": (32, 16, 3, 3),
-    "depthwise 64x3x3": (64, 1, 3, 3), "embedding 4000x64": (4000, 64),
-}  # fmt: skip
+    "8x8": Shape((8, 8)),
+    "32x32": Shape((32, 32)),
+    "64x200": Shape((64, 200)),
+    "256x256": Shape((256, 256), 0.5),
+    "384x1536": Shape((384, 1536), 0.2),
+    "2048x2048": Shape((2048, 2048), 0.02),
+    "64x32x3x3": Shape((64, 32, 3, 3)),
+    "96x1x3x3": Shape((96, 1, 3, 3)),
+    "96x1x7x7": Shape((96, 1, 7, 7)),
+    "5000x128": Shape((5000, 128), 0.2),
+}
 
 
-def p_value(W, **options):
-    (layer,) = ps.analyze({"w.weight": W}, progress=False, min_evals=1, **options).layers
-    return layer
+def interval(hits, n, confidence=0.95):
+    """Return the binomial interval of Clopper and Pearson."""
+    from scipy.special import betaincinv
+
+    tail = (1.0 - confidence) / 2.0
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1.0 - tail)) if hits < n else 1.0
+    return low, high
 
 
-def repeat(draw, budget):
-    """Draw until the time is spent; the mean of what it returns, and how often."""
-    found, end = [], time.perf_counter() + budget
-    while len(found) < MOST and (len(found) < 3 or time.perf_counter() < end):
-        found.append(draw(np.random.default_rng([12, len(found)])))
-    return np.mean(found, axis=0), len(found)
+def cell(hits, n):
+    low, high = interval(hits, n)
+    return f"{hits} of {n} ({low:.3f}-{high:.3f})"
 
 
-def level(budget):
-    print("| entries | " + " | ".join(SHAPES) + " |")
-    print("|---|" + "---|" * len(SHAPES))
-    for name, draw in ENTRIES.items():
-        cells = []
-        for shape in SHAPES.values():
-            large = max(shape) > 1000
-
-            def one(rng, draw=draw, shape=shape, large=large):
-                W = np.asarray(draw(rng, shape), np.float32)
-                layer = p_value(W, mp_fit=not large, randomize=not large)
-                metrics = layer.metrics
-                spiked = [metrics.get(key, 0) > 0 for key in ("n_spikes", "n_traps")]
-                return [layer.null.p_value <= LEVEL, *spiked]
-
-            (hit, spike, trap), n = repeat(one, budget)
-            cells.append(f"{hit:.3f}, {spike:.2f}, {trap:.2f} ({n})")
-        print("|", name, "|", " | ".join(cells), "|", flush=True)
+def p_values(draw, n, seeds):
+    """P-values of n layers, each drawn from a generator of its own."""
+    found, size = [], None
+    while len(found) < n:
+        some = 1 if size is None else max(1, min(MEMORY // size, 100))
+        state = {}
+        for i in range(len(found), min(n, len(found) + some)):
+            state[f"{i}.weight"] = W = np.asarray(
+                draw(np.random.default_rng([*seeds, i])), np.float32
+            )
+        size = W.size
+        layers = ps.analyze(state, progress=False, min_evals=1, goodness=False).layers
+        found += [layer.null.p_value for layer in layers]
+    return np.array(found)
 
 
-def power(budget):
-    sizes = (0.8, 1.0, 1.1, 1.2, 1.5, 2.0)
-    print("| shape | " + " | ".join(f"{c:g}" for c in sizes) + " |")
-    print("|---|" + "---|" * len(sizes))
-    for N, M in ((32, 32), (64, 64), (200, 64), (256, 256), (1024, 256), (768, 768)):
-        cells = []
-        for c in sizes:
-
-            def one(rng, c=c, N=N, M=M):
-                u, v = rng.standard_normal(N), rng.standard_normal(M)
-                size = c * (N * M) ** 0.25 / np.linalg.norm(u) / np.linalg.norm(v)
-                layer = p_value(rng.standard_normal((N, M)) + size * np.outer(u, v))
-                return layer.null.p_value <= LEVEL
-
-            share, n = repeat(one, budget)
-            cells.append(f"{share:.2f} ({n})")
-        print(f"| {N}x{M} |", " | ".join(cells), "|", flush=True)
+def draw_of(kind, sides, rng):
+    return ENTRIES[kind](rng, sides)
 
 
-def updates(budget):
-    sizes = (0.02, 0.05, 0.1, 0.2, 0.3)
-    print("| change from | layers | " + " | ".join(f"{s:g}" for s in sizes) + " |")
-    print("|---|---|" + "---|" * len(sizes))
-    for name in ("digits_wide-0", "digits_wide-100", *cases.TICKETS):
-        run, _, seed = name.rpartition("-")
-        after, before = cases.state(name), cases.state(f"{run}_before-{seed}")
-        large = [k for k, W in after.items() if min(W.shape[:2]) >= 32]
-        cells = []
-        for s in sizes:
-            found = 0
-            for k in large:
-                change = after[k] - before[k]
-                W = before[k] + s * np.linalg.norm(before[k]) * change / np.linalg.norm(change)
-                found += p_value(W).null.p_value <= LEVEL
-            cells.append(f"{found} of {len(large)}")
-        print(f"| {name} | {len(large)} |", " | ".join(cells), "|", flush=True)
+def level(given):
+    print("| shape | entries | p <= 0.01 | p <= 0.001 | seconds |\n|---|---|---|---|---|")
+    for name in given.shapes or SHAPES:
+        sides, part = SHAPES[name]
+        n, pooled = max(3, round(given.draws * part)), []
+        for kind in given.entries or ENTRIES:
+            start = time.perf_counter()
+            seeds = (given.base, list(SHAPES).index(name), list(ENTRIES).index(kind))
+            p = p_values(partial(draw_of, kind, sides), n, seeds)
+            pooled.append(p)
+            cells = [cell(int(np.sum(p <= at)), n) for at in LEVELS]
+            print("|", " | ".join((name, kind, *cells)), f"| {time.perf_counter() - start:.0f} |",
+                  flush=True)  # fmt: skip
+        p = np.concatenate(pooled)
+        cells = [cell(int(np.sum(p <= at)), len(p)) for at in LEVELS]
+        print("|", " | ".join((name, "all", *cells)), "| |", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=("level", "power", "updates"))
-    parser.add_argument("--budget", type=float, default=20.0)
+    parser.add_argument("table", choices=("level",))
+    parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--base", type=int, default=1000)
+    parser.add_argument("--shapes", nargs="*", choices=SHAPES)
+    parser.add_argument("--entries", nargs="*", choices=ENTRIES)
     given = parser.parse_args()
-    globals()[given.table](given.budget)
+    globals()[given.table](given)

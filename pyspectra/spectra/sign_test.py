@@ -16,9 +16,10 @@ Two statistics, as in `random_null`:
 - the largest eigenvalue, one-sided.
 
 Where the first is `OVERWHELMING` standard deviations out, there is nothing to draw. Of large
-matrices the first is normal, and few draws tell the second. Elsewhere signs are drawn, and the
-p-value is that of Besag and Clifford: drawing stops when `HITS` draws were at least as large. One
-that no draw reached is bounded by the gamma law with the moments of the draws.
+matrices the first is normal, and few draws tell the second well enough to believe in the null.
+Elsewhere signs are drawn, and the p-value is that of Besag and Clifford: drawing stops when `HITS`
+draws were at least as large. One that no draw reached is bounded by the gamma law with the moments
+of the draws.
 
 References
 ----------
@@ -51,6 +52,12 @@ MOST_WORK = 5e9
 # Multiplications of one Gram matrix from which on the laws of large matrices serve instead.
 LARGE = 1e8
 FEW_DRAWS = 12
+# Below this p-value draws decide: 99 at most, so that a p-value below 0.01 needs all of them to be
+# smaller than the data.
+DOUBTED = 0.05
+LARGE_STEP = 33
+LARGE_DRAWS = 99
+TRACY_WIDOM_SKEWNESS = 0.2935
 # Statistics that differ by less are the same but for rounding.
 SAME = 1e-9
 
@@ -66,6 +73,7 @@ def excess(square_sum: float, m: Margins) -> float:
 
 
 Project = Callable[[FloatArray], FloatArray]
+Statistic = Callable[[FloatArray], float]
 
 
 def p_value(matrices: Sequence[FloatArray], key: int, project: Project | None = None) -> float:
@@ -108,32 +116,105 @@ def p_value(matrices: Sequence[FloatArray], key: int, project: Project | None = 
 
 
 def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | None) -> float:
-    """P-value where a draw takes too long: the excess is normal, few draws find lambda_max.
+    """P-value where a draw takes long: laws of large matrices first, draws where those doubt.
 
-    The variance of the excess is exact here.
+    The excess is normal with an exact mean and variance, and a few draws tell the largest
+    eigenvalue roughly. That is enough to believe in the null. To reject it takes more draws: where
+    a few rows are much larger than all others, neither law is that of large matrices.
     """
+
+    def drawn(statistic: Statistic, count: int) -> FloatArray:
+        return np.array([statistic(_flipped(stack, rng, project)) for _ in range(count)])
+
+    excess_p = _normal_p_value(stack, project)
+    if excess_p < DOUBTED:
+        own = _spread(stack)
+        excess_p = min(1.0, 2.0 * _counted(own, lambda n: drawn(_spread, n), two_sided=True))
+    own = _relative_largest(stack)
+    largest_p = _predicted(own, drawn(_relative_largest, FEW_DRAWS))
+    if largest_p < min(DOUBTED, 10.0 * excess_p):
+        largest_p = _counted(own, lambda n: drawn(_relative_largest, n))
+    p = min(excess_p, largest_p)
+    return p * (2.0 - p)
+
+
+def _counted(own: float, draw: Callable[[int], FloatArray], two_sided: bool = False) -> float:
+    """P-value of a statistic from draws, which stop where it is not small."""
+    drawn = np.empty(0)
+    while True:
+        drawn = np.append(drawn, draw(LARGE_STEP))
+        sides = ((own, drawn), (-own, -drawn)) if two_sided else ((own, drawn),)
+        p = min(tail(x, d) for x, d in sides)
+        if p >= DOUBTED or len(drawn) >= LARGE_DRAWS or any(_is_far(x, d) for x, d in sides):
+            return p
+
+
+def _normal_p_value(stack: FloatArray, project: Project | None) -> float:
+    """P-value of the excess over its mean under all signs, both exact, by a normal law."""
     from scipy.special import ndtr
 
     surplus = variance = 0.0
     for w in stack:
         squares = w * w
         r, c, fourth = squares.sum(1), squares.sum(0), float(np.vdot(squares, squares))
-        surplus += square_sum(w) - float(r @ r) - float(c @ c) + fourth
+        if project is None:
+            expected = float(r @ r) + float(c @ c) - fourth
+        else:
+            expected = expected_of_centred(r, c, fourth)
+        surplus += square_sum(w) - expected
         squares_again = squares * squares
         rows, cols = squares_again.sum(1), squares_again.sum(0)
         eighth = float(np.vdot(squares_again, squares_again))
         cycles = square_sum(squares) - float(rows @ rows) - float(cols @ cols) + eighth
         variance += 4.0 * cycles
     z = abs(surplus) / math.sqrt(variance) if variance > 0.0 else 0.0
-    total = float(np.vdot(stack, stack))
-    drawn = []
-    for _ in range(FEW_DRAWS):
-        signs = rng.integers(0, 2, stack.shape, dtype=np.int8)
-        flipped = np.where(signs, stack, -stack)
-        flipped = flipped if project is None else project(flipped)
-        drawn.append(_largest(flipped) / float(np.vdot(flipped, flipped)))
-    p = min(1.0, 2.0 * float(ndtr(-z)), _predicted(_largest(stack) / total, np.array(drawn)))
-    return p * (2.0 - p)
+    return min(1.0, 2.0 * float(ndtr(-z)))
+
+
+def expected_of_centred(r: FloatArray, c: FloatArray, fourth: float) -> float:
+    """Mean of sum lambda^2 over all signs, where means of rows and columns are taken away again.
+
+    Parameters
+    ----------
+    r, c : ndarray of float64, shapes (rows,) and (cols,)
+        Sums of the squares of each row and column.
+    fourth : float
+        Sum of the fourth powers of the entries.
+
+    Returns
+    -------
+    float
+        In units in which the sum of the eigenvalues is that of `r`, as without centring.
+
+    Notes
+    -----
+    For ``P X Q`` with the projections ``P = 1 - 1/N`` and ``Q = 1 - 1/M`` and free signs of X, of
+    squares B, the pairs of ``tr (P X Q X^T P X Q X^T)`` that do not vanish give
+    ``Q_ii^2 sum P_ab^2 r_a r_b + P_aa^2 sum Q_ij^2 c_i c_j + sum P_ab^2 Q_ij^2 B_ai B_bj -
+    2 P_aa^2 Q_ii^2 sum B^2``.
+    """
+    N, M = len(r), len(c)
+    total = float(r.sum())
+    p, q = (1.0 - 1.0 / N) ** 2, (1.0 - 1.0 / M) ** 2
+    p_off, q_off = 1.0 / N**2, 1.0 / M**2
+    rows, cols = float(r @ r), float(c @ c)
+    found = q * ((p - p_off) * rows + p_off * total**2)
+    found += p * ((q - q_off) * cols + q_off * total**2)
+    found += (p - p_off) * (q - q_off) * fourth + (p - p_off) * q_off * rows
+    found += p_off * (q - q_off) * cols + p_off * q_off * total**2
+    found -= 2.0 * p * q * fourth
+    return found / (p * q)
+
+
+def _spread(stack: FloatArray) -> float:
+    """The first statistic: the sum of the squared eigenvalues over that of the eigenvalues."""
+    total = sum(float(np.square(w).sum()) for w in stack)
+    return sum(square_sum(w) for w in stack) / total**2
+
+
+def _relative_largest(stack: FloatArray) -> float:
+    """The second statistic: the largest eigenvalue over the sum of all."""
+    return _largest(stack) / float(np.square(stack).sum())
 
 
 def square_sum(w: FloatArray) -> float:
@@ -162,13 +243,20 @@ def _largest(stack: FloatArray) -> float:
 
 
 def _predicted(own: float, drawn: FloatArray) -> float:
-    """P-value of one more draw of a normal law of which some were seen: Student's t."""
+    """P-value of one more draw of a law of which some were seen, of Tracy-Widom's shape.
+
+    Student's t, after a cube root has made a gamma law of the skewness of Tracy-Widom's normal.
+    """
     from scipy.special import stdtr
 
-    n, sd = len(drawn), float(drawn.std(ddof=1))
+    n, mean, sd = len(drawn), float(drawn.mean()), float(drawn.std(ddof=1))
     if not sd > SAME * abs(own):
         return 1.0
-    return float(stdtr(n - 1, (float(drawn.mean()) - own) / (sd * math.sqrt(1.0 + 1.0 / n))))
+    shape = 4.0 / TRACY_WIDOM_SKEWNESS**2
+    drawn = np.cbrt(shape + math.sqrt(shape) * (drawn - mean) / sd)
+    own = float(np.cbrt(shape + math.sqrt(shape) * (own - mean) / sd))
+    mean, sd = float(drawn.mean()), float(drawn.std(ddof=1))
+    return float(stdtr(n - 1, (mean - own) / (sd * math.sqrt(1.0 + 1.0 / n))))
 
 
 def _sides(own: FloatArray, drawn: FloatArray) -> tuple[tuple[float, FloatArray], ...]:
@@ -190,8 +278,14 @@ def _is_far(own: float, drawn: FloatArray) -> bool:
 def _draw(
     stack: FloatArray, rng: np.random.Generator, project: Project | None
 ) -> tuple[float, float]:
-    flipped = stack * (rng.integers(0, 2, stack.shape, dtype=np.int8) * 2.0 - 1.0)
-    return _statistics(flipped if project is None else project(flipped))
+    return _statistics(_flipped(stack, rng, project))
+
+
+def _flipped(stack: FloatArray, rng: np.random.Generator, project: Project | None) -> FloatArray:
+    """The matrices with random signs."""
+    signs = rng.integers(0, 2, stack.shape, dtype=np.int8)
+    flipped = np.where(signs, stack, -stack)
+    return flipped if project is None else project(flipped)
 
 
 def _statistics(stack: FloatArray) -> tuple[float, float]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from truth import cases
 
 import pyspectra as ps
-from pyspectra.spectra import null_test
+from pyspectra.spectra import null_test, sign_test
 
 
 def shifted(strength: float, mean: float, seed: int) -> np.ndarray:
@@ -38,3 +41,33 @@ def test_means_that_cannot_matter_are_not_taken_away(
         assert a.warning == b.warning
     if strength == 3.0 and mean == 2.0:
         assert any(spared)
+
+
+def test_the_mean_over_all_signs_of_a_centred_matrix_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((3, 4)) * np.exp(rng.standard_normal((3, 1)))
+    found = []
+    for signs in itertools.product((-1.0, 1.0), repeat=W.size):
+        flipped = W * np.reshape(signs, W.shape)
+        flipped -= flipped.mean(1, keepdims=True)
+        flipped -= flipped.mean(0)
+        found.append(np.sum((flipped.T @ flipped) ** 2))
+    squares = W * W
+    expected = sign_test.expected_of_centred(squares.sum(1), squares.sum(0), np.sum(squares**2))
+    left = (1.0 - 1.0 / 3.0) * (1.0 - 1.0 / 4.0)  # of the sum of the eigenvalues
+    assert np.mean(found) / left**2 == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("entries", ["uncentred", "row_gains", "t3"])
+def test_the_laws_of_large_matrices_keep_the_level(
+    entries: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_test, "LARGE", 0.0)  # such that small ones take their path
+    state = {}
+    for i in range(150):
+        rng = np.random.default_rng([21, i])
+        state[f"{i}.weight"] = np.asarray(cases.DRAWS[entries](rng, (48, 96)), np.float32)
+    layers = ps.analyze(state, goodness=False).layers
+    p = np.array([layer.null.p_value for layer in layers if layer.null is not None])
+    assert np.mean(p <= 0.01) <= 0.04  # 6 of 150: where one in 100 is true, this fails 1 in 400
+    assert np.mean(p <= 0.1) <= 0.2
