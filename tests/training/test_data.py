@@ -75,6 +75,33 @@ def test_leakage_and_shifts():
     assert codes(X[:400], None, X[400:] + np.array([1.0] + [0] * 7)) == ["input_shift"]
 
 
+def test_features_that_are_correlated_otherwise():
+    """No feature by itself has changed."""
+    mixed = rng.standard_normal((1500, 6)) @ rng.standard_normal((6, 6))
+    turned = mixed.copy()
+    turned[:, 0] = rng.permutation(turned[:, 0])  # belongs to other rows now
+    [found] = data.check(mixed[:1000], X_val=turned[1000:])
+    assert (found.code, found.where, found.severity) == ("input_shift", "covariance", "warning")
+    assert found.value > 2
+    assert codes(mixed[:1000], None, 100 * mixed[1000:])[0] == "input_shift"
+    assert "input_shift" not in codes(mixed[:120], None, turned[120:160])  # too few rows to tell
+    images = rng.random((400, 3, 6, 6)) + rng.random((400, 1, 1, 1))
+    assert codes(images[:300], None, images[300:]) == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_splits_by_chance_are_no_shift(seed):
+    r = np.random.default_rng(seed)
+    n, p = int(r.integers(120, 2000)), int(r.integers(2, 40))
+    heavy = r.standard_t(3, (n, p)) @ r.standard_normal((p, p))
+    constant = np.c_[r.exponential(size=(n, p)) ** 2, np.ones(n), np.zeros(n)]
+    few = r.integers(0, 2, (n, p)).astype(float)
+    twice = np.repeat(r.standard_normal((n, 2)), 3, axis=1)  # of rank two
+    for values in (heavy, constant, few, twice):
+        cut = int(n * r.uniform(0.5, 0.9))
+        assert "input_shift" not in codes(values[:cut], None, values[cut:])
+
+
 def test_labels():
     assert codes(X, Y, n_outputs=2) == ["label_format"]
     assert codes(X, Y, n_outputs=4, least="info") == ["label_format"]

@@ -36,8 +36,8 @@ KEPT_CHECKS = 100
 LEAST_EPOCHS = 5
 LEAST_STEPS = 200
 LABEL_EPOCHS = 3
-SAMPLE_EVERY = 5
-"""Steps between two looks at activations and targets, at least, where steps are looked at often."""
+COUNT_EVERY = 5
+"""Steps between two looks at activations, at least, where steps are looked at more often."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class RunCollector:
         self.model, self.kind, self.plan = model, kind, plan
         names = {id(p): name for name, p in unwrapped(model).named_parameters()}
         self.step = self._n_epochs = 0
+        self._epoch_steps = plan.steps_per_epoch
         self._rising = False
         self._checks: list[deque[f.StepRows]] = [deque(maxlen=KEPT_CHECKS) for _ in optimizers]
         self._n_warm = [0 for _ in optimizers]
@@ -116,7 +117,7 @@ class RunCollector:
             o.register_step_post_hook(self._after_step(k)) for k, o in enumerate(optimizers)
         ]
         self._step_handles += [o.register_step_pre_hook(self._before_step) for o in optimizers]
-        self.forward = ForwardCollector(model, names, self._samples_now, self._due)
+        self.forward = ForwardCollector(model, names, self._counts_now, self._due)
         first: list[object] = [parameters_of(unwrapped(model), optimizers, plan.ignore_params, 0)]
         self._initial = weight_summaries(unwrapped(model))
         first.append(f.InitialWeights(0, self._initial))
@@ -129,7 +130,10 @@ class RunCollector:
         return max(c.n_steps for c in self._collectors)
 
     def _samples_now(self) -> bool:
-        return self._done() % max(SAMPLE_EVERY, self.plan.every // 5) == 0
+        return self._done() % max(1, self.plan.every // 5) == 0
+
+    def _counts_now(self) -> bool:
+        return self._done() % max(COUNT_EVERY, self.plan.every // 5) == 0
 
     def _due(self) -> bool:
         return self.plan.looks_at(self._done() + 1)
@@ -203,6 +207,7 @@ class RunCollector:
         self._buffer.fetch()
         losses = self._buffer["loss"]
         self._n_epochs += 1
+        self._epoch_steps = self.plan.steps_per_epoch or self.step // self._n_epochs
         curve = self._curve(losses)
         activations = self.forward.activations
         facts = [*self.take(), *activations.units(self.step, curve), curve]
@@ -300,6 +305,7 @@ class RunCollector:
             window=min(max(20, self.plan.every), 100),
             least=LEAST_STEPS if self._n_epochs < LEAST_EPOCHS else LEAST_STEPS // 4,
             rates_rise=self._rising,
+            epoch_steps=self._epoch_steps,
         )
 
     def _first_checks(self, losses: FloatArray) -> list[object]:

@@ -16,6 +16,7 @@ from pyspectra.training.rules.losses import LossThresholds
 from pyspectra.training.rules.numerics import NumericThresholds
 from pyspectra.training.rules.registry import RULES, Rule, conclusions, judge, known_codes
 from pyspectra.training.rules.rising import RisingThresholds
+from pyspectra.training.rules.shifts import ShiftThresholds
 from pyspectra.training.rules.spectra import SpectraThresholds
 from pyspectra.training.rules.splits import SplitThresholds
 from pyspectra.training.rules.trials import TrialThresholds
@@ -30,6 +31,7 @@ class Thresholds(
     TrialThresholds,
     InputThresholds,
     SplitThresholds,
+    ShiftThresholds,
     GapThresholds,
     CurveThresholds,
     ClassThresholds,

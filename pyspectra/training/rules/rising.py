@@ -1,7 +1,8 @@
-"""Losses of steps that spike, or rise and stay up."""
+"""Losses of steps that spike, rise and stay up, or bounce."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,8 +10,15 @@ import numpy as np
 
 from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import LossCurve
+from pyspectra.training.rules.learning import loss_falls
 from pyspectra.training.rules.registry import number, rule
 from pyspectra.types import FloatArray
+
+BOUNCES = 100
+"""Losses whose neighbours are compared."""
+
+SHORT_EPOCH = 10
+"""Batches of an epoch below which their turns may look like bouncing."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,9 @@ class RisingThresholds:
     divergence_share : float
         Share of the pairs of a loss of the last windows and one of those around the best, in which
         the last is the greater. Losses of single samples scatter more than they rise.
+    bouncing : float
+        Correlation of neighbouring losses, their trend taken out, below which they bounce: five
+        standard errors of that of independent losses.
     """
 
     spike: float = 2.0
@@ -38,6 +49,7 @@ class RisingThresholds:
     divergence: float = 2.0
     divergence_windows: int = 3
     divergence_share: float = 0.9
+    bouncing: float = -0.5
 
 
 @rule("D15", "loss_spike", needs=LossCurve, severity="info")
@@ -102,6 +114,41 @@ def divergence(facts: LossCurve, thresholds: RisingThresholds) -> Iterator[Findi
             message=f"The loss is {ratio:.2g} times its best of step {step}, and stays there.",
             advice=("divide the learning rate by 3", "add a warm-up", "clip gradients to norm 1"),
             evidence={"best": number(low), "first": number(first), "best_step": step},
+        )
+
+
+@rule("D38", "oscillation", needs=LossCurve, severity="warning",
+      explains=("plateau", "not_learning"))  # fmt: skip
+def bouncing(facts: LossCurve, thresholds: RisingThresholds) -> Iterator[Finding]:
+    """The loss goes up and down from step to step, and does not fall.
+
+    Where an epoch is a few batches, their turns do that too: the length of an epoch must be known.
+    """
+    n = facts.epoch_steps
+    if n is None or 1 < n < SHORT_EPOCH or len(facts.losses) < facts.warmup + BOUNCES:
+        return
+    last = facts.losses[-BOUNCES:]
+    if not np.isfinite(last).all() or loss_falls(facts.losses) is not False:
+        return
+    steps = np.arange(BOUNCES)
+    rest = last - np.polyval(np.polyfit(steps, last, 1), steps)
+    total = float(rest @ rest)
+    correlation = float(rest[1:] @ rest[:-1]) / total if total > 0 else 0.0
+    swing = math.sqrt(total / BOUNCES)
+    # Rounding bounces, too, around a loss that has come to rest.
+    if correlation < thresholds.bouncing and swing > 1e-3 * abs(float(last.mean())):
+        yield Finding(
+            code="oscillation",
+            severity="warning",
+            where="loss",
+            step=facts.start + len(facts.losses) - 1,
+            value=correlation,
+            threshold=thresholds.bouncing,
+            message=(
+                f"The loss goes up and down from step to step (correlation of neighbours "
+                f"{correlation:.2f}) by {swing:.2g} around {last.mean():.3g}, and does not fall."
+            ),
+            advice=("divide the learning rate by 3", "lower the momentum"),
         )
 
 

@@ -1,4 +1,4 @@
-"""Labels, and how training and validation data differ."""
+"""Labels: their format and what they tell; rows of validation that training has seen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from pyspectra._support.random import Purpose, generator
 from pyspectra._support.text import counted
@@ -39,12 +38,6 @@ class SplitThresholds:
         Largest over smallest class. SageMaker Debugger's 10.
     imbalance_support : int
         Samples for each class, on average, before it is judged.
-    level : float
-        Level of tests of a shift, over the number of features.
-    cramer : float
-        Least Cramér's V of a shift of labels. Deepchecks' 0.15.
-    shift : float
-        Least Kolmogorov-Smirnov distance of a shift of a feature.
     near_duplicate : float
         Cosine above which rows are nearly the same.
     learned_share : float
@@ -63,9 +56,6 @@ class SplitThresholds:
     sure_agreement: float = 6.0
     imbalance: float = 10.0
     imbalance_support: int = 50
-    level: float = 1e-3
-    cramer: float = 0.15
-    shift: float = 0.1
     near_duplicate: float = 0.999
     learned_share: float = 0.2
     least_labels: int = 200
@@ -255,77 +245,6 @@ def class_imbalance(facts: Labels, thresholds: SplitThresholds) -> Iterator[Find
                 "weight the classes in the loss, or sample them evenly",
             ),
         )
-
-
-@rule("D26", "label_shift", needs=Split, severity="warning")
-def label_shift(facts: Split, thresholds: SplitThresholds) -> Iterator[Finding]:
-    """Classes have other shares in validation than in training."""
-    y, other = facts.y, facts.y_val
-    if y is None or other is None or y.dtype.kind not in "iu":
-        return
-    classes = np.unique(np.concatenate([y, other]))
-    table = np.array([[(part == c).sum() for c in classes] for part in (y, other)])
-    if len(classes) < 2 or len(classes) > 0.2 * len(other):
-        return
-    chi2, p, _, _ = stats.chi2_contingency(table)
-    v = math.sqrt(chi2 / table.sum())
-    if p < thresholds.level and v > thresholds.cramer:
-        yield Finding(
-            code="label_shift",
-            severity="warning",
-            where="targets",
-            value=v,
-            threshold=thresholds.cramer,
-            message=(
-                f"The shares of the classes differ between training and validation (V = {v:.2f})."
-            ),
-            advice=("split by class (stratified)", "shuffle before splitting"),
-        )
-
-
-@rule("D27", "input_shift", needs=Split, severity="warning")
-def input_shift(facts: Split, thresholds: SplitThresholds) -> Iterator[Finding]:
-    """Features are distributed otherwise in validation than in training."""
-    X, V = _features(facts.X), _features(facts.X_val)
-    if X is None or V is None or min(len(X), len(V)) < 50:
-        return
-    half = len(X) // 2
-    order = generator(Purpose.DATA, 0, "input shift").permutation(len(X))
-    shifted = []
-    for j in range(X.shape[1]):
-        found = stats.ks_2samp(X[:, j], V[:, j], method="asymp")
-        own = stats.ks_2samp(X[order[:half], j], X[order[half:], j], method="asymp")
-        grave = found.statistic > max(thresholds.shift, 2 * own.statistic)
-        if grave and found.pvalue < thresholds.level / X.shape[1]:
-            shifted.append((float(found.statistic), j, float(own.statistic)))
-    if shifted:
-        d, j, own_d = max(shifted)
-        yield Finding(
-            code="input_shift",
-            severity="warning",
-            where=f"feature {j}",
-            value=d,
-            threshold=thresholds.shift,
-            message=(
-                f"Feature {j} differs between training and validation: KS {d:.2f} (within training "
-                f"{own_d:.2f}); {len(shifted)} of {X.shape[1]} features do."
-            ),
-            advice=("the same preprocessing for both", "shuffle, or split by group"),
-            evidence={"features": tuple(k for _, k, _ in shifted)},
-        )
-
-
-def _features(X: Array) -> Array | None:
-    """Return columns to compare: features, or mean and spread of each channel of images."""
-    if X.dtype.kind not in "fu" and X.dtype != np.uint8:
-        return None
-    values = X[: 5 * MOST_ROWS].astype(np.float64)
-    if X.ndim == 2:
-        return values[:, :200]
-    if X.ndim == 4:
-        return np.concatenate([values.mean((2, 3)), values.std((2, 3))], 1)
-    flat = values.reshape(len(values), -1)
-    return np.stack([flat.mean(1), flat.std(1)], 1)
 
 
 @rule("D28", "leakage", needs=Split, severity="warning")

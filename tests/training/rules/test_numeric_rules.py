@@ -127,6 +127,34 @@ def test_divergence():
     assert said(losses(1.0, 0.001, 0.01, 0.01, 0.01)) == []
 
 
+def test_losses_that_bounce():
+    r = np.random.default_rng(0)
+    up_and_down = 1.0 + 0.2 * (-1.0) ** np.arange(120) + 0.05 * r.standard_normal(120)
+
+    def bounces(values, epoch_steps=30):
+        return "oscillation" in said(f.LossCurve(values, epoch_steps=epoch_steps))
+
+    assert bounces(up_and_down)
+    assert bounces(up_and_down, epoch_steps=1)  # the whole data in each step
+    assert not bounces(up_and_down, epoch_steps=2)  # two batches take turns
+    assert not bounces(up_and_down, epoch_steps=None)
+    assert not bounces(up_and_down[:80])
+    assert not bounces(up_and_down * np.linspace(3, 1, 120))  # on its way down
+    assert not bounces(1.0 + 1e-5 * up_and_down)  # at rest
+    assert not any(bounces(r.exponential(size=200)) for _ in range(300))
+    walk = [1.0 + 0.1 * np.cumsum(r.standard_normal(200)) for _ in range(100)]
+    assert not any(bounces(values) for values in walk)
+
+
+def test_bouncing_by_a_rate_that_is_too_high():
+    """Gradient descent on log cosh with a rate above 2: it settles on two sides of the minimum."""
+    w, losses = 0.3, []
+    for _ in range(200):
+        losses.append(float(np.log(np.cosh(w + 0.4))) + 0.1 * w)
+        w -= 2.6 * (np.tanh(w + 0.4) + 0.1)
+    assert said(f.LossCurve(np.array(losses), epoch_steps=1)) == ["oscillation"]
+
+
 def test_thresholds_are_those_of_the_caller():
     assert said(losses(1.0, 0.997, each=220, noise=0.01, baseline=1.0)) == ["not_learning"]
     assert said(losses(1.0, 0.9, each=220, baseline=1.0)) == []

@@ -34,6 +34,8 @@ class LossCurve:
         Steps before a loss that has not moved says something.
     rates_rise : bool
         The learning rate is still warming up: what was not learned yet says nothing.
+    epoch_steps : int or None
+        Steps of an epoch; None before it is known.
     """
 
     losses: FloatArray
@@ -43,6 +45,7 @@ class LossCurve:
     window: int = 20
     least: int = 200
     rates_rise: bool = False
+    epoch_steps: int | None = None
 
 
 @dataclass(frozen=True)
