@@ -245,6 +245,7 @@ device_tridiagonal_eigvals = _core.linalg.device_tridiagonal_eigvals
 device_plan = _core.optim.device_plan
 device_ranks = _core.optim.device_ranks
 device_prepared_bytes = _core.optim.device_prepared_bytes
+device_squares = _core.optim.device_squares
 device_step = _core.optim.device_step
 
 StepOptions = _core.optim.StepOptions

@@ -19,6 +19,12 @@ static_assert(sizeof(optim::StepStatistics) == kStatistics.size() * sizeof(doubl
 template <typename T>
 using Argument = std::conditional_t<std::is_enum_v<T>, int, T>;
 
+std::vector<const void*> pointers(const std::vector<Index>& addresses) {
+  std::vector<const void*> out;
+  for (Index address : addresses) out.push_back(pointer<const void>(address));
+  return out;
+}
+
 // A tensor that is refused becomes an exception that says which, as data.
 void translate_refusals() {
   py::register_local_exception_translator([](std::exception_ptr thrown) {
@@ -134,20 +140,34 @@ void bind_optim_device(py::module_& m) {
       py::kw_only(), py::arg("tensors"), py::arg("plan"), py::arg("device"), py::arg("stream"));
   m.def("device_prepared_bytes", &optim::device_prepared_bytes, py::arg("options"));
   m.def(
+      "device_squares",
+      [](const std::array<Index, optim::kKinds>& count, Index tensors,
+         const std::vector<Index>& grads, Index grad_table, Index plan, Index blocks, Index squares,
+         int device, std::uintptr_t stream) {
+        const optim::DeviceBuffers buffers{.grads = pointer<const void*>(grad_table),
+                                           .plan = pointer<const void>(plan),
+                                           .blocks = pointer<double>(blocks),
+                                           .squares = pointer<double>(squares)};
+        const std::vector<const void*> addresses = pointers(grads);
+        py::gil_scoped_release unlocked;
+        optim::device_squares(count.data(), tensors, addresses, buffers, stream_of(device, stream));
+      },
+      py::kw_only(), py::arg("count"), py::arg("tensors"), py::arg("grads"), py::arg("grad_table"),
+      py::arg("plan"), py::arg("blocks"), py::arg("squares"), py::arg("device"), py::arg("stream"));
+  m.def(
       "device_step",
       [](const std::array<Index, optim::kKinds>& count, Index tensors,
          const std::vector<optim::StepOptions>& options, const std::vector<Index>& steps,
          const std::vector<Index>& lrs, const std::vector<Index>& grads, Index grad_table,
          Index plan, Index prepared, Index blocks, Index squares, Index statistics, Index found_inf,
-         Index loss_scale, double max_grad_norm, int device, std::uintptr_t stream) {
+         Index loss_scale, double max_grad_norm, bool squares_are_taken, int device,
+         std::uintptr_t stream) {
         PS_REQUIRE(steps.size() == options.size() && lrs.size() == options.size(),
                    "device_step: a step and a learning rate for each of 'options'");
         std::vector<optim::DeviceOptions> all;
         for (std::size_t k = 0; k < options.size(); ++k)
           all.push_back(
               {options[k], pointer<std::int64_t>(steps[k]), pointer<const float>(lrs[k])});
-        std::vector<const void*> addresses;
-        for (Index address : grads) addresses.push_back(pointer<const void>(address));
         const optim::DeviceBuffers buffers{.grads = pointer<const void*>(grad_table),
                                            .plan = pointer<const void>(plan),
                                            .prepared = pointer<void>(prepared),
@@ -156,7 +176,9 @@ void bind_optim_device(py::module_& m) {
                                            .statistics = pointer<double>(statistics),
                                            .found_inf = pointer<const float>(found_inf),
                                            .loss_scale = pointer<const float>(loss_scale),
-                                           .max_grad_norm = max_grad_norm};
+                                           .max_grad_norm = max_grad_norm,
+                                           .squares_are_taken = squares_are_taken};
+        const std::vector<const void*> addresses = pointers(grads);
         py::gil_scoped_release unlocked;
         optim::device_step(count.data(), tensors, all, addresses, buffers,
                            stream_of(device, stream));
@@ -164,7 +186,8 @@ void bind_optim_device(py::module_& m) {
       py::kw_only(), py::arg("count"), py::arg("tensors"), py::arg("options"), py::arg("steps"),
       py::arg("lrs"), py::arg("grads"), py::arg("grad_table"), py::arg("plan"), py::arg("prepared"),
       py::arg("blocks"), py::arg("squares"), py::arg("statistics"), py::arg("found_inf"),
-      py::arg("loss_scale"), py::arg("max_grad_norm"), py::arg("device"), py::arg("stream"));
+      py::arg("loss_scale"), py::arg("max_grad_norm"), py::arg("squares_are_taken") = false,
+      py::arg("device"), py::arg("stream"));
 }
 
 }  // namespace pyspectra::bindings

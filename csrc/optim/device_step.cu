@@ -215,7 +215,7 @@ __global__ void prepare_kernel(OptionList options, Index first, Index count, Dev
     StepOptions o = given.values;
     o.step = *given.step + 1;
     if (given.lr != nullptr) o.lr = (double)*given.lr;
-    o.grad_scale = scale;
+    o.grad_scale = o.grad_scale * scale;
     out.o = o;
     out.s = scalars(o);
     out.skip = skip;
@@ -261,6 +261,30 @@ void launch_squares(DType type, const Plan& plan, Index first, Index count, doub
   }
 }
 
+void launch_squares(const Index count[kKinds], const Plan& plan, const DeviceBuffers& buffers,
+                    Index tensors, const cuda::Stream& stream) {
+  Index first = 0;
+  for (int k = 0; k < kKinds; k += 2) {
+    const Index pieces = count[k] + count[k + 1];
+    launch_squares(static_cast<DType>(k / 2), plan, first, pieces, buffers.blocks, stream);
+    first += pieces;
+  }
+  cuda::launch(stream, sum_kernel<1, -1>, tensors, kSumThreads, 0, plan,
+               static_cast<const double*>(buffers.blocks), static_cast<const Prepared*>(nullptr),
+               buffers.squares);
+}
+
+void write_addresses(std::span<const void* const> grads, const DeviceBuffers& buffers,
+                     const cuda::Stream& stream) {
+  const auto total = static_cast<Index>(grads.size());
+  for (Index first = 0; first < total; first += kAddresses) {
+    AddressList list{};
+    const Index n = std::min(kAddresses, total - first);
+    std::copy_n(grads.begin() + first, n, list.of);
+    cuda::launch(stream, write_kernel, 1, 128, 0, list, n, buffers.grads + first);
+  }
+}
+
 }  // namespace
 }  // namespace pyspectra::optim::detail
 
@@ -295,30 +319,26 @@ DevicePlan device_plan(std::span<const StepTensor> tensors, std::span<const Step
   return plan;
 }
 
+void device_squares(const Index count[kKinds], Index tensors, std::span<const void* const> grads,
+                    const DeviceBuffers& buffers, const cuda::Stream& stream) {
+  using namespace detail;
+  if (tensors == 0) return;
+  const Plan plan = plan_of(buffers, tensors);
+  write_addresses(grads, buffers, stream);
+  launch_squares(count, plan, buffers, tensors, stream);
+}
+
 void device_step(const Index count[kKinds], Index tensors, std::span<const DeviceOptions> options,
                  std::span<const void* const> grads, const DeviceBuffers& buffers,
                  const cuda::Stream& stream) {
   using namespace detail;
   if (tensors == 0) return;
   const Plan plan = plan_of(buffers, tensors);
-  const auto total = static_cast<Index>(grads.size());
-  for (Index first = 0; first < total; first += kAddresses) {
-    AddressList list{};
-    const Index n = std::min(kAddresses, total - first);
-    std::copy_n(grads.begin() + first, n, list.of);
-    cuda::launch(stream, write_kernel, 1, 128, 0, list, n, buffers.grads + first);
-  }
+  write_addresses(grads, buffers, stream);
   Index start[kKinds + 1] = {};
   std::partial_sum(count, count + kKinds, start + 1);
-  if (buffers.max_grad_norm < __builtin_inf()) {
-    double* const blocks = buffers.blocks;
-    for (int k = 0; k < kKinds; k += 2)
-      launch_squares(static_cast<DType>(k / 2), plan, start[k], count[k] + count[k + 1], blocks,
-                     stream);
-    cuda::launch(stream, sum_kernel<1, -1>, tensors, kSumThreads, 0, plan,
-                 static_cast<const double*>(blocks), static_cast<const Prepared*>(nullptr),
-                 buffers.squares);
-  }
+  if (buffers.max_grad_norm < __builtin_inf() && !buffers.squares_are_taken)
+    launch_squares(count, plan, buffers, tensors, stream);
   for (Index first = 0; first < static_cast<Index>(options.size()); first += kOptions) {
     OptionList list{};
     const Index n = std::min<Index>(kOptions, static_cast<Index>(options.size()) - first);

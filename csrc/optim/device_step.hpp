@@ -48,6 +48,7 @@ struct DeviceBuffers {
   const float* found_inf;   // or null; not 0: this step is left out
   const float* loss_scale;  // or null
   double max_grad_norm;     // infinity: no clipping
+  bool squares_are_taken = false;  // by device_squares
 };
 
 // Checks and packs. Throws std::invalid_argument as `step` does.
@@ -58,6 +59,11 @@ DevicePlan device_plan(std::span<const StepTensor> tensors, std::span<const Step
 void device_ranks(Index tensors, void* plan, const cuda::Stream& stream);
 
 Index device_prepared_bytes(Index options);
+
+// Takes the sums of squares of the gradients alone, into buffers.squares. Where tensors are sharded
+// the caller adds those of all processes up, before `device_step` makes the clip factor of them.
+void device_squares(const Index count[kKinds], Index tensors, std::span<const void* const> grads,
+                    const DeviceBuffers& buffers, const cuda::Stream& stream);
 
 // `grads`: addresses to write to buffers.grads first, or none where they are there already. They
 // travel as arguments of a kernel, so that a graph replays them.

@@ -10,6 +10,10 @@ void device_ranks(Index, void*, const cuda::Stream&) {
   throw CudaFailure("step: this package was built without CUDA");
 }
 Index device_prepared_bytes(Index) { return 0; }
+void device_squares(const Index*, Index, std::span<const void* const>, const DeviceBuffers&,
+                    const cuda::Stream&) {
+  throw CudaFailure("step: this package was built without CUDA");
+}
 void device_step(const Index*, Index, std::span<const DeviceOptions>, std::span<const void* const>,
                  const DeviceBuffers&, const cuda::Stream&) {
   throw CudaFailure("step: this package was built without CUDA");

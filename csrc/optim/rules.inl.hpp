@@ -45,27 +45,39 @@ static inline PS_HD double power(double x, std::int64_t n) {
   return value;
 }
 
+// a + weight (b - a), as torch.lerp computes it: from the nearer end, so that what is small beside
+// the other end is not lost (weight 1 gives b itself). Which end that is holds for the whole call.
+template <typename S>
+struct Lerp {
+  S weight;
+  bool from_b;
+  explicit PS_HD Lerp(double w)
+      : weight((S)w < (S)0.5 ? (S)w : (S)w - (S)1), from_b(!((S)w < (S)0.5)) {}
+  PS_HD S operator()(S a, S b) const { return (from_b ? b : a) + weight * (b - a); }
+};
+
 template <typename R>
 constexpr bool kCanBeCompact = requires(const R& rule, float p) { rule.rest(p); };
 
 // Loshchilov and Hutter, arXiv 1711.05101, in the order of torch.optim.AdamW:
-//   p <- (1 - lr wd) p;  m <- m + (1 - b1) (g - m);  v <- b2 v + (1 - b2) g^2
+//   p <- (1 - lr wd) p;  m <- lerp(m, g, 1 - b1);  v <- b2 v + (1 - b2) g^2
 //   p <- p - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 template <typename S>
 struct AdamW {
   static constexpr int kMoments = 2;
-  S keep_weight, gain1, beta2, gain2, step_size, root_scale, eps;
+  S keep_weight, beta2, gain2, step_size, root_scale, eps;
+  Lerp<S> toward;
   explicit PS_HD AdamW(const Scalars& s)
       : keep_weight((S)s.keep_weight),
-        gain1((S)s.one_minus_beta1),
         beta2((S)s.beta2),
         gain2((S)s.one_minus_beta2),
         step_size((S)s.step_size),
         root_scale((S)s.root_scale),
-        eps((S)s.eps) {}
+        eps((S)s.eps),
+        toward(s.one_minus_beta1) {}
   PS_HD void operator()(S& p, S g, S& m, S& v, bool decays) const {
     const S start = decays ? p * keep_weight : p;
-    m = m + gain1 * (g - m);
+    m = toward(m, g);
     v = v * beta2 + gain2 * g * g;
     p = start - step_size * (m / (root(v) * root_scale + eps));
   }
@@ -105,24 +117,25 @@ struct AdamWAliceMind {
 template <typename S>
 struct Adam {
   static constexpr int kMoments = 2;
-  S weight_decay, gain1, beta2, gain2, step_size, root_scale, eps;
+  S weight_decay, beta2, gain2, step_size, root_scale, eps;
+  Lerp<S> toward;
   explicit PS_HD Adam(const Scalars& s)
       : weight_decay((S)s.weight_decay),
-        gain1((S)s.one_minus_beta1),
         beta2((S)s.beta2),
         gain2((S)s.one_minus_beta2),
         step_size((S)s.step_size),
         root_scale((S)s.root_scale),
-        eps((S)s.eps) {}
+        eps((S)s.eps),
+        toward(s.one_minus_beta1) {}
   PS_HD void operator()(S& p, S g, S& m, S& v, bool decays) const {
     g = decays ? g + weight_decay * p : g;
-    m = m + gain1 * (g - m);
+    m = toward(m, g);
     v = v * beta2 + gain2 * g * g;
     p = p - step_size * (m / (root(v) * root_scale + eps));
   }
 };
 
-// torch.optim.SGD: g <- g + wd p;  m <- mu m + (1 - dampening) g, at the first step m <- g;
+// torch.optim.SGD: g <- g + wd p;  m <- mu m + (1 - dampening) g, where it begins m <- g;
 // p <- p - lr m, with Nesterov p <- p - lr (g + mu m). (Sutskever et al., ICML 2013.)
 template <typename S>
 struct Momentum {

@@ -35,7 +35,7 @@ static inline PS_HD Scalars scalars(const StepOptions& o) {
   s.step_size = o.lr / s.correction1;
   s.root_scale = 1.0 / s.root_correction2;
   s.momentum = o.momentum;
-  s.gain = o.step == 1 ? 1.0 : 1.0 - o.dampening;
+  s.gain = o.step == o.momentum_start ? 1.0 : 1.0 - o.dampening;
   s.nesterov = o.nesterov ? o.momentum : 0.0;
   s.grad_scale = o.grad_scale;
   s.inverse_p = o.keep == 0 ? 1.0 : 65536.0 / o.keep;

@@ -56,6 +56,7 @@ std::span<const RuleInfo> rules();  // in the order of Rule
 // Hyper-parameters of a step: type, name, and the value where the caller says nothing.
 //   beta1, beta2, eps             of the Adam family
 //   momentum, dampening, nesterov of SGD
+//   momentum_start                the step at which SGD's momentum begins, undampened
 //   weight_decay                  decoupled in AdamW, L2 in the others
 //   step                          counts from 1, below 2^32
 //   grad_scale                    a clip factor, or 1 / loss scale
@@ -71,6 +72,7 @@ std::span<const RuleInfo> rules();  // in the order of Rule
   OPTION(double, eps, 1e-8)                      \
   OPTION(double, momentum, 0.0)                  \
   OPTION(double, dampening, 0.0)                 \
+  OPTION(std::int64_t, momentum_start, 1)        \
   OPTION(bool, nesterov, false)                  \
   OPTION(double, weight_decay, 0.0)              \
   OPTION(std::int64_t, step, 1)                  \

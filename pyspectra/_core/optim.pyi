@@ -13,6 +13,7 @@ __all__: list[str] = [
     "device_plan",
     "device_prepared_bytes",
     "device_ranks",
+    "device_squares",
     "device_step",
     "draws",
     "ema_warmups",
@@ -35,6 +36,7 @@ class StepOptions:
         eps: typing.SupportsFloat | typing.SupportsIndex = 1e-08,
         momentum: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         dampening: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        momentum_start: typing.SupportsInt | typing.SupportsIndex = 1,
         nesterov: bool = False,
         weight_decay: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         step: typing.SupportsInt | typing.SupportsIndex = 1,
@@ -58,6 +60,20 @@ def device_ranks(
     device: typing.SupportsInt | typing.SupportsIndex,
     stream: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
+def device_squares(
+    *,
+    count: typing.Annotated[
+        collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(8)"
+    ],
+    tensors: typing.SupportsInt | typing.SupportsIndex,
+    grads: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    grad_table: typing.SupportsInt | typing.SupportsIndex,
+    plan: typing.SupportsInt | typing.SupportsIndex,
+    blocks: typing.SupportsInt | typing.SupportsIndex,
+    squares: typing.SupportsInt | typing.SupportsIndex,
+    device: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
 def device_step(
     *,
     count: typing.Annotated[
@@ -77,6 +93,7 @@ def device_step(
     found_inf: typing.SupportsInt | typing.SupportsIndex,
     loss_scale: typing.SupportsInt | typing.SupportsIndex,
     max_grad_norm: typing.SupportsFloat | typing.SupportsIndex,
+    squares_are_taken: bool = False,
     device: typing.SupportsInt | typing.SupportsIndex,
     stream: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...

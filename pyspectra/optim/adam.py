@@ -60,9 +60,11 @@ class Adam(FusedOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
         **options: Unpack[SharedOptions],
     ) -> None:
         own = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        own["amsgrad"] = amsgrad
         super().__init__(params, own, options)
 
     def _rule(self, group: Mapping[str, Any]) -> str:

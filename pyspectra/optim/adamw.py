@@ -50,8 +50,9 @@ class AdamW(ChildAdamW):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         *,
         order: str = "torch",
         **options: Unpack[SharedOptions],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, order=order, **options)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, order=order, **options)

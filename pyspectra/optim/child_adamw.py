@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from pyspectra.optim._fused.saved_groups import Family
 from pyspectra.optim._fused.tensors import pack_mask
 
 __all__ = ["ChildAdamW"]
+
+# The signature holds this very object, so that a caller's own 0.3 can be told from none.
+_RESERVE_P = float("0.3")
 
 
 class ChildAdamW(FusedOptimizer):
@@ -85,9 +89,10 @@ class ChildAdamW(FusedOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         *,
         mode: str | None = None,
-        reserve_p: float = 0.3,
+        reserve_p: float = _RESERVE_P,
         mask: Mapping[Any, Any] | None = None,
         order: str = "torch",
         decay_masked: bool = True,
@@ -99,6 +104,7 @@ class ChildAdamW(FusedOptimizer):
             "betas": betas,
             "eps": eps,
             "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
             "mode": mode,
             "reserve_p": reserve_p,
             "order": order,
@@ -108,6 +114,19 @@ class ChildAdamW(FusedOptimizer):
         super().__init__(params, own, options)
         if mask is not None:
             self._set_mask(mask)
+        given = reserve_p is not _RESERVE_P
+        groups = self.param_groups
+        if given or any(group["reserve_p"] != reserve_p for group in groups):
+            self._warn_of_no_mask(groups)
+
+    def _warn_of_no_mask(self, groups: list[dict[str, Any]]) -> None:
+        if all(group["mode"] is None for group in groups):
+            warnings.warn(
+                f"{type(self).__name__}: 'reserve_p' does nothing without a mode: every weight is "
+                "trained, as by AdamW. Hint: mode='F', or mode='D' with a mask.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _rule(self, group: Mapping[str, Any]) -> str:
         return ORDERS[group["order"]]

@@ -30,7 +30,7 @@ class SGD(FusedOptimizer):
 
     Notes
     -----
-    One step: g += wd p; m = mu m + (1 - dampening) g, at the first step m = g; p -= lr m, with
+    One step: g += wd p; m = mu m + (1 - dampening) g, where it begins m = g; p -= lr m, with
     Nesterov p -= lr (g + mu m), without a momentum p -= lr g. Devices, types, bits and saved states
     are as in `ChildAdamW`. torch's states do not count steps: after loading one, the warm-up of the
     average starts anew.
@@ -54,6 +54,7 @@ class SGD(FusedOptimizer):
 
     _rules = ("sgd", "sgd_momentum")
     _family = Family("dampening", decoupled=False)
+    _moments_may_begin = True  # where the momentum is switched on
     _uncounted = 1  # what torch has saved has taken one step at least
 
     def __init__(

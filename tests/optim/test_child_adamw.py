@@ -113,7 +113,7 @@ def test_alicemind_equals_numpy(mode: Any) -> None:
         [("layer.weight", p)],
         **HYPER,
         mode=mode,
-        reserve_p=0.3,
+        **({} if mode is None else {"reserve_p": 0.3}),
         mask={"layer.weight": bits} if mode == "D" else None,
         order="alicemind",
         seed=9,

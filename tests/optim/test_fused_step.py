@@ -541,3 +541,67 @@ def test_averages_of_sgd() -> None:
         opt.step()
         want = 0.5 * want + 0.5 * p.detach().numpy()
     np.testing.assert_allclose(opt.state[p]["ema"].numpy(), want, rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("betas", [(0.0, 0.999), (0.1, 0.9), (0.49, 0.95), (0.9, 0.0)])
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_betas_below_a_half_lose_nothing(name: str, betas: Any, dtype: Any) -> None:
+    """Gradients of 1e6, then of 1e-3: m forgets the first where beta1 is 0."""
+    ours, theirs = (torch.nn.Parameter(torch.ones(40, dtype=dtype)) for _ in range(2))
+    settings = {"lr": 0.01, "betas": betas, "eps": 3e-7, "weight_decay": 0.06}
+    mine = {"Adam": Adam, "AdamW": AdamW}[name]([ours], **settings)
+    other = getattr(torch.optim, name)([theirs], **settings)
+    for value in (1e6, 1e-3, -2e-3, 5.0):
+        for p in (ours, theirs):
+            p.grad = torch.full_like(p, value)
+        mine.step()
+        other.step()
+        for key in ("exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(
+                mine.state[ours][key], other.state[theirs][key], rtol=1e-6, atol=0.0
+            )
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0.0)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("saved", ["never", "before", "between"])
+def test_a_momentum_that_is_switched_on_begins_undampened(saved: str, nesterov: bool) -> None:
+    """As torch's, whose buffer is the first gradient; whatever the number of the step."""
+    ours, theirs = (parameters(shapes=[(7,), (3, 5)]) for _ in range(2))
+    settings = {"lr": 0.1, "weight_decay": 0.02}
+    mine, other = SGD(ours, **settings), torch.optim.SGD(theirs, **settings)
+    changes = {"momentum": 0.9, "dampening": 0.0 if nesterov else 0.4, "nesterov": nesterov}
+    for t in range(6):
+        if t == 2:
+            for opt in (mine, other):
+                opt.param_groups[0].update(changes)
+        if (t, saved) in ((2, "before"), (3, "between")):
+            state = mine.state_dict()
+            mine = SGD(ours, **settings)
+            mine.load_state_dict(state)
+        for params, opt in ((ours, mine), (theirs, other)):
+            set_grads(params, t)
+            if t == 2:  # its momentum begins a step later
+                params[1].grad = None
+            opt.step()
+        for p, q in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+
+
+def test_a_momentum_of_a_state_of_torch_without_one() -> None:
+    ours, theirs = (parameters(shapes=[(7,)]) for _ in range(2))
+    other = torch.optim.SGD(theirs, lr=0.1)
+    set_grads(theirs, 0)
+    other.step()
+    mine = SGD(ours, lr=0.1)
+    with torch.no_grad():
+        ours[0].copy_(theirs[0])
+    mine.load_state_dict(other.state_dict())
+    for opt in (mine, other):
+        opt.param_groups[0].update(momentum=0.9, dampening=0.5)
+    for t in range(3):
+        for params, opt in ((ours, mine), (theirs, other)):
+            set_grads(params, t)
+            opt.step()
+        torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-7)

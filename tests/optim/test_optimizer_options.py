@@ -97,6 +97,102 @@ def test_options_of_torch_that_no_kernel_obeys_are_refused(key: str) -> None:
     AdamW([{"params": [weight()], key: False}])
 
 
+@pytest.mark.parametrize("key", ["amsgrad", "maximize", "differentiable"])
+@pytest.mark.parametrize("cls", CLASSES)
+def test_they_are_refused_with_a_hint_wherever_they_come_from(cls: Any, key: str) -> None:
+    if cls is SGD and key == "amsgrad":
+        pytest.skip("SGD has no such option in torch either")
+    message = rf"{cls.__name__}: '{key}' must be False, got {key}=True. Hint: "
+    with pytest.raises(ValueError, match=message):
+        cls([weight()], **{key: True})
+    opt = cls([weight()], **{key: False})
+    with pytest.raises(ValueError, match=message):
+        opt.add_param_group({"params": [weight()], key: True})
+    opt.step()
+    saved = opt.state_dict()
+    saved["param_groups"][0][key] = True
+    with pytest.raises(ValueError, match=message):
+        opt.load_state_dict(saved)
+    before = opt.param_groups[0]["params"][0].detach().clone()
+    opt.param_groups[0][key] = True
+    with pytest.raises(ValueError, match=message):
+        opt.step()
+    assert torch.equal(opt.param_groups[0]["params"][0], before)
+
+
+@pytest.mark.parametrize("extra", [{"foreach": True}, {"fused": True}, {"capturable": False}])
+@pytest.mark.parametrize("cls", CLASSES)
+def test_implementations_of_torch_are_accepted_and_change_nothing(cls: Any, extra: Any) -> None:
+    plain, flagged, grouped = weight(), weight(), weight()
+    opts = [cls([plain]), cls([flagged], **extra), cls([{"params": [grouped], **extra}])]
+    for _ in range(2):
+        for opt in opts:
+            opt.step()
+    assert torch.equal(plain, flagged)
+    assert torch.equal(plain, grouped)
+    for opt in opts[1:]:  # a state with these in its groups is one of ours
+        again = cls([weight()])
+        again.load_state_dict(opt.state_dict())
+        again.step()
+    with pytest.raises(TypeError, match="must be a bool"):
+        cls([weight()], **dict.fromkeys(extra, "yes"))
+
+
+def test_states_go_to_torch_and_back_with_its_options() -> None:
+    ours = AdamW([weight()], foreach=False, fused=None)
+    ours.step()
+    theirs = torch.optim.AdamW([weight()], foreach=True)
+    theirs.load_state_dict(ours.state_dict())
+    theirs.step()
+    ours.load_state_dict(theirs.state_dict())
+    ours.step()
+    other = torch.optim.RMSprop([weight()])
+    other.step()
+    with pytest.raises(ValueError, match="be of this update rule"):
+        ours.load_state_dict(other.state_dict())
+
+
+def test_a_slip_in_a_group_is_found_when_it_is_made_later_too() -> None:
+    opt = AdamW([weight()])
+    opt.step()
+    opt.param_groups[0]["weigth_decay"] = 0.0
+    with pytest.raises(ValueError, match="did you mean 'weight_decay'"):
+        opt.step()
+    del opt.param_groups[0]["weigth_decay"]
+    opt.param_groups[0]["layer"] = 3
+    opt.step()
+
+
+@pytest.mark.parametrize(("share", "in_group"), [(0.3, False), (0.1, False), (0.2, True)])
+def test_a_share_without_a_mode_is_a_warning(share: float, in_group: bool) -> None:
+    give = {"reserve_p": share}
+    group = {"params": [weight()], **give} if in_group else {"params": [weight()]}
+    with pytest.warns(UserWarning, match="'reserve_p' does nothing without a mode"):
+        ChildAdamW([group], **({} if in_group else give))
+
+
+def test_no_warning_where_some_group_has_a_mode() -> None:
+    ChildAdamW([weight()])
+    ChildAdamW([weight()], mode="F", reserve_p=0.3)
+    ChildAdamW([{"params": [weight()], "mode": "F"}, {"params": [weight()]}], reserve_p=0.3)
+
+
+@pytest.mark.parametrize(("saved", "made"), [("F", None), (None, "F"), ("F", "D"), (None, "D")])
+def test_a_state_that_changes_the_mode_is_a_warning(saved: Any, made: Any) -> None:
+    def new(mode: Any) -> Any:
+        p = weight()
+        mask = {p: torch.ones(6, dtype=torch.bool)} if mode == "D" else None
+        return ChildAdamW([p], mode=mode, mask=mask)
+
+    source, opt = new(saved), new(made)
+    source.step()
+    with pytest.warns(UserWarning, match=f"changes 'mode' of group 0 from {made!r} to {saved!r}"):
+        opt.load_state_dict(source.state_dict())
+    assert opt.param_groups[0]["mode"] == saved
+    again = new(saved)
+    again.load_state_dict(source.state_dict())
+
+
 def test_keys_of_the_caller_stay_in_a_group() -> None:
     opt = AdamW([{"params": [weight()], "initial_lr": 0.1, "layer": 3, "lr_scale": 0.5}])
     opt.step()

@@ -59,7 +59,8 @@ def rule(name: str, p: Array, g: Array, m: Array, v: Array, o: dict[str, Any], S
         g = np.where(decays, g + S(wd) * p, g)
         if name == "sgd":
             return p - S(lr) * g, m, v
-        m = m * S(mu) + S(1.0 if t == 1 else 1 - o["dampening"]) * g
+        start = o.get("momentum_start", 1)
+        m = m * S(mu) + S(1.0 if t == start else 1 - o["dampening"]) * g
         return p - S(lr) * (g + S(mu) * m if o["nesterov"] else m), m, v
     b1, b2, eps = o["beta1"], o["beta2"], S(o["eps"])
     correction1, root2 = 1 - b1**t, (1 - b2**t) ** 0.5
@@ -72,9 +73,16 @@ def rule(name: str, p: Array, g: Array, m: Array, v: Array, o: dict[str, Any], S
         p = np.where(decays, p * S(1 - lr * wd), p)
     else:
         g = np.where(decays, g + S(wd) * p, g)
-    m = m + S(1 - b1) * (g - m)
+    m = lerp(m, g, 1 - b1, S)
     v = v * S(b2) + S(1 - b2) * g * g
     return p - S(lr / correction1) * (m / (np.sqrt(v) * S(1 / root2) + eps)), m, v
+
+
+def lerp(a: Array, b: Array, weight: float, S: Any) -> Array:
+    """From a towards b, reckoned from the nearer end, as torch.lerp does."""
+    if S(weight) < S(0.5):
+        return a + S(weight) * (b - a)
+    return b - (S(1) - S(weight)) * (b - a)
 
 
 def ema(old: Array, p: Array, decay: float, S: Any) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from pyspectra.optim._fused.saved_groups import (
     check_layout,
     check_order,
     merged_group,
+    mode_changes,
 )
 from pyspectra.optim._fused.tensors import check_param
 from pyspectra.types import StepStatistics
@@ -56,6 +58,8 @@ class FusedOptimizer(Averages):
     _family: Family
     # Number of steps to assume for a saved state that does not count them; None: it must count.
     _uncounted: int | None = None
+    # Can the moments of a parameter that has taken steps begin at the next one?
+    _moments_may_begin = False
 
     _masks: dict[Tensor, Tensor]  # packed masks of mode "D", until the state has them
     _plan: Plan | None = None
@@ -169,7 +173,7 @@ class FusedOptimizer(Averages):
         if not params:
             return
         if self._watch is None:
-            self._watch = groups.Watch(type(self).__name__)
+            self._watch = groups.Watch(type(self).__name__, self.defaults)
         self._watch.check(self.param_groups)
         # Set by torch.amp.GradScaler for the length of a step.
         found_inf = getattr(self, "found_inf", None)
@@ -202,10 +206,12 @@ class FusedOptimizer(Averages):
             state: dict[str, Any] = self.state[p]
             if "step" not in state:
                 check_param(type(self).__name__, p, name)
+            # The count is read here only where a moment begins: on a device that waits.
+            start = int(state.get("step", 0)) + 1 if states.is_new(rule, state) else 1
             states.initialise(rule, group, p, state, self._masks.get(p))
             compact = bool(group.get("compact")) and "mask" in state
             used = states.in_table(rule, group, p, state)
-            entries.append(Entry(name, p, group, state, rule, used, compact))
+            entries.append(Entry(name, p, group, state, rule, used, compact, start))
         child = any(e.group.get("mode") == "D" for e in entries)
         # The masks of all parameters count: one with a mask may have no gradient at this step.
         if child and not self._masks and not any("mask" in s for s in self.state.values()):
@@ -269,6 +275,7 @@ class FusedOptimizer(Averages):
         As in torch, options that the state has (``mode`` and ``ema_decay`` among them) and
         masks take the place of those given to the constructor; to change them, set them in
         ``param_groups`` afterwards. Those that the state does not have (torch's) keep their values.
+        A state that switches masking on or off, or to the other mode, is loaded with a warning.
         Unlike torch, moments and average keep their type for 16-bit parameters.
 
         Parameters
@@ -293,6 +300,7 @@ class FusedOptimizer(Averages):
                 "torch.load reads one from a file",
             )
         loaded: list[dict[str, Any] | None] = []
+        switched: list[str] = []
 
         def prepare(_optimizer: Optimizer, source: dict[str, Any]) -> dict[str, Any]:
             # Hooks registered by others have run: this is the state that will be loaded.
@@ -306,6 +314,7 @@ class FusedOptimizer(Averages):
                 for mine, saved in zip(self.param_groups, theirs, strict=True)
             ]
             loaded.extend(self._loaded_states(merged, source["state"]))
+            switched.extend(mode_changes(self.param_groups, merged))
             return {**source, "param_groups": merged}
 
         handle = self.register_load_state_dict_pre_hook(prepare)
@@ -318,6 +327,13 @@ class FusedOptimizer(Averages):
         for (_, p, _), state in zip(self._named(), loaded, strict=True):
             if state is not None:
                 self.state[p] = state
+        if switched:
+            warnings.warn(
+                f"{owner}: the state that was loaded changes {switched[0]}. Hint: set it in "
+                "param_groups afterwards to go on as the optimizer was made.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _loaded_states(
         self, merged: list[dict[str, Any]], saved: Mapping[Any, Any]
@@ -330,7 +346,7 @@ class FusedOptimizer(Averages):
                 name=name,
                 p=p,
                 moments=self._moments,
-                needed=self._rule_of(group).moments,
+                needed=() if self._moments_may_begin else self._rule_of(group).moments,
                 compact=bool(group.get("compact")),
                 mask=self._masks.get(p),
                 uncounted=self._uncounted,

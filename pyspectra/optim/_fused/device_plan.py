@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyspectra import ops
 from pyspectra._cuda import devices
-from pyspectra.errors import ArgumentTypeError, DeviceError
+from pyspectra.errors import ArgumentTypeError
 from pyspectra.optim._fused import sharded
 from pyspectra.optim._fused.plan import Plan, statistics_of
 from pyspectra.optim._fused.rows import Entry
@@ -120,11 +120,6 @@ class DevicePlan(Plan):
     ) -> Mapping[str, StepStatistics] | None:
         """Launch the step; statistics by name, where asked for."""
         device = self._params[0].device
-        if self._sharded and max_grad_norm is not None:
-            raise DeviceError(
-                f"{self._owner}: 'max_grad_norm' must be None for sharded parameters on a CUDA "
-                "device. Hint: torch.nn.utils.clip_grad_norm_ before the step."
-            )
         grads = self._usable_grads()
         addresses = [*map(Tensor.data_ptr, grads)]
         # A graph that was captured writes its own addresses at each replay.
@@ -134,13 +129,29 @@ class DevicePlan(Plan):
         scalars = [_on_device(x, device) for x in (found_inf, loss_scale)]
         entries = [e for _, e in self._options.values()]
         index, stream = devices.current_stream(device)
+        new_addresses = [] if unchanged else addresses
+        across = self._sharded and max_grad_norm is not None
+        if across:
+            ops.device_squares(
+                count=self._count,
+                tensors=len(self._params),
+                grads=new_addresses,
+                grad_table=self._grads.data_ptr(),
+                plan=self._plan.data_ptr(),
+                blocks=self._blocks.data_ptr(),
+                squares=self._squares.data_ptr(),
+                device=index,
+                stream=stream,
+            )
+            new_addresses = []
+            sharded.add_over_processes(self._params, self._squares)
         ops.device_step(
             count=self._count,
             tensors=len(self._params),
             options=self._step_options(lambda e: 1, 1.0),
             steps=[e.state["step"].data_ptr() for e in entries],
             lrs=[_lr_address(self._owner, e.group["lr"], device) for e in entries],
-            grads=[] if unchanged else addresses,
+            grads=new_addresses,
             grad_table=self._grads.data_ptr(),
             plan=self._plan.data_ptr(),
             prepared=self._prepared.data_ptr(),
@@ -150,6 +161,7 @@ class DevicePlan(Plan):
             found_inf=0 if scalars[0] is None else scalars[0].data_ptr(),
             loss_scale=0 if scalars[1] is None else scalars[1].data_ptr(),
             max_grad_norm=math.inf if max_grad_norm is None else max_grad_norm,
+            squares_are_taken=across,
             device=index,
             stream=stream,
         )

@@ -14,9 +14,6 @@ _KERNEL = [(name, option.kernel) for name, option in OPTIONS.items() if option.k
 _SHAPING = [(name, option.shapes) for name, option in OPTIONS.items() if option.shapes]
 _CHECKED = [name for name, option in OPTIONS.items() if option.check and not option.of_whole]
 
-# Options of torch's optimizers that change a step, and for which there is no kernel.
-REFUSED = ("amsgrad", "maximize", "differentiable")
-
 # How alike a key of a group must be to an option to be a slip, and not the caller's own.
 _SLIP = 0.85
 
@@ -89,8 +86,6 @@ def check_names(owner: str, given: Mapping[str, Any], defaults: Mapping[str, Any
     for name in given:
         if name in ("params", "param_names") or (name in defaults and name in OPTIONS):
             continue
-        if name in REFUSED and given[name]:
-            raise ArgumentValueError(owner, name, "be False", repr(given[name]))
         option = OPTIONS.get(name)
         if option is not None and option.of_whole:
             raise ArgumentValueError(
@@ -110,10 +105,13 @@ class Watch:
     ----------
     owner : str
         Class that error messages name.
+    defaults : Mapping
+        Options that groups of this class have.
     """
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, defaults: Mapping[str, Any]) -> None:
         self._owner = owner
+        self._defaults = defaults
         self._seen: list[dict[str, Any]] = []
 
     def check(self, groups: list[dict[str, Any]]) -> None:
@@ -127,7 +125,11 @@ class Watch:
         del self._seen[len(groups) :]
         self._seen += [{} for _ in groups[len(self._seen) :]]
         for group, seen in zip(groups, self._seen, strict=True):
-            changed = [k for k in _CHECKED if k in group and group[k] is not seen.get(k, self)]
+            if group.keys() != seen.keys():
+                check_names(self._owner, group, self._defaults)
+                for name in group.keys() - seen.keys():
+                    seen[name] = self  # no value of any option
+            changed = [k for k in _CHECKED if k in group and group[k] is not seen[k]]
             for name in changed:
                 group[name] = seen[name] = check_option(self._owner, name, group[name])
             if changed:
@@ -151,11 +153,24 @@ def is_random(group: Mapping[str, Any]) -> bool:
 
 
 def step_options(
-    rule: ops.OptimRule, group: Mapping[str, Any], step: int, grad_scale: float
+    rule: ops.OptimRule,
+    group: Mapping[str, Any],
+    step: int,
+    grad_scale: float,
+    momentum_start: int,
 ) -> Any:
-    """Options of a group at a step (counted from 1), as the kernel reads them."""
+    """Options of a group at a step (counted from 1), as the kernel reads them.
+
+    `momentum_start` is the step at which the momentum of these parameters began.
+    """
     values: dict[str, Any] = {}
     for name, kernel in _KERNEL:
         if name in group:
             values.update(kernel(group[name], group))
-    return ops.StepOptions(rule=rule.code, step=step, grad_scale=grad_scale, **values)
+    return ops.StepOptions(
+        rule=rule.code,
+        step=step,
+        grad_scale=grad_scale,
+        momentum_start=momentum_start,
+        **values,
+    )

@@ -16,17 +16,9 @@ from typing import Annotated, Any, TypedDict, get_type_hints
 from torch import Tensor
 
 from pyspectra import ops
-from pyspectra._support.arguments import (
-    check_choice,
-    check_count,
-    check_flag,
-    check_number,
-    check_seed,
-)
-from pyspectra.errors import ArgumentTypeError, ArgumentValueError
-
-Check = Callable[[str, str, Any], Any]
-"""Takes function, argument and value; returns the value in plain types, or raises."""
+from pyspectra._support.arguments import check_flag, check_seed
+from pyspectra.optim._fused import checks
+from pyspectra.optim._fused.checks import Check
 
 Kernel = Callable[[Any, Mapping[str, Any]], dict[str, Any]]
 """Takes a value and its group; returns fields of `ops.StepOptions`."""
@@ -67,59 +59,6 @@ class Option:
     shapes: Callable[[Any], object] | None = field(default=None, repr=False)
 
 
-# --- checks ---------------------------------------------------------------------------------------
-
-
-def _not_negative(function: str, argument: str, value: Any) -> float:
-    return check_number(function, argument, value, least=0.0)
-
-
-def _lr(function: str, argument: str, value: Any) -> Any:
-    number = _not_negative(function, argument, value)
-    return value if isinstance(value, Tensor) else number  # a captured graph reads the tensor
-
-
-def _pair_of_decays(function: str, argument: str, value: Any) -> tuple[float, float]:
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise ArgumentTypeError(function, argument, "be a pair of numbers", repr(value))
-    first, second = (check_number(function, argument, x, least=0.0, below=1.0) for x in value)
-    return first, second
-
-
-def _number(function: str, argument: str, value: Any) -> float:
-    return check_number(function, argument, value)
-
-
-def _reserve_p(function: str, argument: str, value: Any) -> float:
-    # At 2^-17 and below the quantised probability would be zero, and 1/p infinite.
-    number = check_number(function, argument, value)
-    if not 2.0**-17 < number <= 1.0:
-        raise ArgumentValueError(function, argument, "be in (2^-17, 1]", repr(value))
-    return number
-
-
-def _or_none(check: Check) -> Check:
-    return lambda function, argument, value: (
-        None if value is None else check(function, argument, value)
-    )
-
-
-def _share(function: str, argument: str, value: Any) -> float:
-    return check_number(function, argument, value, least=0.0, most=1.0)
-
-
-def _positive(function: str, argument: str, value: Any) -> float:
-    return check_number(function, argument, value, above=0.0)
-
-
-def _count(function: str, argument: str, value: Any) -> int:
-    return check_count(function, argument, value, most=2**32 - 1)
-
-
-def _one_of(*choices: str | None) -> Check:
-    return lambda function, argument, value: check_choice(function, argument, value, choices)
-
-
 # --- what they come to in the kernel --------------------------------------------------------------
 
 
@@ -143,6 +82,8 @@ def _same(value: Any) -> object:
 
 # --- the records ----------------------------------------------------------------------------------
 
+_AS_IN_TORCH = "Accepted as torch's optimizers have it; the step is the same, one fused pass"
+
 ORDERS = {"torch": "adamw", "alicemind": "adamw_alicemind"}
 """Update rules of ``order``."""
 
@@ -152,14 +93,14 @@ class RuleOptions(TypedDict, total=False):
 
     lr: Annotated[
         float | Tensor,
-        Option("float", "Learning rate.", _lr, kernel=_host_lr, in_torch=True),
+        Option("float", "Learning rate.", checks.learning_rate, kernel=_host_lr, in_torch=True),
     ]
     betas: Annotated[
         tuple[float, float],
         Option(
             "tuple of two floats",
             "Decays of the first and of the second moment, in [0, 1).",
-            _pair_of_decays,
+            checks.pair_of_decays,
             kernel=lambda value, _: {"beta1": value[0], "beta2": value[1]},
             in_torch=True,
         ),
@@ -169,7 +110,7 @@ class RuleOptions(TypedDict, total=False):
         Option(
             "float",
             "Term of the denominator that keeps it from zero.",
-            _not_negative,
+            checks.not_negative,
             kernel=_as("eps"),
             in_torch=True,
         ),
@@ -180,9 +121,17 @@ class RuleOptions(TypedDict, total=False):
             "float",
             "Weight decay: decoupled in AdamW; an L2 penalty, which enters the gradient, in the "
             "other optimizers.",
-            _not_negative,
+            checks.not_negative,
             kernel=_as("weight_decay"),
             in_torch=True,
+        ),
+    ]
+    amsgrad: Annotated[
+        bool,
+        Option(
+            "bool",
+            "Only False: the greatest second moment so far is not kept.",
+            checks.refused("torch.optim has AMSGrad, and `EMA.attach` averages beside it"),
         ),
     ]
     momentum: Annotated[
@@ -190,7 +139,7 @@ class RuleOptions(TypedDict, total=False):
         Option(
             "float",
             "Decay of the momentum; 0 for none.",
-            _not_negative,
+            checks.not_negative,
             kernel=_as("momentum"),
             in_torch=True,
             shapes=lambda value: value == 0,
@@ -201,7 +150,7 @@ class RuleOptions(TypedDict, total=False):
         Option(
             "float",
             "Share of the gradient that does not enter the momentum.",
-            _number,
+            checks.number,
             kernel=_as("dampening"),
             in_torch=True,
         ),
@@ -223,7 +172,7 @@ class RuleOptions(TypedDict, total=False):
             'Which gradients are masked, before both moments. "F": each step each element is kept '
             "with probability `reserve_p` and divided by it; elements left out still move by their "
             'momentum. "D": the fixed `mask`, without a scale. None: none.',
-            _one_of(None, "F", "D"),
+            checks.one_of(None, "F", "D"),
             shapes=_same,
         ),
     ]
@@ -232,7 +181,7 @@ class RuleOptions(TypedDict, total=False):
         Option(
             "float",
             'In (2^-17, 1]; for "F" rounded to a multiple of 2^-16.',
-            _reserve_p,
+            checks.reserve_p,
             kernel=lambda value, group: (
                 {"keep": keep_threshold(value)} if group["mode"] == "F" else {}
             ),
@@ -250,7 +199,7 @@ class RuleOptions(TypedDict, total=False):
     ]
     order: Annotated[
         str,
-        Option('{"torch", "alicemind"}', "See Notes.", _one_of(*ORDERS), shapes=_same),
+        Option('{"torch", "alicemind"}', "See Notes.", checks.one_of(*ORDERS), shapes=_same),
     ]
     decay_masked: Annotated[
         bool,
@@ -279,6 +228,42 @@ class RuleOptions(TypedDict, total=False):
 class SharedOptions(TypedDict, total=False):
     """Options that every optimizer has."""
 
+    maximize: Annotated[
+        bool,
+        Option(
+            "bool",
+            "Only False: the step goes down the gradient.",
+            checks.refused("take the loss with the opposite sign"),
+            False,
+        ),
+    ]
+    differentiable: Annotated[
+        bool,
+        Option(
+            "bool",
+            "Only False: no gradient can be taken through the step.",
+            checks.refused("torch's optimizers can be differentiated through"),
+            False,
+        ),
+    ]
+    foreach: Annotated[
+        bool | None,
+        Option("bool, optional", f"{_AS_IN_TORCH}.", checks.or_none(check_flag)),
+    ]
+    fused: Annotated[
+        bool | None,
+        Option("bool, optional", f"{_AS_IN_TORCH}.", checks.or_none(check_flag)),
+    ]
+    capturable: Annotated[
+        bool,
+        Option(
+            "bool",
+            f"{_AS_IN_TORCH}, which can always be captured in a CUDA graph.",
+            check_flag,
+            False,
+        ),
+    ]
+
     ema_decay: Annotated[
         float | None,
         Option(
@@ -286,7 +271,7 @@ class SharedOptions(TypedDict, total=False):
             "Decay of the moving average of the weights; None for no average. It starts from the "
             "weights before the first step and is kept in float32. A parameter that has no "
             "gradient takes no step, and neither does its average.",
-            _or_none(_share),
+            checks.or_none(checks.share),
             kernel=lambda value, _: {} if value is None else {"ema_decay": value},
             shapes=lambda value: value is None,
         ),
@@ -298,7 +283,7 @@ class SharedOptions(TypedDict, total=False):
             'At update number n the decay is, for "tf", min(ema_decay, (1 + n) / (10 + n)); for '
             '"power", min(ema_decay, 1 - (1 + n)^(-2/3)), of `EMA` with its defaults; for None, '
             "ema_decay.",
-            _one_of(*ops.EMA_WARMUPS),
+            checks.one_of(*ops.EMA_WARMUPS),
             "tf",
             kernel=lambda value, _: {"ema_warmup": ops.EMA_WARMUPS[value]},
         ),
@@ -308,7 +293,7 @@ class SharedOptions(TypedDict, total=False):
         Option(
             "int",
             "Average every so many steps; n counts averages.",
-            _count,
+            checks.count,
             1,
             kernel=_as("ema_every"),
         ),
@@ -355,7 +340,7 @@ class SharedOptions(TypedDict, total=False):
             "Inf those whose gradient it is. Under ``torch.amp.GradScaler`` the norm is of "
             "unscaled gradients, and a step whose gradients are not finite is left out: weights, "
             "moments, average, step count and so the next random numbers stay as they are.",
-            _or_none(_positive),
+            checks.or_none(checks.positive),
             of_whole=True,
         ),
     ]

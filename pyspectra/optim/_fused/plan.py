@@ -74,12 +74,12 @@ class Plan:
         self._groups = [*groups]  # options are read from these very dicts
         self._shaping = of_groups.shaping(groups)
         self._check_devices()
-        self._options: dict[tuple[int, int], tuple[int, Entry]] = {}  # index, and one that has it
+        self._options: dict[tuple[int, ...], tuple[int, Entry]] = {}  # index, and one that has it
         rows: list[tuple[int, ...]] = []
         # States by the key of an entry that the kernel reads or writes.
         self._users: dict[str, list[dict[str, Any]]] = {}
         for e, grad in zip(entries, self._usable_grads(), strict=True):
-            same_options = (id(e.group), _key(e.state["step"]))
+            same_options = (id(e.group), _key(e.state["step"]), e.momentum_start)
             found = self._options.setdefault(same_options, (len(self._options), e))
             for kept in e.used:
                 self._users.setdefault(kept.key, []).append(e.state)
@@ -141,7 +141,7 @@ class Plan:
 
     def _step_options(self, step: Callable[[Entry], int], scale: float) -> list[Any]:
         return [
-            of_groups.step_options(e.rule, e.group, step(e), scale)
+            of_groups.step_options(e.rule, e.group, step(e), scale, e.momentum_start)
             for _, e in self._options.values()
         ]
 

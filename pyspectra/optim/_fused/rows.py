@@ -23,6 +23,7 @@ class Entry(NamedTuple):
     rule: ops.OptimRule
     used: tuple[Kept, ...]  # what the kernel reads or writes of the state
     compact: bool
+    momentum_start: int  # the step at which a momentum that was switched on begins
 
 
 def row(owner: str, e: Entry, grad: Tensor, *, key: int, option: int) -> tuple[int, ...]:

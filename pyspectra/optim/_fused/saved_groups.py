@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pyspectra.errors import ArgumentValueError
-from pyspectra.optim._fused.groups import REFUSED, checked_group
+from pyspectra.optim._fused.groups import checked_group
 from pyspectra.optim._fused.options import OPTIONS
 
-# What torch's own optimizers keep in their groups, and ours do not.
-_TORCH_ONLY = (*REFUSED, "foreach", "capturable", "fused", "decoupled_weight_decay")
+# What torch's optimizers save of how they do it, not of what: an optimizer keeps its own.
+_OF_TORCH = ("foreach", "capturable", "fused", "decoupled_weight_decay")
 
 
 def check_layout(owner: str, source: Mapping[str, Any]) -> None:
@@ -83,16 +83,25 @@ def merged_group(
         If it belongs to another update rule, or an option is out of range.
     """
     needed = {k for k in defaults if k in OPTIONS and OPTIONS[k].in_torch}
-    if not needed <= set(theirs) or ("foreach" in theirs and family.mark not in theirs):
+    of_torch = "foreach" in theirs and "ema_decay" not in theirs
+    if not needed <= set(theirs) or (of_torch and family.mark not in theirs):
         got = f"one of another update rule, whose groups have {sorted(map(str, theirs))}"
         raise ArgumentValueError(owner, "state_dict", "be of this update rule", got)
-    for key in REFUSED:
-        if theirs.get(key):
-            raise ArgumentValueError(owner, "state_dict", f"have {key}=False", f"{key}=True")
     if theirs.get("decoupled_weight_decay", family.decoupled) != family.decoupled:
         own, other = ("decoupled", "L2") if family.decoupled else ("L2", "decoupled")
         requirement, got = f"be of Adam with {own} decay", f"one of Adam with {other} decay"
         raise ArgumentValueError(owner, "state_dict", requirement, got)
     kept = {k: v for k, v in mine.items() if k in defaults}
-    of_others = {*_TORCH_ONLY, *(OPTIONS.keys() - defaults.keys())}
+    of_others = {*_OF_TORCH, *(OPTIONS.keys() - defaults.keys())}
     return checked_group(owner, {**kept, **{k: v for k, v in theirs.items() if k not in of_others}})
+
+
+def mode_changes(
+    mine: Iterable[Mapping[str, Any]], merged: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """Say which groups a loaded state masks otherwise than the optimizer was made to."""
+    return [
+        f"'mode' of group {i} from {own.get('mode')!r} to {new.get('mode')!r}"
+        for i, (own, new) in enumerate(zip(mine, merged, strict=True))
+        if own.get("mode") != new.get("mode")
+    ]

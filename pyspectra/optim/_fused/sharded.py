@@ -126,20 +126,43 @@ def total(parts: Iterable[tuple[Tensor, float]]) -> float:
     whole: list[float] = []
     shared: dict[Any, list[float]] = {}
     for x, value in parts:
-        axes: tuple[int, ...] = ()
-        if is_sharded(x):
-            placements = x.placements  # type: ignore[attr-defined]
-            axes = tuple(
-                i for i, placement in enumerate(placements) if not placement.is_replicate()
-            )
-        if axes:
-            key = (x.device_mesh, axes)  # type: ignore[attr-defined]
-            shared.setdefault(key, []).append(value)
-        else:
+        key = _cut(x)
+        if key is None:
             whole.append(value)
+        else:
+            shared.setdefault(key, []).append(value)
     for (mesh, axes), values in shared.items():
         added = torch.tensor(math.fsum(values), dtype=torch.float64, device=mesh.device_type)
-        for axis in axes:
-            torch.distributed.all_reduce(added, group=mesh.get_group(axis))
+        _add(added, mesh, axes)
         whole.append(float(added))
     return math.fsum(whole)
+
+
+def add_over_processes(tensors: Iterable[Tensor], values: Tensor) -> None:
+    """Add up, in place, what the processes have of each of `tensors`; ``values[k]`` is of number k.
+
+    Nothing is read back: `values` may be on a device.
+    """
+    shared: dict[Any, list[int]] = {}
+    for k, x in enumerate(tensors):
+        key = _cut(x)
+        if key is not None:
+            shared.setdefault(key, []).append(k)
+    for (mesh, axes), places in shared.items():
+        at = torch.tensor(places, device=values.device)
+        added = values[at]
+        _add(added, mesh, axes)
+        values[at] = added
+
+
+def _cut(x: Any) -> tuple[Any, tuple[int, ...]] | None:
+    """Mesh and axes over which the elements of `x` are cut up; None if each process has all."""
+    if not is_sharded(x):
+        return None
+    axes = tuple(i for i, placement in enumerate(x.placements) if not placement.is_replicate())
+    return (x.device_mesh, axes) if axes else None
+
+
+def _add(values: Tensor, mesh: Any, axes: tuple[int, ...]) -> None:
+    for axis in axes:
+        torch.distributed.all_reduce(values, group=mesh.get_group(axis))

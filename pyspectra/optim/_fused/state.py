@@ -122,6 +122,11 @@ def initialise(
             state[kept.key] = mask
 
 
+def is_new(rule: ops.OptimRule, state: Mapping[str, Any]) -> bool:
+    """Tell whether a step by this rule is the first that a state has moments for."""
+    return any(key not in state for key in rule.moments)
+
+
 def _zeros(p: Tensor, child: Tensor | None) -> Tensor:
     dtype = tensors.state_dtype(p)
     if child is None:

@@ -119,6 +119,32 @@ def test_sgd_equals_torch(step: int, nesterov: bool) -> None:
     np.testing.assert_allclose(a["param"], p.detach().numpy(), rtol=1e-14, atol=1e-15)
 
 
+# The case of the betas: what is small beside the old moment must not be lost.
+@pytest.mark.parametrize("beta1", [0.0, 0.05, 0.3, 0.4999, 0.5, 0.5001, 0.9])
+@pytest.mark.parametrize("rule", ["adam", "adamw", "adamw_alicemind"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_small_gradient_after_a_large_one(isa: str, rule: str, dtype: str, beta1: float) -> None:
+    a = arrays(300, dtype)
+    a["exp_avg"][:] = 1e6
+    a["grad"][:] = 1e-3
+    roles = "param grad exp_avg exp_avg_sq"
+    exact = beta1 * 1e6 + (1 - beta1) * 1e-3
+    changes = {"beta1": beta1, "weight_decay": 0.0}
+    want = expected(a, rule, dtype, **changes)
+    run([row(a, dtype, roles=roles)], [options(rule, **changes)])
+    assert_same(a, {k: want[k] for k in ("param", "exp_avg", "exp_avg_sq")})
+    np.testing.assert_allclose(a["exp_avg"], exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("start", [1, 3, 4])
+def test_a_momentum_begins_with_the_whole_gradient(isa: str, start: int) -> None:
+    a = arrays(300, "float32")
+    changes = {"momentum": 0.8, "dampening": 0.3, "step": 3, "momentum_start": start}
+    want = expected(a, "sgd_momentum", "float32", **changes)
+    run([row(a, "float32", roles="param grad exp_avg")], [options("sgd_momentum", **changes)])
+    assert_same(a, {k: want[k] for k in ("param", "exp_avg")})
+
+
 def test_sgd_without_momentum() -> None:
     a = arrays(1000, "float32")
     want = expected(a, "sgd", "float32")
