@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from pyspectra.errors import ArgumentValueError
+from pyspectra.training.valley import valley
 
 __all__ = [
     "Crossing",
@@ -256,11 +257,13 @@ class Divergence:
     Attributes
     ----------
     best_x, best : float
-        Where it was best, and how good.
+        Where it was best, and how good: the second best value, since one may be lucky, of four or
+        fewer the best.
     worse_by : float
         How much worse the last value is, in units of the metric.
     limit : float
-        What is more than chance: the greater of a share of the best and of standard errors.
+        What is more than chance: the greater of a share of the best, of standard errors, and of as
+        many standard deviations of the curve around the valley that fits it.
     since : float
         The first of the evaluations at the end that are all worse by more than that.
     n : int
@@ -309,6 +312,10 @@ def divergence(
     -------
     Divergence or None
         None if the last value is no worse than that.
+
+    See Also
+    --------
+    pyspectra.training.valley.valley : what the curve is held against
     """
     xs, values = np.asarray(x, dtype=np.float64), np.asarray(val, dtype=np.float64)
     errors = np.zeros_like(values) if val_se is None else np.asarray(val_se, dtype=np.float64)
@@ -318,12 +325,13 @@ def divergence(
     if len(xs) < 2:
         return None
     sign = 1.0 if better == "lower" else -1.0
-    best = best_index(values, better)
-    worse = sign * (values - values[best])
-    limits = np.maximum(share * abs(values[best]), n_se * np.hypot(errors, errors[best]))
-    beyond = worse > limits
-    within = np.flatnonzero(~beyond)  # the best one is always among them
-    n = len(xs) - 1 - int(within[-1])
+    fitted = valley(sign * values)
+    best, low = fitted.bottom, sign * fitted.low
+    limit = max(share * abs(low), n_se * max(float(errors[-1]), fitted.scatter))
+    worse = sign * (values - low)
+    within = np.flatnonzero(worse <= limit)
+    last_within = max(best, int(within[-1]) if len(within) else best)
+    n = len(xs) - 1 - last_within
     if n == 0:
         return None
     after = sign * others[best:]
@@ -331,9 +339,9 @@ def divergence(
     improves = len(after) >= 2 and bool(after[-1] <= after[0])
     return Divergence(
         best_x=float(xs[best]),
-        best=float(values[best]),
+        best=low,
         worse_by=float(worse[-1]),
-        limit=float(limits[-1]),
+        limit=limit,
         since=float(xs[-n]),
         n=n,
         train_improves=improves,

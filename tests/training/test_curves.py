@@ -92,7 +92,8 @@ def test_divergence_needs_a_rise_and_not_a_gap() -> None:
     val = [1.0, 0.9, 0.8, 0.81, 0.82, 0.9, 0.95, 1.0]
     found = curves.divergence(x, train, val)
     assert found is not None
-    assert (found.best_x, found.best, found.since, found.n) == (3, 0.8, 6, 3)
+    # The second best value is what it is held against: one may be lucky.
+    assert (found.best_x, found.best, found.since, found.n) == (3, 0.81, 6, 3)
     assert found.worse_by == pytest.approx(0.2)
     assert found.limit == pytest.approx(0.04)
     assert found.train_improves

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyspectra.report.findings import Finding
+from pyspectra.training.curves import divergence
 from pyspectra.training.rules.curves import last_step
 from pyspectra.training.rules.facts import Curves
 from pyspectra.training.rules.registry import rule
-from pyspectra.training.valley import valley
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class GapThresholds:
     ----------
     overfit_share, overfit_errors : float
         A validation loss has risen by more than the greater of this share of its best value, and so
-        many standard errors of one evaluation. UMLAUT's single epoch flags 47 % of healthy runs.
+        many standard errors of one evaluation, or standard deviations of the curve around the
+        valley that fits it. UMLAUT's single epoch flags 47 % of healthy runs.
     overfit_evaluations : int
         Evaluations in a row that must say so.
     better_errors : float
@@ -55,41 +56,37 @@ def overfitting(facts: Curves, thresholds: GapThresholds) -> Iterator[Finding]:
     """
     val, train = facts.get("val_loss"), facts.get("train_loss")
     k = thresholds.overfit_evaluations
-    shown = np.isfinite(val)
-    if shown.sum() < k + 1 or len(train) != len(val):
+    if len(train) != len(val):
         return
-    x, y, t = facts.epochs[shown], val[shown], train[shown]
-    fitted = valley(y)
     errors = facts.get("val_loss_se")
-    given = float(np.nan_to_num(errors[shown][-1])) if len(errors) == len(val) else 0.0
-    best, low = fitted.bottom, fitted.low
-    allowed = max(
-        thresholds.overfit_share * abs(low),
-        thresholds.overfit_errors * max(given, fitted.scatter),
+    found = divergence(
+        facts.epochs,
+        train,
+        val,
+        share=thresholds.overfit_share,
+        val_se=errors if len(errors) == len(val) else None,
+        n_se=thresholds.overfit_errors,
     )
-    worse = y - low
-    if best >= len(y) - k or not (worse[-k:] > allowed).all():
+    if found is None or found.n < k or not found.train_improves:
         return
-    if not np.isfinite([t[best], t[-1]]).all() or t[-1] > t[best]:
-        return
-    percent = 100 * float(worse[-1]) / max(abs(low), 1e-12)
+    percent = 100 * found.worse_by / max(abs(found.best), 1e-12)
     yield Finding(
         code="overfitting",
         severity="warning",
         where="val_loss",
         step=last_step(facts),
-        value=float(worse[-1]),
-        threshold=allowed,
+        value=found.worse_by,
+        threshold=found.limit,
         message=(
-            f"Validation is {percent:.0f} % above its best (epoch {x[best]:g}) for {k} evaluations "
-            "while training still falls."
+            f"Validation is {percent:.0f} % above its best (epoch {found.best_x:g}) for {k} "
+            "evaluations while training still falls."
         ),
         advice=(
-            f"stop at epoch {x[best]:g}",
+            f"stop at epoch {found.best_x:g}",
             "dropout, weight decay or augmentation",
             "more data",
         ),
-        evidence={"early_stop_epoch": float(x[best]), "best": low},
+        evidence={"early_stop_epoch": found.best_x, "best": found.best},
     )
 
 
