@@ -7,8 +7,9 @@ from pyspectra._arrays import require_torch
 
 require_torch("pyspectra.finetune")
 
+from pyspectra.finetune.blocks import Coverage, coverage  # noqa: E402
 from pyspectra.finetune.fisher import fisher_diag  # noqa: E402
 from pyspectra.finetune.masks import child_mask  # noqa: E402
 from pyspectra.finetune.select import select  # noqa: E402
 
-__all__ = ["child_mask", "fisher_diag", "select"]
+__all__ = ["Coverage", "child_mask", "coverage", "fisher_diag", "select"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
@@ -13,11 +14,16 @@ from torch import Tensor, nn
 from pyspectra._support.arguments import check_flag, check_number
 from pyspectra._support.progress import progress_bar
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
-from pyspectra.finetune.blocks import block_weights
+from pyspectra.finetune.blocks import block_weights, coverage
+from pyspectra.finetune.processes import Processes
+from pyspectra.optim._fused import sharded
+from pyspectra.optim._fused.names import plain_names
 
 __all__ = ["fisher_diag"]
 
 Predicate = Callable[[str, nn.Parameter], bool]
+
+_SHARE = 0.9  # of the weights: a default choice below it is worth a warning
 
 
 def fisher_diag(
@@ -28,6 +34,7 @@ def fisher_diag(
     params: Predicate | Iterable[str] | None = None,
     max_grad_norm: float | None = 1.0,
     per_sample: bool = False,
+    process_group: Any = "auto",
     progress: bool | str = "auto",
 ) -> dict[str, Tensor]:
     """Score weights by the diagonal of the empirical Fisher information (true labels).
@@ -44,8 +51,10 @@ def fisher_diag(
         the data. It also moves the batch to the model's device.
     params : callable or iterable of str, optional
         Which parameters to score, among those with ``requires_grad``: a predicate
-        ``(name, parameter) -> bool``, or names. By default every 2-D weight inside the blocks;
-        embeddings, pooler and head are left out.
+        ``(name, parameter) -> bool``, or names. By default every weight inside the blocks, stacks
+        of them (experts) included; biases, convolutions, embeddings, pooler and head are left out.
+        If that is less than 90 % of the weights between embeddings and head, there is a warning;
+        `coverage` tells the share.
     max_grad_norm : float, optional
         Each tensor's gradient is clipped to this norm, on its own, before it is squared. None clips
         nothing.
@@ -53,22 +62,29 @@ def fisher_diag(
         Square the gradient of each sample instead of each batch. Batches are then tensors, or
         mappings, tuples and lists of tensors, with the samples along the first axis; every sample
         costs a backward pass.
+    process_group : {"auto", None} or process group
+        The processes whose scores are added up, where several train together: "auto" takes those
+        of DistributedDataParallel, else all of the run. Each then gives its own mini-batches, and
+        each gets the scores of all; all of them have to call. None: this process alone.
     progress : {"auto", True, False}
         A progress bar on standard error for what takes longer than two seconds.
 
     Returns
     -------
     dict of str to torch.Tensor
-        Name -> float32 scores of the parameter's shape, on its device. A parameter that no loss
-        depends on scores zero.
+        Name -> float32 scores of the parameter's shape, on its device; whole, also where
+        parameters are sharded (FSDP2, DTensor). A parameter that no loss depends on scores zero.
 
     Raises
     ------
     ValueError
         If nothing is chosen, a name is unknown or frozen, the loader is empty, a loss is not a
-        scalar, or a gradient is not finite (naming the parameter and the batch).
+        scalar, a gradient is not finite (naming the parameter and the batch), or all scores are
+        zero.
     TypeError
         If arguments are of the wrong kind, or `per_sample` meets a batch that it cannot split.
+    RuntimeError
+        If another process has failed.
 
     Notes
     -----
@@ -76,6 +92,11 @@ def fisher_diag(
     g = g min(1, max_grad_norm / (|g| + 1e-6)). Squares and sums are float32 whatever the type of
     the parameters. Every mini-batch counts the same, so F depends on their size;
     ``per_sample=True`` is the mean over samples of squared gradients, which does not.
+
+    In several processes B counts the mini-batches of all, and g_b is of one process alone, not the
+    mean over them: the scores are those of one process that visits all of these mini-batches,
+    within rounding, and the same bits in each process. Under FSDP2 each process holds whole
+    gradients of the chosen parameters for the length of a mini-batch.
 
     References
     ----------
@@ -105,33 +126,70 @@ def fisher_diag(
     if max_grad_norm is not None:
         max_grad_norm = check_number("fisher_diag", "max_grad_norm", max_grad_norm, above=0.0)
     per_sample = check_flag("fisher_diag", "per_sample", per_sample)
-    chosen = _chosen(model, params)
-    fisher = {n: torch.zeros_like(p, dtype=torch.float32) for n, p in chosen.items()}
+    processes = Processes("fisher_diag", model, process_group)
+    names = _chosen(model, params)
+    if params is None:
+        _warn_of_the_rest(model, names)
+    leaves = processes.leaves(names)
+    fisher = {n: torch.zeros(p.shape, device=p.device) for n, p in leaves.items()}
     total = len(loader) if isinstance(loader, Sized) else None
     count = 0
     with (
         _as_it_was(model),
         progress_bar(total, "Fisher", progress, function="fisher_diag") as advance,
+        processes.together(),
     ):
         model.train()
-        for number, batch in enumerate(loader):
-            for part in _samples(batch) if per_sample else [batch]:
-                grads = _gradients(model, part, loss_fn, chosen)
+        for (number, part), counts in processes.rounds(_parts(loader, per_sample, advance)):
+            grads = _gradients(processes.model, part, loss_fn, leaves)
+            if counts:
                 _accumulate(fisher, grads, max_grad_norm, number)
                 count += 1
-            advance("")
+    count = processes.add(fisher, count)
     if count == 0:
         raise ArgumentValueError("fisher_diag", "loader", "give at least one batch", "none")
+    if not any(f.any() for f in fisher.values()):
+        raise ArgumentValueError(
+            "fisher_diag",
+            "loss_fn",
+            "depend on the parameters that are scored",
+            f"gradients of zero for all {len(fisher)} of them",
+            "compute the loss with the model that it is given",
+        )
     return {name: f.div_(count) for name, f in fisher.items()}
 
 
-def _chosen(model: nn.Module, params: Predicate | Iterable[str] | None) -> dict[str, nn.Parameter]:
+def _warn_of_the_rest(model: nn.Module, names: list[str]) -> None:
+    """Warn where the default choice leaves much of the model out."""
+    covered = coverage(model, names)
+    if covered.share < _SHARE:
+        largest = ", ".join(map(repr, covered.left_out[:3]))
+        warnings.warn(
+            f"fisher_diag: the default choice of parameters has {covered.share:.1%} of the weights "
+            f"of {type(model).__name__}; the rest, such as {largest}, will be trained without a "
+            "mask. Hint: choose them with params.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _parts(
+    loader: Iterable[Any], per_sample: bool, advance: Callable[[str], None]
+) -> Iterator[tuple[int, Any]]:
+    """Yield what one gradient is taken of, with the number of its batch."""
+    for number, batch in enumerate(loader):
+        for part in _samples(batch) if per_sample else [batch]:
+            yield number, part
+        advance("")
+
+
+def _chosen(model: nn.Module, params: Predicate | Iterable[str] | None) -> list[str]:
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if params is None:
         names = block_weights(model)
         got = (
-            "None, which means the 2-D weights inside entries of layer, layers, h, block or "
-            f"blocks, of which {type(model).__name__} has none that are trained"
+            "None, which means the weights inside entries of layer, layers, h, block, blocks or "
+            f"a ModuleList, of which {type(model).__name__} has none that are trained"
         )
     elif callable(params):
         names = [name for name, p in trained.items() if params(name, p)]
@@ -151,8 +209,9 @@ def _chosen(model: nn.Module, params: Predicate | Iterable[str] | None) -> dict[
             got,
             "pass params=lambda name, p: p.ndim == 2, or names from model.named_parameters()",
         )
+    given = _as_given(trained)
     for name in names:
-        if name not in trained:
+        if name not in given:
             raise ArgumentValueError(
                 "fisher_diag",
                 "params",
@@ -160,7 +219,16 @@ def _chosen(model: nn.Module, params: Predicate | Iterable[str] | None) -> dict[
                 repr(name),
                 "they are the names of model.named_parameters()",
             )
-    return {name: trained[name] for name in names}
+    return [given[name] for name in names]
+
+
+def _as_given(trained: Iterable[str]) -> dict[str, str]:
+    """Map the names of a model, and those of the plain one in a wrapper, to the former."""
+    names = list(trained)
+    return {
+        **dict(zip(plain_names(names), names, strict=True)),
+        **dict(zip(names, names, strict=True)),
+    }
 
 
 @contextlib.contextmanager
@@ -194,7 +262,7 @@ def _gradients(
     model: nn.Module,
     batch: Any,
     loss_fn: Callable[[nn.Module, Any], Tensor],
-    chosen: Mapping[str, nn.Parameter],
+    leaves: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     with torch.enable_grad():
         loss = loss_fn(model, batch)
@@ -206,8 +274,9 @@ def _gradients(
             "fisher_diag", "loss_fn", "return a scalar tensor with a gradient", got
         )
     one = [torch.ones_like(loss)]
-    grads = torch.autograd.grad([loss], list(chosen.values()), one, allow_unused=True)
-    return {n: g for n, g in zip(chosen, grads, strict=True) if g is not None}
+    grads = torch.autograd.grad([loss], list(leaves.values()), one, allow_unused=True)
+    found = zip(leaves, grads, strict=True)
+    return {name: sharded.whole(grad) for name, grad in found if grad is not None}
 
 
 def _accumulate(

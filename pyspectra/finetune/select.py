@@ -15,6 +15,8 @@ from pyspectra import ops
 from pyspectra._support.arguments import check_choice, check_probability, check_seed
 from pyspectra._support.random import Purpose, random_key
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
+from pyspectra.optim._fused import sharded
+from pyspectra.optim._fused.names import plain_names
 
 __all__ = ["select"]
 
@@ -39,7 +41,7 @@ def select(
     ----------
     scores : mapping of str to torch.Tensor
         Name -> scores, float32 (bfloat16 and float16 convert exactly), any shape and device.
-        Infinities count by value.
+        Infinities count by value. Those of a DTensor are gathered: all its processes have to call.
     reserve_p : float
         Part to select, in (0, 1]. Where many scores equal the threshold, such as the zeros of
         weights that no loss depends on, more is selected: up to everything.
@@ -62,7 +64,8 @@ def select(
     TypeError
         If scores are not tensors of a type above.
     ValueError
-        If scores hold NaN (naming the tensor), there are none, or an argument is out of range.
+        If scores hold NaN (naming the tensor), are all zero (for "top" and "bottom"), there are
+        none, or an argument is out of range.
 
     Notes
     -----
@@ -101,7 +104,16 @@ def masks_of(
         raise ArgumentValueError(function, "scores", "hold at least one tensor", "none")
     arrays = {name: _host(name, score, function) for name, score in scores.items()}
     if how == "random":
-        arrays = {name: _draws(seed, name, a.shape) for name, a in arrays.items()}
+        plain = dict(zip(arrays, plain_names(list(arrays)), strict=True))
+        arrays = {name: _draws(seed, plain[name], a.shape) for name, a in arrays.items()}
+    elif any(a.size for a in arrays.values()) and not any(a.any() for a in arrays.values()):
+        raise ArgumentValueError(
+            function,
+            "scores",
+            "tell the weights apart",
+            "zeros alone",
+            "see whether the loss that they come from depends on these weights",
+        )
     limits = _thresholds(arrays, reserve_p, scope, how == "bottom", function)
     masks = {}
     for name, a in arrays.items():
@@ -117,7 +129,7 @@ def _host(name: str, score: Tensor, function: str) -> Array:
         requirement = f"hold a float32, bfloat16 or float16 tensor for {name!r}"
         hint = "convert it with .float()"
         raise ArgumentTypeError(function, "scores", requirement, str(got), hint)
-    host: Array = score.detach().to("cpu", torch.float32).contiguous().numpy()
+    host: Array = sharded.whole(score).detach().to("cpu", torch.float32).contiguous().numpy()
     return host
 
 

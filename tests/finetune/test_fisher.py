@@ -180,6 +180,30 @@ def test_weights_that_no_loss_depends_on_score_zero() -> None:
     assert scores["head.weight"].all()
 
 
+def test_scores_of_zero_alone_are_an_error() -> None:
+    """All of them would be selected: the loss has lost sight of the model."""
+    other = model()
+    with pytest.raises(ValueError, match=r"fisher_diag: 'loss_fn' must depend on .* for all 4"):
+        fisher_diag(model(), data(), lambda m, batch: loss_fn(other, batch))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", ""])
+def test_parameters_are_known_by_the_names_of_the_plain_model(prefix: str) -> None:
+    wrapped: Any = model()
+    if prefix == "module.":
+        wrapped = torch.nn.DataParallel(wrapped)
+    elif prefix:
+        wrapped = torch.compile(wrapped, backend="eager")
+    scores = fisher_diag(wrapped, data(), loss_fn, params=["layers.0.fc1.weight", "head.weight"])
+    assert list(scores) == [f"{prefix}layers.0.fc1.weight", f"{prefix}head.weight"]
+
+
+@pytest.mark.parametrize("group", ["all", 3, object()])
+def test_what_is_no_process_group_is_refused(group: Any) -> None:
+    with pytest.raises(TypeError, match="fisher_diag: 'process_group' must be 'auto', None or"):
+        fisher_diag(model(), data(), loss_fn, process_group=group)
+
+
 def test_a_loader_without_a_length() -> None:
     def stream() -> Iterator[Any]:
         yield from data()

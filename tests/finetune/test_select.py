@@ -48,6 +48,7 @@ def joined(masks: dict[str, Any]) -> Any:
 @given(arrays(FEW), P, st.lists(st.integers(0, 200), max_size=4))
 @settings(max_examples=300, deadline=None)
 def test_the_global_mask_is_that_of_np_percentile(F: Any, p: float, cuts: list[int]) -> None:
+    assume(F.any())
     # In float64 the interpolated threshold lies strictly between two neighbouring float32 scores,
     # unless the position is a whole number up to rounding: there the percentile is noise.
     position = (1.0 - p) * (len(F) - 1)
@@ -61,12 +62,14 @@ def test_the_global_mask_is_that_of_np_percentile(F: Any, p: float, cuts: list[i
 @given(arrays(FEW + INF), P, st.lists(st.integers(0, 200), max_size=4))
 @settings(max_examples=300, deadline=None)
 def test_infinities_count_by_value(F: Any, p: float, cuts: list[int]) -> None:
+    assume(F.any())
     assert np.array_equal(joined(child_mask(split(F, cuts), p)), ref.top(F, p))
 
 
 @given(arrays(FEW + INF), P)
 @settings(max_examples=100, deadline=None)
 def test_bottom_mirrors_top(F: Any, p: float) -> None:
+    assume(F.any())
     found = select({"w": torch.from_numpy(F)}, p, how="bottom")["w"].numpy()
     assert np.array_equal(found, ref.top(-F, p))
 
@@ -204,6 +207,14 @@ def test_16_bit_and_strided_scores(dtype: Any) -> None:
     assert np.array_equal(mask.numpy(), ref.top(F.float().numpy(), 0.3))
 
 
+def test_draws_go_by_the_names_of_the_plain_model() -> None:
+    F = {"a.weight": torch.ones(30, 20), "b.weight": torch.ones(50)}
+    plain = select(F, 0.3, how="random", seed=2)
+    for prefix in ("module.", "_orig_mod.", "module._orig_mod."):
+        wrapped = select({prefix + k: x for k, x in F.items()}, 0.3, how="random", seed=2)
+        assert all(torch.equal(wrapped[prefix + k], mask) for k, mask in plain.items())
+
+
 def test_scores_that_carry_a_gradient() -> None:
     F = torch.nn.Parameter(torch.arange(10.0))
     assert child_mask({"w": F}, 0.3)["w"].sum() == 3
@@ -233,6 +244,7 @@ def test_random_parts_are_uniform_draws_of_24_bits() -> None:
 # --- refusals -------------------------------------------------------------------------------------
 
 GOOD = {"w": torch.ones(3)}
+ZERO = {"w": torch.zeros(3, 4), "v": torch.zeros(2)}
 NAN = {"ok": torch.ones(2, 3), "bad": torch.tensor([[1.0, math.nan]])}
 
 
@@ -253,6 +265,9 @@ NAN = {"ok": torch.ones(2, 3), "bad": torch.tensor([[1.0, math.nan]])}
             "'scores' must hold .* 'w'",
         ),
         (lambda: child_mask({"w": np.ones(3)}), TypeError, "got ndarray"),
+        (lambda: child_mask(ZERO), ValueError, "child_mask: 'scores' must tell .* zeros alone"),
+        (lambda: select(ZERO, 0.5, scope="row"), ValueError, "select: 'scores' must tell"),
+        (lambda: select(ZERO, 0.5, how="bottom"), ValueError, "select: 'scores' must tell"),
         (lambda: child_mask(NAN), ValueError, "'scores' must not hold NaN, got some for 'bad'"),
         (lambda: child_mask(NAN, 0.3, "tensor"), ValueError, "not hold NaN, got some for 'bad'"),
         (lambda: child_mask(NAN, 0.3, "row"), ValueError, "not hold NaN, got some for 'bad'"),

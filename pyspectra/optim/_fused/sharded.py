@@ -27,6 +27,11 @@ def local(x: Any) -> Tensor:
     return x.to_local() if is_sharded(x) else x  # type: ignore[no-any-return]
 
 
+def whole(x: Any) -> Tensor:
+    """Return all of `x` in each process; communicates if it is sharded."""
+    return x.full_tensor() if is_sharded(x) else x  # type: ignore[no-any-return]
+
+
 def _chunk(p: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """First index and length of the local part, per axis."""
     chunk = p.__create_chunk_list__()[0]
