@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import LossCurve
 from pyspectra.training.rules.learning import loss_falls
 from pyspectra.training.rules.registry import number, rule
+from pyspectra.training.series import autocorrelation, detrended
 from pyspectra.types import FloatArray
 
 BOUNCES = 100
@@ -130,11 +130,8 @@ def bouncing(facts: LossCurve, thresholds: RisingThresholds) -> Iterator[Finding
     last = facts.losses[-BOUNCES:]
     if not np.isfinite(last).all() or loss_falls(facts.losses) is not False:
         return
-    steps = np.arange(BOUNCES)
-    rest = last - np.polyval(np.polyfit(steps, last, 1), steps)
-    total = float(rest @ rest)
-    correlation = float(rest[1:] @ rest[:-1]) / total if total > 0 else 0.0
-    swing = math.sqrt(total / BOUNCES)
+    rest = detrended(np.arange(BOUNCES), last)
+    correlation, swing = autocorrelation(rest), float(rest.std())
     # Rounding bounces, too, around a loss that has come to rest.
     if correlation < thresholds.bouncing and swing > 1e-3 * abs(float(last.mean())):
         yield Finding(
