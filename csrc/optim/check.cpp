@@ -87,6 +87,7 @@ void check(std::span<const StepTensor> tensors, std::span<const StepOptions> opt
     PS_REQUIRE(o.step >= 1 && o.step < (std::int64_t{1} << 32),
                "step: 'step' must be in [1, 2^32)");
     PS_REQUIRE(o.ema_every >= 1, "step: 'ema_every' must be positive");
+    PS_REQUIRE(o.ema_lead >= 0, "step: 'ema_lead' must not be negative");
 #define PS_KNOWN(name) || o.ema_warmup == EmaWarmup::name
     PS_REQUIRE(false PS_EMA_WARMUPS(PS_KNOWN), "step: unknown warm-up");
 #undef PS_KNOWN

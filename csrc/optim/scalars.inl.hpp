@@ -5,8 +5,9 @@
 // Weight of the parameter in the average at this step, 1 - decay; at update number n, counted from
 // 0, the warm-ups take the decay down to TensorFlow's (1 + n) / (10 + n), or 1 - (1 + n)^(-2/3).
 static inline PS_HD double ema_weight(const StepOptions& o) {
-  if (o.step % o.ema_every != 0) return 0.0;
-  const double n = (double)(o.step / o.ema_every - 1);
+  const std::int64_t taken = o.step + o.ema_lead;
+  if (taken % o.ema_every != 0) return 0.0;
+  const double n = (double)(taken / o.ema_every - 1);
   double early = 1.0;
   if (o.ema_warmup == EmaWarmup::tf) early = (1.0 + n) / (10.0 + n);
   if (o.ema_warmup == EmaWarmup::power)

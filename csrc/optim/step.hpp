@@ -64,6 +64,8 @@ std::span<const RuleInfo> rules();  // in the order of Rule
 //   decay_masked                  D: decay the weights outside the child network too?
 //   ema_decay, ema_warmup         used where a tensor has `ema`; see scalars.inl.hpp
 //   ema_every                     average at the steps that this divides
+//   ema_lead                      steps of the optimizer that this tensor has missed, without a
+//                                 gradient: averages count the optimizer's steps, step + ema_lead
 //   stochastic_rounding           of bfloat16 parameters
 #define PS_STEP_OPTIONS(OPTION)                  \
   OPTION(double, lr, 1e-3)                       \
@@ -82,6 +84,7 @@ std::span<const RuleInfo> rules();  // in the order of Rule
   OPTION(double, ema_decay, 1.0)                 \
   OPTION(EmaWarmup, ema_warmup, EmaWarmup::none) \
   OPTION(std::int64_t, ema_every, 1)             \
+  OPTION(std::int64_t, ema_lead, 0)              \
   OPTION(bool, stochastic_rounding, false)
 
 struct StepOptions {

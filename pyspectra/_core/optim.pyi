@@ -46,6 +46,7 @@ class StepOptions:
         ema_decay: typing.SupportsFloat | typing.SupportsIndex = 1.0,
         ema_warmup: typing.SupportsInt | typing.SupportsIndex = 0,
         ema_every: typing.SupportsInt | typing.SupportsIndex = 1,
+        ema_lead: typing.SupportsInt | typing.SupportsIndex = 0,
         stochastic_rounding: bool = False,
     ) -> None: ...
 

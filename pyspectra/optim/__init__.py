@@ -15,6 +15,7 @@ from pyspectra.optim import (
     adamw,
     child_adamw,
     ema,
+    half_life,
     posthoc_ema,
     schedule_wrapper,
     schedules,
@@ -24,6 +25,7 @@ from pyspectra.optim.adam import *
 from pyspectra.optim.adamw import *
 from pyspectra.optim.child_adamw import *
 from pyspectra.optim.ema import *
+from pyspectra.optim.half_life import *
 from pyspectra.optim.posthoc_ema import *
 from pyspectra.optim.schedule_wrapper import *
 from pyspectra.optim.schedules import *
@@ -34,6 +36,7 @@ __all__ += adam.__all__
 __all__ += adamw.__all__
 __all__ += child_adamw.__all__
 __all__ += ema.__all__
+__all__ += half_life.__all__
 __all__ += posthoc_ema.__all__
 __all__ += schedule_wrapper.__all__
 __all__ += schedules.__all__

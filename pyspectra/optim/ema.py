@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,65 +12,32 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyspectra import ops
-from pyspectra._support.arguments import check_choice, check_count, check_number
-from pyspectra.errors import ArgumentTypeError, ArgumentValueError
-from pyspectra.optim._fused import averages, sharded
-from pyspectra.optim._fused.tensors import state_dtype
+from pyspectra._support.arguments import check_choice, check_count, check_flag, check_number
+from pyspectra.optim._fused import averages
+from pyspectra.optim._fused.ema_arguments import (
+    buffers_of,
+    moving,
+    named,
+    of_power_warmup,
+    plain_state,
+)
+from pyspectra.optim._fused.following import follow_all, laid_out, wide
 
-__all__ = ["EMA", "decay_from_half_life"]
-
-
-def decay_from_half_life(half_life: float, *, every: float = 1) -> float:
-    """Decay of the average whose weights of the past halve every `half_life`.
-
-    Parameters
-    ----------
-    half_life : float
-        Half-life in optimizer steps (or samples, or tokens: the unit of `every`).
-    every : float
-        Units between two updates of the average: 1, or ``ema_every``, or the batch size where the
-        half-life counts samples.
-
-    Returns
-    -------
-    float
-        ``2^(-every / half_life)``, for ``decay`` of `EMA` and ``ema_decay`` of the optimizers.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is not a positive number.
-
-    References
-    ----------
-    Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", CVPR 2024,
-    arXiv 2312.02696, section 3.
-
-    Examples
-    --------
-    >>> from pyspectra.optim import decay_from_half_life
-    >>> decay_from_half_life(1)
-    0.5
-    >>> round(decay_from_half_life(1000), 5)
-    0.99931
-    """
-    half_life = check_number("decay_from_half_life", "half_life", half_life, above=0.0)
-    every = check_number("decay_from_half_life", "every", every, above=0.0)
-    return float(2.0 ** (-every / half_life))
+__all__ = ["EMA"]
 
 
 class EMA(averages.Swapping):
     """Exponential moving average of weights, updated after each step of an optimizer.
 
     Where the optimizer is one of this package, its own ``ema_decay`` does the same within the step,
-    with less memory traffic; only that a parameter which has no gradient at a step is averaged here
-    and left out there.
+    with less memory traffic. One rule holds for both: an average follows its parameter at every
+    step of the optimizer, with or without a gradient.
 
     Parameters
     ----------
     model_or_params : torch.nn.Module or iterable
-        A model (its floating-point parameters that require gradients now), parameters, or
-        ``(name, parameter)`` pairs. The average starts from their present values.
+        A model, parameters, or ``(name, parameter)`` pairs; all floating-point. A parameter of a
+        model that is frozen is its own average until it is not frozen any more.
     decay : float
         Decay of the average, in [0, 1].
     warmup : {"tf", "power", None}
@@ -79,6 +47,10 @@ class EMA(averages.Swapping):
     power, inv_gamma : float, optional
         Positive numbers for ``warmup="power"`` alone, by default 2/3 and 1. A power of 2/3 suits
         runs of a million steps and more, 3/4 suits shorter ones.
+    buffers : bool
+        Average the floating-point buffers of the model too: the running statistics of batch
+        normalisation. Otherwise those of the model are used with the averaged weights, or what
+        `update_bn` finds.
 
     Raises
     ------
@@ -122,29 +94,39 @@ class EMA(averages.Swapping):
         *,
         power: float | None = None,
         inv_gamma: float | None = None,
+        buffers: bool = False,
     ) -> None:
         self.decay = check_number("EMA", "decay", decay, least=0.0, most=1.0)
         self.warmup = check_choice("EMA", "warmup", warmup, list(ops.EMA_WARMUPS))
         self.every = check_count("EMA", "every", every)
-        self.power = _of_power_warmup("power", power, 2.0 / 3.0, warmup)
-        self.inv_gamma = _of_power_warmup("inv_gamma", inv_gamma, 1.0, warmup)
-        self._params = _named(model_or_params)
-        self._shadow = {
-            name: p.detach().to(state_dtype(p), copy=True) for name, p in self._params.items()
-        }
-        self._steps = 0
+        self.power = of_power_warmup("power", power, 2.0 / 3.0, warmup)
+        self.inv_gamma = of_power_warmup("inv_gamma", inv_gamma, 1.0, warmup)
+        averaged_buffers = check_flag("EMA", "buffers", buffers)
+        self._params = named(model_or_params)
+        whole = isinstance(model_or_params, torch.nn.Module)
+        # A frozen parameter of a model is its own average, and needs no memory for one.
+        self._shadow = {k: wide(p) for k, p in self._params.items() if p.requires_grad or not whole}
+        self._own_buffers = buffers_of(model_or_params) if averaged_buffers else {}
+        self._buffer_shadow = {k: wide(b) for k, b in self._own_buffers.items()}
+        self._steps = [0]  # of each optimizer
         self._counts = True  # the step that is being taken
         self._handles: list[Any] = []
+        self._optimizers: list[Optimizer] = []
 
     # --- beside an optimizer ----------------------------------------------------------------------
 
-    def attach(self, optimizer: Optimizer) -> EMA:
+    def attach(self, optimizer: Optimizer, *others: Optimizer) -> EMA:
         """Update after each step of `optimizer`, until `detach`.
+
+        The averages begin at the weights before the first step, wherever those come from.
 
         Parameters
         ----------
         optimizer : torch.optim.Optimizer
-            Any that moves at least one of the parameters.
+            Any that moves at least one of the parameters; a wrapper of accelerate or Lightning too.
+        *others : torch.optim.Optimizer
+            Further ones. A step of each averages the parameters that it moves, and counts its own
+            steps; parameters that no optimizer has go with the first.
 
         Returns
         -------
@@ -156,52 +138,79 @@ class EMA(averages.Swapping):
         RuntimeError
             If it is attached already.
         TypeError, ValueError
-            If `optimizer` is no optimizer of torch, or moves none of the parameters.
+            If one is no optimizer of torch, or moves none of the parameters.
         """
-        if not isinstance(optimizer, Optimizer):
-            raise ArgumentTypeError(
-                "EMA.attach",
-                "optimizer",
-                "be a torch.optim.Optimizer",
-                f"an object of type {type(optimizer).__name__}",
-            )
+        optimizers = moving((optimizer, *others), self._params)
         if self._handles:
             raise RuntimeError("EMA.attach: already attached. Hint: detach() first.")
-        moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if not any(id(p) in moved for p in self._params.values()):
-            raise ArgumentValueError(
-                "EMA.attach",
-                "optimizer",
-                "move at least one of the averaged parameters",
-                "none",
-                "make EMA and optimizer from the same model object",
-            )
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-            optimizer.register_state_dict_pre_hook(self._before_state_dict),
-        ]
+        self._optimizers = optimizers
+        self._steps = _counts(self._steps, len(optimizers))
+        for k, each in enumerate(optimizers):
+            self._handles += [
+                each.register_step_pre_hook(functools.partial(self._before_step, k)),
+                each.register_step_post_hook(functools.partial(self._after_step, k)),
+                each.register_state_dict_pre_hook(self._before_state_dict),
+            ]
         return self
 
     def detach(self) -> None:
         """Leave the optimizer alone from now on; the averages stay."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self._optimizers = [], []
 
-    def _before_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+    def _of_optimizer(self, k: int) -> Mapping[str, Tensor]:
+        """Return the parameters that a step of an optimizer averages."""
+        if len(self._optimizers) < 2:
+            return self._params
+        moved = [
+            {id(p) for g in each.param_groups for p in g["params"]} for each in self._optimizers
+        ]
+        others = set[int]().union(*moved[1:])
+        return {
+            name: p
+            for name, p in self._params.items()
+            if (id(p) in moved[k] if k else id(p) not in others)
+        }
+
+    def _before_step(self, k: int, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         self._refuse_while_swapped("optimizer.step")
         self._counts = not averages.only_allocates(optimizer)
+        if not self._counts:
+            return
+        if self._steps[k] == 0:
+            self._begin(self._of_optimizer(k), with_buffers=k == 0)
+        self._track()
+
+    def _track(self) -> None:
+        """Begin to average parameters that have been frozen until now."""
+        if len(self._shadow) < len(self._params):
+            for name, p in self._params.items():
+                if p.requires_grad and name not in self._shadow:
+                    self._shadow[name] = wide(p)
+
+    def _begin(self, params: Mapping[str, Tensor], with_buffers: bool) -> None:
+        """Let averages be the weights of now."""
+        for name, p in params.items():
+            if name in self._shadow:
+                self._shadow[name] = wide(p)
+        if with_buffers:
+            self._buffer_shadow = {name: wide(b) for name, b in self._own_buffers.items()}
+
+    def _restart(self) -> None:
+        self._buffers = {}
+        self._begin(self._params, with_buffers=True)
+        self._steps = [0] * len(self._steps)
 
     def _before_state_dict(self, _optimizer: Any) -> None:
         self._refuse_while_swapped("optimizer.state_dict")
 
-    def _after_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+    def _after_step(self, k: int, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         # A GradScaler does not call step() on overflow, except where the optimizer skips by itself:
         # then it finds this for the length of the call.
         found_inf = getattr(optimizer, "found_inf", None)
         if self._counts and (found_inf is None or not float(found_inf)):
-            self.update()
+            self._update(k, self._of_optimizer(k))
 
     def decay_at(self, n: int) -> float:
         """Decay at update number `n`, counted from 0."""
@@ -220,33 +229,38 @@ class EMA(averages.Swapping):
             While the averages are in place.
         """
         self._refuse_while_swapped("update")
-        self._steps += 1
-        if self._steps % self.every:
+        self._track()
+        for k in range(max(1, len(self._optimizers))):
+            self._update(k, self._of_optimizer(k))
+
+    def _update(self, k: int, params: Mapping[str, Tensor]) -> None:
+        self._buffers = {}  # of the averages that were
+        self._steps[k] += 1
+        if self._steps[k] % self.every:
             return
-        decay = self.decay_at(self._steps // self.every - 1)
-        shadows, weights = [], []
-        with torch.no_grad():
-            for name, p in self._params.items():
-                average = self._shadow[name]
-                if average.device != p.device:  # the model has moved
-                    average = self._shadow[name] = average.to(p.device)
-                shadow, weight = sharded.local(average), sharded.local(p.detach())
-                if shadow.dtype is weight.dtype:
-                    shadows.append(shadow)
-                    weights.append(weight)
-                else:  # one at a time: a wide copy of all weights could be too much
-                    shadow.lerp_(weight.to(shadow.dtype), 1.0 - decay)
-            if shadows:
-                torch._foreach_lerp_(shadows, weights, 1.0 - decay)
+        weight = 1.0 - self.decay_at(self._steps[k] // self.every - 1)
+        follow_all(self._shadow, params, weight)
+        if k == 0:
+            follow_all(self._buffer_shadow, self._own_buffers, weight)
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_while_swapped("copy")
-        return {**self.__dict__, "_handles": []}  # a copy is attached to nothing
+        # A copy is attached to nothing.
+        return {**self.__dict__, "_handles": [], "_optimizers": [], "_buffers": {}}
 
     # --- the averages -----------------------------------------------------------------------------
 
     def _averages(self) -> dict[Tensor, Tensor]:
-        return {p: self._shadow[name] for name, p in self._params.items()}
+        begun = {
+            name: p
+            for k in range(max(1, len(self._optimizers)))
+            if self._steps[k]
+            for name, p in self._of_optimizer(k).items()
+        }  # the others are their own average: they may have been loaded since this was made
+        found = {p: self._shadow[name] for name, p in begun.items() if name in self._shadow}
+        if self._steps[0]:
+            found.update((b, self._buffer_shadow[name]) for name, b in self._own_buffers.items())
+        return found
 
     def swap(self) -> contextlib.AbstractContextManager[None]:
         """Put the averaged weights in place for the length of a ``with`` block.
@@ -273,22 +287,59 @@ class EMA(averages.Swapping):
         Returns
         -------
         dict of str to Tensor
-            Averaged weights are copies; they fit ``model.load_state_dict``.
+            It fits ``model.load_state_dict``. Frozen parameters without an average are no copies.
 
         Raises
         ------
         TypeError, ValueError
             If `model` is no module, or another object than the one in training.
         """
-        own = self._averages()
-        return averages.averaged_state_dict("EMA", model, own, own)
+        own = {**self._averages(), **self._buffers}
+        return averages.averaged_state_dict("EMA", model, own, {*self._params.values()})
+
+    def update_bn(
+        self, loader: Iterable[Any], model: torch.nn.Module, *, device: Any = None
+    ) -> None:
+        """Take the statistics of batch normalisation again, with the averaged weights.
+
+        `swap` puts them in place too, and `ema_state_dict` has them, until the next update. The
+        statistics of the model itself stay.
+
+        Parameters
+        ----------
+        loader : iterable
+            Batches, of which a list's or tuple's first part is what the model takes.
+        model : torch.nn.Module
+            The one in training.
+        device : torch.device, optional
+            Where batches are sent.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `model` is no module, or `loader` has no batch.
+        RuntimeError
+            Inside a block of `swap`.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from pyspectra.optim import EMA
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+        >>> ema = EMA(model, decay=0.999)
+        >>> ema.update_bn([torch.randn(8, 3)], model)
+        """
+        averages.check_module("EMA.update_bn", model)
+        self._update_bn(loader, model, device)
 
     # --- state ------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: ``steps``, the optimizer steps seen, and ``shadow``, the averages.
 
-        The weights in training are not in it: save the model's state dict beside it, and both are
+        Beside several optimizers ``steps`` is a list. ``frozen`` names parameters that have been
+        frozen so far, if any, and ``buffers`` has the averaged buffers, if they are averaged. The
+        weights in training are not in it: save the model's state dict beside it, and both are
         restored.
 
         Returns
@@ -303,7 +354,14 @@ class EMA(averages.Swapping):
             training.
         """
         self._refuse_while_swapped("state_dict")
-        return {"steps": self._steps, "shadow": dict(self._shadow)}
+        steps = self._steps[0] if len(self._steps) == 1 else [*self._steps]
+        state: dict[str, Any] = {"steps": steps, "shadow": dict(self._shadow)}
+        frozen = [name for name in self._params if name not in self._shadow]
+        if frozen:
+            state["frozen"] = frozen
+        if self._own_buffers:
+            state["buffers"] = dict(self._buffer_shadow)
+        return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state; the hyper-parameters stay those of the constructor.
@@ -311,7 +369,9 @@ class EMA(averages.Swapping):
         Parameters
         ----------
         state_dict : mapping
-            What `state_dict` returned, over parameters of the same names and shapes.
+            What `state_dict` returned, over parameters of the same names and shapes; prefixes of
+            ``torch.compile`` and ``DistributedDataParallel`` do not count. A parameter that was
+            frozen then is its own average until the next step.
 
         Raises
         ------
@@ -321,58 +381,20 @@ class EMA(averages.Swapping):
             While the averages are in place.
         """
         self._refuse_while_swapped("load_state_dict")
-        averages.check_shadow("EMA.load_state_dict", state_dict, self._params)
-        shadow = state_dict["shadow"]
-        self._steps = state_dict["steps"]
+        state = plain_state("EMA.load_state_dict", state_dict, self._params, self._own_buffers)
+        self._steps = _counts(state["steps"], len(self._optimizers) or len(state["steps"]))
+        self._buffers = {}
         self._shadow = {
-            name: sharded.laid_out(shadow[name].detach().to(p.device, state_dtype(p), copy=True), p)
+            name: laid_out(state["shadow"][name], p)
             for name, p in self._params.items()
+            if name in state["shadow"]
+        }
+        self._buffer_shadow = {
+            name: laid_out(state["buffers"][name], b) if name in state["buffers"] else wide(b)
+            for name, b in self._own_buffers.items()
         }
 
 
-def _of_power_warmup(name: str, value: float | None, default: float, warmup: str | None) -> float:
-    """Return a parameter of ``warmup="power"``, which no other warm-up has."""
-    if value is None:
-        return default
-    number = check_number("EMA", name, value, above=0.0)
-    if warmup != "power":
-        raise ArgumentValueError("EMA", name, "come with warmup='power'", f"warmup={warmup!r}")
-    return number
-
-
-def _named(model_or_params: Any) -> dict[str, Tensor]:
-    """Names and parameters, checked."""
-    params: dict[str, Tensor]
-    if isinstance(model_or_params, torch.nn.Module):
-        params = {
-            name: p
-            for name, p in model_or_params.named_parameters()
-            if p.requires_grad and p.is_floating_point()
-        }
-        got = f"a {type(model_or_params).__name__} without any"
-    else:
-        if isinstance(model_or_params, Tensor) or not isinstance(model_or_params, Iterable):
-            raise ArgumentTypeError(
-                "EMA",
-                "model_or_params",
-                "be a module or an iterable of parameters",
-                f"an object of type {type(model_or_params).__name__}",
-            )
-        params, seen = {}, set[int]()
-        for i, item in enumerate(model_or_params):
-            name, p = item if isinstance(item, tuple) else (str(i), item)
-            if not isinstance(p, Tensor) or not p.is_floating_point():
-                what = p.dtype if isinstance(p, Tensor) else f"an object of type {type(p).__name__}"
-                raise ArgumentTypeError(
-                    "EMA", "model_or_params", "hold floating-point tensors", f"{what} for {name!r}"
-                )
-            if name in params or id(p) in seen:
-                raise ArgumentValueError(
-                    "EMA", "model_or_params", "hold each parameter once", f"{name!r} twice"
-                )
-            params[name] = p
-            seen.add(id(p))
-        got = "none"
-    if not params:
-        raise ArgumentValueError("EMA", "model_or_params", "have parameters to average", got)
-    return params
+def _counts(steps: list[int], n: int) -> list[int]:
+    """Return the counts of n optimizers; those that are not known are the first's."""
+    return (steps + steps[:1] * n)[:n]

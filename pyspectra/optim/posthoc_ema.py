@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from pyspectra._support.arguments import check_count, check_number
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
@@ -86,6 +87,36 @@ class PowerFunctionEMA(EMA):
             super().__init__(model_or_params, every=every)
         self.sigma_rel = width
         self._gamma = gamma_of(self.sigma_rel)
+
+    def attach(self, optimizer: Optimizer, *others: Optimizer) -> EMA:
+        """Update after each step of `optimizer`, as `EMA.attach`; further ones are refused.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer
+            Any that moves at least one of the parameters.
+        *others : torch.optim.Optimizer
+            None: the time of a profile is that of one optimizer.
+
+        Returns
+        -------
+        EMA
+            This object.
+
+        Raises
+        ------
+        RuntimeError, TypeError, ValueError
+            As `EMA.attach`, or if there are several optimizers.
+        """
+        if others:
+            raise ArgumentValueError(
+                "PowerFunctionEMA.attach",
+                "others",
+                "be empty",
+                f"{len(others)} more optimizers",
+                "make one for the parameters of each optimizer",
+            )
+        return super().attach(optimizer)
 
     def decay_at(self, n: int) -> float:
         """Decay at update number `n`, counted from 0."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import pickle
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from torch.optim import Optimizer
 
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError
 from pyspectra.optim._fused import sharded
+from pyspectra.optim._fused.batch_norm import batch_statistics
 
 
 def ema_decay_at(
@@ -61,19 +63,17 @@ def averaged_state_dict(
     averages: Mapping[Tensor, Tensor],
     moved: Collection[Tensor],
 ) -> dict[str, Tensor]:
-    """Return the model's state dict with averages (copies, in the types of the model).
+    """Return the model's state dict with averages, in the types of the model.
 
-    Buffers and parameters that have no average come as they are.
+    Buffers and parameters that have no average come as they are. All are copies, except parameters
+    that are frozen and have no average: those may be the bulk of a model, and do not change.
 
     Raises
     ------
     TypeError, ValueError
         If `model` is no module, or has none of the parameters `moved`.
     """
-    if not isinstance(model, torch.nn.Module):
-        raise ArgumentTypeError(
-            owner, "model", "be a torch.nn.Module", f"an object of type {type(model).__name__}"
-        )
+    check_module(owner, model)
     values = model.state_dict(keep_vars=True)
     if not any(isinstance(value, Tensor) and value in moved for value in values.values()):
         raise ArgumentValueError(
@@ -86,64 +86,23 @@ def averaged_state_dict(
     out: dict[str, Tensor] = {}
     copies: dict[Tensor, Tensor] = {}
     for name, value in values.items():
-        if isinstance(value, Tensor) and value in averages:
-            if value not in copies:  # tied weights stay tied
-                copies[value] = averages[value].to(value.dtype, copy=True)
-            out[name] = copies[value]
-        else:
-            out[name] = value.detach() if isinstance(value, Tensor) else value
+        if not isinstance(value, Tensor):
+            out[name] = value
+            continue
+        if value not in copies:  # tied weights stay tied
+            frozen = isinstance(value, torch.nn.Parameter) and not value.requires_grad
+            own = averages.get(value, value).detach()
+            copies[value] = own.to(value.dtype, copy=value in averages or not frozen)
+        out[name] = copies[value]
     return out
 
 
-def check_shadow(
-    function: str, state_dict: Mapping[str, Any], params: Mapping[str, Tensor]
-) -> None:
-    """Refuse what is no state of an `EMA` over these parameters.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is no such state; the message says what is wrong.
-    """
-    if not isinstance(state_dict, Mapping):
+def check_module(owner: str, model: Any) -> None:
+    """Refuse a model that is no module."""
+    if not isinstance(model, torch.nn.Module):
         raise ArgumentTypeError(
-            function, "state_dict", "be a mapping", f"an object of type {type(state_dict).__name__}"
+            owner, "model", "be a torch.nn.Module", f"an object of type {type(model).__name__}"
         )
-    if set(state_dict) != {"steps", "shadow"}:
-        raise ArgumentValueError(
-            function,
-            "state_dict",
-            "have steps and shadow",
-            str(sorted(map(str, state_dict))),
-            "a state loads into the class that made it",
-        )
-    steps, shadow = state_dict["steps"], state_dict["shadow"]
-    if type(steps) is not int or steps < 0:
-        raise ArgumentValueError(function, "steps", "be an integer of at least 0", repr(steps))
-    if not isinstance(shadow, Mapping):
-        raise ArgumentTypeError(
-            function,
-            "shadow",
-            "map names to averages",
-            f"an object of type {type(shadow).__name__}",
-        )
-    if set(shadow) != set(params):
-        odd = sorted(set(shadow) ^ set(params), key=str)[0]
-        raise ArgumentValueError(
-            function,
-            "state_dict",
-            "name the averaged parameters",
-            f"{len(shadow)} names for {len(params)}, of which {odd!r} is in one only",
-        )
-    for name, p in params.items():
-        average = shadow[name]
-        if not isinstance(average, Tensor) or not average.is_floating_point():
-            got = average.dtype if isinstance(average, Tensor) else f"a {type(average).__name__}"
-            requirement = f"map {name!r} to a floating-point tensor"
-            raise ArgumentTypeError(function, "shadow", requirement, str(got))
-        if tuple(average.shape) != tuple(p.shape):
-            requirement = f"map {name!r} to a tensor of shape {tuple(p.shape)}"
-            raise ArgumentValueError(function, "shadow", requirement, str(tuple(average.shape)))
 
 
 def load_file(path: Path) -> Any:
@@ -183,9 +142,21 @@ class Swapping:
 
     _swapped = False
     _block: ClassVar[str]  # the method whose block that is
+    # Statistics of batch normalisation under the averages of now: see `_update_bn`.
+    _buffers: Mapping[Tensor, Tensor] = MappingProxyType({})
 
     def _averages(self) -> dict[Tensor, Tensor]:
         raise NotImplementedError
+
+    def _restart(self) -> None:
+        """Let the averages start anew, from the weights of now."""
+        raise NotImplementedError
+
+    def _update_bn(self, loader: Iterable[Any], model: torch.nn.Module, device: Any) -> None:
+        self._buffers = {}
+        with self._swapping():
+            statistics = batch_statistics(type(self).__name__, loader, model, device)
+        self._buffers = statistics
 
     def _refuse_while_swapped(self, function: str) -> None:
         if self._swapped:
@@ -197,7 +168,7 @@ class Swapping:
     @contextlib.contextmanager
     def _swapping(self) -> Iterator[None]:
         self._refuse_while_swapped(self._block)
-        averages = self._averages()
+        averages = {**self._averages(), **self._buffers}
         self._swapped = True
         try:
             with in_place(averages):
@@ -218,6 +189,12 @@ class Averages(Swapping, Optimizer):
                 "it in the groups after loading a state that has none."
             )
         return {p: s["ema"] for p, s in self.state.items() if "ema" in s}
+
+    def _restart(self) -> None:
+        self._buffers = {}
+        for p, state in self.state.items():
+            if "ema" in state:
+                state["ema"].copy_(state["master"] if "master" in state else p.detach())
 
     def swap_ema(self) -> contextlib.AbstractContextManager[None]:
         """Put the averaged weights in place for the length of a ``with`` block.
@@ -244,7 +221,8 @@ class Averages(Swapping, Optimizer):
         Returns
         -------
         dict of str to Tensor
-            Averaged weights are copies; they fit ``model.load_state_dict``.
+            Copies, that fit ``model.load_state_dict``; only frozen parameters without an average
+            share the memory of the model's.
 
         Raises
         ------
@@ -254,4 +232,32 @@ class Averages(Swapping, Optimizer):
             If there is no average.
         """
         moved = {p for group in self.param_groups for p in group["params"]}
-        return averaged_state_dict(type(self).__name__, model, self._averages(), moved)
+        own = {**self._averages(), **self._buffers}
+        return averaged_state_dict(type(self).__name__, model, own, moved)
+
+    def update_bn(
+        self, loader: Iterable[Any], model: torch.nn.Module, *, device: Any = None
+    ) -> None:
+        """Take the statistics of batch normalisation again, with the averaged weights.
+
+        `swap_ema` puts them in place too, and `ema_state_dict` has them, until the next step. The
+        statistics of the model itself stay.
+
+        Parameters
+        ----------
+        loader : iterable
+            Batches, of which a list's or tuple's first part is what the model takes.
+        model : torch.nn.Module
+            The one in training.
+        device : torch.device, optional
+            Where batches are sent.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `model` is no module, or `loader` has no batch.
+        RuntimeError
+            If there is no average, or inside a block of `swap_ema`.
+        """
+        check_module(type(self).__name__ + ".update_bn", model)
+        self._update_bn(loader, model, device)

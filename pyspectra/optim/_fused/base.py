@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyspectra import ops
+from pyspectra._support.arguments import check_count
 from pyspectra.errors import ArgumentTypeError
 from pyspectra.optim._fused import compile as graphs
 from pyspectra.optim._fused import documentation, groups
 from pyspectra.optim._fused import state as states
 from pyspectra.optim._fused.averages import Averages, only_allocates
 from pyspectra.optim._fused.device_plan import plan_class
+from pyspectra.optim._fused.following import follow, most_steps
 from pyspectra.optim._fused.names import plain_names
 from pyspectra.optim._fused.options import OPTIONS, SharedOptions
 from pyspectra.optim._fused.plan import Plan, with_grads
@@ -64,6 +66,8 @@ class FusedOptimizer(Averages):
     _masks: dict[Tensor, Tensor]  # packed masks of mode "D", until the state has them
     _plan: Plan | None = None
     _watch: groups.Watch | None = None
+    # Steps until the plan was made. Parameters have counts of their own, of steps with a gradient.
+    _taken = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -170,7 +174,7 @@ class FusedOptimizer(Averages):
 
     def _step(self) -> None:
         params = with_grads(self.param_groups)
-        if not params:
+        if not params and not self.state:
             return
         if self._watch is None:
             self._watch = groups.Watch(type(self).__name__, self.defaults)
@@ -183,19 +187,37 @@ class FusedOptimizer(Averages):
             if only_allocates(self):
                 self._entries()
                 return
+        self._buffers = {}  # of the average that was
+        if params:
+            self._run(params, found_inf)
+        elif found_inf is None or not float(found_inf):
+            self._taken, self._plan = self._steps_taken() + 1, None
+            follow(self.param_groups, self.state, self._taken)
+
+    def _run(self, params: list[Tensor], found_inf: Tensor | None) -> None:
         plan = self._plan
         if plan is None or not plan.holds(self.param_groups, params, self.state):
             owner = type(self).__name__
-            self._plan = None
-            plan = self._plan = plan_class(owner, params)(owner, self.param_groups, self._entries())
+            self._taken, self._plan = self._steps_taken(), None
+            make = plan_class(owner, params)
+            plan = make(owner, self.param_groups, self._entries(), self._taken)
+            self._plan = plan
         statistics = plan.run(
             found_inf=found_inf,
             loss_scale=getattr(self, "grad_scale", None),
             max_grad_norm=self.max_grad_norm,
             statistics=self._takes_statistics,
         )
-        if statistics is not None:
-            self._statistics = statistics
+        if statistics is None:
+            return
+        self._statistics = statistics
+        if len(params) < sum(len(group["params"]) for group in self.param_groups):
+            follow(self.param_groups, self.state, plan.taken(), found_inf)
+
+    def _steps_taken(self) -> int:
+        """Return how many steps this optimizer has taken: averages count these."""
+        planned = 0 if self._plan is None else int(self._plan.taken())
+        return max(self._taken, planned, most_steps(self.state.values()))
 
     def _entries(self) -> list[Entry]:
         entries = []
@@ -263,6 +285,9 @@ class FusedOptimizer(Averages):
         if "betas" in self.defaults:  # torch's word for it; SGD has one kind of decay only
             for group in out["param_groups"]:
                 group["decoupled_weight_decay"] = self._family.decoupled
+        taken = self._steps_taken()
+        if taken > most_steps(self.state.values()):
+            out["steps"] = taken  # no parameter has had a gradient at each of them
         ids = [k for group in out["param_groups"] for k in group["params"]]
         for k, (_, p, _) in zip(ids, self._named(), strict=True):
             if k in out["state"]:
@@ -301,6 +326,7 @@ class FusedOptimizer(Averages):
             )
         loaded: list[dict[str, Any] | None] = []
         switched: list[str] = []
+        taken = check_count(owner, "steps", state_dict.get("steps", 0), least=0)
 
         def prepare(_optimizer: Optimizer, source: dict[str, Any]) -> dict[str, Any]:
             # Hooks registered by others have run: this is the state that will be loaded.
@@ -322,7 +348,8 @@ class FusedOptimizer(Averages):
             super().load_state_dict(state_dict)
         finally:
             handle.remove()
-        self._plan = None  # it would keep the memory of the old state
+        self._taken, self._plan = taken, None  # a plan would keep the memory of the old state
+        self._buffers = {}
         # torch has cast the state to the type of the parameters: put the exact one in its place.
         for (_, p, _), state in zip(self._named(), loaded, strict=True):
             if state is not None:
@@ -364,6 +391,7 @@ class FusedOptimizer(Averages):
             **super().__getstate__(),
             "max_grad_norm": self.max_grad_norm,
             "_masks": self._masks,
+            "_taken": self._steps_taken(),
             "_takes_statistics": self._takes_statistics,
             "_statistics": dict(self._statistics),
         }

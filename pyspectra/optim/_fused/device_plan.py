@@ -70,10 +70,12 @@ class DevicePlan(Plan):
     be captured in a CUDA graph.
     """
 
-    def __init__(self, owner: str, groups: list[dict[str, Any]], entries: list[Entry]) -> None:
+    def __init__(
+        self, owner: str, groups: list[dict[str, Any]], entries: list[Entry], taken: int
+    ) -> None:
         device = entries[0].p.device
         _count_on_device(entries, device)
-        super().__init__(owner, groups, entries)
+        super().__init__(owner, groups, entries, taken)
         options = self._step_options(lambda e: 1, 1.0)
         plan, self._count = ops.device_plan(self._table, options)
         n = len(entries)

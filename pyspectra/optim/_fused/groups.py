@@ -157,11 +157,14 @@ def step_options(
     group: Mapping[str, Any],
     step: int,
     grad_scale: float,
+    *,
     momentum_start: int,
+    ema_lead: int,
 ) -> Any:
     """Options of a group at a step (counted from 1), as the kernel reads them.
 
-    `momentum_start` is the step at which the momentum of these parameters began.
+    `momentum_start` is the step at which the momentum of these parameters began, `ema_lead` how
+    many steps of the optimizer they have missed before.
     """
     values: dict[str, Any] = {}
     for name, kernel in _KERNEL:
@@ -172,5 +175,6 @@ def step_options(
         step=step,
         grad_scale=grad_scale,
         momentum_start=momentum_start,
+        ema_lead=ema_lead,
         **values,
     )

@@ -61,9 +61,13 @@ class Plan:
         The optimizer's groups.
     entries : list of Entry
         The parameters with a gradient, in the order of the groups.
+    taken : int
+        Steps that the optimizer has taken before.
     """
 
-    def __init__(self, owner: str, groups: list[dict[str, Any]], entries: list[Entry]) -> None:
+    def __init__(
+        self, owner: str, groups: list[dict[str, Any]], entries: list[Entry], taken: int
+    ) -> None:
         self._owner = owner
         self._entries = entries
         self._params = [e.p for e in entries]
@@ -74,13 +78,18 @@ class Plan:
         self._groups = [*groups]  # options are read from these very dicts
         self._shaping = of_groups.shaping(groups)
         self._check_devices()
-        self._options: dict[tuple[int, ...], tuple[int, Entry]] = {}  # index, and one that has it
+        # Index, and one that has it.
+        self._options: dict[tuple[int, ...], tuple[int, Entry]] = {}
+        # The steps that each has missed do not change while all of them take every step.
+        self._leads: list[int] = []
         rows: list[tuple[int, ...]] = []
         # States by the key of an entry that the kernel reads or writes.
         self._users: dict[str, list[dict[str, Any]]] = {}
         for e, grad in zip(entries, self._usable_grads(), strict=True):
             same_options = (id(e.group), _key(e.state["step"]), e.momentum_start)
             found = self._options.setdefault(same_options, (len(self._options), e))
+            if len(self._leads) < len(self._options):
+                self._leads.append(max(0, taken - int(e.state["step"])))
             for kept in e.used:
                 self._users.setdefault(kept.key, []).append(e.state)
             random = of_groups.is_random(e.group)
@@ -141,9 +150,21 @@ class Plan:
 
     def _step_options(self, step: Callable[[Entry], int], scale: float) -> list[Any]:
         return [
-            of_groups.step_options(e.rule, e.group, step(e), scale, e.momentum_start)
-            for _, e in self._options.values()
+            of_groups.step_options(
+                e.rule,
+                e.group,
+                step(e),
+                scale,
+                momentum_start=e.momentum_start,
+                ema_lead=lead,
+            )
+            for (_, e), lead in zip(self._options.values(), self._leads, strict=True)
         ]
+
+    def taken(self) -> int | Tensor:
+        """Return how many steps the optimizer has taken by now; on a device the count is there."""
+        count: int | Tensor = self._states[0]["step"]
+        return count + self._leads[0]
 
     def run(
         self,
