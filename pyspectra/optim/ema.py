@@ -14,13 +14,7 @@ from torch.optim import Optimizer
 from pyspectra import ops
 from pyspectra._support.arguments import check_choice, check_count, check_flag, check_number
 from pyspectra.optim._fused import averages
-from pyspectra.optim._fused.ema_arguments import (
-    buffers_of,
-    moving,
-    named,
-    of_power_warmup,
-    plain_state,
-)
+from pyspectra.optim._fused import ema_arguments as arguments
 from pyspectra.optim._fused.following import follow_all, laid_out, wide
 
 __all__ = ["EMA"]
@@ -99,14 +93,14 @@ class EMA(averages.Swapping):
         self.decay = check_number("EMA", "decay", decay, least=0.0, most=1.0)
         self.warmup = check_choice("EMA", "warmup", warmup, list(ops.EMA_WARMUPS))
         self.every = check_count("EMA", "every", every)
-        self.power = of_power_warmup("power", power, 2.0 / 3.0, warmup)
-        self.inv_gamma = of_power_warmup("inv_gamma", inv_gamma, 1.0, warmup)
+        self.power = arguments.of_power_warmup("power", power, 2.0 / 3.0, warmup)
+        self.inv_gamma = arguments.of_power_warmup("inv_gamma", inv_gamma, 1.0, warmup)
         averaged_buffers = check_flag("EMA", "buffers", buffers)
-        self._params = named(model_or_params)
+        self._params = arguments.named(model_or_params)
         whole = isinstance(model_or_params, torch.nn.Module)
         # A frozen parameter of a model is its own average, and needs no memory for one.
         self._shadow = {k: wide(p) for k, p in self._params.items() if p.requires_grad or not whole}
-        self._own_buffers = buffers_of(model_or_params) if averaged_buffers else {}
+        self._own_buffers = arguments.buffers_of(model_or_params) if averaged_buffers else {}
         self._buffer_shadow = {k: wide(b) for k, b in self._own_buffers.items()}
         self._steps = [0]  # of each optimizer
         self._counts = True  # the step that is being taken
@@ -140,7 +134,7 @@ class EMA(averages.Swapping):
         TypeError, ValueError
             If one is no optimizer of torch, or moves none of the parameters.
         """
-        optimizers = moving((optimizer, *others), self._params)
+        optimizers = arguments.moving((optimizer, *others), self._params)
         if self._handles:
             raise RuntimeError("EMA.attach: already attached. Hint: detach() first.")
         self._optimizers = optimizers
@@ -256,11 +250,14 @@ class EMA(averages.Swapping):
             for k in range(max(1, len(self._optimizers)))
             if self._steps[k]
             for name, p in self._of_optimizer(k).items()
-        }  # the others are their own average: they may have been loaded since this was made
+        }  # the others are their own average
         found = {p: self._shadow[name] for name, p in begun.items() if name in self._shadow}
         if self._steps[0]:
             found.update((b, self._buffer_shadow[name]) for name, b in self._own_buffers.items())
         return found
+
+    def _moved(self) -> set[Tensor]:
+        return {*self._params.values()}
 
     def swap(self) -> contextlib.AbstractContextManager[None]:
         """Put the averaged weights in place for the length of a ``with`` block.
@@ -294,8 +291,7 @@ class EMA(averages.Swapping):
         TypeError, ValueError
             If `model` is no module, or another object than the one in training.
         """
-        own = {**self._averages(), **self._buffers}
-        return averages.averaged_state_dict("EMA", model, own, {*self._params.values()})
+        return averages.averaged_state_dict("EMA", model, self._in_place(), self._moved())
 
     def update_bn(
         self, loader: Iterable[Any], model: torch.nn.Module, *, device: Any = None
@@ -338,9 +334,8 @@ class EMA(averages.Swapping):
         """Return the state: ``steps``, the optimizer steps seen, and ``shadow``, the averages.
 
         Beside several optimizers ``steps`` is a list. ``frozen`` names parameters that have been
-        frozen so far, if any, and ``buffers`` has the averaged buffers, if they are averaged. The
-        weights in training are not in it: save the model's state dict beside it, and both are
-        restored.
+        frozen so far, and ``buffers`` has averaged buffers, if there are any. The weights in
+        training are not in it: save the model's state dict beside it, and both are restored.
 
         Returns
         -------
@@ -381,7 +376,9 @@ class EMA(averages.Swapping):
             While the averages are in place.
         """
         self._refuse_while_swapped("load_state_dict")
-        state = plain_state("EMA.load_state_dict", state_dict, self._params, self._own_buffers)
+        state = arguments.plain_state(
+            "EMA.load_state_dict", state_dict, self._params, self._own_buffers
+        )
         self._steps = _counts(state["steps"], len(self._optimizers) or len(state["steps"]))
         self._buffers = {}
         self._shadow = {

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError
 from pyspectra.optim._fused import sharded
 from pyspectra.optim._fused.batch_norm import batch_statistics
+from pyspectra.optim._fused.wrappers import extend_accelerate
 
 
 def ema_decay_at(
@@ -148,6 +149,14 @@ class Swapping:
     def _averages(self) -> dict[Tensor, Tensor]:
         raise NotImplementedError
 
+    def _moved(self) -> set[Tensor]:
+        """Return the parameters that can have an average."""
+        raise NotImplementedError
+
+    def _in_place(self) -> dict[Tensor, Tensor]:
+        """Return what takes the place of parameters and buffers."""
+        return {**self._averages(), **self._buffers}
+
     def _restart(self) -> None:
         """Let the averages start anew, from the weights of now."""
         raise NotImplementedError
@@ -168,7 +177,7 @@ class Swapping:
     @contextlib.contextmanager
     def _swapping(self) -> Iterator[None]:
         self._refuse_while_swapped(self._block)
-        averages = {**self._averages(), **self._buffers}
+        averages = self._in_place()
         self._swapped = True
         try:
             with in_place(averages):
@@ -177,10 +186,22 @@ class Swapping:
             self._swapped = False
 
 
+_OF_AVERAGES = ("swap_ema", "ema_state_dict", "update_bn")
+
+
 class Averages(Swapping, Optimizer):
     """Access to the ``ema`` entries of the state."""
 
     _block = "swap_ema"
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        super().__init__(params, defaults)
+        extend_accelerate(_OF_AVERAGES)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, as torch has it."""
+        extend_accelerate(_OF_AVERAGES)  # accelerate asks for it when it wraps an optimizer
+        return super().state_dict()
 
     def _averages(self) -> dict[Tensor, Tensor]:
         if all(group["ema_decay"] is None for group in self.param_groups):
@@ -189,6 +210,9 @@ class Averages(Swapping, Optimizer):
                 "it in the groups after loading a state that has none."
             )
         return {p: s["ema"] for p, s in self.state.items() if "ema" in s}
+
+    def _moved(self) -> set[Tensor]:
+        return {p for group in self.param_groups for p in group["params"]}
 
     def _restart(self) -> None:
         self._buffers = {}
@@ -231,9 +255,7 @@ class Averages(Swapping, Optimizer):
         RuntimeError
             If there is no average.
         """
-        moved = {p for group in self.param_groups for p in group["params"]}
-        own = {**self._averages(), **self._buffers}
-        return averaged_state_dict(type(self).__name__, model, own, moved)
+        return averaged_state_dict(type(self).__name__, model, self._in_place(), self._moved())
 
     def update_bn(
         self, loader: Iterable[Any], model: torch.nn.Module, *, device: Any = None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyspectra.training.callbacks import _source
+from pyspectra.optim._fused.wrappers import innermost
 from pyspectra.training.history import History
 from pyspectra.training.run_report import RunReport
 from pyspectra.training.watch import Watch
@@ -50,7 +50,7 @@ class Watching:
         if step and isinstance(options["history"], str | Path):
             first = not options.get("process_group") or torch.distributed.get_rank() == 0
             options["history"] = History.open(options["history"], resume_step=step, write=first)
-        inner = [_source.innermost(optimizer) for optimizer in optimizers]
+        inner = [innermost(optimizer) for optimizer in optimizers]
         self.watch = Watch(model, inner, **options)
 
     def report(self) -> RunReport:

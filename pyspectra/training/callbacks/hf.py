@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-import os
-import secrets
-import shutil
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from pyspectra._support.arguments import check_path, shown
-from pyspectra.errors import (
-    ArgumentTypeError,
-    ArgumentValueError,
-    FormatError,
-    MissingPathError,
-    missing_dependency,
-)
-from pyspectra.optim import EMA, ChildAdamW
-from pyspectra.optim._fused.averages import load_file
+from pyspectra._support.arguments import shown
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError, missing_dependency
+from pyspectra.optim import ChildAdamW
 from pyspectra.optim._fused.groups import check_option, checked_group
-from pyspectra.optim._fused.sharded import is_sharded
-from pyspectra.training.callbacks import _source
 from pyspectra.training.callbacks._watching import Watching, validation
 from pyspectra.training.run_report import RunReport
 
 try:
-    import safetensors.torch
     from transformers import TrainerCallback, TrainingArguments
 except ImportError as error:
     raise missing_dependency(
         "transformers", "pyspectra.training.callbacks.hf", extra="hf", minimum="4.47"
     ) from error
 
-__all__ = ["EMACallback", "WatchCallback", "optimizer_cls_and_kwargs"]
+from pyspectra.training.callbacks._hf_averages import EMACallback
 
-_FOLDER, _STATE, _WEIGHTS = "ema", "ema_state.pt", "model.safetensors"
+__all__ = ["EMACallback", "WatchCallback", "optimizer_cls_and_kwargs"]
 
 
 def optimizer_cls_and_kwargs(
@@ -150,165 +134,6 @@ def _check_options(optimizer_cls: type[ChildAdamW], settings: dict[str, Any]) ->
     for name, value in values.items():
         check_option(owner, name, value)
     checked_group(owner, values)
-
-
-class EMACallback(TrainerCallback):
-    """Save averaged weights with each checkpoint of a Trainer, and resume them.
-
-    Parameters
-    ----------
-    ema : EMA, optional
-        Averages beside any optimizer; it is attached when training begins. None where the
-        optimizer averages by itself (``ChildAdamW(..., ema_decay=...)``); its averages are in
-        ``optimizer.pt``.
-    resume_from : str or path, optional
-        With `ema`: checkpoint folder to resume the averages from. Default: the one of
-        ``args.resume_from_checkpoint``, or ``checkpoint-N`` of the output folder.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `ema` is no `EMA`, or `resume_from` is no path or comes without `ema`.
-    FileNotFoundError
-        If there is no folder `resume_from`.
-
-    Notes
-    -----
-    After the Trainer has written ``checkpoint-N``, there is ``checkpoint-N/ema``: a model folder
-    with the averaged weights in the type of the model, complete or not there, for
-    ``from_pretrained``. The weights in training stay where the Trainer puts them. With `ema` the
-    folder also has ``ema_state.pt``, the float32 averages and their count.
-
-    Examples
-    --------
-    >>> kwargs = optimizer_cls_and_kwargs(model, args, ema_decay=0.999)  # doctest: +SKIP
-    >>> trainer = Trainer(
-    ...     model, args, optimizer_cls_and_kwargs=kwargs, callbacks=[EMACallback()]
-    ... )  # doctest: +SKIP
-    """
-
-    def __init__(self, ema: EMA | None = None, *, resume_from: str | Path | None = None) -> None:
-        _source.check_ema("EMACallback", ema)
-        if resume_from is not None:
-            resume_from = check_path("EMACallback", "resume_from", resume_from)
-            if ema is None:
-                raise ArgumentValueError(
-                    "EMACallback",
-                    "resume_from",
-                    "come with 'ema'",
-                    shown(str(resume_from)),
-                    "an optimizer that averages by itself resumes with its own state",
-                )
-            if not resume_from.is_dir():
-                got = shown(str(resume_from))
-                raise MissingPathError("EMACallback", "resume_from", "be a folder", got)
-        self._ema = ema
-        self._resume_from = resume_from
-
-    def swap_around_evaluation(self, trainer: Any) -> None:
-        """Let ``trainer.evaluate()`` and ``predict()`` use the averaged weights from now on.
-
-        They do so within training too; the weights come back after an exception as well. Before the
-        first training of an optimizer that averages by itself there is nothing to swap.
-
-        Parameters
-        ----------
-        trainer : transformers.Trainer
-            The one that has this callback.
-        """
-        loop = trainer.evaluation_loop
-
-        @functools.wraps(loop)
-        def with_averages(*args: Any, **kwargs: Any) -> Any:
-            if self._ema is None and trainer.optimizer is None:
-                return loop(*args, **kwargs)
-            with _source.swap(_source.source(self._ema, trainer.optimizer)):
-                return loop(*args, **kwargs)
-
-        trainer.evaluation_loop = with_averages
-
-    def on_train_begin(
-        self, args: Any, state: Any, control: Any, *, optimizer: Any = None, **kwargs: Any
-    ) -> None:
-        """Attach the averages to the optimizer; resume them where training resumes.
-
-        Raises
-        ------
-        ValueError
-            If nothing keeps an average, or parameters are sharded over processes.
-        FormatError
-            If training resumes and the checkpoint has no averages, or broken ones.
-        """
-        _source.source(self._ema, optimizer)
-        if any(is_sharded(p) for group in optimizer.param_groups for p in group["params"]):
-            raise ValueError(
-                "EMACallback: parameters must be whole in each process, got DTensors. Hint: use "
-                "ChildAdamW(ema_decay=...) alone; a sharded optimizer state has the averages."
-            )
-        if self._ema is None:
-            return
-        self._ema.detach()
-        self._ema.attach(_source.innermost(optimizer))
-        if state.global_step > 0:
-            folders = (
-                args.resume_from_checkpoint,
-                Path(args.output_dir, f"checkpoint-{state.global_step}"),
-            )
-            folder = next(
-                (Path(f) for f in folders if f and Path(f).is_dir()), Path(args.output_dir)
-            )
-            if self._resume_from is not None:
-                folder = Path(self._resume_from)
-            file = folder / _FOLDER / _STATE
-            if not file.is_file():
-                raise FormatError(
-                    f"EMACallback: training resumes at step {state.global_step}, and {file} is "
-                    "not there. Hint: resume_from=folder of the checkpoint."
-                )
-            self._ema.load_state_dict(load_file(file))
-
-    def on_save(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        *,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write the averaged weights into the checkpoint."""
-        if not state.is_world_process_zero:
-            return
-        weights = _source.source(self._ema, optimizer).ema_state_dict(model)
-        checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
-        temporary = checkpoint / f".{_FOLDER}.{secrets.token_hex(8)}.tmp"
-        try:
-            temporary.mkdir(parents=True)
-            if hasattr(model, "save_pretrained"):
-                model.save_pretrained(temporary, state_dict=weights)
-            else:
-                file = temporary / _WEIGHTS
-                safetensors.torch.save_file(_untied(weights), file, metadata={"format": "pt"})
-            if self._ema is not None:
-                torch.save(self._ema.state_dict(), temporary / _STATE)
-            target = checkpoint / _FOLDER
-            shutil.rmtree(target, ignore_errors=True)  # left by an earlier run in the same folder
-            os.replace(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-
-
-def _untied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give each name memory of its own: the format stores no sharing."""
-    seen: set[int] = set()
-    out = {}
-    for name, value in weights.items():
-        own = value.contiguous()
-        out[name] = own.clone() if own.data_ptr() in seen else own
-        seen.add(own.data_ptr())
-    return out
 
 
 class WatchCallback(TrainerCallback):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import math
 import sys
+import warnings
 from typing import Any
 
 from pyspectra.errors import ArgumentTypeError, missing_dependency
@@ -29,17 +31,17 @@ def _callback_class() -> Any:
 
 
 class EMACallback(_callback_class()):  # type: ignore[misc]
-    """Validate and test with averaged weights, and save them with each checkpoint.
+    """Validate, test and predict with averaged weights, and save them with each checkpoint.
 
     Parameters
     ----------
     ema : EMA, optional
-        Averages beside any optimizer; it is attached to the first one when fitting begins, and its
-        state travels with this callback's. None where the optimizer averages by itself
-        (``ChildAdamW(..., ema_decay=...)``), whose state has the averages.
+        Averages beside any optimizer; it is attached to all that move its parameters when fitting
+        begins, and its state travels with this callback's. None where optimizers average by
+        themselves (``ChildAdamW(..., ema_decay=...)``), whose states have the averages.
     swap : bool
-        Put the averaged weights in place for validation and test. They leave it when it ends, and
-        when an exception ends it.
+        Put the averaged weights in place for validation, test and prediction. They leave it when
+        it ends, and when an exception ends it.
     save_weights : bool
         Add the averaged weights to checkpoints as ``"ema_state_dict"``, in the type of the model:
         for ``model.load_state_dict``. The weights in training stay under ``"state_dict"``.
@@ -50,6 +52,13 @@ class EMACallback(_callback_class()):  # type: ignore[misc]
         If an argument is of another kind.
     ValueError
         When fitting begins, if nothing keeps an average.
+
+    Notes
+    -----
+    Averages belong to the weights in training. Where the Trainer loads a checkpoint in order to
+    validate, test or predict (``ckpt_path="best"``), the averages of that checkpoint are put in
+    place; a checkpoint without averages, and weights that were loaded by other ways, are evaluated
+    as they are. ``docs/trainers.md`` lists what each trainer evaluates and saves.
     """
 
     def __init__(
@@ -64,47 +73,126 @@ class EMACallback(_callback_class()):  # type: ignore[misc]
         self._swap = swap
         self._save_weights = save_weights
         self._in_place = contextlib.ExitStack()
+        self._left = _source.Left()
+        # Averages of the checkpoint whose weights the module has, and which weights these are.
+        self._loaded: dict[str, Any] = {}
+        self._of_loaded = _source.Left()
+        self._in_file: dict[str, Any] = {}  # the averages of the file that was read last
+        self._restored = False
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Put the averages into whatever is saved, and find them in whatever is loaded."""
+        self._restored = False
+        self._in_file = {}
+        # Of a checkpoint of weights alone no hook of a callback hears, and of one that is loaded in
+        # order to test not every version's.
+        for name, around in (("save_checkpoint", self._save), ("load_checkpoint", self._load)):
+            original = getattr(trainer.strategy, name)
+            if getattr(original, "func", None) != around:
+                setattr(trainer.strategy, name, functools.partial(around, trainer, original))
+
+    def _save(
+        self, trainer: Any, save: Any, checkpoint: dict[str, Any], *args: Any, **kw: Any
+    ) -> Any:
+        self._add_averages(trainer, trainer.lightning_module, checkpoint)
+        return save(checkpoint, *args, **kw)
+
+    def _load(self, _trainer: Any, load: Any, *args: Any, **kwargs: Any) -> Any:
+        checkpoint = load(*args, **kwargs)
+        self._in_file = checkpoint.get("ema_state_dict", {})
+        return checkpoint
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Attach the averages to the first optimizer."""
-        optimizer = trainer.optimizers[0] if trainer.optimizers else None
-        _source.source(self._ema, optimizer)
+        """Attach the averages to the optimizers that move their parameters."""
+        found = _source.keepers(self._ema, trainer.optimizers)
         if self._ema is not None:
-            self._ema.detach()
-            self._ema.attach(_source.innermost(optimizer))
+            _source.attach(self._ema, trainer.optimizers)
+        replaced = self._left.replaced(pl_module)
+        if not self._restored and (trainer.ckpt_path or replaced):
+            for keeper in found:  # other weights: their average begins with them
+                keeper._restart()
+        self._left.forget()
+        self._of_loaded.forget()
+        self._loaded = self._in_file = {}
 
-    def _enter(self, trainer: Any) -> None:
-        # Without an optimizer the weights are those of a file, and of the caller's choice.
-        if self._swap and (self._ema is not None or trainer.optimizers):
-            optimizer = trainer.optimizers[0] if trainer.optimizers else None
-            self._in_place.enter_context(_source.swap(_source.source(self._ema, optimizer)))
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Remember the weights that training leaves."""
+        self._left.note(pl_module)
+
+    def _keepers(self, trainer: Any, pl_module: Any) -> list[_source.Keeper]:
+        """Return what keeps averages of the weights that the module has; none for other weights."""
+        if (self._ema is None and not trainer.optimizers) or self._left.replaced(pl_module):
+            return []
+        found = _source.keepers(self._ema, trainer.optimizers)
+        own = {*pl_module.parameters()}
+        return [keeper for keeper in found if own & keeper._moved()]
+
+    def _enter(self, trainer: Any, pl_module: Any) -> None:
+        if not self._swap:
+            return
+        outside = trainer.state.fn != "fit"
+        if outside and trainer.ckpt_path:
+            self._take(trainer, pl_module)
+        if self._loaded and not self._of_loaded.replaced(pl_module):
+            self._in_place.enter_context(self._of_loaded.unchanged(pl_module))
+            self._in_place.enter_context(_source.put_in(pl_module, self._loaded))
+        elif not (outside and trainer.ckpt_path):
+            self._in_place.enter_context(self._left.unchanged(pl_module))
+            self._in_place.enter_context(_source.swap(self._keepers(trainer, pl_module)))
+
+    def _take(self, trainer: Any, pl_module: Any) -> None:
+        """Take the averages of the checkpoint that the Trainer has loaded."""
+        self._loaded = self._in_file
+        self._of_loaded.note(pl_module)
+        if not self._loaded:
+            warnings.warn(
+                f"EMACallback: {trainer.ckpt_path} has no averaged weights; those that it has are "
+                "evaluated.",
+                stacklevel=2,
+            )
+
+    def _leave(self) -> None:
+        self._in_place.close()
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Put the averaged weights in place."""
-        self._enter(trainer)
+        self._enter(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Put the weights in training back."""
-        self._in_place.close()
+        self._leave()
 
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
         """Put the averaged weights in place."""
-        self._enter(trainer)
+        self._enter(trainer, pl_module)
 
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         """Put the weights in training back."""
-        self._in_place.close()
+        self._leave()
+
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put the averaged weights in place."""
+        self._enter(trainer, pl_module)
+
+    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
+        """Put the weights in training back."""
+        self._leave()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Put the weights in training back."""
-        self._in_place.close()
+        self._leave()
+        if trainer.state.fn == "fit":
+            self._left.note(pl_module)
 
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add the averaged weights to the checkpoint."""
-        if self._save_weights and (self._ema is not None or trainer.optimizers):
-            optimizer = trainer.optimizers[0] if trainer.optimizers else None
-            averages = _source.source(self._ema, optimizer)
-            checkpoint["ema_state_dict"] = averages.ema_state_dict(pl_module)
+    def _add_averages(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if not self._save_weights:
+            return
+        if self._loaded and not self._of_loaded.replaced(pl_module):
+            checkpoint["ema_state_dict"] = self._loaded
+            return
+        found = self._keepers(trainer, pl_module)
+        if found:
+            checkpoint["ema_state_dict"] = _source.averaged(found, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of `ema`, if there is one."""
@@ -118,6 +206,7 @@ class EMACallback(_callback_class()):  # type: ignore[misc]
         state_dict : dict
             What `state_dict` returned.
         """
+        self._restored = True
         if self._ema is not None:
             self._ema.load_state_dict(state_dict)
 
