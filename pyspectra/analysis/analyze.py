@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspectra._cuda.devices import resolve_device
 from pyspectra._support.progress import progress_bar
-from pyspectra.analysis.batches import Outcome, steps_a_layer
+from pyspectra.analysis.batches import Outcome, n_evals, steps_a_layer
 from pyspectra.analysis.executor import outcomes
 from pyspectra.analysis.porting import refuse_foreign_names
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
@@ -26,7 +26,6 @@ from pyspectra.weights import (
     reasons_for_none,
 )
 from pyspectra.weights.deltas import deltas
-from pyspectra.weights.matricize import matrix_shape
 from pyspectra.weights.selection import chosen_layers
 
 if TYPE_CHECKING:
@@ -195,9 +194,9 @@ def _select(
 
 
 def _gate(layer: Layer, options: AnalyzeOptions) -> Skip | None:
-    _, M, rf = matrix_shape(layer)
-    count = M * rf if options.pool else M
-    if count < options.min_evals:
+    count = n_evals(layer, options)
+    # Whether a small layer changed is found out all the same (`batches`).
+    if count < options.min_evals and options.base_model is None:
         return Skip("few_evals", {"count": count, "limit": options.min_evals})
     if options.max_evals is not None and count > options.max_evals:
         return Skip("many_evals", {"count": count, "limit": options.max_evals})

@@ -34,6 +34,12 @@ Outcome = LayerReport | SkippedLayer
 LOAD_ERRORS = (PyspectraError, OSError, MemoryError)
 
 
+def n_evals(layer: Layer, options: AnalyzeOptions) -> int:
+    """Number of eigenvalues of one row of a layer."""
+    _, M, rf = matrix_shape(layer)
+    return M * rf if options.pool else M
+
+
 def gram_elements(layer: Layer, options: AnalyzeOptions) -> int:
     """Elements of the Gram matrices of a layer and of its permutations."""
     _, M, rf = matrix_shape(layer)
@@ -142,6 +148,10 @@ def _take_in(
         return SkippedLayer(layer.name, layer.shape, Skip("unchanged"))
     if change is not None and change.only_rounding:
         return SkippedLayer(layer.name, layer.shape, Skip("rounding"))
+    count = n_evals(layer, options)
+    if change is not None and count < options.min_evals:
+        detail = {"relative": change.relative, "count": count, "limit": options.min_evals}
+        return SkippedLayer(layer.name, layer.shape, Skip("few_changed", detail))
     grams: list[Any] = []
     spectra = None
     permuted = measurements.permuted(layer, slices, M, options)

@@ -13,6 +13,7 @@ from pyspectra.report.options import AnalyzeOptions
 from pyspectra.report.problems import layer_warning
 from pyspectra.types import ESD, PowerLawFit, Status
 from pyspectra.weights import Layer
+from pyspectra.weights.kinds import LORA
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def layer_report(row: Spectrum, found: LayerFit, options: AnalyzeOptions) -> Lay
             fit,
             float(values.get("random_p_value", float("nan"))),
             len(esd.evals),
-            is_change="change" in row.measured,
+            is_change="change" in row.measured or layer.kind == LORA.name,
         ),
         position=layer.position,
         could_be=layer.could_be,

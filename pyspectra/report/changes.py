@@ -7,6 +7,7 @@ difference has no bounds that anybody has calibrated, so that none of its words 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.problems import is_small, random_p
 from pyspectra.types import Status
+from pyspectra.weights import SkippedLayer
 
 LOW_RANK, NOISE, FULL, SMALL = "low rank", "noise", "full", "too small to tell"
 NAMES_SHOWN = 5
@@ -38,13 +40,18 @@ class Changes:
     Attributes
     ----------
     moved : int
-        Layers that changed by more than rounding explains.
+        Layers that changed by more than rounding explains, and have a spectrum.
     unchanged, rounded : int
         Layers that did not change, or by rounding alone.
     low_rank, tested : int
         Moved layers whose change is of low rank, and those whose structure could be tested.
     large : int
         Moved layers that are not too small to tell.
+    tiny : int
+        Layers that changed by more than rounding explains, and have too few eigenvalues for a
+        spectrum.
+    most_tiny : str
+        Which of these changed most, and by how much of their norm.
     ranks : tuple of int
         The ranks of changes of low rank, without repetitions.
     structure_p : float
@@ -57,6 +64,8 @@ class Changes:
     low_rank: int
     tested: int
     large: int
+    tiny: int
+    most_tiny: str
     ranks: tuple[int, ...]
     structure_p: float
 
@@ -65,12 +74,11 @@ class Changes:
         """Whether the change shows structure."""
         return self.structure_p <= THRESHOLDS.structure_level
 
-    @property
-    def rank_words(self) -> str:
-        """The ranks, as the end of a sentence."""
-        if len(self.ranks) == 1:
-            return f"rank {self.ranks[0]}"
-        return f"ranks {min(self.ranks)} to {max(self.ranks)}" if self.ranks else ""
+
+def rank_words(ranks: Sequence[int]) -> str:
+    """Return ranks as the end of a sentence."""
+    least, most = min(ranks, default=0), max(ranks, default=0)
+    return f"rank {most}" if least == most else f"ranks {least} to {most}"
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,18 @@ class ChangeLabel:
 
 CHANGE_LABELS = (
     ChangeLabel(
-        "unchanged", "green", lambda c: c.moved + c.rounded == 0,
-        "Unchanged: the weights are those of the base model, to the last bit.",
+        "unchanged", "green", lambda c: c.moved + c.tiny + c.rounded == 0,
+        "Unchanged: the weight matrices are those of the base model, to the last bit.",
     ),
     ChangeLabel(
-        "rounding only", "green", lambda c: c.moved == 0,
+        "rounding only", "green", lambda c: c.moved + c.tiny == 0,
         "Rounding only: no entry of {rounded_layers} differs by more than one spacing of the "
-        "coarser type.",
+        "coarser type, or half a step where its numbers are integers times a scale (int8, int4).",
+    ),
+    ChangeLabel(
+        "cannot be judged", "bold red", lambda c: c.moved == 0,
+        "Cannot be judged: only layers with fewer eigenvalues than 'min_evals' changed, by "
+        "|dW|/|W| of {most_tiny}.",
     ),
     ChangeLabel(
         "cannot be judged", "bold red", lambda c: 2 * c.tested < c.moved,
@@ -122,17 +135,25 @@ CHANGE_LABELS = (
 LIMIT = "How a change shows in its spectrum says nothing of whether it made the model better."
 
 
-def count_changes(layers: Sequence[LayerReport], n_unchanged: int, n_rounded: int) -> Changes:
+def count_changes(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) -> Changes:
     """Count what the label of a difference rests on."""
+    codes = Counter(tensor.skip.code for tensor in skipped)
+    tiny = [
+        (tensor.skip.detail["relative"], tensor.name)
+        for tensor in skipped
+        if tensor.skip.code == "few_changed"
+    ]
     tested = [p for p in map(random_p, layers) if not math.isnan(p)]
     ranks = sorted({layer.change_rank for layer in layers if layer.change_rank})
     return Changes(
         moved=len(layers),
-        unchanged=n_unchanged,
-        rounded=n_rounded,
+        unchanged=codes["unchanged"],
+        rounded=codes["rounding"],
         low_rank=sum(layer.change_rank > 0 for layer in layers),
         tested=len(tested),
         large=sum(not is_small(layer) for layer in layers),
+        tiny=len(tiny),
+        most_tiny=_most(tiny),
         ranks=tuple(ranks),
         structure_p=min(1.0, len(tested) * min(tested)) if tested else math.nan,
     )
@@ -148,22 +169,33 @@ def change_sentences(layers: Sequence[LayerReport], counts: Changes) -> list[str
     label = change_label(counts)
     told = [
         label.sentence.format(
-            **vars(counts), rank_words=counts.rank_words, few=THRESHOLDS.few_evals,
+            **vars(counts), rank_words=rank_words(counts.ranks), few=THRESHOLDS.few_evals,
             moved_layers=counted(counts.moved, "layer"),
             rounded_layers=counted(counts.rounded, "layer"),
         )
     ]  # fmt: skip
     moved = [(x.change.relative, x.label) for x in layers if x.change is not None]
-    moved = sorted((pair for pair in moved if math.isfinite(pair[0])), reverse=True)
+    moved = [pair for pair in moved if math.isfinite(pair[0])]
     if moved:
-        most = ", ".join(f"{printable(name)} {size:.2g}" for size, name in moved[:NAMES_SHOWN])
-        told.append(f"|dW|/|W| is {moved[-1][0]:.2g} to {moved[0][0]:.2g}, most in {most}.")
+        sizes = [size for size, _ in moved]
+        told.append(f"|dW|/|W| is {min(sizes):.2g} to {max(sizes):.2g}, most in {_most(moved)}.")
     words = [change_word(layer) for layer in layers]
     for word in (NOISE, SMALL):
         if word in words and label.word != word:
             told.append(f"{counted(words.count(word), 'change')}: {word}.")
-    if counts.moved and counts.rounded:
+    if counts.moved and counts.tiny:
+        told.append(
+            f"{counted(counts.tiny, 'layer')} with fewer eigenvalues than 'min_evals' changed, "
+            f"too: {counts.most_tiny}."
+        )
+    if counts.moved + counts.tiny and counts.rounded:
         told.append(f"{counted(counts.rounded, 'layer')} changed by rounding alone.")
-    if counts.moved + counts.rounded and counts.unchanged:
+    if counts.moved + counts.tiny + counts.rounded and counts.unchanged:
         told.append(f"{counted(counts.unchanged, 'layer')} did not change.")
     return told
+
+
+def _most(changed: Sequence[tuple[float, str]]) -> str:
+    """Name the layers that changed most, of pairs of |dW|/|W| and name."""
+    first = sorted(changed, reverse=True)[:NAMES_SHOWN]
+    return ", ".join(f"{printable(name)} {size:.2g}" for size, name in first)

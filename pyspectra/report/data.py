@@ -124,10 +124,7 @@ class ReportData(Value):
         """The judgement of the whole model, in words."""
         if self.options.base_model is None:
             return judge(self.wholes, len(self.skipped), self.options.estimator)
-        codes = [s.skip.code for s in self.skipped]
-        return judge_change(
-            self.wholes, len(codes), codes.count("unchanged"), codes.count("rounding")
-        )
+        return judge_change(self.wholes, self.skipped)
 
     @cached_property
     def _foreign(self) -> tuple[weightwatcher.Row, ...]:

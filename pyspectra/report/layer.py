@@ -13,6 +13,7 @@ from pyspectra.spectra.eigenvectors import EigenvectorStatistics
 from pyspectra.spectra.null_test import NullTest
 from pyspectra.spectra.randomize import Randomized
 from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit, Status, Value
+from pyspectra.weights.kinds import LORA
 from pyspectra.weights.rounding import Change
 
 
@@ -129,6 +130,16 @@ class LayerReport(Value):
     def change_rank(self) -> int:
         """With a base model: the rank of the change if that is low, else 0."""
         return int(self.measured.get("change_rank", 0))
+
+    @property
+    def is_update(self) -> bool:
+        """Whether it is a LoRA update that was not merged: a change of rank `update_rank`."""
+        return self.kind == LORA.name and self.change is None
+
+    @property
+    def update_rank(self) -> int:
+        """The rank of a LoRA update that was not merged; 0 for any other layer."""
+        return int(self.metrics.get("matrix_rank", 0)) if self.is_update else 0
 
     @property
     def vectors(self) -> EigenvectorStatistics | None:

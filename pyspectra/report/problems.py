@@ -195,7 +195,8 @@ def random_p(layer: LayerReport) -> float:
 
 def evidence(layer: LayerReport) -> Evidence:
     """Return what a layer is judged by."""
-    return Evidence(layer.fit, random_p(layer), len(layer.esd.evals), layer.change is not None)
+    is_change = layer.change is not None or layer.is_update
+    return Evidence(layer.fit, random_p(layer), len(layer.esd.evals), is_change)
 
 
 def layer_finding(layer: LayerReport) -> Finding | None:

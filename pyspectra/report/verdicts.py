@@ -8,18 +8,20 @@ tail exponent is no accuracy, and every verdict says so.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pyspectra._support.text import counted
 from pyspectra.report.changes import (
     CHANGE_LABELS,
+    LOW_RANK,
     change_label,
     change_sentences,
     count_changes,
+    rank_words,
 )
 from pyspectra.report.changes import LIMIT as CHANGE_LIMIT
+from pyspectra.report.counts import Counts, count_layers
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.problems import (
@@ -31,72 +33,11 @@ from pyspectra.report.problems import (
     UNJUDGED,
     WITHIN_ERROR,
     certainty,
-    evidence,
     is_judged,
-    is_small,
     problem_of,
-    random_p,
 )
-from pyspectra.spectra.structures import MASK
 from pyspectra.types import Status, Value
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What the label of a model rests on, in layers; sentences name these fields in braces.
-
-    Attributes
-    ----------
-    n : int
-        Layers with a fit.
-    rows : int
-        All layers.
-    large : int
-        Layers that are not too small to tell.
-    judged, typical, heavy, light : int
-        Layers whose alpha says something; those of them between the bounds, below, above.
-    silent, small, lawless : int
-        Layers without structure; too small to tell; without a power law.
-    structure_p : float
-        The least p-value of "no structure" times the number of layers tested (Bonferroni).
-    seen_in_large : bool
-        Whether some layer that is not too small shows structure at that level.
-    calibrated : bool
-        Whether the bounds 2 and 6 hold for the estimator.
-    untested : int
-        Layers whose structure could not be tested: they are not finite, or zero.
-    masked : int
-        Judged layers of which about half of the entries or more are zero.
-    """
-
-    n: int
-    rows: int
-    large: int
-    judged: int
-    typical: int
-    heavy: int
-    light: int
-    silent: int
-    small: int
-    lawless: int
-    structure_p: float
-    seen_in_large: bool
-    calibrated: bool
-    untested: int
-    masked: int
-
-    @property
-    def seen(self) -> bool:
-        """Whether the model shows structure."""
-        return not self.structure_p > THRESHOLDS.structure_level
-
-    @property
-    def layers(self) -> dict[str, str]:
-        """How a sentence counts layers: ``rows_layers`` is "1 layer" or "3 layers"."""
-        return {
-            f"{name}_layers": counted(getattr(self, name), "layer")
-            for name in ("n", "rows", "large", "judged")
-        }
+from pyspectra.weights import SkippedLayer
 
 
 @dataclass(frozen=True)
@@ -163,16 +104,27 @@ NOT_CALIBRATED = Label(
 )  # fmt: skip
 FEW_FITTED = Label(
     CANNOT, _CANNOT_STYLE,
-    lambda c: c.judged == 0 or c.rows - c.n + c.lawless > THRESHOLDS.most_failed * c.rows,
+    lambda c: c.judged + c.lawless == 0 or c.rows - c.n > THRESHOLDS.most_failed * c.rows,
     "Cannot be judged: only {judged} of {rows_layers} have a power-law fit that holds and "
     "structure.",
 )  # fmt: skip
 UNDER_A_MASK = Label(
-    CANNOT, _CANNOT_STYLE, lambda c: 2 * c.masked > c.judged,
+    CANNOT, _CANNOT_STYLE, lambda c: 2 * c.masked > c.judged + c.lawless,
     "Cannot be judged by alpha: about half of the entries or more are zero in {masked} of "
-    "{judged_layers} that show structure. A mask that training chose is structure, whatever the "
+    "{tailed_layers} that show structure. A mask that training chose is structure, whatever the "
     "weights under it are, and no bounds of alpha are known for such matrices (estimator "
     "{estimator}, mean alpha {mean:.2f}).",
+)  # fmt: skip
+ALL_LAWLESS = Label(
+    CANNOT, _CANNOT_STYLE, lambda c: c.judged == 0,
+    "Cannot be judged by alpha: structure in {shown} of {large_layers}, and a power law in none "
+    "(p <= {implausible:g}), so that there is no tail whose exponent could be named (estimator "
+    "{estimator}).",
+)  # fmt: skip
+MOST_LAWLESS = Label(
+    "mixed", "bold", lambda c: c.lawless > c.judged,
+    "Mixed: structure in {shown} of {large_layers}, and no power law in {lawless} of them "
+    f"(p <= {{implausible:g}}); {_BETWEEN}.",
 )  # fmt: skip
 TYPICAL = Label(
     "typical", TYPICAL_STYLE, lambda c: 2 * c.typical > c.judged, f"Typical: {_BETWEEN}."
@@ -187,10 +139,18 @@ MIXED = Label("mixed", "bold", lambda c: True, f"Mixed: {_BETWEEN}.")
 
 LABELS = (
     NOTHING_TESTED, MOST_FAILED, ALL_SMALL, NO_STRUCTURE_SEEN, SMALL_SEEN,
-    NOTHING_FITTED, NOT_CALIBRATED, FEW_FITTED, UNDER_A_MASK, TYPICAL, HEAVY_TAILED, LIGHT_TAILED,
-    MIXED,
+    NOTHING_FITTED, NOT_CALIBRATED, FEW_FITTED, UNDER_A_MASK, ALL_LAWLESS, MOST_LAWLESS,
+    TYPICAL, HEAVY_TAILED, LIGHT_TAILED, MIXED,
 )  # fmt: skip
+# What the first sentence of a label tells already.
+TOLD_FIRST = {NO_STRUCTURE_SEEN: NO_STRUCTURE, ALL_LAWLESS: NO_POWER_LAW,
+              MOST_LAWLESS: NO_POWER_LAW}  # fmt: skip
 
+# Of a file that holds nothing but LoRA updates.
+ADAPTER = (
+    "Low rank: {updates} of {ranks}, without the model that they are added to. Alpha of a change "
+    "has no bounds, and says nothing of so few eigenvalues."
+)
 LIMIT = (
     "A model that memorised noise, was pruned or scrambled can have the same spectra: this is not "
     "accuracy."
@@ -246,45 +206,61 @@ class Verdict(Value):
 
 
 def judge(layers: Sequence[LayerReport], n_skipped: int, estimator: str) -> Verdict:
-    """Judge a model by its layers."""
-    counts = _count(layers)
+    """Judge a model by its layers; those of LoRA updates tell their rank, and nothing else."""
+    updates = [layer for layer in layers if layer.is_update]
+    own = [layer for layer in layers if not layer.is_update] or layers
+    counts = count_layers(own)
     label = next(label for label in LABELS if label.holds(counts))
+    if own is layers and updates:
+        return _of_adapter(updates, n_skipped)
     sentences = [
         label.sentence.format(
             **vars(counts), **counts.layers, shown=counts.large - counts.silent,
-            mean=_mean_alpha(layers), estimator=estimator, few=THRESHOLDS.few_evals,
+            mean=_mean_alpha(own), estimator=estimator, few=THRESHOLDS.few_evals,
             low=THRESHOLDS.alpha_low, high=THRESHOLDS.alpha_high,
+            implausible=THRESHOLDS.implausible,
         ),
-        *_details(layers, label, counts),
+        *_details(own, label, counts),
+        *([f"{_updates(updates)} of {_ranks(updates)}."] if updates else []),
         *rest(layers, n_skipped),
         LIMIT,
     ]  # fmt: skip
-    return _verdict(label.word, sentences, layers, counts)
+    return _verdict(label.word, sentences, own, counts)
 
 
-def judge_change(
-    layers: Sequence[LayerReport], n_skipped: int, n_unchanged: int, n_rounded: int
-) -> Verdict:
+def _of_adapter(layers: Sequence[LayerReport], n_skipped: int) -> Verdict:
+    sentence = ADAPTER.format(updates=_updates(layers), ranks=_ranks(layers))
+    sentences = [sentence, *rest(layers, n_skipped), CHANGE_LIMIT]
+    return _verdict(LOW_RANK, sentences, layers, count_layers(layers))
+
+
+def _updates(layers: Sequence[LayerReport]) -> str:
+    return counted(len(layers), "LoRA update", "LoRA updates")
+
+
+def _ranks(layers: Sequence[LayerReport]) -> str:
+    return rank_words([layer.update_rank for layer in layers])
+
+
+def judge_change(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) -> Verdict:
     """Judge what changed since a base model.
 
     Parameters
     ----------
     layers : sequence of LayerReport
         The differences that are more than rounding.
-    n_skipped : int
-        Tensors that were not analysed.
-    n_unchanged, n_rounded : int
-        How many of these are layers that equal those of the base model: to the last bit, or but for
-        rounding.
+    skipped : sequence of SkippedLayer
+        What was not analysed, layers among it that did not change, or by rounding alone.
     """
-    changes = count_changes(layers, n_unchanged, n_rounded)
-    sentences = [
-        *change_sentences(layers, changes),
-        *rest(layers, n_skipped - n_unchanged - n_rounded),
-        CHANGE_LIMIT,
-    ]
-    found = _verdict(change_label(changes).word, sentences, layers, _count(layers))
-    return replace(found, n_moved=len(layers), n_unchanged=n_unchanged, n_rounding=n_rounded)
+    changes = count_changes(layers, skipped)
+    n_other = len(skipped) - changes.unchanged - changes.rounded - changes.tiny
+    sentences = [*change_sentences(layers, changes), *rest(layers, n_other), CHANGE_LIMIT]
+    return replace(
+        _verdict(change_label(changes).word, sentences, layers, count_layers(layers)),
+        n_moved=changes.moved + changes.tiny,
+        n_unchanged=changes.unchanged,
+        n_rounding=changes.rounded,
+    )
 
 
 def style_of(word: str) -> str:
@@ -315,40 +291,12 @@ def _verdict(
     )
 
 
-def _count(layers: Sequence[LayerReport]) -> Counts:
-    fitted = [layer for layer in layers if layer.status is Status.OK]
-    said = Counter(layer.warning for layer in fitted)
-    large = [layer for layer in layers if not is_small(layer)]
-    tested = [p for p in map(random_p, layers) if not math.isnan(p)]
-    of_large = [p for p in map(random_p, large) if not math.isnan(p)]
-    level = THRESHOLDS.structure_level
-    judged = sum(is_judged(layer) for layer in fitted)
-    heavy, light = said[HEAVY_TAIL.word], said[LIGHT_TAIL.word]
-    return Counts(
-        n=len(fitted),
-        rows=len(layers),
-        large=len(large),
-        judged=judged,
-        typical=judged - heavy - light,
-        heavy=heavy,
-        light=light,
-        silent=said[NO_STRUCTURE.word],
-        small=sum(map(is_small, layers)),
-        lawless=said[NO_POWER_LAW.word],
-        structure_p=min(1.0, len(tested) * min(tested)) if tested else math.nan,
-        seen_in_large=not of_large or len(tested) * min(of_large) <= level,
-        calibrated=all(evidence(layer).calibrated for layer in fitted),
-        untested=len(layers) - len(tested),
-        masked=sum(is_judged(layer) and MASK in layer.structures for layer in fitted),
-    )
-
-
 def _details(layers: Sequence[LayerReport], label: Label, counts: Counts) -> list[str]:
     """Return sentences about layers that the first one left out."""
     told = []
     for problem in UNJUDGED:
         count = sum(problem_of(layer) is problem for layer in layers)
-        if count and not (label is NO_STRUCTURE_SEEN and problem is NO_STRUCTURE):
+        if count and TOLD_FIRST.get(label) is not problem:
             does = problem.one if count == 1 else problem.many
             does = does.format(threshold=problem.threshold(THRESHOLDS))
             told.append(f"{counted(count, 'layer')} {does}.")

@@ -3,7 +3,8 @@
 A number that was rounded to a type of p significant bits lies within half a spacing of what it
 was, and that spacing follows its own size: ``ulp(w) = 2^(exponent of w + 1 - p)``. A file may hold
 numbers in a wider type than they once had (a bfloat16 model that was saved as float32), so that the
-type that counts is the narrowest one that holds them all.
+type that counts is the narrowest one that holds them all. Integers times a scale (int8, int4) lie
+on an even grid instead (`pyspectra.weights.grid`), whose spacing is the same for each entry.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from pyspectra._support.dtypes import BY_NAME
 from pyspectra.types import ESD, FloatArray, Value
+from pyspectra.weights.grid import grid_steps
 
 __all__ = ["Change", "change_of", "low_rank", "narrowest_type"]
 
@@ -28,11 +30,16 @@ _LEAST: Final = {
 # A difference of at most so many spacings is rounding: half of one where one of both was rounded
 # to nearest, one where both were, or one was cut off.
 SPACINGS: Final = 1.0
+# Rounding to nearest on a grid, whose steps are known to a few parts in a thousand.
+HALF_STEP: Final = 0.505
 _PROBED: Final = 4096
 # A difference is of low rank where what is left without its largest directions is at most so many
 # times what rounding makes, and they are at most this share of all.
 LEFT: Final = 4.0
 LOW: Final = 0.5
+# The least of the largest directions is so many times the next one (of eigenvalues): the directions
+# of LoRA end at once, those of a full change that is rounded sink below the rounding one by one.
+GAP: Final = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +56,7 @@ class Change(Value):
     floor : float
         About the largest eigenvalue that a matrix of such errors has.
     only_rounding : bool
-        Whether no entry differs by more than one spacing.
+        Whether no entry differs by more than one spacing, or half a step of a grid of integers.
     """
 
     relative: float
@@ -102,9 +109,16 @@ def change_of(
     names = {*types, narrowest_type(after, types[0]), narrowest_type(before, types[1])}
     spacing = _spacings(np.maximum(np.abs(after), np.abs(before)), names)
     difference = after - before
-    only = bool((np.abs(difference) <= SPACINGS * spacing).all())
+    far = np.abs(difference) - SPACINGS * spacing
     square = float(np.vdot(before, before))
     variance = np.square(spacing, out=spacing)
+    only = not (far > 0.0).any()
+    for values in () if only else (after, before):
+        steps = grid_steps(values)
+        if steps is not None:
+            far -= HALF_STEP * steps
+            variance += np.square(steps)
+    only = only or not (far > 0.0).any()
     variance /= 12.0
     total = float(variance.sum())
     norm = float(np.linalg.norm(difference))
@@ -149,7 +163,7 @@ def low_rank(esd: ESD, change: Change) -> int:
     -------
     int
         The most directions of any of its matrices that stand above the rounding, where rounding
-        explains all the rest.
+        explains all the rest and a gap divides the two.
     """
     total = float(esd.evals.sum())
     if not total > 0.0 or not math.isfinite(change.rounding) or not change.relative > 0.0:
@@ -162,4 +176,12 @@ def low_rank(esd: ESD, change: Change) -> int:
     rest = sum(float(e[: len(e) - k].sum()) for e, k in zip(parts, counts, strict=True))
     most = max(counts)
     explained = rest <= LEFT * rounding + len(esd.evals) * floor
-    return most if explained and 0 < most <= LOW * esd.M else 0
+    apart = all(_has_gap(e, k) for e, k in zip(parts, counts, strict=True))
+    return most if explained and apart and 0 < most <= LOW * esd.M else 0
+
+
+def _has_gap(evals: FloatArray, count: int) -> bool:
+    """Tell whether the largest eigenvalues, so many of them, are well above the next one."""
+    if not 0 < count < len(evals):
+        return True
+    return bool(evals[-count] >= GAP * evals[-count - 1])

@@ -125,6 +125,12 @@ _LIST: Final = (
     ),
     Reason("unchanged", "identical in base_model: nothing has changed"),
     Reason("rounding", "differs from base_model by rounding alone: at most one spacing an entry"),
+    Reason(
+        "few_changed",
+        "changed by {relative:.2g} of its norm; its {count} eigenvalues are fewer than "
+        "min_evals = {limit}",
+        group="changed, with fewer eigenvalues than min_evals = {limit}",
+    ),
     # Options of `analyze`.
     Reason("not_selected", "not selected by 'layers'"),
     Reason(

@@ -118,7 +118,9 @@ def test_a_model_compared_with_itself_is_unchanged() -> None:
     }  # fmt: skip
     assert report.verdict.label == "unchanged"
     assert report.verdict.n_failed == 0
-    assert report.verdict.text.startswith("Unchanged: the weights are those of the base model")
+    assert report.verdict.text.startswith(
+        "Unchanged: the weight matrices are those of the base model"
+    )
 
 
 def test_two_models_without_a_common_layer_are_an_error() -> None:

@@ -9,6 +9,7 @@ import pytest
 from truth import cases
 
 import pyspectra as ps
+from pyspectra.weights.grid import grid_steps
 from pyspectra.weights.rounding import change_of, narrowest_type
 
 Array = np.ndarray
@@ -99,6 +100,111 @@ def test_a_merged_lora_is_of_its_rank(stored: str, rank: int) -> None:
     assert f"have rank {rank}, as LoRA makes them" in report.verdict.text
     assert report.verdict.n_unchanged == 3
     assert "3 layers did not change." in report.verdict.text
+
+
+def integers(W: Array, bits: int, axis: int | None, even: bool) -> Array:
+    """Round to integers times a scale, of the whole, of each row or of each column."""
+    low, high = W.min(axis=axis, keepdims=True), W.max(axis=axis, keepdims=True)
+    if even:
+        high = np.maximum(high, -low)
+        low = -high
+    step = (high - low) / (2**bits - 2)
+    return ((np.round((W - low) / step) - (2 ** (bits - 1) - 1)) * step + (high + low) / 2).astype(
+        "f4"
+    )
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+@pytest.mark.parametrize("even", [True, False])
+def test_integers_times_a_scale_are_rounding(bits: int, axis: int | None, even: bool) -> None:
+    base = weights(bits)
+    found = verdict({k: integers(W, bits, axis, even) for k, W in base.items()}, base)
+    assert found.label == "rounding only", found.text
+    assert "integers times a scale" in found.text
+
+
+def test_groups_of_a_row_have_scales_of_their_own() -> None:
+    W = np.random.default_rng(0).standard_normal((60, 256)).astype("f4")
+    rounded = integers(W.reshape(-1, 64), 4, 1, even=True).reshape(W.shape)
+    assert verdict({"w.weight": rounded}, {"w.weight": W}).label == "rounding only"
+    rounded[7, 9] += 0.4 * np.ptp(W[7, :64]) / 14  # from one side of the middle to the other
+    assert verdict({"w.weight": rounded}, {"w.weight": W}).label != "rounding only"
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("shape", [(32, 16), (64, 64), (40, 400)])
+def test_numbers_that_are_no_integers_lie_on_no_grid(seed: int, shape: tuple[int, int]) -> None:
+    W = np.random.default_rng(seed).standard_normal(shape)
+    assert grid_steps(W) is None
+    assert grid_steps(bf16(W.astype("f4")).astype(float)) is None
+
+
+def test_a_lora_that_was_merged_and_rounded_to_8_bits_keeps_its_rank() -> None:
+    base = weights(1)
+    rng = np.random.default_rng(5)
+    tuned = {}
+    for k, W in base.items():
+        n, m = W.shape
+        change = rng.standard_normal((n, 4)) @ rng.standard_normal((4, m))
+        change *= 0.5 * np.linalg.norm(W) / np.linalg.norm(change)
+        tuned[k] = integers((W + change).astype("f4"), 8, 1, even=True)
+    report = ps.analyze(tuned, base_model=base)
+    assert report.verdict.label == "low rank", report.verdict.text
+    assert {row["change_rank"] for row in report.rows()} == {4}
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "int8"])
+@pytest.mark.parametrize("name", ["digits_wide-0", "digits_wide-100", *cases.TICKETS])
+def test_rounding_makes_no_low_rank_of_a_full_change(name: str, stored: str) -> None:
+    """What sinks below the rounding one direction after the other ends without a gap."""
+    run, _, seed = name.rpartition("-")
+    before, after = cases.state(f"{run}_before-{seed}"), cases.state(name)
+    for share in (0.02, 0.05, 0.2):
+        tuned = {k: (W + share * (after[k] - W)).astype("f4") for k, W in before.items()}
+        kept = {k: bf16(W) if stored == "bfloat16" else integers(W, 8, 1, even=True)
+                for k, W in tuned.items()}  # fmt: skip
+        found = verdict(kept, before)
+        assert found.label != "low rank", (share, found.text)
+
+
+def test_a_trained_head_on_a_frozen_body_is_what_changed() -> None:
+    base = weights()
+    rng = np.random.default_rng(0)
+    base["head.weight"] = rng.standard_normal((3, 64)).astype("f4")
+    tuned = base | {"head.weight": base["head.weight"] * 1.1}
+    found = verdict(tuned, base)
+    assert found.label == "cannot be judged"
+    assert "only layers with fewer eigenvalues than 'min_evals' changed" in found.text
+    assert "head 0.1." in found.text
+    assert (found.n_moved, found.n_unchanged) == (1, 6)
+    report = ps.analyze(tuned, base_model=base)
+    assert "changed by 0.1 of its norm" in report.skipped[-1].reason
+    wide = rng.standard_normal((48, 64)).astype("f4")
+    learned = (wide + np.outer(rng.standard_normal(48), rng.standard_normal(64))
+               + 0.3 * rng.standard_normal((48, 64))).astype("f4")  # fmt: skip
+    report = ps.analyze(tuned | {"top.weight": learned}, base_model=base | {"top.weight": wide})
+    assert report.verdict.label == "full"
+    assert "1 layer with fewer eigenvalues than 'min_evals' changed, too: head 0.1." in (
+        report.verdict.text
+    )
+    half = {k: bf16(W) for k, W in base.items()}
+    assert verdict(half, base).label == "rounding only"
+
+
+def test_a_file_of_lora_updates_tells_their_ranks() -> None:
+    rng = np.random.default_rng(0)
+    halves = {}
+    for i, rank in enumerate((4, 4, 16)):
+        halves[f"block.{i}.lora_A.weight"] = rng.standard_normal((rank, 64)).astype("f4")
+        halves[f"block.{i}.lora_B.weight"] = rng.standard_normal((80, rank)).astype("f4")
+    report = ps.analyze(halves, min_evals=1)
+    assert report.verdict.label == "low rank"
+    assert report.verdict.text.startswith("Low rank: 3 LoRA updates of ranks 4 to 16,")
+    assert [row["matrix_rank"] for row in report.rows()] == [4, 4, 16]
+    both = ps.analyze(halves | cases.TRAINED["digits_wide-0"](), min_evals=1).verdict
+    assert both.label == "typical"
+    assert "3 LoRA updates of ranks 4 to 16." in both.text
 
 
 @pytest.mark.parametrize("size", [0.003, 0.3])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -17,12 +19,31 @@ def test_structure_is_seen_in_what_was_trained(name: str) -> None:
     verdict = ps.analyze(cases.TRAINED[name]()).verdict
     assert verdict.label in (*JUDGED, CANNOT)
     if verdict.label == CANNOT:
-        assert "have a power-law fit that holds" in verdict.text
+        assert "and a power law in none (p <= 0.1)" in verdict.text
         assert verdict.n_no_power_law > 0
+        assert math.isnan(verdict.mean_alpha)
     assert verdict.structure_p <= 1e-3
     assert "not accuracy" in verdict.text
     assert "well trained" not in verdict.text
     assert "untrained" not in verdict.text
+
+
+def test_layers_without_a_power_law_leave_the_word_to_no_minority() -> None:
+    """HED v2 shows structure in all of its 12 layers, and follows a power law in 4."""
+    real_models = pytest.importorskip("real_models")
+    verdict = ps.analyze(real_models.hed_v2()).verdict
+    assert verdict.n_no_power_law > verdict.n_typical > 0
+    assert verdict.label == "mixed"
+    assert verdict.text.startswith("Mixed: structure in 12 of 12 layers, and no power law in 8 of")
+    assert verdict.text.count("no power law") == 1
+    assert "mean alpha" in verdict.text
+
+
+def test_a_few_layers_without_a_power_law_change_no_word() -> None:
+    real_models = pytest.importorskip("real_models")
+    verdict = ps.analyze(real_models.minilm_l6()).verdict
+    assert verdict.n_no_power_law > 0
+    assert verdict.label == "typical"
 
 
 @pytest.mark.parametrize("name", cases.UNTRAINED)
