@@ -5,6 +5,9 @@ tail above 1 on top of 2 n points below it whose density rises like x^2, so that
 
     python benchmarks/calibration.py [--data 4000] [--replicates 400] [--sizes 50 200 1000 5000]
     python benchmarks/calibration.py --bias
+    python benchmarks/calibration.py --eigenvalues
+
+`--eigenvalues`: spectra of matrices whose exponent is known, which are not independent.
 
 Long spectra get fewer data sets (`POINTS` in all). Standard error of a coverage of 0.97: 0.003 from
 4000 data sets, 0.006 from 800.
@@ -71,6 +74,65 @@ def bias(count, sizes, alpha=3.0):
             print(f"| {estimator} | {family} | {n} | {raw:+.3f} | {corrected:+.3f} |", flush=True)
 
 
+def student(df):
+    """Entries of tail exponent df: the largest eigenvalues are about their squares."""
+    return lambda rng, M: rng.standard_t(df, (2 * M, M))
+
+
+def scaled_columns(alpha):
+    """Columns whose squared scales follow a power law, long ones, so that little mixes them."""
+    return lambda rng, M: (
+        rng.standard_normal((20 * M, M)) * np.sqrt(np.exp(rng.exponential(1 / (alpha - 1), M)))
+    )
+
+
+def inverse(count):
+    """The inverse of a product of square Gaussian matrices: 1 + 1 / (count + 1) far out."""
+
+    def draw(rng, M):
+        product = rng.standard_normal((M, M))
+        for _ in range(count - 1):
+            product = product @ rng.standard_normal((M, M))
+        return np.linalg.inv(product)
+
+    return draw
+
+
+MATRICES = {
+    "Student t entries, 1 degree of freedom": (student(1), 1.5),
+    "Student t entries, 2": (student(2), 2.0),
+    "Student t entries, 3": (student(3), 2.5),
+    "scaled columns": (scaled_columns(2.0), 2.0),
+    "scaled columns, steeper": (scaled_columns(3.5), 3.5),
+    "inverse of a Gaussian matrix": (inverse(1), 1.5),
+    "inverse of a product of two": (inverse(2), 4 / 3),
+}
+
+
+def eigenvalues(count, replicates, sides=(100, 300)):
+    """Coverage of the known exponent by both intervals, and the spread of alpha over matrices."""
+    print("| matrices | M | alpha | estimator | matrices drawn | coverage of `ci` | of 1.96 errors "
+          "| mean of alpha | sd of alpha | sd by `ci` | by `alpha_stderr` |")  # fmt: skip
+    print("|---" * 11 + "|")
+    for name, (draw, alpha) in MATRICES.items():
+        for M in sides:
+            rng = np.random.default_rng([M, int(100 * alpha)])
+            data = [ps.esd(draw(rng, M), method="svd").evals for _ in range(count)]
+            for estimator in ("ww", "csn"):
+                fits = ps.fit_powerlaw_batch(
+                    data, estimator=estimator, threshold=0.0, bootstrap=replicates, seed=M
+                )
+                found = np.array([(x.alpha, x.alpha_stderr, *x.ci) for x in fits]).T
+                own, error, low, high = found[:, np.isfinite(found).all(0)]
+                cells = [name, str(M), f"{alpha:.2f}", estimator, str(len(own)),
+                         f"{np.mean((low <= alpha) & (alpha <= high)):.2f}",
+                         f"{np.mean(np.abs(own - alpha) <= 1.96 * error):.2f}",
+                         f"{own.mean():.2f}", f"{own.std():.3f}",
+                         f"{np.median(high - low) / 3.92:.3f}",
+                         f"{np.median(error):.3f}"]  # fmt: skip
+                print("|", " | ".join(cells), "|", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=int, default=4000, help="data sets a row, at most")
@@ -78,7 +140,11 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 1000, 5000])
     parser.add_argument("--alphas", type=float, nargs="+", default=list(ALPHAS))
     parser.add_argument("--bias", action="store_true", help="only the bias of alpha: no refits")
+    parser.add_argument("--eigenvalues", action="store_true", help="only matrices of known alpha")
     options = parser.parse_args()
+    if options.eigenvalues:
+        eigenvalues(min(options.data, 200), options.replicates)
+        return
     if options.bias:
         bias(options.data, options.sizes)
         return

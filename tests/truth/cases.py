@@ -3,7 +3,7 @@
 Trained weights are kept (`train.py` makes them); everything else is made here from seeds.
 `UNTRAINED` and `TRAINED` name them; a case is a function of no arguments that returns a state dict
 of numpy arrays. Cases of seeds from 100 on, and of the architectures in `NEW`, were not looked at
-when the rules of the verdict were chosen.
+when the rules of the verdict were chosen; those in `LATER` were made after all of them.
 """
 
 import json
@@ -14,6 +14,7 @@ import numpy as np
 
 STATES = Path(__file__).parent / "states"
 NEW = ("transformer", "lstm", "resnet")  # with five seeds each
+LATER = ("vit", "dense", "convnext", "gated")  # five seeds each, made after all rules
 
 
 @cache
@@ -43,7 +44,8 @@ def torch_default(name, seed):
 
     makers = {
         "separable": train.separable, "cnn": train.cnn, "resnet": train.resnet,
-        "lstm": train.RowsLSTM, "transformer": train.Patches,
+        "lstm": train.RowsLSTM, "transformer": train.Patches, "vit": train.Vit,
+        "dense": train.Dense, "convnext": train.ConvNext, "gated": train.Gated,
         "mlp": partial(train.mlp, 64, 128, 128, 10), "small": partial(train.mlp, 8, 64, 64, 1),
         "wide": partial(train.mlp, 100, 300, 200, 50),
     }  # fmt: skip
@@ -198,6 +200,8 @@ UNTRAINED = {
        for name in DEFAULTS for seed in (0, 1, 100, 101)},
     **{f"{name}-{seed}": partial(torch_default, name, seed)
        for name in NEW for seed in (100, 101, 102)},
+    **{f"{name}-{seed}": partial(torch_default, name, seed)
+       for name in LATER for seed in range(510, 515)},
     **{f"{name}-{seed}": partial(drawn, draw, seed)
        for name, draw in DRAWS.items() for seed in (0, 100, 101)},
     **{f"sinusoidal-{seed}": partial(embedding_table, seed) for seed in (0, 100)},

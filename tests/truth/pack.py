@@ -1,4 +1,4 @@
-"""Put what `train.py` made into ``states/``: one file a run, and the scores.
+"""Put what `train.py` made into ``states/``: one file a run, and the scores beside those there.
 
 python tests/truth/pack.py MADE
 """
@@ -17,7 +17,8 @@ KEPT_BEFORE = (
 def main():
     made, out = Path(sys.argv[1]), Path(__file__).parent / "states"
     out.mkdir(exist_ok=True)
-    runs, scores = {}, {}
+    facts = out / "facts.json"
+    runs, scores = {}, json.loads(facts.read_text()) if facts.exists() else {}
     for path in sorted(made.glob("*.npz")):
         name = path.stem
         if name.startswith("before-"):
@@ -35,7 +36,7 @@ def main():
     text = json.dumps(
         {k: {m: round(x, 3) for m, x in v.items()} for k, v in scores.items()}, indent=1
     )
-    (out / "facts.json").write_text(text + "\n")
+    facts.write_text(text + "\n")
 
 
 if __name__ == "__main__":

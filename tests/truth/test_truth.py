@@ -80,6 +80,8 @@ def test_at_least_sixty_cases_of_each_truth_and_fresh_ones() -> None:
     assert len(fresh) >= 60
     for architecture in cases.NEW:
         assert sum(name.startswith(f"{architecture}-1") for name in cases.TRAINED) >= 5
+    for architecture in cases.LATER:
+        assert sum(name.startswith(f"{architecture}-5") for name in cases.TRAINED) >= 5
 
 
 NAMED = {

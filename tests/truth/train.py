@@ -185,6 +185,88 @@ class Mixer(nn.Module):
         return self.out(x.mean(1))
 
 
+class Vit(nn.Module):
+    """A vision transformer: 16 patches of 2 x 2 pixels of a digit, and a token for the class."""
+
+    def __init__(self, width=48):
+        super().__init__()
+        self.embed = nn.Conv2d(1, width, 2, 2)
+        self.token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.place = nn.Parameter(torch.randn(17, width) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, 0.0, F.gelu, batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.out = nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = self.embed(x.reshape(-1, 1, 8, 8)).flatten(2).mT
+        x = torch.cat([self.token.expand(len(x), 1, -1), x], 1) + self.place
+        return self.out(self.blocks(x)[:, 0])
+
+
+class Dense(nn.Module):
+    """A block of DenseNet on digits: each convolution reads all that came before."""
+
+    def __init__(self, growth=24, depth=4):
+        super().__init__()
+        self.first = nn.Conv2d(1, 32, 3, padding=1, bias=False)
+        sides = [32 + i * growth for i in range(depth + 1)]
+        self.norms = nn.ModuleList([nn.BatchNorm2d(n) for n in sides])
+        self.convs = nn.ModuleList(
+            [nn.Conv2d(n, growth, 3, padding=1, bias=False) for n in sides[:-1]]
+        )
+        self.out = nn.Linear(sides[-1], 10)
+
+    def forward(self, x):
+        x = self.first(x.reshape(-1, 1, 8, 8))
+        for norm, conv in zip(self.norms[:-1], self.convs, strict=True):
+            x = torch.cat([x, conv(F.relu(norm(x)))], 1)
+        return self.out(F.relu(self.norms[-1](x)).mean((2, 3)))
+
+
+class ConvNext(nn.Module):
+    """Blocks of a depthwise 5 x 5, a norm over channels and two pointwise layers."""
+
+    def __init__(self, width=40, depth=2):
+        super().__init__()
+        self.stem = nn.Conv2d(1, width, 4, 4)
+        self.depthwise = nn.ModuleList(
+            [nn.Conv2d(width, width, 5, padding=2, groups=width) for _ in range(depth)]
+        )
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(depth)])
+        self.pointwise = nn.ModuleList(
+            [mlp(width, 3 * width, width, act=nn.GELU) for _ in range(depth)]
+        )
+        self.out = nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for i, conv in enumerate(self.depthwise):
+            y = self.norms[i](conv(x).movedim(1, -1))
+            x = x + self.pointwise[i](y).movedim(-1, 1)
+        return self.out(x.mean((2, 3)))
+
+
+class Gated(nn.Module):
+    """Residual layers whose one half gates the other (SwiGLU), on a table."""
+
+    def __init__(self, width=48, depth=2):
+        super().__init__()
+        self.embed = nn.Linear(8, width)
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(depth)])
+        self.up = nn.ModuleList([nn.Linear(width, 4 * width) for _ in range(depth)])
+        self.down = nn.ModuleList([nn.Linear(2 * width, width) for _ in range(depth)])
+        self.out = nn.Linear(width, 1)
+
+    def forward(self, x):
+        x = self.embed(x)
+        for norm, up, down in zip(self.norms, self.up, self.down, strict=True):
+            a, b = up(norm(x)).chunk(2, -1)
+            x = x + down(F.silu(a) * b)
+        return self.out(x)
+
+
 # --- training -----------------------------------------------------------------------------------
 
 
@@ -227,7 +309,7 @@ def _score(net, x, y):
     return float((out.argmax(1) == y).float().mean())
 
 
-CHOSEN, FRESH = range(5), range(100, 105)
+CHOSEN, FRESH, LATER = range(5), range(100, 105), range(500, 505)
 SGD = partial(torch.optim.SGD, momentum=0.9)
 
 # Networks, and data with the number of samples if not all.
@@ -243,10 +325,12 @@ NETS = {
     "gru": (RowsGRU, partial(fashion, 6000)), "mixer": (Mixer, digits),
     "tanh": (partial(mlp, 8, 96, 64, 1, act=nn.Tanh), california),
     "momentum": (partial(mlp, 64, 160, 96, 10), digits),
+    "vit": (Vit, digits), "dense": (Dense, digits), "convnext": (ConvNext, partial(fashion, 6000)),
+    "gated": (Gated, california),
 }  # fmt: skip
 MANY, SOME = (*CHOSEN, *FRESH), (0, 1, *FRESH)
 
-# Name -> network, seeds and how it is trained. No rule was chosen on the last seven.
+# Name -> network, seeds and how it is trained. No rule was chosen on the last eleven.
 RUNS = {
     "separable": ("separable", MANY, {"epochs": 5, "lr": 6e-3}),
     "cnn": ("cnn", SOME, {"epochs": 4, "lr": 3e-3}),
@@ -274,6 +358,10 @@ RUNS = {
     "mixer": ("mixer", (200,), {"epochs": 15, "lr": 2e-3}),
     "tanh": ("tanh", (200,), {"epochs": 12, "lr": 3e-3, "batch": 128}),
     "momentum": ("momentum", (200,), {"epochs": 25, "lr": 0.05, "optimizer": SGD}),
+    "vit": ("vit", LATER, {"epochs": 12, "lr": 3e-3}),
+    "dense": ("dense", LATER, {"epochs": 6, "lr": 5e-3}),
+    "convnext": ("convnext", LATER, {"epochs": 3, "lr": 5e-3}),
+    "gated": ("gated", LATER, {"epochs": 4, "lr": 3e-3, "batch": 128}),
 }  # fmt: skip
 
 
