@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyspectra._support.arguments import check_count, check_probability
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
+from pyspectra.training.collect.forward import classes_last
 from pyspectra.training.collect.spectra import SpectraPlan
 from pyspectra.training.history import History
 from pyspectra.training.processes import Alone
@@ -58,7 +59,10 @@ def accuracy(kind: str | None, outputs: Tensor | None, targets: Any) -> dict[str
     """Return the accuracy of a batch of a classifier; nothing of others."""
     if kind not in ("cross_entropy", "nll") or outputs is None or not isinstance(targets, Tensor):
         return {}
-    if outputs.dim() < 2 or targets.is_floating_point():
+    scores = None if targets.is_floating_point() else classes_last(outputs.detach(), targets)
+    if scores is None:
         return {}
-    right = outputs.detach().argmax(1) == targets
-    return {"accuracy": right.float().mean()}
+    said, true = scores.argmax(-1).reshape(-1), targets.reshape(-1)
+    # Padding has a number below 0, which no class has; its share of the batch is no mistake.
+    counts = true >= 0
+    return {"accuracy": ((said == true) & counts).sum() / counts.sum().clamp(min=1)}

@@ -3,20 +3,59 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from pyspectra.training.collect.forward import ForwardCollector, first_tensor
+from pyspectra.training.collect.forward import ForwardCollector, classes_last, first_tensor
 from pyspectra.training.preserve import preserved
 from pyspectra.training.processes import Alone, is_distributed
 from pyspectra.training.rules.facts import Classes, Evaluation
 from pyspectra.training.shared_records import merged_sums
 
 MOST_CLASSES = 2048
+
+
+_DRAWING = {
+    torch.rand, torch.rand_like, torch.randn, torch.randn_like, torch.randint, torch.randint_like,
+    torch.randperm, torch.normal, torch.bernoulli, torch.multinomial, torch.poisson,
+    Tensor.normal_, Tensor.uniform_, Tensor.bernoulli_, Tensor.bernoulli, Tensor.exponential_,
+    Tensor.multinomial, Tensor.random_, Tensor.cauchy_, Tensor.log_normal_, Tensor.geometric_,
+}  # fmt: skip
+
+
+class Draws(TorchFunctionMode):
+    """Notice that a model draws random numbers by itself, and not in dropout.
+
+    Attributes
+    ----------
+    made : bool
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.made = self.made or func in _DRAWING
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What a second look at one batch of an evaluation showed, as in `Evaluation`."""
+
+    difference: float | None = None
+    batch_difference: float | None = None
+    draws: bool = False
 
 
 class EvaluationCollector:
@@ -46,42 +85,50 @@ class EvaluationCollector:
             with torch.no_grad():
                 yield
                 wrong = self._forward.training_modules()
-                repeat, rows = self._confirm() if not self._confirmed else (None, None)
+                confirmed = Confirmed() if self._confirmed else self._confirm()
         finally:
             self._inside = False
             self._forward.keep_arguments = False
             for module, training in modes:
                 module.training = training
-        self._facts.append(Evaluation(0, wrong, repeat, rows, self._has_graph))
+        self._facts.append(_evaluation(0, wrong, confirmed, self._has_graph))
 
-    def _confirm(self) -> tuple[float | None, float | None]:
-        """Pass one batch twice, and its first row alone; return the relative differences."""
+    def _confirm(self) -> Confirmed:
+        """Pass one batch twice, and its outer rows alone; return the relative differences."""
         taken, self._forward.arguments = self._forward.arguments, None
         if taken is None or is_distributed():
-            return None, None
+            return Confirmed()
         self._confirmed = True
         args, kwargs = taken
         self._forward.paused = True
         try:
             with preserved(self._model, weights=False):
-                first, second = (first_tensor(self._model(*args, **kwargs)) for _ in range(2))
-                alone = self._first_row(args, kwargs)
+                with Draws() as draws:
+                    first = first_tensor(self._model(*args, **kwargs))
+                second = first_tensor(self._model(*args, **kwargs))
+                # Where rows are taken for times, the first depends on no other; the last does.
+                rows = [self._row_alone(args, kwargs, first, place) for place in (0, -1)]
         finally:
             self._forward.paused = False
-        rows = None
-        if first is not None and alone is not None and alone.shape[1:] == first.shape[1:]:
-            rows = relative(first[:1], alone)
-        return (None if first is None or second is None else relative(first, second)), rows
+        known = [x for x in rows if x is not None]
+        repeat = None if first is None or second is None else relative(first, second)
+        return Confirmed(repeat, max(known) if known else None, draws.made)
 
-    def _first_row(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    def _row_alone(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], whole: Tensor | None, place: int
+    ) -> float | None:
+        """Return how far a row alone differs from the same row in its batch."""
         given = [*args, *kwargs.values()]
         tensors = [v for v in given if isinstance(v, Tensor)]
         sizes = {t.shape[0] if t.dim() else 0 for t in tensors}
-        if len(tensors) != len(given) or len(sizes) != 1 or max(sizes) < 2:
+        if len(tensors) != len(given) or len(sizes) != 1 or max(sizes) < 2 or whole is None:
             return None
-        row = [v[:1] for v in args]
-        named = {k: v[:1] for k, v in kwargs.items()}
-        return first_tensor(self._model(*row, **named))
+        k = range(max(sizes))[place]
+        named = {name: v[k : k + 1] for name, v in kwargs.items()}
+        alone = first_tensor(self._model(*[v[k : k + 1] for v in args], **named))
+        if alone is None or whole.shape[:1] != (max(sizes),) or alone.shape[1:] != whole.shape[1:]:
+            return None
+        return relative(whole[k : k + 1], alone)
 
     def add(
         self, loss: Any, outputs: Tensor | None, targets: Any, n: int, kind: str | None,
@@ -99,10 +146,11 @@ class EvaluationCollector:
             self._count(outputs, targets)
 
     def _count(self, outputs: Tensor, targets: Tensor) -> None:
-        classes = outputs.shape[1] if outputs.dim() > 1 else 0
-        if not 1 < classes <= MOST_CLASSES or targets.is_floating_point():
+        scores = None if targets.is_floating_point() else classes_last(outputs.detach(), targets)
+        if scores is None or not 1 < scores.shape[-1] <= MOST_CLASSES:
             return
-        said, true = outputs.detach().argmax(1).reshape(-1), targets.reshape(-1)
+        classes = scores.shape[-1]
+        said, true = scores.argmax(-1).reshape(-1), targets.reshape(-1)
         valid = (true >= 0) & (true < classes)
         pairs = (true[valid] * classes + said[valid]).cpu().numpy()
         counts = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
@@ -124,10 +172,7 @@ class EvaluationCollector:
 
     def facts(self, step: int) -> list[object]:
         """Return how the model stood in evaluations since the last call."""
-        facts = [
-            Evaluation(step, e.in_training_mode, e.difference, e.batch_difference, e.loss_has_graph)
-            for e in self._facts
-        ]
+        facts = [dataclasses.replace(e, step=step) for e in self._facts]
         self._facts.clear()
         return list(facts)
 
@@ -138,8 +183,16 @@ class EvaluationCollector:
         self._reported_unasked = True
         names = self._forward.training_modules()
         with torch.no_grad():
-            repeat, rows = self._confirm()
-        return [Evaluation(step, names, repeat, rows)]
+            confirmed = self._confirm()
+        return [_evaluation(step, names, confirmed)]
+
+
+def _evaluation(
+    step: int, wrong: Sequence[str], confirmed: Confirmed, has_graph: bool = False
+) -> Evaluation:
+    return Evaluation(
+        step, wrong, confirmed.difference, confirmed.batch_difference, has_graph, confirmed.draws
+    )
 
 
 def relative(a: Tensor, b: Tensor) -> float:

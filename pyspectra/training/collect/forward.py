@@ -14,7 +14,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from pyspectra.training.collect.counters import Counter
-from pyspectra.training.rules.facts import LossCurve, Scales, Units
+from pyspectra.training.collect.entering import Entering, FirstRows
+from pyspectra.training.rules.facts import FirstInputs, LossCurve, Scales, Units
 
 _ACTIVATIONS: dict[Any, str] = {
     functional.relu: "relu", torch.relu: "relu", torch.relu_: "relu", Tensor.relu: "relu",
@@ -63,6 +64,8 @@ class ActivationCollector:
         self._last_output: tuple[str, int] | None = None
         self.follows: dict[str, str] = {}
         self.normalized: set[str] = set()
+        self.first_rows = FirstRows()
+        self.first_weight = ""
 
     def begin(self) -> None:
         """Begin a forward pass."""
@@ -77,10 +80,17 @@ class ActivationCollector:
             self._activation(activation, out)
         elif func is functional.linear or func in _CONVOLUTIONS:
             weight = args[1] if len(args) > 1 else kwargs.get("weight")
-            self._weight = self._names.get(id(weight), "")
+            first, self._weight = not self._weight, self._names.get(id(weight), "")
+            if first:
+                self.first_weight = self._weight
+                self.first_rows.add(args[0] if args else None)
             self._convolution = func in _CONVOLUTIONS
         elif func in _NORMS and self._weight:
             self.normalized.add(self._weight)
+
+    def first_inputs(self, step: int) -> FirstInputs | None:
+        """Return what entered the first weights, once, when enough of it was seen."""
+        return self.first_rows.taken(step, self.first_weight in self.normalized)
 
     def _activation(self, activation: str, out: Tensor) -> None:
         owner = self._weight.removesuffix(".weight") or activation
@@ -139,6 +149,31 @@ def first_tensor(value: Any) -> Tensor | None:
     return None
 
 
+def classes_last(outputs: Tensor, targets: Any) -> Tensor | None:
+    """Return the scores of a classifier with the classes as their last axis.
+
+    Parameters
+    ----------
+    outputs : Tensor, shape (N, K), (N, K, ...) or (N, ..., K)
+        The second is what torch's losses take, the third what sequence models return.
+    targets : Tensor
+        Class numbers, one for each row of scores, flattened or not; or shares of the classes.
+
+    Returns
+    -------
+    Tensor or None
+        None where the targets belong to neither form.
+    """
+    if outputs.dim() < 2 or not isinstance(targets, Tensor):
+        return None
+    shape = tuple(targets.shape)
+    second, last = (outputs.shape[0], *outputs.shape[2:]), tuple(outputs.shape[:-1])
+    if shape == second or shape == tuple(outputs.shape):
+        return outputs.movedim(1, -1)
+    flat = len(shape) == 1 and targets.numel() == outputs[..., 0].numel()
+    return outputs if shape == last or flat else None
+
+
 def unwrapped(model: Any) -> Any:
     """Return the model itself, out of DistributedDataParallel and compiled wrappers."""
     while True:
@@ -193,6 +228,10 @@ class ForwardCollector:
         What a model that computes its own loss returned.
     last_call : Call or None
         How the model was called in the last pass with gradients.
+    entering : Entering
+        What went into the model in training and in evaluations, of a few batches.
+    output_node : graph node or None
+        What made the last output, while `keep` is set.
     mark : Tensor or None
         A scalar that is finite if all outputs since it was last taken are; not every pass counts.
     unasked : bool
@@ -221,6 +260,8 @@ class ForwardCollector:
         self.wrong_mode = False
         self._sample, self._due = sample, due
         self.mark: Tensor | None = None
+        self.entering = Entering()
+        self.output_node: Any = None
         self.compiled = is_compiled(model)
         self.last_call: Call | None = None
         self._mode: ActivationMode | None = None
@@ -257,7 +298,11 @@ class ForwardCollector:
         if self.keep_arguments and not grad:
             self.arguments = (args, dict(kwargs))
             self.keep_arguments = False
+        if not grad and not module.training:
+            self.entering.evaluated.add(x)
         if grad:
+            if module.training and self._sample():
+                self.entering.trained.add(x)
             self.inputs = None if x is None else x.detach()
             self.last_call = _call(args, kwargs, x)
             # transformers: the losses of the parts of a batch are divided by the whole of it.
@@ -281,6 +326,7 @@ class ForwardCollector:
         if torch.is_grad_enabled():
             self._note_finite(out)
             self.output = out.detach() if self.keep and out is not None else None
+            self.output_node = out.grad_fn if self.keep and out is not None else None
             loss = getattr(result, "loss", None)
             # The loss keeps its graph only at first, when the graph is read for what it says of the
             # loss.

@@ -16,7 +16,8 @@ _LOSSES = {
 }  # fmt: skip
 # What is done to a difference in losses written by hand.
 _BY_HAND = {"Pow": "mse", "Abs": "l1"}
-_OPERATIONS = {"LogSoftmax": "log_softmax", "Softmax": "softmax", "Sigmoid": "sigmoid"}
+_OPERATIONS = {"LogSoftmax": "log_softmax", "Softmax": "softmax", "Sigmoid": "sigmoid",
+               "Tanh": "tanh", "Relu": "relu"}  # fmt: skip
 # Nodes that pass values on as they are, or scale them: looked through.
 _THROUGH = {
     "View", "Reshape", "ReshapeAlias", "UnsafeView", "Transpose", "T", "Permute", "Squeeze",
@@ -27,7 +28,7 @@ _BEFORE_LOSS = {"Mean", "Sum", "Div", "Mul", "Add", "ToCopy", "Squeeze", "View",
 DEEPEST = 12
 
 
-def loss_graph(loss: Any, step: int) -> LossGraph:
+def loss_graph(loss: Any, step: int, output: Any = None) -> LossGraph:
     """Read the graph of a loss: names and shapes of its operations, no values.
 
     Parameters
@@ -35,6 +36,8 @@ def loss_graph(loss: Any, step: int) -> LossGraph:
     loss : Tensor
         The loss, before or after its backward pass: saved values are gone then, names are not.
     step : int
+    output : graph node, optional
+        Where the output of the model stands in the graph.
 
     Returns
     -------
@@ -42,6 +45,10 @@ def loss_graph(loss: Any, step: int) -> LossGraph:
         What was read; its kind is None where the loss is not one of those that are known.
     """
     node = getattr(loss, "grad_fn", None) if isinstance(loss, Tensor) else None
+    if node is not None and _name(node) == "Neg":
+        found = _loss_node(_next(node), DEEPEST)
+        negated = found is not None and _is_made_of(found[0], output)
+        return LossGraph(step, None, negated=found[1] if found and negated else None)
     found = _loss_node(node, DEEPEST)
     if found is None:
         return LossGraph(step, None)
@@ -53,7 +60,9 @@ def loss_graph(loss: Any, step: int) -> LossGraph:
             # torch's cross_entropy is log_softmax and nll: what came before is what counts.
             before, _ = _operation(_next(under))
             classes = _classes(under)
-            return LossGraph(step, "cross_entropy", (before,) if before else (), None, classes)
+            over_batch = getattr(under, "_saved_dim", None) == 0 and len(_shape(under) or ()) == 2
+            before_it = (before,) if before else ()
+            return LossGraph(step, "cross_entropy", before_it, None, classes, over_batch)
         return LossGraph(step, "nll", (operation,) if operation else ())
     operation, _ = _operation(below)
     expanded = _all_pairs(node, below) if _name(node) == "Sub" else _expanded(below)
@@ -85,6 +94,21 @@ def _loss_node(node: Any, depth: int) -> tuple[Any, str] | None:
         if found is not None:
             return found
     return None
+
+
+def _is_made_of(node: Any, output: Any) -> bool:
+    """Tell whether the input of a loss is the output of the model itself."""
+    node = _next(node)
+    for _ in range(DEEPEST):
+        if node is None or output is None:
+            return False
+        if node is output:
+            return True
+        name = _name(node)
+        if name not in _OPERATIONS and name not in _THROUGH:
+            return False
+        node = _next(node)
+    return False
 
 
 def _operation(node: Any) -> tuple[str | None, Any]:

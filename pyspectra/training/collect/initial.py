@@ -55,6 +55,48 @@ def parameters_of(model: Any, optimizers: list[Any], ignore: tuple[str, ...], st
     return Parameters(step, rows)
 
 
+def hidden_parameters(model: Any, optimizers: list[Any], step: int) -> Parameters | None:
+    """Return parameters with gradients that stand in plain lists of a model, and in no optimizer.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    optimizers : list of torch.optim.Optimizer
+    step : int
+
+    Returns
+    -------
+    Parameters or None
+        None where there are none, as nearly always.
+    """
+    known = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
+    known |= {id(p) for p in model.parameters()}
+    rows = []
+    for owner, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute.startswith("_"):
+                continue
+            for key, part in _modules_in(value):
+                for name, p in part.named_parameters():
+                    if id(p) not in known and p.requires_grad and p.grad is not None:
+                        known.add(id(p))
+                        path = ".".join(x for x in (owner, attribute, key, name) if x)
+                        shape = tuple(p.shape)
+                        rows.append(ParameterInfo(path, shape, p.numel(), True, False, True))
+    return Parameters(step, rows) if rows else None
+
+
+def _modules_in(value: Any) -> list[tuple[str, Any]]:
+    """Return the modules in a list, a tuple or a dictionary, with their keys."""
+    if isinstance(value, dict):
+        items = [(str(k), v) for k, v in value.items()]
+    elif isinstance(value, list | tuple):
+        items = [(str(k), v) for k, v in enumerate(value)]
+    else:
+        return []
+    return [(k, v) for k, v in items if isinstance(v, torch.nn.Module)]
+
+
 def with_activations(
     rows: Sequence[WeightSummary], follows: Mapping[str, str], normalized: Collection[str]
 ) -> list[WeightSummary]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyspectra.training.rules.facts import NonFinite
+from pyspectra.training.collect.forward import classes_last
+from pyspectra.training.rules.facts import ClassOrder, LossBatches, NonFinite, TargetRange
 from pyspectra.types import FloatArray
 
 MOST_TARGETS = 1 << 17
@@ -79,18 +81,33 @@ def first_non_finite(buffer: ScalarBuffer, start: int) -> NonFinite | None:
     return NonFinite(step=start + first, place=place, what=what, grew=grew)
 
 
+LEAST_BATCH = 8
+"""Labels of a batch before its classes are compared with those of others."""
+
+_REACH = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0),
+          "relu": (0.0, math.inf)}  # fmt: skip
+
+
+def _entropy(classes: np.ndarray[Any, Any]) -> float:
+    _, counts = np.unique(classes, return_counts=True)
+    p = counts / counts.sum()
+    return float(-(p * np.log(p)).sum())
+
+
 class Targets:
     """Frequencies of classes, or the variance of values, in the targets that were seen."""
 
     def __init__(self) -> None:
         self._seen: list[np.ndarray[Any, Any]] = []
         self._n = 0
+        self._single = True
 
     def add(self, targets: Any) -> None:
         """Look at the targets of a batch."""
         if isinstance(targets, Tensor) and self._n < MOST_TARGETS and targets.numel():
             values = targets.detach().reshape(-1)[:65536].float().cpu().numpy()
             whole = not targets.is_floating_point()
+            self._single = self._single and targets.dim() == 1
             self._seen.append(values.astype(np.int64) if whole else values.astype(np.float64))
             self._n += len(values)
 
@@ -98,6 +115,29 @@ class Targets:
     def n(self) -> int:
         """Targets seen."""
         return self._n
+
+    def order(self, step: int) -> ClassOrder | None:
+        """Return how classes are spread over the batches seen; None of values and of sequences."""
+        batches = [v for v in self._seen if v.dtype.kind == "i" and len(v) >= LEAST_BATCH]
+        if not self._single or len(batches) != len(self._seen) or not batches:
+            return None
+        within = np.array([_entropy(v) for v in batches], dtype=np.float64)
+        return ClassOrder(step, within, _entropy(np.concatenate(batches)))
+
+    def beyond(self, step: int, operation: str) -> TargetRange | None:
+        """Return how many of the targets an operation cannot reach; None of classes."""
+        reach = _REACH.get(operation)
+        if reach is None or not self._seen or self._seen[0].dtype.kind == "i":
+            return None
+        values = np.concatenate(self._seen)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return None
+        low, high = reach
+        slack = 1e-3 * float(np.abs(values).max())
+        outside = float(((values < low - slack) | (values > high + slack)).mean())
+        ends = float(values.min()), float(values.max())
+        return TargetRange(step, operation, low, high, *ends, outside)
 
     @property
     def majority(self) -> float | None:
@@ -122,3 +162,17 @@ class Targets:
             p1 = float(np.clip(values.mean(), 1e-12, 1 - 1e-12))
             return float(-(p1 * np.log(p1) + (1 - p1) * np.log(1 - p1)))
         return float(values.var()) if kind == "mse" else None
+
+
+def loss_batches(step: int, kind: str, batches: list[tuple[Any, Any]]) -> LossBatches:
+    """Return what entered the loss in the first batches, one row for each sample."""
+    outputs, targets = [], []
+    for given, target in batches:
+        scores = classes_last(given, target) if kind in ("cross_entropy", "nll") else None
+        if scores is None and kind in ("cross_entropy", "nll") and given.dim() > 2:
+            scores = given.movedim(1, -1)  # where torch's own losses have their classes
+        out = given if scores is None else scores.reshape(-1, scores.shape[-1])
+        outputs.append(out[:4096].double().cpu().numpy())
+        if isinstance(target, Tensor):
+            targets.append(target.detach().reshape(-1)[:65536].cpu().numpy())
+    return LossBatches(step, kind, outputs, targets)

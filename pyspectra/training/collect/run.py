@@ -14,18 +14,29 @@ import torch
 from torch import Tensor
 
 from pyspectra.training.collect.batches import BatchSums, RowSample
-from pyspectra.training.collect.forward import ForwardCollector, first_tensor, unwrapped
+from pyspectra.training.collect.forward import (
+    ForwardCollector,
+    classes_last,
+    first_tensor,
+    unwrapped,
+)
 from pyspectra.training.collect.gradients import StaleGradients
 from pyspectra.training.collect.graph import loss_graph
-from pyspectra.training.collect.initial import parameters_of, weight_summaries, with_activations
+from pyspectra.training.collect.initial import (
+    hidden_parameters,
+    parameters_of,
+    weight_summaries,
+    with_activations,
+)
 from pyspectra.training.collect.losses import (
     ScalarBuffer,
     Targets,
     finite_mark,
     first_non_finite,
+    loss_batches,
 )
 from pyspectra.training.collect.origin import origin
-from pyspectra.training.collect.steps import StepCollector
+from pyspectra.training.collect.steps import StepCollector, bad_gradient, without_gradient
 from pyspectra.training.processes import Alone
 from pyspectra.training.rules import facts as f
 from pyspectra.training.rules.splits import agreement
@@ -118,7 +129,9 @@ class RunCollector:
         ]
         self._step_handles += [o.register_step_pre_hook(self._before_step) for o in optimizers]
         self.forward = ForwardCollector(model, names, self._counts_now, self._due)
-        first: list[object] = [parameters_of(unwrapped(model), optimizers, plan.ignore_params, 0)]
+        self._optimizers = optimizers
+        self._parameters = parameters_of(unwrapped(model), optimizers, plan.ignore_params, 0)
+        first: list[object] = [self._parameters]
         self._initial = weight_summaries(unwrapped(model))
         first.append(f.InitialWeights(0, self._initial))
         self.pending = first
@@ -173,7 +186,10 @@ class RunCollector:
             outputs=finite_mark(outputs),
         )
         if self._graph is None and isinstance(loss, Tensor) and loss.grad_fn is not None:
-            self._graph = loss_graph(loss, self.step)
+            own = self.forward.output_node if len(self._collectors) == 1 else None
+            self._graph = dataclasses.replace(
+                loss_graph(loss, self.step, own), maximized=self._climbs()
+            )
             self.kind = self.kind or self._graph.kind
             self.pending.append(self._graph)
         if self.plan.looks_at(self.step) or self._samples_now():
@@ -184,7 +200,7 @@ class RunCollector:
             self._batches.append((outputs.detach(), targets))
             # Outputs that were seen by a hook may be changed by the loop before the loss.
             if given and len(self._batches) == 2 and self.kind is not None:
-                self.pending.append(_loss_batches(self.step, self.kind, self._batches))
+                self.pending.append(loss_batches(self.step, self.kind, self._batches))
             if given and isinstance(targets, Tensor) and self.kind is not None:
                 shapes = tuple(outputs.shape), tuple(targets.shape)
                 self.pending.append(f.LossShapes(self.step, self.kind, *shapes))
@@ -211,13 +227,30 @@ class RunCollector:
         curve = self._curve(losses)
         activations = self.forward.activations
         facts = [*self.take(), *activations.units(self.step, curve), curve]
-        batches = self._sums.taken(self.step)
-        if batches is not None:
-            facts.append(batches)
+        facts.append(dataclasses.replace(self._parameters, curve=curve))
+        known = self._sums.taken(self.step), *self._of_data()
+        facts += [x for x in known if x is not None]
         if activations.n_batches >= least_batches and activations.n_samples >= least_samples:
             facts.append(activations.scales(self.step))
             activations.reset()
         return facts
+
+    def _of_data(self) -> list[object | None]:
+        """Return what is known by now of inputs and targets."""
+        graph, seen = self._graph, self.forward
+        known: list[object | None] = [
+            seen.activations.first_inputs(self.step),
+            seen.entering.taken(self.step),
+        ]
+        if graph is not None and graph.kind in ("mse", "l1", "smooth_l1", "huber") and graph.before:
+            known.append(self._targets.beyond(self.step, graph.before[0]))
+        elif self.kind in ("cross_entropy", "nll"):
+            known.append(self._targets.order(self.step))
+        return known
+
+    def _climbs(self) -> bool:
+        groups = self._collectors[0].optimizer.param_groups
+        return len(self._collectors) == 1 and bool(groups[0].get("maximize"))
 
     def dynamics(self) -> dict[str, Any]:
         """Return the learning rate and, of a step that was looked at, how large it was."""
@@ -276,7 +309,7 @@ class RunCollector:
         losses = self._buffer["loss"]
         facts: list[object] = []
         if not self._reported_non_finite:
-            bad = first_non_finite(self._buffer, 1) or _bad_gradient(taken, self.step)
+            bad = first_non_finite(self._buffer, 1) or bad_gradient(taken, self.step)
             if bad is not None:
                 self._reported_non_finite = True
                 facts.append(self._named(bad))
@@ -323,8 +356,12 @@ class RunCollector:
                         self._targets.n, self.plan.pretrained,
                     )
                 )  # fmt: skip
+        entered = seen.first_inputs(self.step)
+        facts += [] if entered is None else [entered]
         if self.step == 3:
-            still = _without_gradient(self._checks)
+            hidden = hidden_parameters(unwrapped(self.model), self._optimizers, self.step)
+            facts += [] if hidden is None else [hidden]
+            still = without_gradient(self._checks)
             if still:
                 facts.append(f.InitialWeights(3, self._initial, still))
             self.forward.keep = False
@@ -333,8 +370,11 @@ class RunCollector:
     def _n_classes(self) -> int:
         if self._graph is not None and self._graph.n_classes:
             return self._graph.n_classes
-        outputs = self._batches[0][0] if self._batches else None
-        return int(outputs.shape[1]) if outputs is not None and outputs.dim() > 1 else 0
+        outputs, targets = self._batches[0] if self._batches else (None, None)
+        if outputs is None or outputs.dim() < 2:
+            return 0
+        scores = classes_last(outputs, targets)
+        return int(outputs.shape[1] if scores is None else scores.shape[-1])
 
     def _rates_rise(self, taken: Sequence[f.StepRows | None]) -> bool:
         rates = [t.lr for rows in taken if rows for t in rows]
@@ -360,35 +400,3 @@ class RunCollector:
 def _is_known(s: StepStatistics) -> bool:
     """Tell whether the update of a parameter was seen: NaN after a gradient of numbers was not."""
     return not (math.isnan(s.update_norm) and math.isfinite(s.grad_norm))
-
-
-def _loss_batches(step: int, kind: str, batches: list[tuple[Any, Any]]) -> f.LossBatches:
-    outputs, targets = [], []
-    for given, target in batches:
-        spread = kind in ("cross_entropy", "nll") and given.dim() > 2
-        out = given.movedim(1, -1).reshape(-1, given.shape[1]) if spread else given
-        outputs.append(out[:4096].double().cpu().numpy())
-        if isinstance(target, Tensor):
-            targets.append(target.detach().reshape(-1)[:65536].cpu().numpy())
-    return f.LossBatches(step, kind, outputs, targets)
-
-
-def _bad_gradient(taken: Sequence[f.StepRows | None], step: int) -> f.NonFinite | None:
-    for rows in taken:
-        for t in rows or ():
-            s = t.statistics
-            if s is not None and s.n_non_finite:
-                return f.NonFinite(step, "gradient", "NaN", t.name, None, t.dtype)
-            if s is not None and not np.isfinite(s.param_norm):
-                return f.NonFinite(step, "weight", "NaN", t.name, None, t.dtype)
-    return None
-
-
-def _without_gradient(checks: Sequence[deque[f.StepRows]]) -> frozenset[str]:
-    steps = [list(c)[-3:] for c in checks]
-    names = [
-        {t.name for t in rows if t.statistics is None or t.statistics.grad_norm == 0}
-        for of_one in steps
-        for rows in of_one
-    ]
-    return frozenset(set.intersection(*names)) if len(checks) == 1 and names else frozenset()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyspectra.optim._fused.base import FusedOptimizer
 from pyspectra.training.processes import Alone
-from pyspectra.training.rules.facts import StepRows, TensorStep
+from pyspectra.training.rules.facts import NonFinite, StepRows, TensorStep
 from pyspectra.types import StepStatistics
 
 MOST_COPIED = 1 << 15
@@ -267,3 +269,26 @@ def _gradient(p: Tensor) -> Tensor:
 def _part_of_gradient(p: Tensor) -> Tensor:
     assert p.grad is not None
     return _gradient(p) if p.grad.is_sparse else _part(p.grad)
+
+
+def bad_gradient(taken: Sequence[StepRows | None], step: int) -> NonFinite | None:
+    """Return the first gradient or weight of a step that is not finite."""
+    for rows in taken:
+        for t in rows or ():
+            s = t.statistics
+            if s is not None and s.n_non_finite:
+                return NonFinite(step, "gradient", "NaN", t.name, None, t.dtype)
+            if s is not None and not np.isfinite(s.param_norm):
+                return NonFinite(step, "weight", "NaN", t.name, None, t.dtype)
+    return None
+
+
+def without_gradient(checks: Sequence[deque[StepRows]]) -> frozenset[str]:
+    """Return the parameters whose gradient was zero in each of the last three steps."""
+    steps = [list(c)[-3:] for c in checks]
+    names = [
+        {t.name for t in rows if t.statistics is None or t.statistics.grad_norm == 0}
+        for of_one in steps
+        for rows in of_one
+    ]
+    return frozenset(set.intersection(*names)) if len(checks) == 1 and names else frozenset()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pyspectra.report import findings
 from pyspectra.training.rules.classes import ClassThresholds
 from pyspectra.training.rules.curves import CurveThresholds
+from pyspectra.training.rules.entering import EnteringThresholds
 from pyspectra.training.rules.evaluation import EvaluationThresholds
 from pyspectra.training.rules.gaps import GapThresholds
 from pyspectra.training.rules.initial import InitialThresholds
@@ -30,6 +31,7 @@ __all__ = ["RULES", "Rule", "Thresholds", "conclusions", "judge", "known_codes"]
 class Thresholds(
     TrialThresholds,
     InputThresholds,
+    EnteringThresholds,
     SplitThresholds,
     ShiftThresholds,
     GapThresholds,
@@ -38,11 +40,11 @@ class Thresholds(
     UnitThresholds,
     RisingThresholds,
     NumericThresholds,
+    WiringThresholds,
     LearningThresholds,
     InitialThresholds,
     EvaluationThresholds,
     LossThresholds,
-    WiringThresholds,
     SpectraThresholds,
     findings.Thresholds,
 ):

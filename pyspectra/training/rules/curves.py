@@ -112,7 +112,9 @@ def flat(facts: Curves, thresholds: CurveThresholds) -> Iterator[Finding]:
     stuck = found.level > 0.9 * facts.baseline
     if not (converged or stuck):
         return  # hard data have a floor of their own
-    end = "near the baseline" if stuck else "far below the baseline"
+    above = found.level > 1.1 * facts.baseline
+    near = "above the baseline" if above else "near the baseline"
+    end = near if stuck else "far below the baseline"
     yield Finding(
         code="plateau",
         severity="warning" if stuck else "info",

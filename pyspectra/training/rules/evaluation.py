@@ -31,10 +31,9 @@ class EvaluationThresholds:
 @rule("D06", "train_mode_at_eval", needs=Evaluation, explains=("suspicious_validation",))
 def train_mode_at_eval(facts: Evaluation, thresholds: EvaluationThresholds) -> Iterator[Finding]:
     """Dropout or batch norm were active while the model was evaluated."""
-    repeat = facts.difference is not None and facts.difference > thresholds.repeat_difference
-    rows = facts.batch_difference is not None and facts.batch_difference > thresholds.row_difference
-    if not (facts.in_training_mode or repeat or rows):
-        return
+    repeat, rows = _repeats_differ(facts, thresholds), _rows_differ(facts, thresholds)
+    if not facts.in_training_mode and (not repeat or facts.draws):
+        return  # a model that samples from what it predicts does so in evaluations, too
     names = listed(facts.in_training_mode)
     who = (
         f"{names} {'was' if len(facts.in_training_mode) == 1 else 'were'} in training mode during "
@@ -62,6 +61,41 @@ def train_mode_at_eval(facts: Evaluation, thresholds: EvaluationThresholds) -> I
         ),
         evidence={"modules": tuple(facts.in_training_mode)},
     )
+
+
+def _repeats_differ(facts: Evaluation, thresholds: EvaluationThresholds) -> bool:
+    return facts.difference is not None and facts.difference > thresholds.repeat_difference
+
+
+def _rows_differ(facts: Evaluation, thresholds: EvaluationThresholds) -> bool:
+    by = facts.batch_difference
+    return by is not None and by > thresholds.row_difference
+
+
+@rule("D08b", "batch_mixing", needs=Evaluation, explains=("not_learning", "plateau",
+      "labels_carry_no_information", "not_comparable", "initial_loss"))  # fmt: skip
+def rows_are_mixed(facts: Evaluation, thresholds: EvaluationThresholds) -> Iterator[Finding]:
+    """The output of a row depends on the other rows of its batch."""
+    if facts.in_training_mode or _repeats_differ(facts, thresholds) or facts.draws:
+        return
+    if _rows_differ(facts, thresholds):
+        yield Finding(
+            code="batch_mixing",
+            severity="error",
+            where="outputs",
+            step=facts.step,
+            value=facts.batch_difference,
+            threshold=thresholds.row_difference,
+            message=(
+                "The output of a row depends on the other rows of its batch: alone it differs by "
+                f"{facts.batch_difference:.2g}."
+            ),
+            advice=(
+                "check view, reshape and transpose, and batch_first: they may take rows for times",
+                "check the dimension of softmax and of normalisations",
+                "batch norm without running statistics, or a model that compares rows, does so",
+            ),
+        )
 
 
 @rule("D07", "grad_enabled_at_eval", needs=Evaluation, severity="info")

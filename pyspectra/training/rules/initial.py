@@ -35,6 +35,8 @@ class InitialThresholds:
     excess_loss : float
         Nats that the first loss may exceed ln K by. House convention: logits of standard deviation
         s add about s^2 / 2, so that 2 nats are logits of 2.
+    grave_loss : float
+        A first loss of more than so many ln K is a warning: the model is sure, and wrong.
     low_loss : float
         A first loss below this share of ln K and of the entropy of the classes knows something.
     """
@@ -46,6 +48,7 @@ class InitialThresholds:
     scale_low: float = 0.3
     scale_high: float = 3.0
     excess_loss: float = 2.0
+    grave_loss: float = 4.0
     low_loss: float = 0.5
 
 
@@ -158,7 +161,7 @@ def init_scale(facts: InitialWeights, thresholds: InitialThresholds) -> Iterator
             )
 
 
-@rule("D11", "initial_loss", needs=InitialLoss, severity="info")
+@rule("D11", "initial_loss", needs=InitialLoss, severity="warning")
 def initial_loss(facts: InitialLoss, thresholds: InitialThresholds) -> Iterator[Finding]:
     """The first loss is not that of a classifier that knows nothing."""
     if facts.pretrained or facts.n_classes < 2 or not math.isfinite(facts.loss):
@@ -167,9 +170,10 @@ def initial_loss(facts: InitialLoss, thresholds: InitialThresholds) -> Iterator[
     floor = chance if facts.entropy is None else min(chance, facts.entropy)
     excess = facts.loss - chance
     if excess > thresholds.excess_loss:
+        grave = facts.loss > thresholds.grave_loss * chance and excess > 2 * thresholds.excess_loss
         yield Finding(
             code="initial_loss",
-            severity="info",
+            severity="warning" if grave else "info",
             where="loss",
             step=1,
             value=facts.loss,
@@ -178,7 +182,11 @@ def initial_loss(facts: InitialLoss, thresholds: InitialThresholds) -> Iterator[
                 f"The first loss is {facts.loss:.3g}, ln K = {chance:.3g}: logits begin with a "
                 f"standard deviation of about {math.sqrt(2 * excess):.2g}."
             ),
-            advice=("rescale the last layer", "check the scale of the inputs", "check the labels"),
+            advice=(
+                "rescale the initial weights, those of the last layer first",
+                "check the scale of the inputs",
+                "check the labels",
+            ),
         )
     elif facts.loss < thresholds.low_loss * floor:
         yield Finding(

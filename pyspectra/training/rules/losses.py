@@ -105,6 +105,30 @@ def loss_input_of_graph(facts: LossGraph, thresholds: LossThresholds) -> Iterato
         yield _log_softmax_twice(facts.step)
     if facts.kind == "nll" and "softmax" in facts.before:
         yield _log_missing(facts.step, "softmax, not log_softmax, was")
+    if facts.over_batch:
+        yield _over_the_batch_finding(facts.step)
+
+
+@rule("D08d", "loss_sign", needs=LossGraph, severity="warning",
+      explains=(*EXPLAINED, "divergence", "not_comparable"))  # fmt: skip
+def wrong_sign(facts: LossGraph, thresholds: LossThresholds) -> Iterator[Finding]:
+    """The negative of a loss of the model's own output is minimised, or the loss is maximised."""
+    kind = facts.negated or facts.kind
+    if kind is None or (facts.negated is not None) == facts.maximized:
+        return
+    how = "its negative is minimised" if facts.negated else "the optimizer maximises it"
+    yield Finding(
+        code="loss_sign",
+        severity="warning",
+        where="loss",
+        step=facts.step,
+        message=f"The loss is {kind} of the model's outputs, but {how}: training makes it worse.",
+        advice=(
+            "remove the minus sign before the loss",
+            "remove maximize=True from the optimizer",
+            "where a model is to unlearn, Watch(ignore={'loss_sign'})",
+        ),
+    )
 
 
 def _log_softmax_twice(step: int) -> Finding:

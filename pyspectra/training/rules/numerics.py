@@ -51,6 +51,9 @@ class NumericThresholds(LearningThresholds):
         wide layer.
     update_checks : int
         Checks whose median is taken, at least.
+    rate_first, rate_last : int
+        Between these steps a learning rate that was zero in every step so far is reported: no
+        warm-up is so slow, and later the first steps are forgotten.
     least_rms : float
         Weights smaller than this have no scale to compare an update with.
     collapse : float
@@ -70,6 +73,8 @@ class NumericThresholds(LearningThresholds):
     jump: float = 3.0
     jump_rms: float = 1e-3
     update_checks: int = 5
+    rate_first: int = 50
+    rate_last: int = 1000
     least_rms: float = 1e-8
     collapse: float = 1e-3
     lost: float = 0.5
@@ -205,6 +210,21 @@ def update_ratio(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[
     if collapse is not None:
         yield collapse
         return
+    if _never_had_a_rate(facts, thresholds):
+        yield Finding(
+            code="update_ratio",
+            severity="warning",
+            step=facts.step,
+            value=0.0,
+            threshold=thresholds.update_low,
+            message=f"The learning rate was zero in all {facts.step} steps: nothing is trained.",
+            advice=(
+                "print the rates of the schedule: a division of whole numbers may make them zero",
+                "count the warm-up in steps where the schedule is stepped once a batch",
+            ),
+            evidence={"direction": "low"},
+        )
+        return
     if len(facts.warm_steps) < thresholds.update_checks:
         return
     known = _median_updates(facts, thresholds)
@@ -240,6 +260,13 @@ def update_ratio(facts: RecentSteps, thresholds: NumericThresholds) -> Iterator[
         ),
         evidence={"direction": "high" if high else "low", "ratios": known},
     )
+
+
+def _never_had_a_rate(facts: RecentSteps, thresholds: NumericThresholds) -> bool:
+    if not thresholds.rate_first <= facts.step <= thresholds.rate_last:
+        return False
+    rates = [t.lr for step in facts.steps for t in step]
+    return bool(rates) and max(rates) == 0.0
 
 
 def _jump(facts: RecentSteps, thresholds: NumericThresholds) -> Finding | None:

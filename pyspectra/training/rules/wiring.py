@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pyspectra._support.text import counted
 from pyspectra.report.findings import Finding
 from pyspectra.training.rules.facts import Backwards, Parameters, RecentSteps, StepMode, TensorStep
+from pyspectra.training.rules.learning import LearningThresholds, is_stuck
 from pyspectra.training.rules.registry import listed, rule
 
 NOT_LEARNING = ("not_learning", "plateau", "vanishing_gradient", "update_ratio", "stopped_early")
 
+IN_LISTS = "hold layers in nn.ModuleList: parameters() does not see those in plain lists"
+
 
 @dataclass(frozen=True)
-class WiringThresholds:
+class WiringThresholds(LearningThresholds):
     """Thresholds of the rules of wiring.
 
     Attributes
@@ -71,9 +74,11 @@ def parameter_not_optimized(facts: Parameters, thresholds: WiringThresholds) -> 
     lost = [row for row in facts.rows if row.trainable and not row.optimized]
     if lost:
         names = [row.name for row in lost]
+        hidden = all(row.hidden for row in lost)
         yield Finding(
             code="parameter_not_optimized",
-            severity="error",
+            # A network of another kind may stand in a list on purpose.
+            severity="warning" if hidden else "error",
             where=names[0] if len(names) == 1 else None,
             step=facts.step,
             value=float(len(lost)),
@@ -83,6 +88,7 @@ def parameter_not_optimized(facts: Parameters, thresholds: WiringThresholds) -> 
                 f"parameter group and will never change: {listed(names)}."
             ),
             advice=(
+                *((IN_LISTS,) if hidden else ()),
                 "build the optimizer after replacing a head and after `.to()`",
                 "add them with optimizer.add_param_group()",
                 "call requires_grad_(False) on them if they are meant to stay",
@@ -195,16 +201,16 @@ def step_has_no_effect(facts: RecentSteps, thresholds: WiringThresholds) -> Iter
         )
 
 
-@rule("D04", "almost_all_frozen", needs=Parameters, severity="info")
+@rule("D04", "almost_all_frozen", needs=Parameters, severity="warning", explains=NOT_LEARNING)
 def almost_all_frozen(facts: Parameters, thresholds: WiringThresholds) -> Iterator[Finding]:
-    """Next to nothing of the model is trainable."""
+    """Next to nothing of the model is trainable: a note, and a warning where nothing is learned."""
     total = sum(row.n for row in facts.rows)
     trainable = [row for row in facts.rows if row.trainable]
     n = sum(row.n for row in trainable)
     if total and n < thresholds.frozen_share * total:
         yield Finding(
             code="almost_all_frozen",
-            severity="info",
+            severity="warning" if is_stuck(facts.curve, thresholds) else "info",
             step=facts.step,
             value=n / total,
             threshold=thresholds.frozen_share,

@@ -131,3 +131,81 @@ class Reduction:
 
     once: float
     twice: float
+
+
+@dataclass(frozen=True)
+class FirstInputs:
+    """What enters the first layer with weights, in the first batches of a training.
+
+    Attributes
+    ----------
+    X : ndarray, shape (n, features) or (n, C, H, W)
+        Normalisations and scalings within the model, before that layer, are done.
+    normalized : bool
+        A normalisation follows the layer, which takes care of any scale.
+    """
+
+    step: int
+    X: Array
+    normalized: bool = False
+
+
+@dataclass(frozen=True)
+class InputMoments:
+    """Mean and standard deviation of each feature, or channel, of training and of evaluations.
+
+    Attributes
+    ----------
+    mean, std : ndarray
+        Of batches of training.
+    val_mean, val_std : ndarray
+        Of batches of evaluations.
+    """
+
+    step: int
+    mean: FloatArray
+    std: FloatArray
+    val_mean: FloatArray
+    val_std: FloatArray
+
+
+@dataclass(frozen=True)
+class ClassOrder:
+    """How the classes of the labels are spread over the batches of an epoch.
+
+    Attributes
+    ----------
+    entropies : ndarray
+        Entropy of the classes within each batch that was looked at, in nats.
+    overall : float
+        Entropy of the classes in all of them.
+    """
+
+    step: int
+    entropies: FloatArray
+    overall: float
+
+
+@dataclass(frozen=True)
+class TargetRange:
+    """How many targets lie where the last operation of the model cannot reach.
+
+    Attributes
+    ----------
+    operation : str
+        ``"sigmoid"``, ``"tanh"``, ``"relu"`` or ``"softmax"``.
+    low, high : float
+        What it can give.
+    smallest, largest : float
+        The targets.
+    outside : float
+        Share of the targets beyond it.
+    """
+
+    step: int
+    operation: str
+    low: float
+    high: float
+    smallest: float
+    largest: float
+    outside: float

@@ -19,21 +19,35 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """One parameter of the model, as it stands before training."""
+    """One parameter of the model, as it stands before training.
+
+    Attributes
+    ----------
+    hidden : bool
+        It stands in a list or a dictionary of a module, where ``parameters()`` does not see it.
+    """
 
     name: str
     shape: tuple[int, ...]
     n: int
     trainable: bool
     optimized: bool
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """All parameters of the model."""
+    """All parameters of the model.
+
+    Attributes
+    ----------
+    curve : LossCurve or None
+        Losses so far; None before the first.
+    """
 
     step: int
     rows: Sequence[ParameterInfo]
+    curve: LossCurve | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +213,13 @@ class LossGraph:
         The operations that made the input of the loss, the last first: ``("softmax",)``.
     expanded : (shape, shape) or None
         Shape of the predictions, and the one they were broadcast to.
+    over_batch : bool
+        The softmax of a cross-entropy of a matrix runs over its rows.
+    negated : str or None
+        Kind of a loss of the model's own output of which the negative is minimised; `kind` is None
+        then.
+    maximized : bool
+        The optimizer climbs.
     """
 
     step: int
@@ -206,6 +227,9 @@ class LossGraph:
     before: tuple[str, ...] = ()
     expanded: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     n_classes: int | None = None
+    over_batch: bool = False
+    negated: str | None = None
+    maximized: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,9 +273,11 @@ class Evaluation:
     difference : float or None
         Largest relative difference between two passes over one batch; None if none was made.
     batch_difference : float or None
-        The same between the first row of a batch and that row alone.
+        The same between the first, or the last, row of a batch and that row alone.
     loss_has_graph : bool
         The loss of an evaluation could be differentiated.
+    draws : bool
+        The model draws random numbers by itself, as a variational autoencoder does.
     """
 
     step: int
@@ -259,6 +285,7 @@ class Evaluation:
     difference: float | None = None
     batch_difference: float | None = None
     loss_has_graph: bool = False
+    draws: bool = False
 
 
 @dataclass(frozen=True)
