@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -28,7 +30,9 @@ _BEFORE_LOSS = {"Mean", "Sum", "Div", "Mul", "Add", "ToCopy", "Squeeze", "View",
 DEEPEST = 12
 
 
-def loss_graph(loss: Any, step: int, output: Any = None) -> LossGraph:
+def loss_graph(
+    loss: Any, step: int, output: Any = None, optimizers: Sequence[Any] = ()
+) -> LossGraph:
     """Read the graph of a loss: names and shapes of its operations, no values.
 
     Parameters
@@ -38,12 +42,20 @@ def loss_graph(loss: Any, step: int, output: Any = None) -> LossGraph:
     step : int
     output : graph node, optional
         Where the output of the model stands in the graph.
+    optimizers : sequence of torch.optim.Optimizer
+        A single one may maximise; of several nobody knows which minimises what.
 
     Returns
     -------
     LossGraph
         What was read; its kind is None where the loss is not one of those that are known.
     """
+    read = _read(loss, step, output if len(optimizers) == 1 else None)
+    climbs = len(optimizers) == 1 and bool(optimizers[0].param_groups[0].get("maximize"))
+    return dataclasses.replace(read, maximized=climbs)
+
+
+def _read(loss: Any, step: int, output: Any) -> LossGraph:
     node = getattr(loss, "grad_fn", None) if isinstance(loss, Tensor) else None
     if node is not None and _name(node) == "Neg":
         found = _loss_node(_next(node), DEEPEST)

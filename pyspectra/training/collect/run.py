@@ -129,7 +129,6 @@ class RunCollector:
         ]
         self._step_handles += [o.register_step_pre_hook(self._before_step) for o in optimizers]
         self.forward = ForwardCollector(model, names, self._counts_now, self._due)
-        self._optimizers = optimizers
         self._parameters = parameters_of(unwrapped(model), optimizers, plan.ignore_params, 0)
         first: list[object] = [self._parameters]
         self._initial = weight_summaries(unwrapped(model))
@@ -186,9 +185,8 @@ class RunCollector:
             outputs=finite_mark(outputs),
         )
         if self._graph is None and isinstance(loss, Tensor) and loss.grad_fn is not None:
-            own = self.forward.output_node if len(self._collectors) == 1 else None
-            self._graph = dataclasses.replace(
-                loss_graph(loss, self.step, own), maximized=self._climbs()
+            self._graph = loss_graph(
+                loss, self.step, self.forward.output_node, [c.optimizer for c in self._collectors]
             )
             self.kind = self.kind or self._graph.kind
             self.pending.append(self._graph)
@@ -247,10 +245,6 @@ class RunCollector:
         elif self.kind in ("cross_entropy", "nll"):
             known.append(self._targets.order(self.step))
         return known
-
-    def _climbs(self) -> bool:
-        groups = self._collectors[0].optimizer.param_groups
-        return len(self._collectors) == 1 and bool(groups[0].get("maximize"))
 
     def dynamics(self) -> dict[str, Any]:
         """Return the learning rate and, of a step that was looked at, how large it was."""
@@ -359,7 +353,8 @@ class RunCollector:
         entered = seen.first_inputs(self.step)
         facts += [] if entered is None else [entered]
         if self.step == 3:
-            hidden = hidden_parameters(unwrapped(self.model), self._optimizers, self.step)
+            own = [c.optimizer for c in self._collectors]
+            hidden = hidden_parameters(unwrapped(self.model), own, self.step)
             facts += [] if hidden is None else [hidden]
             still = without_gradient(self._checks)
             if still:
