@@ -18,7 +18,9 @@ from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
 from pyspectra.optim._fused.averages import load_file
 from pyspectra.optim.ema import EMA
 
-__all__ = ["PowerFunctionEMA", "reconstruct_ema"]
+__all__ = ["PowerFunctionEMA", "reconstruct_ema", "reconstruction_error"]
+
+F64 = npt.NDArray[np.float64]
 
 _LARGEST = 12.0**-0.5  # the width of a flat profile, which has gamma = 0
 
@@ -173,6 +175,7 @@ def reconstruct_ema(
     sigma_rel: float,
     *,
     updates: int | None = None,
+    tolerance: float = 0.1,
 ) -> dict[str, Tensor]:
     """Average of any width, made after training from saved states of `PowerFunctionEMA`.
 
@@ -186,7 +189,10 @@ def reconstruct_ema(
         out almost exactly, as long as there are some 8 of them or more.
     updates : int, optional
         Time of the wanted average, in updates; default: the last one of the snapshots. Later
-        snapshots are not used.
+        snapshots are not used. It should be the time of a snapshot: nothing of what came after
+        the last one can be represented.
+    tolerance : float
+        Largest error of the combination that is accepted: of `reconstruction_error`.
 
     Returns
     -------
@@ -196,14 +202,16 @@ def reconstruct_ema(
     Raises
     ------
     ValueError, TypeError
-        If an argument is not as described, or the snapshots do not fit each other.
+        If an argument is not as described, the snapshots do not fit each other, or they cannot
+        represent the wanted average; the message says with which error.
     FormatError
         If a file is broken.
 
     Notes
     -----
-    The combination whose profile is closest to the wanted one in the mean square: A x = b with the
-    inner products of the profiles as entries, in closed form.
+    The combination whose profile is closest to the wanted one in the mean square, among those whose
+    shares sum to one: A x + m = b and sum(x) = 1 with the inner products of the profiles as
+    entries, in closed form.
 
     References
     ----------
@@ -226,29 +234,23 @@ def reconstruct_ema(
     >>> 80 < average["weight"].item() < 95
     True
     """
-    sigma_rel = _check_width("reconstruct_ema", sigma_rel)
-    if updates is not None:
-        updates = check_count("reconstruct_ema", "updates", updates)
-    states = [_opened(snapshot) for snapshot in snapshots]
-    if updates is not None:
-        states = [state for state in states if state["updates"] <= updates]
-    points = {(state["updates"], state["sigma_rel"]) for state in states}
-    if not states or len(points) != len(states) or any(t < 1 for t, _ in points):
-        raise ArgumentValueError(
-            "reconstruct_ema",
-            "snapshots",
-            "be at least one state after an update, no two of the same width and time",
-            f"{len(states)} of {len(points)} kinds",
-        )
+    function = "reconstruct_ema"
+    tolerance = check_number(function, "tolerance", tolerance, least=0.0)
+    states, shares, error = _fitted(function, snapshots, sigma_rel, updates)
     names = set(states[0]["shadow"])
     if any(set(state["shadow"]) != names for state in states):
         raise ArgumentValueError(
-            "reconstruct_ema", "snapshots", "be of the same parameters", "some of others"
+            function, "snapshots", "be of the same parameters", "some of others"
         )
-    t = np.array([state["updates"] for state in states], dtype=np.float64)
-    gamma = np.array([gamma_of(state["sigma_rel"]) for state in states])
-    end = np.float64(t.max() if updates is None else updates)
-    shares = combination(t, gamma, end, np.float64(gamma_of(sigma_rel)))
+    if error > tolerance:
+        raise ArgumentValueError(
+            function,
+            "snapshots",
+            f"represent sigma_rel = {sigma_rel:g} at this time within {tolerance:.3g}",
+            f"an error of {error:.3g} of the profile",
+            "take the time of a snapshot, more snapshots, a width between theirs, or a larger "
+            "tolerance",
+        )
     out = {}
     for name, first in states[0]["shadow"].items():
         total = torch.zeros(first.shape, dtype=torch.float64)
@@ -258,7 +260,70 @@ def reconstruct_ema(
     return out
 
 
-F64 = npt.NDArray[np.float64]
+def reconstruction_error(
+    snapshots: Sequence[Mapping[str, Any] | str | os.PathLike[str]],
+    sigma_rel: float,
+    *,
+    updates: int | None = None,
+) -> float:
+    """Error with which `reconstruct_ema` represents an average.
+
+    Parameters
+    ----------
+    snapshots, sigma_rel, updates
+        As for `reconstruct_ema`.
+
+    Returns
+    -------
+    float
+        Root mean square of the difference between the profile of the combination and the wanted
+        one, relative to that of the wanted one: 0 where it is among the snapshots, 1 where they
+        say nothing about it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as described.
+    FormatError
+        If a file is broken.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import PowerFunctionEMA, reconstruction_error
+    >>> ema = PowerFunctionEMA(torch.nn.Linear(1, 1), sigma_rel=0.1)
+    >>> ema.update()
+    >>> reconstruction_error([ema.state_dict()], sigma_rel=0.1) < 1e-6
+    True
+    >>> round(reconstruction_error([ema.state_dict()], sigma_rel=0.05), 2)
+    0.47
+    """
+    return _fitted("reconstruction_error", snapshots, sigma_rel, updates)[2]
+
+
+def _fitted(
+    function: str, snapshots: Any, sigma_rel: float, updates: int | None
+) -> tuple[list[Mapping[str, Any]], F64, float]:
+    """Return the snapshots that count, their shares, and the error of the combination."""
+    sigma_rel = _check_width(function, sigma_rel)
+    if updates is not None:
+        updates = check_count(function, "updates", updates)
+    states = [_opened(function, snapshot) for snapshot in snapshots]
+    if updates is not None:
+        states = [state for state in states if state["updates"] <= updates]
+    points = {(state["updates"], state["sigma_rel"]) for state in states}
+    if not states or len(points) != len(states) or any(t < 1 for t, _ in points):
+        raise ArgumentValueError(
+            function,
+            "snapshots",
+            "be at least one state after an update, no two of the same width and time",
+            f"{len(states)} of {len(points)} kinds",
+        )
+    t = np.array([state["updates"] for state in states], dtype=np.float64)
+    gamma = np.array([gamma_of(state["sigma_rel"]) for state in states])
+    end = np.float64(t.max() if updates is None else updates)
+    # Only ratios of times count; with the wanted one at 1 all entries are of one size.
+    return (states, *combination(t / end, gamma, np.float64(1.0), np.float64(gamma_of(sigma_rel))))
 
 
 def _products(t_a: F64, gamma_a: F64, t_b: F64, gamma_b: F64) -> F64:
@@ -269,11 +334,22 @@ def _products(t_a: F64, gamma_a: F64, t_b: F64, gamma_b: F64) -> F64:
     return np.asarray(top / ((gamma_a + gamma_b + 1) * np.maximum(t_a, t_b)))
 
 
-def combination(t: F64, gamma: F64, end: Any, wanted: Any) -> F64:
-    """Shares of the profiles (t, gamma) whose sum is closest to the profile (end, wanted)."""
+def combination(t: F64, gamma: F64, end: Any, wanted: Any) -> tuple[F64, float]:
+    """Shares of the profiles (t, gamma) closest to the profile (end, wanted), and their error.
+
+    The shares sum to one: otherwise weights that all snapshots agree on would shrink wherever the
+    fit is not perfect. The error is relative to the wanted profile, in the root mean square.
+    """
+    n = len(t)
     A = _products(t[:, None], gamma[:, None], t[None, :], gamma[None, :])
     b = _products(t, gamma, end, wanted)
-    return np.asarray(np.linalg.solve(A, b), dtype=np.float64)
+    system = np.block([[A, np.ones((n, 1))], [np.ones((1, n)), np.zeros((1, 1))]])
+    # Snapshots that are almost the same make it almost singular: of all solutions the smallest.
+    solution = np.linalg.lstsq(system, np.append(b, 1.0), rcond=1e-14)[0][:n]
+    shares = solution / np.sum(solution)
+    norm = float(_products(end, wanted, end, wanted))
+    squares = float(shares @ A @ shares - 2.0 * shares @ b) + norm
+    return shares, float(np.sqrt(max(0.0, squares) / norm))
 
 
 def _check_width(function: str, sigma_rel: object) -> float:
@@ -283,12 +359,12 @@ def _check_width(function: str, sigma_rel: object) -> float:
     return width
 
 
-def _opened(snapshot: Any) -> Mapping[str, Any]:
+def _opened(function: str, snapshot: Any) -> Mapping[str, Any]:
     if isinstance(snapshot, (str, os.PathLike)):
         snapshot = load_file(Path(snapshot))
     if not isinstance(snapshot, Mapping) or not {"shadow", "sigma_rel", "updates"} <= set(snapshot):
         raise ArgumentValueError(
-            "reconstruct_ema",
+            function,
             "snapshots",
             "be states of a PowerFunctionEMA, or files of them",
             f"an object of type {type(snapshot).__name__}",

@@ -11,7 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pyspectra.optim import PowerFunctionEMA, reconstruct_ema  # noqa: E402
+from pyspectra.optim import (  # noqa: E402
+    PowerFunctionEMA,
+    reconstruct_ema,
+    reconstruction_error,
+)
 from pyspectra.optim.posthoc_ema import combination, gamma_of  # noqa: E402
 
 
@@ -42,9 +46,56 @@ def test_combination_is_the_least_squares_one() -> None:
     wanted = gamma_of(0.13)
     tau = (np.arange(80_000) + 0.5) / 80_000 * 8
     basis = np.stack([profile(a, g, tau) for a, g in zip(t, gamma, strict=True)], axis=1)
-    want = np.linalg.lstsq(basis, profile(8.0, wanted, tau), rcond=None)[0]
-    got = combination(t, gamma, np.float64(8.0), np.float64(wanted))
+    # The shares sum to one: the last is one minus the others.
+    p = profile(8.0, wanted, tau)
+    want = np.linalg.lstsq(basis[:, :-1] - basis[:, -1:], p - basis[:, -1], rcond=None)[0]
+    want = np.append(want, 1 - want.sum())
+    got, error = combination(t, gamma, np.float64(8.0), np.float64(wanted))
     np.testing.assert_allclose(got, want, rtol=2e-3, atol=2e-4)
+    assert np.sum(got) == pytest.approx(1.0, rel=1e-12)
+    rms = np.sqrt(np.mean((basis @ got - p) ** 2) / np.mean(p**2))
+    assert error == pytest.approx(rms, rel=1e-2)
+
+
+def ones(times: Any, widths: Any = (0.05, 0.10)) -> list[Any]:
+    """Snapshots of a model whose weights are always one."""
+    shadow = {"w": torch.ones(3)}
+    return [{"shadow": shadow, "sigma_rel": s, "updates": t} for t in times for s in widths]
+
+
+HUNDREDS = range(100, 1001, 100)
+
+
+@pytest.mark.parametrize("sigma_rel", [0.03, 0.07, 0.15, 0.2, 0.28])
+@pytest.mark.parametrize("times", [HUNDREDS, [1000], range(1, 1001)[-60:]])
+def test_weights_that_stay_are_their_average(times: Any, sigma_rel: float) -> None:
+    """Shares that do not sum to one shrink them: to 0.899, or to 0.25, where the fit is poor."""
+    got = reconstruct_ema(ones(times), sigma_rel, tolerance=10.0)["w"]
+    assert torch.allclose(got, torch.ones(3), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("times", "sigma_rel", "updates"),
+    [(HUNDREDS, 0.07, 950), (HUNDREDS, 0.07, 2000), (HUNDREDS, 0.28, None), ([1000], 0.28, None)],
+)
+def test_what_cannot_be_represented_is_refused(times: Any, sigma_rel: float, updates: Any) -> None:
+    error = reconstruction_error(ones(times), sigma_rel, updates=updates)
+    assert error > 0.2
+    with pytest.raises(ValueError, match=re.escape(f"got an error of {error:.3g} of the profile")):
+        reconstruct_ema(ones(times), sigma_rel, updates=updates)
+    reconstruct_ema(ones(times), sigma_rel, updates=updates, tolerance=1.01 * error)
+
+
+def test_the_error_says_how_well_a_profile_is_represented() -> None:
+    snapshots = ones(HUNDREDS)
+    assert reconstruction_error(snapshots, 0.05) < 1e-6
+    assert reconstruction_error(snapshots, 0.10, updates=500) < 1e-6
+    assert 0.005 < reconstruction_error(snapshots, 0.07) < 0.02
+    # Later snapshots do not count, so that nothing says what came between 900 and 950.
+    assert reconstruction_error(snapshots, 0.07, updates=950) > 0.5
+    for bad in (-0.1, float("nan"), "0.1"):
+        with pytest.raises((TypeError, ValueError), match="'tolerance'"):
+            reconstruct_ema(snapshots, 0.07, tolerance=bad)
 
 
 @pytest.fixture(scope="module")
