@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from pyspectra._support.termination import cleaning_up
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,17 +44,47 @@ def write_bytes(path: Path, data: bytes) -> None:
         return
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-        if target.exists():
-            shutil.copymode(target, temporary)  # a private file stays private
-        os.replace(temporary, target)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)  # the name that the caller knows
-        raise
+    with cleaning_up():
+        try:
+            with NewFile(temporary) as file:
+                file.write(data)
+            if target.exists():
+                shutil.copymode(target, temporary)  # a private file stays private
+            os.replace(temporary, target)
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename == str(temporary):
+                error.filename = str(path)  # the name that the caller knows
+            raise
+
+
+class NewFile(io.FileIO):
+    """A file that does not exist yet: it is written as asked, and errors have its name.
+
+    Attributes
+    ----------
+    error : BaseException or None
+        What went wrong in writing. Libraries make errors of their own of it.
+    """
+
+    error: BaseException | None = None
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path, "xb")
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`."""
+        view, done = memoryview(data).cast("B"), 0
+        try:
+            while done < len(view):
+                done += super().write(view[done:])
+        except OSError as error:
+            self.error = OSError(error.errno, error.strerror, os.fspath(self.name))
+            raise self.error from error
+        except BaseException as error:
+            self.error = error
+            raise
+        return done
 
 
 def is_special(path: str | Path) -> bool:

@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from pyspectra._arrays import HostArray, require_torch
 from pyspectra._support.dtypes import BY_NAME, DType
+from pyspectra._support.files import NewFile
 from pyspectra.training.checkpoint_extras import as_bytes
 from pyspectra.training.checkpoint_files import Checkpoint, Tensor
+from pyspectra.training.torch_files import save_torch
 
 __all__ = ["Job", "round_to"]
 
@@ -87,31 +89,40 @@ class Job:
                 if not tensor.dtype.is_float:
                     yield sources[0][1](begin, end)
                     continue
-                total = np.zeros((end - begin) // item)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    for share, read in sources:
-                        values = _to_float64(read(begin, end), tensor.dtype)
-                        total += values if self.shares is None else values * share
-                    if self.shares is None:
-                        total /= len(sources)
+                total = self._mean(
+                    (share, _to_float64(read(begin, end), tensor.dtype)) for share, read in sources
+                )
                 finite = finite and bool(np.isfinite(total).all())
                 yield round_to(total, tensor.dtype.name)
         if not finite:
             self.not_finite.append(key)
 
+    def _mean(self, weighted: Iterator[tuple[float, F64]]) -> F64:
+        """Return the mean; elements that are the same in all files stay as they are, bit by bit."""
+        share, first = next(weighted)
+        total = first if self.shares is None else first * share
+        same, count = np.ones(len(first), dtype=bool), 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            for share, values in weighted:
+                total = total + (values if self.shares is None else values * share)
+                same &= values.view(np.uint64) == first.view(np.uint64)
+                count += 1
+            # A sum rounds, overflows, and may have another sign of zero.
+            return np.where(same, first, total / count if self.shares is None else total)
+
     def write_safetensors(self, file: Path, advance: Callable[[str], None]) -> None:
         """Write a new safetensors file: the header first, then tensor after tensor."""
         # Wide types first, as the reference implementation does: every tensor is then aligned.
         order = sorted(self.newest.tensors.values(), key=lambda t: (-t.dtype.item_bytes, t.key))
-        with open(file, "xb") as handle:
+        with NewFile(file) as handle:
             handle.write(_header(order, dict(self.newest.metadata) or {"format": "pt"}))
             for tensor in order:
                 for chunk in self.chunks(tensor.key):
                     handle.write(np.ascontiguousarray(chunk).view(np.uint8).data)
                 advance(tensor.key)
 
-    def write_torch(self, file: Path, advance: Callable[[str], None]) -> None:
-        """Write a new torch checkpoint: a bare state dict."""
+    def write_torch(self, file: Path, suffix: str, advance: Callable[[str], None]) -> None:
+        """Write a new torch checkpoint: a state dict, or a ``.ckpt`` of Lightning from such."""
         torch = require_torch("writing a torch checkpoint")
         state: OrderedDict[str, Any] = OrderedDict()
         owners: dict[tuple[Any, ...], str] = {}
@@ -133,8 +144,10 @@ class Job:
             advance(key)
         state.update(self.newest.extras)
         state.__dict__.update(self.newest.attributes)
-        with open(file, "xb") as handle:
-            torch.save(state, handle)
+        # Lightning makes a module from what stands beside the state dict.
+        lightning = suffix == ".ckpt" and self.newest.container
+        value = {**self.newest.container, "state_dict": state} if lightning else state
+        save_torch(torch.save, value, file)
 
 
 def _to_float64(raw: npt.NDArray[np.uint8], dtype: DType) -> F64:

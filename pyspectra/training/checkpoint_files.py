@@ -6,6 +6,7 @@ the byte, because averaging needs every element type and never a whole tensor.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Hashable, Mapping
@@ -36,6 +37,7 @@ SUFFIXES: Final = (*safetensors.FORMAT.suffixes, *TORCH_SUFFIXES)
 
 # Trainers leave these beside the model, with the suffixes of weights files.
 _TRAINING_STATE = re.compile(r"optim|sched|scaler|rng_state|training_args|tmp-|\.", re.IGNORECASE)
+_LIGHTNING: Final = "pytorch-lightning_version"
 _SHARD = re.compile(r"-\d+-of-\d+\.\w+$")
 
 
@@ -87,6 +89,9 @@ class Checkpoint:
         What a torch checkpoint's state dict holds besides tensors.
     attributes : Mapping
         Attributes of a torch checkpoint's state dict (``_metadata``: versions of the modules).
+    container : Mapping
+        What stands beside the state dict in a checkpoint of Lightning, as far as a module is made
+        from it; empty for others.
     """
 
     path: Path
@@ -95,6 +100,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    container: Mapping[str, Any] = field(default_factory=dict)
 
 
 # --- finding ------------------------------------------------------------------------------------
@@ -241,7 +247,8 @@ def _stored(file: Path, tensor: StoredTensor) -> Tensor:
 
 
 def _read_torch(path: Path, file: Path) -> Checkpoint:
-    content = wrappers.unwrapped(torch_checkpoint.stored(file))
+    whole = torch_checkpoint.stored(file)
+    content = wrappers.unwrapped(whole)
     if content is None:
         raise FormatError(f"{file}: holds no state dict. Hint: save the module's state_dict().")
     tensors: dict[str, Tensor] = {}
@@ -264,7 +271,24 @@ def _read_torch(path: Path, file: Path) -> Checkpoint:
         else:
             extras[key] = plain_copy(file, key, value)
     attributes = {k: plain_copy(file, k, v) for k, v in getattr(content, "__dict__", {}).items()}
-    return Checkpoint(path, (file,), tensors, {}, extras, attributes)
+    beside = _beside(file, whole) if content is whole.get("state_dict") else {}
+    return Checkpoint(path, (file,), tensors, {}, extras, attributes, beside)
+
+
+# What a checkpoint of Lightning has for its module, and not for the training of it.
+_OF_MODULE = ("epoch", "global_step", _LIGHTNING, "hparams_name", "hyper_parameters")
+
+
+def _beside(file: Path, whole: Mapping[Any, Any]) -> dict[str, Any]:
+    """Copy what Lightning makes a module from; arguments that are objects are left out."""
+    if _LIGHTNING not in whole:
+        return {}
+    found: dict[str, Any] = {}
+    for key in _OF_MODULE:
+        with contextlib.suppress(FormatError):  # an object of a class, which is not executed
+            if key in whole:
+                found[key] = plain_copy(file, key, whole[key])
+    return found
 
 
 def _unusable(file: Path, key: str, problem: ArrayProblem | None) -> FormatError:

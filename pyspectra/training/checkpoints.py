@@ -14,6 +14,7 @@ from typing import Final
 
 from pyspectra._support.arguments import check_flag, check_path
 from pyspectra._support.progress import check_progress, progress_bar
+from pyspectra._support.termination import cleaning_up
 from pyspectra.errors import FormatError
 from pyspectra.training.averaging import Job
 from pyspectra.training.averaging_arguments import (
@@ -129,8 +130,10 @@ def average_checkpoints(
     -----
     Sums are float64, each rounded once, to nearest even, to the tensor's own type. Integer and
     boolean tensors come from the newest checkpoint: the one with the greatest numbers in its name,
-    compared from the left, or the last of the sequence if a name has none. Memory is that of a few
-    megabytes, not of a model; but a torch output is held whole. Checkpoints with weight 0 are
+    compared from the left, or the last of the sequence if a name has none. Elements that are the
+    same in all checkpoints stay as they are. A ``.ckpt`` made from checkpoints of Lightning is one
+    too, without states of training, so that ``load_from_checkpoint`` reads it. Memory is that of a
+    few megabytes, not of a model; but a torch output is held whole. Checkpoints with weight 0 are
     compared and not read.
 
     References
@@ -166,11 +169,12 @@ def average_checkpoints(
     _check_contents(newest, checkpoints, kind)
     job = Job(newest, checkpoints, shares)
     with (
+        cleaning_up(),
         _written(target, replace, files) as temporary,
         progress_bar(len(newest.tensors), "averaging", progress) as advance,
     ):
         if kind == "torch":
-            job.write_torch(temporary, advance)
+            job.write_torch(temporary, target.suffix.lower(), advance)
         elif kind == "folder":
             temporary.mkdir()
             job.write_safetensors(temporary / _weights_name(newest), advance)

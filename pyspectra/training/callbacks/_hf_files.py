@@ -13,6 +13,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from pyspectra._support.termination import cleaning_up
+from pyspectra.training.torch_files import save_torch
+
 FOLDER, STATE = "ema", "ema_state.pt"
 _WEIGHTS = "model.safetensors"
 
@@ -46,7 +49,7 @@ def write(
             file = folder / _WEIGHTS
             safetensors.torch.save_file(_untied(own), file, metadata={"format": "pt"})
         if state is not None:
-            torch.save(state, folder / STATE)
+            save_torch(torch.save, state, folder / STATE)
 
     _replace(parent, fill)
 
@@ -67,15 +70,16 @@ def copy(source: Path, parent: Path) -> None:
 def _replace(parent: Path, fill: Callable[[Path], Any]) -> None:
     """Let `fill` fill a folder, which then takes its place whole or not at all."""
     temporary = parent / f".{FOLDER}.{secrets.token_hex(8)}.tmp"
-    try:
-        temporary.mkdir(parents=True)
-        fill(temporary)
-        target = parent / FOLDER
-        shutil.rmtree(target, ignore_errors=True)  # left by an earlier run in the same folder
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with cleaning_up():
+        try:
+            temporary.mkdir(parents=True)
+            fill(temporary)
+            target = parent / FOLDER
+            shutil.rmtree(target, ignore_errors=True)  # left by an earlier run in the same folder
+            os.replace(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 def load_into(model: torch.nn.Module, folder: Path) -> list[str]:
