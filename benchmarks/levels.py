@@ -1,12 +1,13 @@
 """Level and power of the test for structure: the tables of benchmarks/levels.md.
 
-    python benchmarks/levels.py level|power|updates [--draws 300] [--base 1000] [--shapes 8x8 ...]
+    python benchmarks/levels.py TABLE [--draws 300] [--base 1000] [--shapes ...] [--entries ...]
 
 Level: how many random layers have a p-value of at most 0.01 (and of 0.001), over distributions of
 entries and shapes. Power: how many layers with a planted direction are found, its singular value in
 units of the threshold ``(N M)^(1/4)`` of the bulk's scale, below which no test of the eigenvalues
 can see it. Updates: how many real changes are found, of layers before training plus their change,
-shrunk to a part of their norm, the weights before training being drawn anew for each.
+shrunk to a part of their norm, the weights before training being drawn anew for each. Spikes: how
+many random layers show a spike or a trap, and how many of planted directions and entries are found.
 
 Every draw has a seed of its own, made of ``--base``, the cell and its number, so that a table of
 another base is independent. Large shapes get a part of the draws (`Shape.part`).
@@ -86,7 +87,12 @@ def cell(hits, n):
 
 
 def p_values(draw, n, seeds):
-    """P-values of n layers, each drawn from a generator of its own."""
+    """P-values of n layers."""
+    return np.array([layer.null.p_value for layer in layers_of(draw, n, seeds)])
+
+
+def layers_of(draw, n, seeds, **options):
+    """Analyse n layers, each drawn from a generator of its own."""
     found, size = [], None
     while len(found) < n:
         some = 1 if size is None else max(1, min(MEMORY // size, 100))
@@ -96,9 +102,9 @@ def p_values(draw, n, seeds):
                 draw(np.random.default_rng([*seeds, i])), np.float32
             )
         size = W.size
-        layers = ps.analyze(state, progress=False, min_evals=1, goodness=False).layers
-        found += [layer.null.p_value for layer in layers]
-    return np.array(found)
+        given = {"progress": False, "min_evals": 1, "goodness": False, **options}
+        found += ps.analyze(state, **given).layers
+    return found
 
 
 def draw_of(kind, sides, rng):
@@ -123,9 +129,97 @@ def level(given):
         print("|", " | ".join((name, "all", *cells)), "| |", flush=True)
 
 
+def power(given):
+    """Plant one direction; half of the draws of a large shape as for the level."""
+    sizes = (1.0, 1.1, 1.2, 1.5, 2.0)
+    print("| shape | entries | draws | " + " | ".join(f"{c:g}" for c in sizes) + " |")
+    print("|---|---|---|" + "---|" * len(sizes))
+    for name in given.shapes or ("32x32", "64x200", "256x256", "384x1536", "64x32x3x3"):
+        sides, part = SHAPES[name]
+        n = max(3, round(given.draws * part))
+        for kind in given.entries or ("gaussian", "uniform", "t5", "row gains"):
+            cells = []
+            for c in sizes:
+                seeds = (given.base, 1, list(SHAPES).index(name), list(ENTRIES).index(kind))
+                p = p_values(partial(planted, kind, sides, c), n, seeds)
+                low, high = interval(int(np.sum(p <= LEVELS[0])), n)
+                cells.append(f"{np.mean(p <= LEVELS[0]):.2f} ({low:.2f}-{high:.2f})")
+            print(f"| {name} | {kind} | {n} |", " | ".join(cells), "|", flush=True)
+
+
+def planted(kind, sides, c, rng):
+    """A layer with a direction of c times the threshold, the same one in each of its matrices."""
+    W = np.asarray(ENTRIES[kind](rng, sides), np.float64)
+    W -= W.mean()
+    rows, cols = sides[:2]
+    u, v = rng.standard_normal(rows), rng.standard_normal(cols)
+    size = c * (rows * cols) ** 0.25 / np.linalg.norm(u) / np.linalg.norm(v)
+    planted = (size * W.std() * np.outer(u, v)).reshape(rows, cols, *(1,) * (W.ndim - 2))
+    return W + planted
+
+
+def updates(given):
+    """Changes that training made, on weights of the same law as before it (their entries in
+    random order), which makes as many draws of one training as are wanted."""
+    sizes = (0.02, 0.05, 0.1, 0.2, 0.3)
+    print("| layer | shape | draws | " + " | ".join(f"{s:g}" for s in sizes) + " |")
+    print("|---|---|---|" + "---|" * len(sizes))
+    names = [n.replace("_before", "") for n in cases.facts() if "_before" in n]
+    for name in names:
+        run, _, seed = name.rpartition("-")
+        after, before = cases.state(name), cases.state(f"{run}_before-{seed}")
+        for k, W in after.items():
+            if min(W.shape[:2]) < 32:
+                continue
+            cells = []
+            for s in sizes:
+                p = p_values(
+                    partial(changed, before[k], W - before[k], s), given.draws, (given.base, 2)
+                )
+                cells.append(f"{np.mean(p <= LEVELS[0]):.2f}")
+            shape = "x".join(map(str, W.shape))
+            print(f"| {name} {k} | {shape} | {given.draws} |", " | ".join(cells), "|", flush=True)
+
+
+def changed(before, change, s, rng):
+    W = rng.permutation(before.ravel()).reshape(before.shape)
+    return W + s * np.linalg.norm(W) / np.linalg.norm(change) * change
+
+
+def spikes(given):
+    """Random layers that show a spike or a trap, and planted ones that are found."""
+    sizes = (1.5, 2.0, 3.0)
+    heads = [f"{what} {c:g}" for what in ("direction", "entry") for c in sizes]
+    print("| shape | entries | spikes | traps | " + " | ".join(heads) + " |")
+    print("|---|---|---|---|" + "---|" * len(heads))
+    for name in given.shapes or ("32x32", "64x200", "64x32x3x3", "96x1x3x3"):
+        sides, part = SHAPES[name]
+        n = max(3, round(given.draws * part))
+        for kind in given.entries or ENTRIES:
+            seeds = (given.base, 3, list(SHAPES).index(name), list(ENTRIES).index(kind))
+            rows = [layer.metrics for layer in layers_of(partial(draw_of, kind, sides), n, seeds,
+                                                         mp_fit=True, randomize=True)]  # fmt: skip
+            cells = [cell(sum(row[key] > 0 for row in rows), n) for key in ("n_spikes", "n_traps")]
+            few = max(3, n // 10)
+            for key, plant in (("n_spikes", planted), ("n_traps", outlying)):
+                for c in sizes:
+                    rows = layers_of(partial(plant, kind, sides, c), few, seeds,
+                                     mp_fit=True, randomize=True)  # fmt: skip
+                    cells.append(f"{np.mean([row.metrics[key] > 0 for row in rows]):.2f}")
+            print(f"| {name} | {kind} |", " | ".join(cells), "|", flush=True)
+
+
+def outlying(kind, sides, c, rng):
+    """A layer with one entry of c times the threshold, above which it makes a direction."""
+    W = np.asarray(ENTRIES[kind](rng, sides), np.float64)
+    W -= W.mean()
+    W[(0,) * W.ndim] = c * W.std() * (sides[0] * sides[1]) ** 0.25
+    return W
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=("level",))
+    parser.add_argument("table", choices=("level", "power", "updates", "spikes"))
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--base", type=int, default=1000)
     parser.add_argument("--shapes", nargs="*", choices=SHAPES)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspectra import ops
@@ -77,7 +77,7 @@ class Solved:
     replicas : sequence of ndarray
         Ascending eigenvalues of the permuted entries, one array a permutation.
     measured : Mapping
-        What was taken from the entries, by name.
+        What was taken from the entries, by name, and what has followed so far.
     label : str
         What tells the random numbers of the row from those of all others.
     seed : int
@@ -139,7 +139,12 @@ def take(entries: Entries) -> dict[str, Any]:
 
 def follow(solved: Solved, options: AnalyzeOptions) -> dict[str, Any]:
     """Return all that the options ask for that follows from a spectrum."""
-    return {name: f(solved) for name, (wanted, f) in _of_spectrum.items() if wanted(options)}
+    found: dict[str, Any] = {}
+    for name, (wanted, f) in _of_spectrum.items():
+        if wanted(options):
+            found[name] = f(solved)
+            solved = replace(solved, measured={**solved.measured, name: found[name]})
+    return found
 
 
 # --- the measurements ---------------------------------------------------------------------------
@@ -221,15 +226,18 @@ def mp(solved: Solved) -> MPFit:
     """The Marchenko-Pastur law of the bulk, and the test for randomness."""
     excess = solved.measured["kurtosis"]
     esd = solved.esd
+    # The eigenvalue of a single column is the sum of its squares, whatever their signs.
+    reach = 1.0 if esd.M == 1 else solved.measured["null"].reach
     return marchenko_pastur.fit(
-        esd.evals, esd.N, esd.M, mp="robust", kurtosis=excess if math.isfinite(excess) else 0.0
-    )
+        esd.evals, esd.N, esd.M, mp="robust", reach=0.0 if math.isnan(reach) else reach,
+        kurtosis=excess if math.isfinite(excess) else 0.0,
+    )  # fmt: skip
 
 
 @of_spectrum("randomized", option="randomize")
 def randomized(solved: Solved) -> randomize.Randomized:
     """The spectrum of the permuted entries."""
-    return randomize.randomized(solved.replicas, solved.esd.N, solved.esd.M)
+    return randomize.randomized(solved.replicas, solved.esd.N, solved.esd.M, solved.entries)
 
 
 # --- permutations -------------------------------------------------------------------------------

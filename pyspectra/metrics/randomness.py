@@ -74,7 +74,7 @@ def lambda_plus(s: Spectrum) -> float:
 
 @metric("n_spikes", group="mp_fit")
 def n_spikes(s: Spectrum) -> int:
-    """Eigenvalues beyond what the largest of a random Gaussian matrix reaches (1 %)."""
+    """Eigenvalues beyond what the largest reaches with these entries and random signs (1 %)."""
     return _mp(s).n_spikes
 
 
@@ -104,5 +104,5 @@ def rand_distance(s: Spectrum) -> float:
 
 @metric("n_traps", group="randomize")
 def n_traps(s: Spectrum) -> int:
-    """Spikes of the randomised spectrum: directions of outlying entries, which heavy tails have."""
-    return _rand(s).mp.n_spikes
+    """Spikes of the randomised spectrum: outlying entries, beyond the tail of the others (1 %)."""
+    return _rand(s).mp.n_spikes - _rand(s).n_means

@@ -31,6 +31,11 @@ MAX_SIDE = 2**31 - 1
 
 # A random layer of Gaussian entries shows a spike with this probability.
 SPIKE_LEVEL = 0.01
+# The largest part by which the kurtosis of the entries moves the edge: above it a few entries alone
+# make eigenvalues beyond the bulk, which are then counted.
+MOST_SHIFT = 0.5
+# An eigenvalue that is the reach itself is within it.
+ROUNDING = 1e-6
 # Nodes of the cumulative law: trapezoids of a smooth function, good to 1e-7.
 LAW_NODES = 2049
 
@@ -48,12 +53,14 @@ def marchenko_pastur(
         Longer and shorter side of each matrix (``mp="ww"``: either may be the longer).
     mp : {"robust", "ww"}
         ``"robust"``: the variance of the bulk without its spikes; a spike exceeds what the largest
-        eigenvalue of a random Gaussian matrix of this shape does not exceed with probability 0.99
-        (Tracy-Widom); entries with heavy tails, or most of them zero, make spikes more often.
+        eigenvalue of a random matrix of this shape and `kurtosis` does not exceed with probability
+        0.99 (Tracy-Widom, its edge moved to first order). Where the largest entries make
+        eigenvalues of their own, spikes are more often; `analyze`, which sees the entries, keeps
+        the level there.
         ``"ww"``: WeightWatcher 0.7.7's least-squares fit of a density estimate.
     kurtosis : float
-        Excess kurtosis of the entries of W, for the p-value: 0 for Gaussian, -1.2 for uniform
-        entries. ``"robust"`` only.
+        Excess kurtosis of the entries of W, for the p-value and the threshold of spikes: 0 for
+        Gaussian, -1.2 for uniform entries. ``"robust"`` only.
 
     Returns
     -------
@@ -110,9 +117,20 @@ def marchenko_pastur(
 
 
 def fit(
-    x: FloatArray, N: int, M: int, *, mp: str, kurtosis: float = 0.0, test: bool = True
+    x: FloatArray,
+    N: int,
+    M: int,
+    *,
+    mp: str,
+    kurtosis: float = 0.0,
+    test: bool = True,
+    reach: float = 0.0,
 ) -> MPFit:
-    """Fit ascending eigenvalues; `marchenko_pastur` without its checks, p-value only if `test`."""
+    """Fit ascending eigenvalues: `marchenko_pastur` without its checks.
+
+    The p-value is there only if `test`. A spike exceeds, besides the threshold, the share `reach`
+    of the sum of the eigenvalues of the bulk.
+    """
     status = Status.OK
     total = float(np.sum(x)) if len(x) else 0.0
     if len(x) < 2:
@@ -124,7 +142,11 @@ def fit(
     if status is not Status.OK:
         nan = math.nan
         return MPFit(mp, N, M, len(x), nan, nan, nan, nan, -1, nan, nan, nan, nan, status)
-    return _fit_ww(x, N, M, total) if mp == "ww" else _fit_robust(x, N, M, total, kurtosis, test)
+    return (
+        _fit_ww(x, N, M, total)
+        if mp == "ww"
+        else _fit_robust(x, N, M, total, kurtosis, test, reach)
+    )
 
 
 def _fit_ww(x: FloatArray, N: int, M: int, total: float) -> MPFit:
@@ -152,13 +174,16 @@ def _fit_ww(x: FloatArray, N: int, M: int, total: float) -> MPFit:
     )
 
 
-def _fit_robust(x: FloatArray, N: int, M: int, total: float, kurtosis: float, test: bool) -> MPFit:
+def _fit_robust(
+    x: FloatArray, N: int, M: int, total: float, kurtosis: float, test: bool, reach: float
+) -> MPFit:
     n = len(x)
     count = n // M
     centre, scale = tracy_widom.largest_eigenvalue_scale(N, M, df=n * N)
     # The largest of `count` independent largest eigenvalues.
     level = -math.expm1(math.log1p(-SPIKE_LEVEL) / count)
-    cut = centre + scale * tracy_widom.quantile(level)
+    centre *= 1.0 + _edge_shift(N, M, kurtosis)
+    cut = max(centre + scale * tracy_widom.quantile(level), reach * n * N * (1.0 + ROUNDING))
     # Where the bulk is zero (deficient rank), what rounding makes of it is no spike.
     rounding = float(x[-1]) * N * np.finfo(np.float64).eps
     sums = np.cumsum(x)
@@ -188,6 +213,14 @@ def _fit_robust(x: FloatArray, N: int, M: int, total: float, kurtosis: float, te
         p_value=random_null.p_value(x, N, M, kurtosis) if test else math.nan,
         status=Status.OK,
     )
+
+
+def _edge_shift(N: int, M: int, kurtosis: float) -> float:
+    """By what part the edge of the bulk moves where entries have an excess kurtosis; see `p_value`.
+
+    It is the first order, which serves as long as it is small.
+    """
+    return min(kurtosis / math.sqrt(N * M), MOST_SHIFT)
 
 
 @functools.lru_cache(maxsize=64)

@@ -49,12 +49,17 @@ class NullTest(Value):
     structures : tuple of (str, float)
         Names of the structures that were recognised (`structures.STRUCTURES`), each with its
         strength.
+    reach : float
+        The eigenvalue that the largest one exceeds by chance in one case of a hundred, as a share
+        of the sum of all; 1 where nothing speaks against chance, NaN where nothing was drawn to
+        tell.
     """
 
     p_value: float
     quick: float
     method: str
     structures: tuple[tuple[str, float], ...] = ()
+    reach: float = math.nan
 
 
 # What centring may add to the mean of sum lambda^2 under all signs: it takes squares away from the
@@ -138,7 +143,7 @@ def decide(
     named = recognised(Facts(esd, m, far, made, zeros)) if quick < BELIEVED else ()
     names = [name for name, _ in named]
     if not quick < BELIEVED:
-        return NullTest(quick, quick, "quick", named)
+        return NullTest(quick, quick, "quick", named, 1.0)
     if any(BY_NAME[name].whole for name in names):
         return NullTest(1.0, quick, "named", named)
     if "nearly orthogonal" in names:
@@ -157,7 +162,8 @@ def decide(
         far = sign_test.excess(square_sum, m)
         if abs(far) > sign_test.OVERWHELMING:
             return NullTest(quick, quick, "excess", named)
-    return NullTest(sign_test.p_value(matrices, key, project), quick, "signs", named)
+    found = sign_test.signs(matrices, key, project)
+    return NullTest(found.p_value, quick, "signs", named, found.reach)
 
 
 def _depthwise(load: Load) -> ESD:

@@ -8,7 +8,7 @@ Martin, Mahoney, "Implicit self-regularization in deep neural networks", JMLR 22
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from pyspectra.errors import ArgumentValueError
 from pyspectra.spectra import marchenko_pastur
 from pyspectra.spectra.aside import run_aside
 from pyspectra.spectra.eigenvectors import eigh
+from pyspectra.spectra.outliers import own_tail
 from pyspectra.types import FloatArray, MPFit, Status, Value
 
 # WeightWatcher pools this many permutations where one has few eigenvalues.
@@ -47,12 +48,16 @@ class Randomized(Value):
         Eigenvalues of all permutations together: 5 for layers of fewer than 100, else 1.
     mp : MPFit
         Marchenko-Pastur fit of `evals`. Its spikes are correlation traps: a few entries so large
-        that they make a direction of their own wherever they stand.
+        that they make a direction of their own wherever they stand, and that the tail of the other
+        entries does not explain (`outliers`); besides them the means of matrices.
+    n_means : int
+        How many of these spikes are the means of matrices, which no order dissolves.
     """
 
     evals: FloatArray
     all_evals: FloatArray = field(repr=False)
     mp: MPFit
+    n_means: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,22 @@ def n_replicas(n_evals: int) -> int:
     return REPLICAS if n_evals < FEW_EVALS else 1
 
 
-def randomized(replicas: Sequence[FloatArray], N: int, M: int) -> Randomized:
-    """Put together the ascending spectra of the permutations of one layer."""
+def randomized(
+    replicas: Sequence[FloatArray], N: int, M: int, load: Callable[[], Sequence[HostArray]]
+) -> Randomized:
+    """Put together the ascending spectra of the permutations of one layer.
+
+    `load` reads its matrices again, where something stands out and the entries must explain it.
+    """
     together = replicas[0] if len(replicas) == 1 else np.sort(np.concatenate(replicas))
     fit = marchenko_pastur.fit(replicas[0], N, M, mp="robust", test=False)
-    return Randomized(replicas[0], together, fit)
+    if fit.n_spikes < 1:
+        return Randomized(replicas[0], together, fit)
+    tail = own_tail(load())
+    fit = marchenko_pastur.fit(
+        replicas[0], N, M, mp="robust", test=False, kurtosis=tail.kurtosis, reach=tail.reach
+    )
+    return Randomized(replicas[0], together, fit, min(tail.means, fit.n_spikes))
 
 
 def find_traps(W: Any, *, seed: int = 0) -> tuple[Trap, ...]:

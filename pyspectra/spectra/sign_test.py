@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -58,6 +59,9 @@ DOUBTED = 0.05
 LARGE_STEP = 33
 LARGE_DRAWS = 99
 TRACY_WIDOM_SKEWNESS = 0.2935
+# One random matrix in a hundred has a larger largest eigenvalue: mean and standard deviations of
+# that of a gamma law of Tracy-Widom's skewness.
+REACH_LEVEL, REACH = 0.01, 2.53
 # Statistics that differ by less are the same but for rounding.
 SAME = 1e-9
 
@@ -72,12 +76,29 @@ def excess(square_sum: float, m: Margins) -> float:
     return surplus / sd
 
 
+@dataclass(frozen=True)
+class SignTest:
+    """What random signs told.
+
+    Attributes
+    ----------
+    p_value : float
+        The smaller p-value of both statistics, corrected for having taken the smaller: p (2 - p).
+    reach : float
+        The eigenvalue that the largest one exceeds by chance in one case of a hundred, as a share
+        of the sum of all; the largest one itself, where it is within that.
+    """
+
+    p_value: float
+    reach: float
+
+
 Project = Callable[[FloatArray], FloatArray]
 Statistic = Callable[[FloatArray], float]
 
 
-def p_value(matrices: Sequence[FloatArray], key: int, project: Project | None = None) -> float:
-    """P-value of "independent entries, each with its own scale" from random signs.
+def signs(matrices: Sequence[FloatArray], key: int, project: Project | None = None) -> SignTest:
+    """Test "independent entries, each with its own scale" from random signs.
 
     Parameters
     ----------
@@ -90,8 +111,7 @@ def p_value(matrices: Sequence[FloatArray], key: int, project: Project | None = 
 
     Returns
     -------
-    float
-        The smaller one of both statistics, corrected for having taken the smaller: p (2 - p).
+    SignTest
     """
     rng = np.random.Generator(np.random.Philox(key=key))
     stack = np.stack(matrices)
@@ -112,11 +132,19 @@ def p_value(matrices: Sequence[FloatArray], key: int, project: Project | None = 
             break
     above, below, largest = (tail(x, d) for x, d in _sides(own, drawn))
     p = min(1.0, 2.0 * min(above, below), largest)
-    return p * (2.0 - p)
+    return SignTest(p * (2.0 - p), _reach(own[1], largest, drawn[:, 1]))
 
 
-def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | None) -> float:
-    """P-value where a draw takes long: laws of large matrices first, draws where those doubt.
+def _reach(own: float, p: float, drawn: FloatArray) -> float:
+    """What chance makes of the largest eigenvalue, given its p-value and those of draws."""
+    if p > REACH_LEVEL:
+        return own
+    mean, sd = float(drawn.mean()), float(drawn.std(ddof=1))
+    return min(own, mean + REACH * sd)
+
+
+def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | None) -> SignTest:
+    """Test where a draw takes long: laws of large matrices first, draws where those doubt.
 
     The excess is normal with an exact mean and variance, and a few draws tell the largest
     eigenvalue roughly. That is enough to believe in the null. To reject it takes more draws: where
@@ -129,24 +157,28 @@ def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | No
     excess_p = _normal_p_value(stack, project)
     if excess_p < DOUBTED:
         own = _spread(stack)
-        excess_p = min(1.0, 2.0 * _counted(own, lambda n: drawn(_spread, n), two_sided=True))
+        excess_p, _ = _counted(own, lambda n: drawn(_spread, n), two_sided=True)
+        excess_p = min(1.0, 2.0 * excess_p)
     own = _relative_largest(stack)
-    largest_p = _predicted(own, drawn(_relative_largest, FEW_DRAWS))
-    if largest_p < min(DOUBTED, 10.0 * excess_p):
-        largest_p = _counted(own, lambda n: drawn(_relative_largest, n))
+    largest = drawn(_relative_largest, FEW_DRAWS)
+    largest_p = _predicted(own, largest)
+    if largest_p < DOUBTED:
+        largest_p, largest = _counted(own, lambda n: drawn(_relative_largest, n))
     p = min(excess_p, largest_p)
-    return p * (2.0 - p)
+    return SignTest(p * (2.0 - p), _reach(own, largest_p, largest))
 
 
-def _counted(own: float, draw: Callable[[int], FloatArray], two_sided: bool = False) -> float:
-    """P-value of a statistic from draws, which stop where it is not small."""
+def _counted(
+    own: float, draw: Callable[[int], FloatArray], two_sided: bool = False
+) -> tuple[float, FloatArray]:
+    """P-value of a statistic from draws, which stop where it is not small, and these."""
     drawn = np.empty(0)
     while True:
         drawn = np.append(drawn, draw(LARGE_STEP))
         sides = ((own, drawn), (-own, -drawn)) if two_sided else ((own, drawn),)
         p = min(tail(x, d) for x, d in sides)
         if p >= DOUBTED or len(drawn) >= LARGE_DRAWS or any(_is_far(x, d) for x, d in sides):
-            return p
+            return p, drawn
 
 
 def _normal_p_value(stack: FloatArray, project: Project | None) -> float:
