@@ -87,12 +87,18 @@ def _movement(pair: CurvePair, which: str) -> str | None:
     last = curves.slope(counted[-size:], points[-size:] / scale, log=log)
     if last is None:
         return None
+    verb = "rises" if last.value > 0 else "falls"
     if last.low <= 0 <= last.high:
+        ways = set(np.sign(np.diff(points[-size:])).tolist())
+        if len(ways) == 1 and 0.0 not in ways:  # a bend is no line, and few points prove little
+            return (
+                f"{which} {verb} from each of the last {size} {units} to the next, by "
+                f"{_change(last.value, pair, log)} on average."
+            )
         return (
             f"{which} goes up and down over the last {size} {units}, without a slope that could be "
             "told from none."
         )
-    verb = "rises" if last.value > 0 else "falls"
     return (
         f"{which} {verb} by {_change(last.value, pair, log)} {unit} over the last {size} {units}."
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pyspectra.training import curves, series
+from pyspectra.training import History, curves, read_out, series
 
 
 def test_slope_is_that_of_scipy_with_its_interval() -> None:
@@ -151,3 +151,12 @@ def test_best_index_is_the_first_of_equal_ones() -> None:
     assert curves.best_index([3, 5, 5], "higher") == 1
     with pytest.raises(ValueError, match="finite"):
         curves.best_index([math.nan])
+
+
+def test_a_curve_that_only_falls_is_not_said_to_go_up_and_down() -> None:
+    history = History()
+    for epoch, loss in enumerate([0.474, 0.312, 0.270, 0.244], 1):
+        history.log(epoch=epoch, train_loss=loss, val_loss=0.3 + 0.02 * (epoch % 2))
+    falls, wavers = read_out(history)[:2]
+    assert falls.startswith("loss: training falls from each of the last 4 epochs to the next, by ")
+    assert wavers.startswith("loss: validation goes up and down over the last 4 epochs")
