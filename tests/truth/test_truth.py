@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import pyspectra as ps
+from pyspectra.report.problems import is_judged
 from truth import cases
 
 CANNOT = "cannot be judged"
@@ -71,6 +72,41 @@ def test_a_mask_is_no_network_whose_alpha_has_bounds(name: str) -> None:
         assert any("mask" in layer.structures for layer in report.layers)
     if "50%" in name:
         assert report.verdict.structure_p <= 1e-3
+
+
+AGREE = 15
+
+
+def test_half_of_the_weights_pruned_leave_the_word() -> None:
+    """Networks on which the rule was not chosen, without the smaller half of their weights."""
+    agree = []
+    for run in cases.LATER:
+        for seed in range(500, 505):
+            name = f"{run}-{seed}"
+            report = ps.analyze(cases.pruned_to(0.5, name))
+            before = ps.analyze(cases.TRAINED[name]())
+            assert report.verdict.structure_p <= 1e-3
+            assert not any("mask" in layer.structures for layer in report.layers)
+            agree.append(report.verdict.label == before.verdict.label)
+            at_error = [
+                abs(x.alpha - y.alpha) <= 1.96 * math.hypot(x.fit.alpha_stderr, y.fit.alpha_stderr)
+                for x, y in zip(report.layers, before.layers, strict=True)
+                if is_judged(x) and is_judged(y)
+            ]
+            assert all(at_error)
+    assert sum(agree) >= AGREE
+
+
+@pytest.mark.parametrize("name", ["vit-500", "gated-500", "digits_wide-0"])
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_a_mask_of_the_smallest_is_told_from_others(name: str, share: float) -> None:
+    pruned = cases.pruned_to(share, name)
+    names = {s for layer in ps.analyze(pruned).layers for s in layer.structures}
+    assert ("pruned" in names, "mask" in names) == ((True, False) if share < 0.6 else (False, True))
+    rng = np.random.default_rng(0)
+    other = {k: w * (rng.random(w.shape) > share) for k, w in cases.state(name).items()}
+    names = {s for layer in ps.analyze(other).layers for s in layer.structures}
+    assert "pruned" not in names
 
 
 def test_at_least_sixty_cases_of_each_truth_and_fresh_ones() -> None:
