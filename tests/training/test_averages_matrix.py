@@ -444,6 +444,15 @@ def test_the_best_average_of_lightning(tmp_path: Path, fused: bool, weights_only
     assert names([loaded.net.weight]) == ["raw 4"]
     assert seen(light(tmp_path, fused, module=loaded)[1].test, loaded) == ["raw 4"]
 
+    lightning.averaged_checkpoint(best, tmp_path / "average.ckpt")
+    loaded = Module.load_from_checkpoint(tmp_path / "average.ckpt", weights_only=True)
+    assert names([loaded.net.weight]) == ["average 4"]
+    assert seen(light(tmp_path, fused, module=loaded)[1].test, loaded) == ["average 4"]
+    with pytest.raises(ValueError, match="has no averaged weights"):
+        lightning.averaged_checkpoint(tmp_path / "average.ckpt", tmp_path / "again.ckpt")
+    with pytest.raises(FileExistsError):
+        lightning.averaged_checkpoint(best, tmp_path / "average.ckpt")
+
     # Weights that come by another way are evaluated as they are, and begin an average.
     trainer.strategy.connect(module)
     state = torch.load(tmp_path / "step=2.ckpt", weights_only=True)["state_dict"]

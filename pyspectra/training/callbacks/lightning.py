@@ -8,15 +8,22 @@ import importlib
 import math
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
-from pyspectra.errors import ArgumentTypeError, missing_dependency
+import torch
+
+from pyspectra._support.arguments import check_path
+from pyspectra._support.termination import cleaning_up
+from pyspectra.errors import ArgumentTypeError, FormatError, missing_dependency
 from pyspectra.optim import EMA
+from pyspectra.optim._fused.averages import load_file
 from pyspectra.training.callbacks import _source
 from pyspectra.training.callbacks._watching import Watching, validation
 from pyspectra.training.run_report import RunReport
+from pyspectra.training.torch_files import save_torch
 
-__all__ = ["EMACallback", "WatchCallback"]
+__all__ = ["EMACallback", "WatchCallback", "averaged_checkpoint"]
 
 
 def _callback_class() -> Any:
@@ -209,6 +216,48 @@ class EMACallback(_callback_class()):  # type: ignore[misc]
         self._restored = True
         if self._ema is not None:
             self._ema.load_state_dict(state_dict)
+
+
+def averaged_checkpoint(checkpoint: str | Path, out: str | Path) -> None:
+    """Write a checkpoint whose weights are the averages, for ``load_from_checkpoint``.
+
+    Parameters
+    ----------
+    checkpoint : path
+        A checkpoint that has been saved with `EMACallback`.
+    out : path
+        A new file. It has what a module is made from, and no states of training.
+
+    Raises
+    ------
+    FormatError
+        If `checkpoint` is no checkpoint of Lightning, or has no averages.
+    OSError
+        If `out` exists or cannot be written. Nothing is left half-written.
+
+    Examples
+    --------
+    >>> averaged_checkpoint("run/best.ckpt", "run/average.ckpt")  # doctest: +SKIP
+    >>> module = Module.load_from_checkpoint("run/average.ckpt")  # doctest: +SKIP
+    """
+    source = check_path("averaged_checkpoint", "checkpoint", checkpoint)
+    target = check_path("averaged_checkpoint", "out", out)
+    whole = load_file(source)
+    if not isinstance(whole, dict) or "ema_state_dict" not in whole:
+        raise FormatError(
+            f"{source}: has no averaged weights. Hint: EMACallback(save_weights=True) adds them to "
+            "the checkpoints of a run."
+        )
+    training = ("callbacks", "optimizer_states", "lr_schedulers", "ema_state_dict", "loops")
+    kept = {key: value for key, value in whole.items() if key not in training}
+    with cleaning_up():
+        try:
+            save_torch(torch.save, {**kept, "state_dict": whole["ema_state_dict"]}, target)
+        except FileExistsError:
+            raise
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
 
 
 class WatchCallback(_callback_class()):  # type: ignore[misc]
