@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.optim._fused.base import FusedOptimizer, Params
+from pyspectra.optim._fused.names import plain_names
 from pyspectra.optim._fused.options import ORDERS, SharedOptions
 from pyspectra.optim._fused.saved_groups import Family
 from pyspectra.optim._fused.tensors import pack_mask
@@ -50,7 +51,8 @@ class ChildAdamW(FusedOptimizer):
     p -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps); then p -= lr wd p.
 
     Parameters may be float32, float64, bfloat16 or float16, in host memory or all on one CUDA
-    device; there a step waits for nothing, the count of steps is a tensor, `lr` may be one, and a
+    device, in any dense memory format (channels_last; there random masks go by the place in
+    memory); there a step waits for nothing, the count of steps is a tensor, `lr` may be one, and a
     CUDA graph can be made of a step after the first. With `compact` such a graph is of the masks as
     they were then. Moments and average are
     float32 (float64 for float64). The bits of a result depend on the arguments alone, not on
@@ -145,8 +147,11 @@ class ChildAdamW(FusedOptimizer):
         for given, (name, p, group) in zip(self._given_names(), self._named(), strict=True):
             if group["mode"] == "D":
                 by_key[given] = by_key[name] = by_key[p] = (name, p)
+        names = [key for key in mask if isinstance(key, str)]
+        plain = dict(zip(names, plain_names(names), strict=True))  # scores of a wrapped model
         for key, value in mask.items():
-            if key not in by_key:
+            found = by_key.get(key) or by_key.get(plain.get(key, key))
+            if found is None:
                 what = f"parameter of shape {tuple(key.shape)}" if isinstance(key, Tensor) else key
                 raise ArgumentValueError(
                     type(self).__name__,
@@ -155,5 +160,5 @@ class ChildAdamW(FusedOptimizer):
                     repr(what),
                     "pass model.named_parameters() to mask by name",
                 )
-            name, p = by_key[key]
+            name, p = found
             self._masks[p] = pack_mask(type(self).__name__, value, p, name)

@@ -669,7 +669,7 @@ def test_tensors_that_the_kernel_cannot_take_are_refused_and_nothing_moves() -> 
             AdamW([ok, p], **HYPER).step()
         assert torch.equal(ok, before)
 
-    strided = torch.nn.Parameter(torch.randn(6, 4).t())
+    strided = torch.nn.Parameter(torch.randn(4, 12)[:, ::2])
     refused(ValueError, "must be contiguous", strided, torch.ones(4, 6))
     table = torch.nn.Parameter(torch.randn(6, 4))
     refused(TypeError, "must be dense", table, torch.ones(6, 4).to_sparse())
@@ -693,3 +693,18 @@ def test_state_that_was_replaced_is_checked() -> None:
         opt.state[p]["exp_avg"] = bad
         with pytest.raises(TypeError, match=r"'exp_avg' of '0\.0' must be a contiguous"):
             opt.step()
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("of_optimizer", ["", "module.", "_orig_mod."])
+def test_masks_are_known_by_the_names_of_the_plain_model(prefix: str, of_optimizer: str) -> None:
+    names = ("layers.0.weight", "head.weight")
+    params = parameters(shapes=[(4, 3), (5,)])
+    mask = {prefix + names[0]: torch.tensor([[True, False, True]] * 4)}
+    opt = ChildAdamW(
+        [(of_optimizer + n, p) for n, p in zip(names, params, strict=True)], mode="D", mask=mask
+    )
+    for p in params:
+        p.grad = torch.ones_like(p)
+    opt.step()
+    assert (opt.state[params[0]]["exp_avg"] != 0).tolist() == [[True, False, True]] * 4

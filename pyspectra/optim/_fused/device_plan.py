@@ -13,7 +13,7 @@ from pyspectra import ops
 from pyspectra._cuda import devices
 from pyspectra.errors import ArgumentTypeError
 from pyspectra.optim._fused import sharded
-from pyspectra.optim._fused.plan import Plan, statistics_of
+from pyspectra.optim._fused.plan import Plan, statistics_of, version
 from pyspectra.optim._fused.rows import Entry
 from pyspectra.types import StepStatistics
 
@@ -95,12 +95,13 @@ class DevicePlan(Plan):
         )
         self._blocks = doubles(_FIELDS * sum(self._count))
         self._squares = doubles(n)
+        self._cuts = sharded.cuts(self._params, device)
         self._totals = doubles(_FIELDS * n + 1)
         self._written: list[int] | None = None  # the addresses that self._grads holds
         self._captured = False
 
     def _mask_versions(self) -> list[int]:
-        return [0 if mask.is_inference() else mask._version for mask in self._masks]
+        return [*map(version, self._masks)]
 
     def holds(
         self,
@@ -146,7 +147,7 @@ class DevicePlan(Plan):
                 stream=stream,
             )
             new_addresses = []
-            sharded.add_over_processes(self._params, self._squares)
+            sharded.add_over_processes(self._squares, self._cuts)
         ops.device_step(
             count=self._count,
             tensors=len(self._params),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from pyspectra import ops
 from pyspectra._support.text import did_you_mean
@@ -150,6 +154,20 @@ def shaping(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
 def is_random(group: Mapping[str, Any]) -> bool:
     """Tell whether a step draws random numbers."""
     return group.get("mode") == "F" or bool(group["stochastic_rounding"])
+
+
+def warn_of_rounding(owner: str, entries: Iterable[tuple[str, Tensor, Mapping[str, Any]]]) -> None:
+    """Say that float16 parameters do not round stochastically, where that was asked for."""
+    for name, p, group in entries:
+        if group["stochastic_rounding"] and p.dtype is torch.float16:
+            warnings.warn(
+                f"{owner}: 'stochastic_rounding' does nothing for float16 parameters such as "
+                f"{name!r}: they round to nearest. Hint: bfloat16 parameters, or "
+                "master_weights=True instead.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return
 
 
 def step_options(

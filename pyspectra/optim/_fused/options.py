@@ -312,7 +312,8 @@ class SharedOptions(TypedDict, total=False):
         bool,
         Option(
             "bool",
-            "Round bfloat16 parameters up or down with the probability of what is cut off.",
+            "Round bfloat16 parameters up or down with the probability of what is cut off; other "
+            "types round to nearest (float16 with a warning).",
             check_flag,
             False,
             kernel=_as("stochastic_rounding"),

@@ -45,6 +45,11 @@ def _same(a: list[Any], b: list[Any]) -> bool:
     return len(a) == len(b) and all(map(is_, a, b))
 
 
+def version(x: Tensor) -> int:
+    """Return how often `x` was written to, as autograd counts."""
+    return 0 if x.is_inference() else x._version
+
+
 def with_grads(groups: Iterable[Mapping[str, Any]]) -> list[Tensor]:
     """Return the parameters that take part in a step, in order."""
     return [p for group in groups for p in group["params"] if p.grad is not None]
@@ -78,6 +83,9 @@ class Plan:
         self._groups = [*groups]  # options are read from these very dicts
         self._shaping = of_groups.shaping(groups)
         self._check_devices()
+        self._in_order = all(sharded.local(p).is_contiguous() for p in self._params)
+        # Masks that lie otherwise than their parameters, copies that do not, and their versions.
+        self._turned: list[tuple[Tensor, Tensor, int]] = []
         # Index, and one that has it.
         self._options: dict[tuple[int, ...], tuple[int, Entry]] = {}
         # The steps that each has missed do not change while all of them take every step.
@@ -94,10 +102,22 @@ class Plan:
                 self._users.setdefault(kept.key, []).append(e.state)
             random = of_groups.is_random(e.group)
             key = parameter_key(e.group["seed"], e.name) if random else 0
-            rows.append(row(owner, e, grad, key=key, option=found[0]))
+            rows.append(row(owner, e, grad, self._mask(e), key=key, option=found[0]))
+        of_groups.warn_of_rounding(owner, ((e.name, e.p, e.group) for e in entries))
         self._table = ops.optim_table(rows)
         self._tensors = self._current_tensors()
         self._fingerprint = _fingerprint(self._tensors)
+        self._strides = [*map(Tensor.stride, self._params)]
+
+    def _mask(self, e: Entry) -> Tensor | None:
+        """Return the packed mask that the kernel reads."""
+        if not any(kept.key == "mask" for kept in e.used):
+            return None
+        mask: Tensor = e.state["mask"]
+        turned = tensors.mask_in_memory(mask, sharded.local(e.p))
+        if turned is not mask:
+            self._turned.append((mask, turned, version(mask)))
+        return turned
 
     def _check_devices(self) -> None:
         home = self._params[0].device
@@ -130,6 +150,10 @@ class Plan:
             return False
         if [state["step"] for state in states] != self._steps:
             return False
+        if any(version(mask) != then for mask, _, then in self._turned):
+            return False
+        if not self._in_order and [*map(Tensor.stride, params)] != self._strides:
+            return False
         current = self._current_tensors()
         return _same(current, self._tensors) and _fingerprint(current) == self._fingerprint
 
@@ -143,6 +167,7 @@ class Plan:
             and not any(map(Tensor.is_neg, grads))
             and [*map(_dtype_of, grads)] == [*map(_dtype_of, self._params)]
             and [*map(Tensor.size, grads)] == [*map(Tensor.size, self._params)]
+            and self._in_order
             and not self._sharded
         ):
             return grads

@@ -143,21 +143,29 @@ def total(parts: Iterable[tuple[Tensor, float]]) -> float:
     return math.fsum(whole)
 
 
-def add_over_processes(tensors: Iterable[Tensor], values: Tensor) -> None:
-    """Add up, in place, what the processes have of each of `tensors`; ``values[k]`` is of number k.
+Cut = tuple[Any, tuple[int, ...], Tensor]
+"""A mesh, axes of it, and the numbers of the tensors that are cut up over these."""
 
-    Nothing is read back: `values` may be on a device.
-    """
+
+def cuts(tensors: Iterable[Tensor], device: torch.device) -> list[Cut]:
+    """Return over which processes which of `tensors` are cut up, their numbers on `device`."""
     shared: dict[Any, list[int]] = {}
     for k, x in enumerate(tensors):
         key = _cut(x)
         if key is not None:
             shared.setdefault(key, []).append(k)
-    for (mesh, axes), places in shared.items():
-        at = torch.tensor(places, device=values.device)
-        added = values[at]
+    return [(mesh, axes, torch.tensor(k, device=device)) for (mesh, axes), k in shared.items()]
+
+
+def add_over_processes(values: Tensor, over: Iterable[Cut]) -> None:
+    """Add up, in place, what the processes have of each tensor; ``values[k]`` is of number k.
+
+    Nothing is read back: `values` may be on a device.
+    """
+    for mesh, axes, places in over:
+        added = values[places]
         _add(added, mesh, axes)
-        values[at] = added
+        values[places] = added
 
 
 def _cut(x: Any) -> tuple[Any, tuple[int, ...]] | None:

@@ -241,7 +241,9 @@ def _copied(
 
 def _loaded_whole(to: Loading, key: str, value: Any) -> Tensor:
     copy = _copied(to, key, value, tensors.state_dtype(to.p), tuple(to.p.shape))
-    return sharded.laid_out(copy, to.p)
+    if sharded.is_sharded(to.p):
+        return sharded.laid_out(copy, to.p)
+    return tensors.like_memory(sharded.whole(copy), to.p)
 
 
 def _loaded_bits(to: Loading, value: Any) -> Tensor:

@@ -29,8 +29,9 @@ def check_param(owner: str, p: Tensor, name: str) -> None:
     TypeError
         If it is not a dense floating-point tensor.
     ValueError
-        If it is not contiguous.
+        If its elements leave gaps in memory, or a shard is not contiguous.
     """
+    whole = not sharded.is_sharded(p)
     p = sharded.local(p)
     if not (p.is_cpu or p.is_cuda):
         raise DeviceError(
@@ -49,15 +50,50 @@ def check_param(owner: str, p: Tensor, name: str) -> None:
             f"{owner}: parameter {name!r} must be a dense tensor of "
             f"{', '.join(ops.DTYPE_CODES)}, got {'none' if info is None else info.problem}."
         )
-    if not p.is_contiguous():
+    if not (p.is_contiguous() or (whole and is_dense(p))):
         raise ValueError(
-            f"{owner}: parameter {name!r} must be contiguous, got strides {tuple(p.stride())} "
-            f"for shape {tuple(p.shape)}. Hint: p.data = p.data.contiguous()."
+            f"{owner}: parameter {name!r} must be contiguous, or a permutation of the axes of such "
+            f"a tensor, got strides {tuple(p.stride())} for shape {tuple(p.shape)}. Hint: p.data = "
+            "p.data.contiguous()."
         )
 
 
+def in_memory(p: Tensor) -> list[int]:
+    """Return the axes of a dense tensor in the order in which they lie in memory."""
+    strides = p.stride()
+    return sorted(range(p.ndim), key=lambda axis: -strides[axis])
+
+
+def is_dense(p: Tensor) -> bool:
+    """Tell whether the elements of `p` fill their memory once, in whatever order of the axes."""
+    return p.permute(in_memory(p)).is_contiguous()
+
+
+def same_layout(x: Tensor, p: Tensor) -> bool:
+    """Tell whether element i in the memory of `x` is element i in that of a dense `p`."""
+    if p.is_contiguous():
+        return x.is_contiguous()
+    return x.shape == p.shape and x.permute(in_memory(p)).is_contiguous()
+
+
+def like_memory(value: Tensor, p: Tensor) -> Tensor:
+    """Return `value` laid out in memory as a dense `p` of its shape is; a copy only if need be."""
+    if same_layout(value, p):
+        return value
+    out = torch.empty_like(p, dtype=value.dtype, device=value.device, requires_grad=False)
+    return out.copy_(value)
+
+
+def mask_in_memory(mask: Tensor, p: Tensor) -> Tensor:
+    """Return a packed mask with its bits in the order in which the elements of `p` lie."""
+    if p.is_contiguous():
+        return mask
+    bits = mask_bits(mask, p.numel()).reshape(p.shape)
+    return packed(bits.permute(in_memory(p)).contiguous())
+
+
 def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
-    """Return the gradient of `p` (the local part), contiguous (a copy only where it is not).
+    """Return the gradient of `p` (the local part), laid out as that (a copy only if need be).
 
     Raises
     ------
@@ -77,7 +113,7 @@ def usable_grad(owner: str, p: Tensor, name: str) -> Tensor:
             f"{owner}: the gradient of {name!r} must be {p.dtype} of shape {tuple(p.shape)} on "
             f"{p.device}, got {grad.dtype} of shape {tuple(grad.shape)} on {grad.device}."
         )
-    return grad if grad.is_contiguous() and not grad.is_neg() else grad.contiguous().resolve_neg()
+    return like_memory(grad.resolve_neg(), p)
 
 
 def state_dtype(p: Tensor) -> torch.dtype:

@@ -30,6 +30,7 @@ CASES: dict[str, Any] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*does nothing for float16")
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_the_bits_of_the_cpu(device: str, case: str, dtype: Any) -> None:
