@@ -96,15 +96,14 @@ def _left_bounds(
             )  # fmt: skip
 
 
+# Runs that generalise well have such layers, too (benchmarks/truth.md): alpha alone accuses nobody.
 _UNDER = (
-    "train this layer longer, or with a higher learning rate",
-    "lower the weight decay",
-    "the layer may be wider than the data needs",
+    "no fault by itself; WeightWatcher calls such a layer under-trained",
+    "train longer if validation still improves; else look at its learning rate and weight decay",
 )
 _OVER = (
-    "compare training with validation: such layers often memorise",
-    "lower the learning rate of this layer, or stop earlier",
-    "raise weight decay or dropout",
+    "no fault by itself; WeightWatcher calls such a layer over-trained",
+    "compare training with validation, and act only where validation gets worse",
 )
 
 
