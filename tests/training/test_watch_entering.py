@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pyspectra.training import Watch
+from pyspectra.training.rules import Thresholds
 
 
 def codes(watch):
@@ -209,3 +210,63 @@ def test_a_first_loss_far_above_chance():
     model = nn.Linear(30, 3)
     nn.init.normal_(model.weight, std=4.0)
     assert codes(trained(model, x, y, F.cross_entropy))[0] == "initial_loss"
+
+
+def test_what_is_handed_on_need_not_be_what_the_loss_is_taken_of():
+    x, y = torch.randn(100, 4), torch.randint(2, (100, 1)).float()
+
+    def handed(model, loss, change, y=y):
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        watch = Watch(model, optimizer, on="collect")
+        for rows in torch.arange(100).split(20):
+            optimizer.zero_grad()
+            out = model(x[rows])
+            value = loss(out, y[rows])
+            value.backward()
+            optimizer.step()
+            watch.step(value, outputs=change(out), targets=y[rows])
+        return codes(watch)
+
+    def bce(out, y):
+        return F.binary_cross_entropy(out.sigmoid(), y)
+
+    def likelihood(out, y):
+        return F.gaussian_nll_loss(out[:, :1], y, out[:, 1:].exp())
+
+    def squeezed(out, y):
+        return F.mse_loss(out[:, 0], y)
+
+    assert handed(nn.Linear(4, 1), bce, lambda out: out) == []
+    assert handed(nn.Linear(4, 2), likelihood, lambda out: out) == []
+    assert handed(nn.Linear(4, 1), squeezed, lambda out: out, y[:, 0]) == []
+    assert (
+        handed(
+            nn.Linear(4, 1), lambda out, y: F.mse_loss(out.squeeze(), y), lambda out: out, y[:, 0]
+        )
+        == []
+    )
+    classes = y[:, 0].long()
+    assert handed(nn.Linear(4, 2), F.cross_entropy, lambda out: out.softmax(1), classes) == []
+    wide = handed(nn.Linear(4, 2), lambda out, y: ((out - y) ** 2).mean(), lambda out: out)
+    assert wide == ["loss_broadcast"]
+
+
+def test_labels_of_one_class():
+    x, y = torch.randn(200, 4), torch.zeros(200, dtype=torch.long)
+    assert codes(trained(nn.Linear(4, 3), x, y, F.cross_entropy)) == ["constant_targets"]
+
+
+@pytest.mark.parametrize(
+    ("momentum", "wrong"), [(1e-4, True), (0.99, True), (0.1, False), (0.01, False)]
+)
+def test_momentum_of_batch_norm(momentum, wrong):
+    x = torch.randn(600, 4)
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, momentum=momentum), nn.Linear(4, 4))
+    found = codes(trained(model, x, x, epochs=4))
+    assert ("running_statistics" in found) == wrong
+
+
+def test_no_two_families_of_thresholds_share_a_name():
+    """One of two thresholds of the same name would silently be the other."""
+    names = [n for family in Thresholds.__mro__ for n in vars(family).get("__annotations__", ())]
+    assert sorted(set(names)) == sorted(names)

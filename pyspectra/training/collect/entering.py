@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyspectra.training.collect.steps import is_local
-from pyspectra.training.rules.facts import FirstInputs, InputMoments
+from pyspectra.training.rules.facts import FirstInputs, InputMoments, NormState
 
 MOST_ROWS = 256
 MOST_FEATURES = 1 << 12
@@ -93,3 +93,16 @@ class Entering:
         self._told = True
         same = trained[0].shape == evaluated[0].shape
         return InputMoments(step, *trained, *evaluated) if same else None
+
+
+def norm_state(model: Any, step: int) -> NormState | None:
+    """Return how the running statistics of batch norms follow; None where there are none."""
+    rows = [
+        (name, float(m.momentum), int(m.num_batches_tracked))
+        for name, m in model.named_modules()
+        if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)
+        and m.track_running_stats
+        and m.momentum is not None
+        and m.num_batches_tracked is not None
+    ]
+    return NormState(step, rows) if rows else None

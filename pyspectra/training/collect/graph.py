@@ -27,6 +27,10 @@ _THROUGH = {
     "Mul", "Add", "Contiguous", "Identity",
 }  # fmt: skip
 _BEFORE_LOSS = {"Mean", "Sum", "Div", "Mul", "Add", "ToCopy", "Squeeze", "View", "Clone", "Alias"}
+# Nodes that keep all values; the first keep their shape too, or broadcast, which shows by itself.
+_SAME = {"ToCopy", "Alias", "Clone", "Contiguous", "Expand"}
+_RESHAPED = {"View", "Reshape", "ReshapeAlias", "UnsafeView", "Transpose", "T", "Permute",
+             "Squeeze", "Unsqueeze"}  # fmt: skip
 DEEPEST = 12
 
 
@@ -106,6 +110,40 @@ def _loss_node(node: Any, depth: int) -> tuple[Any, str] | None:
         if found is not None:
             return found
     return None
+
+
+def entrance(loss: Any, outputs: Tensor) -> str | None:
+    """Tell how outputs entered a loss of one of the kinds that are known.
+
+    Parameters
+    ----------
+    loss, outputs : Tensor
+        Both with their graphs.
+
+    Returns
+    -------
+    {"same", "reshaped"} or None
+        None where they were not what the loss was taken of: a part of it, or made of it.
+    """
+    found = _loss_node(getattr(loss, "grad_fn", None), DEEPEST)
+    if found is None or outputs.grad_fn is None:
+        return None
+    node, kind = found
+    below = _next(node)
+    if kind == "nll":
+        operation, under = _operation(below)
+        below = _next(under) if operation == "log_softmax" else below
+    shape_kept = True
+    for _ in range(DEEPEST):
+        if below is None or below is outputs.grad_fn:
+            break
+        if _name(below) not in _SAME | _RESHAPED:
+            return None
+        shape_kept = shape_kept and _name(below) in _SAME
+        below = _next(below)
+    if below is not outputs.grad_fn:
+        return None
+    return "same" if shape_kept else "reshaped"
 
 
 def _is_made_of(node: Any, output: Any) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pyspectra.training.collect.batches import BatchSums, RowSample
+from pyspectra.training.collect.entering import norm_state
 from pyspectra.training.collect.forward import (
     ForwardCollector,
     classes_last,
@@ -21,7 +22,7 @@ from pyspectra.training.collect.forward import (
     unwrapped,
 )
 from pyspectra.training.collect.gradients import StaleGradients
-from pyspectra.training.collect.graph import loss_graph
+from pyspectra.training.collect.graph import entrance, loss_graph
 from pyspectra.training.collect.initial import (
     hidden_parameters,
     parameters_of,
@@ -101,7 +102,7 @@ class RunCollector:
         plan: Plan,
         processes: Alone | None = None,
     ) -> None:
-        self.model, self.kind, self.plan = model, kind, plan
+        self.model, self.kind, self.plan, self._optimizers = model, kind, plan, optimizers
         names = {id(p): name for name, p in unwrapped(model).named_parameters()}
         self.step = self._n_epochs = 0
         self._epoch_steps = plan.steps_per_epoch
@@ -185,9 +186,7 @@ class RunCollector:
             outputs=finite_mark(outputs),
         )
         if self._graph is None and isinstance(loss, Tensor) and loss.grad_fn is not None:
-            self._graph = loss_graph(
-                loss, self.step, self.forward.output_node, [c.optimizer for c in self._collectors]
-            )
+            self._graph = loss_graph(loss, self.step, self.forward.output_node, self._optimizers)
             self.kind = self.kind or self._graph.kind
             self.pending.append(self._graph)
         if self.plan.looks_at(self.step) or self._samples_now():
@@ -196,10 +195,14 @@ class RunCollector:
                 self._rows.add(inputs, targets)
         if len(self._batches) < 2 and outputs is not None:
             self._batches.append((outputs.detach(), targets))
-            # Outputs that were seen by a hook may be changed by the loop before the loss.
-            if given and len(self._batches) == 2 and self.kind is not None:
+            # Outputs may be changed by the loop before the loss; a loss without a graph was named.
+            traced = isinstance(loss, Tensor) and loss.grad_fn is not None
+            how = entrance(loss, outputs) if traced else "same"
+            if not given or self.kind is None or how is None:
+                return
+            if len(self._batches) == 2:
                 self.pending.append(loss_batches(self.step, self.kind, self._batches))
-            if given and isinstance(targets, Tensor) and self.kind is not None:
+            if isinstance(targets, Tensor) and how == "same":
                 shapes = tuple(outputs.shape), tuple(targets.shape)
                 self.pending.append(f.LossShapes(self.step, self.kind, *shapes))
 
@@ -239,6 +242,7 @@ class RunCollector:
         known: list[object | None] = [
             seen.activations.first_inputs(self.step),
             seen.entering.taken(self.step),
+            norm_state(unwrapped(self.model), self.step),
         ]
         if graph is not None and graph.kind in ("mse", "l1", "smooth_l1", "huber") and graph.before:
             known.append(self._targets.beyond(self.step, graph.before[0]))
@@ -353,8 +357,7 @@ class RunCollector:
         entered = seen.first_inputs(self.step)
         facts += [] if entered is None else [entered]
         if self.step == 3:
-            own = [c.optimizer for c in self._collectors]
-            hidden = hidden_parameters(unwrapped(self.model), own, self.step)
+            hidden = hidden_parameters(unwrapped(self.model), self._optimizers, self.step)
             facts += [] if hidden is None else [hidden]
             still = without_gradient(self._checks)
             if still:

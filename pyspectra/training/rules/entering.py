@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyspectra.report.findings import Finding
-from pyspectra.training.rules.facts import ClassOrder, FirstInputs, InputMoments, TargetRange
+from pyspectra.training.rules.facts import (
+    ClassOrder,
+    FirstInputs,
+    InputMoments,
+    NormState,
+    TargetRange,
+)
 from pyspectra.training.rules.registry import rule
 from pyspectra.training.rules.wiring import NOT_LEARNING
 
@@ -26,18 +32,24 @@ class EnteringThresholds:
         this size: standardised and binary features have not, however rare their values.
     feature_offset, feature_share : float
         Features whose mean is so many standard deviations from 0, and the share of them.
-    shift : float
+    moved : float
         Standard deviations of training by which the mean of a feature differs in evaluations.
         Augmentation of the training data makes it differ by a fraction of one.
-    shift_ratio : float
+    moved_ratio : float
         Factor between the standard deviations of training and of evaluations.
-    shift_share : float
+    moved_share : float
         Share of the features that must say so.
     order_share : float
         Entropy of the classes within a batch over that of all batches: 1 of a shuffled order, up
         to what a small batch can hold, and 0 where each batch has one class.
     order_batches : int
         Batches that must have been seen.
+    one_class : int
+        Batches of one and the same class that say that there is no other.
+    norm_batches, norm_left : int, float
+        After so many batches at most this share of running statistics may be their initial values.
+    norm_momentum : float
+        Above it the running statistics of batch norm are those of the last batch.
     unreachable : float
         Share of the targets that the last operation of a model cannot reach.
     """
@@ -47,11 +59,15 @@ class EnteringThresholds:
     feature_size: float = 10.0
     feature_offset: float = 10.0
     feature_share: float = 0.1
-    shift: float = 3.0
-    shift_ratio: float = 5.0
-    shift_share: float = 0.5
+    moved: float = 3.0
+    moved_ratio: float = 5.0
+    moved_share: float = 0.5
     order_share: float = 0.25
     order_batches: int = 8
+    one_class: int = 5
+    norm_batches: int = 100
+    norm_left: float = 0.9
+    norm_momentum: float = 0.9
     unreachable: float = 0.05
 
 
@@ -108,11 +124,11 @@ def evaluated_on_other_inputs(
     if not (np.isfinite([scale, val_scale]).all() and scale > 0):
         return
     by = np.abs(facts.val_mean - facts.mean)
-    moved = (by > thresholds.shift * facts.std) & (by > 0.5 * scale)
-    r = thresholds.shift_ratio
+    moved = (by > thresholds.moved * facts.std) & (by > 0.5 * scale)
+    r = thresholds.moved_ratio
     wider = (facts.val_std > r * facts.std) if val_scale > r * scale else facts.std < 0
     narrower = (r * facts.val_std < facts.std) if r * val_scale < scale else facts.std < 0
-    least = thresholds.shift_share
+    least = thresholds.moved_share
     if not (moved.mean() >= least or wider.mean() >= least or narrower.mean() >= least):
         return
     mean, val_mean = float(facts.mean.mean()), float(facts.val_mean.mean())
@@ -122,7 +138,7 @@ def evaluated_on_other_inputs(
         where="validation",
         step=facts.step,
         value=float(by.max() / scale),
-        threshold=thresholds.shift,
+        threshold=thresholds.moved,
         message=(
             f"Inputs of evaluations have mean {val_mean:.3g} and standard deviation "
             f"{val_scale:.3g}, those of training {mean:.3g} and {scale:.3g}."
@@ -161,6 +177,64 @@ def classes_in_order(facts: ClassOrder, thresholds: EnteringThresholds) -> Itera
                 "where the order has a reason, mix classes within a batch",
             ),
         )
+
+
+@rule("D23", "constant_targets", needs=ClassOrder, severity="warning",
+      explains=("labels_carry_no_information", "not_learning", "stopped_early", "plateau",
+                "accuracy_paradox", "initial_loss"))  # fmt: skip
+def one_class_only(facts: ClassOrder, thresholds: EnteringThresholds) -> Iterator[Finding]:
+    """Every label that was seen is the same."""
+    if len(facts.entropies) >= thresholds.one_class and facts.overall == 0:
+        yield Finding(
+            code="constant_targets",
+            severity="warning",
+            where="targets",
+            step=facts.step,
+            value=0.0,
+            threshold=0.0,
+            message=(
+                f"All labels of {len(facts.entropies)} batches are of one class: there is nothing "
+                "to tell apart."
+            ),
+            advice=(
+                "look at how labels are made: an index, a comparison or a join that never holds",
+                "shuffle, if the data are sorted by class",
+                "Watch(ignore={'constant_targets'}) where the first entry is always the right one",
+            ),
+        )
+
+
+@rule("D21", "running_statistics", needs=NormState, severity="warning",
+      explains=("not_learning", "suspicious_validation", "not_comparable", "overfitting",
+                "labels_carry_no_information"))  # fmt: skip
+def norms_that_do_not_follow(facts: NormState, thresholds: EnteringThresholds) -> Iterator[Finding]:
+    """Batch norm evaluates with statistics that are still the initial ones, or of one batch."""
+    for name, momentum, n in facts.rows:
+        left = (1.0 - momentum) ** n
+        old = n >= thresholds.norm_batches and left > thresholds.norm_left
+        if not (old or momentum > thresholds.norm_momentum):
+            continue
+        how = (
+            f"{100 * left:.0f} % of the running statistics are still the initial ones after {n} "
+            "batches"
+            if old
+            else "the running statistics are those of the last batch"
+        )
+        yield Finding(
+            code="running_statistics",
+            severity="warning",
+            where=name,
+            step=facts.step,
+            value=momentum,
+            threshold=thresholds.norm_momentum,
+            message=f"Batch norm {name} has momentum {momentum:g}: {how}.",
+            advice=(
+                "leave the momentum at 0.1: in PyTorch it is the weight of the new batch, where "
+                "other libraries mean that of the old",
+                "evaluate later",
+            ),
+        )
+        return
 
 
 @rule("D05", "output_range", needs=TargetRange, severity="warning",

@@ -39,7 +39,7 @@ class RisingThresholds:
     divergence_share : float
         Share of the pairs of a loss of the last windows and one of those around the best, in which
         the last is the greater. Losses of single samples scatter more than they rise.
-    bouncing : float
+    bounce : float
         Correlation of neighbouring losses, their trend taken out, below which they bounce: five
         standard errors of that of independent losses.
     """
@@ -49,7 +49,7 @@ class RisingThresholds:
     divergence: float = 2.0
     divergence_windows: int = 3
     divergence_share: float = 0.9
-    bouncing: float = -0.5
+    bounce: float = -0.5
 
 
 @rule("D15", "loss_spike", needs=LossCurve, severity="info")
@@ -133,14 +133,14 @@ def bouncing(facts: LossCurve, thresholds: RisingThresholds) -> Iterator[Finding
     rest = detrended(np.arange(BOUNCES), last)
     correlation, swing = autocorrelation(rest), float(rest.std())
     # Rounding bounces, too, around a loss that has come to rest.
-    if correlation < thresholds.bouncing and swing > 1e-3 * abs(float(last.mean())):
+    if correlation < thresholds.bounce and swing > 1e-3 * abs(float(last.mean())):
         yield Finding(
             code="oscillation",
             severity="warning",
             where="loss",
             step=facts.start + len(facts.losses) - 1,
             value=correlation,
-            threshold=thresholds.bouncing,
+            threshold=thresholds.bounce,
             message=(
                 f"The loss goes up and down from step to step (correlation of neighbours "
                 f"{correlation:.2f}) by {swing:.2g} around {last.mean():.3g}, and does not fall."

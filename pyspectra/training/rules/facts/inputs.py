@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,3 +210,17 @@ class TargetRange:
     smallest: float
     largest: float
     outside: float
+
+
+@dataclass(frozen=True)
+class NormState:
+    """Batch norms with running statistics, at an evaluation.
+
+    Attributes
+    ----------
+    rows : sequence of (str, float, int)
+        Name, momentum, and the batches that it has followed.
+    """
+
+    step: int
+    rows: Sequence[tuple[str, float, int]]
