@@ -80,7 +80,6 @@ class EMACallback(TrainerCallback):
                 raise MissingPathError("EMACallback", "resume_from", "be a folder", got)
         self._ema = ema
         self._resume_from = resume_from
-        self._trainer: Any = None
         self._swap = False
         self._left = _source.Left()
         self._loaded: Path | None = None  # the checkpoint that the Trainer has loaded last
@@ -94,9 +93,8 @@ class EMACallback(TrainerCallback):
         self._connect(_trainer_of(self))
 
     def _connect(self, trainer: Any) -> None:
-        if trainer is None or trainer is self._trainer:
+        if trainer is None or getattr(trainer.save_model, "func", None) == self._around_save:
             return
-        self._trainer = trainer
         for name, around in (
             ("save_model", self._around_save),
             ("evaluation_loop", self._around_evaluation),
@@ -104,7 +102,8 @@ class EMACallback(TrainerCallback):
             ("_load_from_checkpoint", self._around_load),
         ):
             original = getattr(trainer, name)
-            setattr(trainer, name, functools.wraps(original)(functools.partial(around, original)))
+            own = functools.partial(around, trainer, original)
+            setattr(trainer, name, functools.wraps(original)(own))
 
     def swap_around_evaluation(self, trainer: Any) -> None:
         """Let ``trainer.evaluate()`` and ``predict()`` use the averaged weights from now on.
@@ -124,22 +123,21 @@ class EMACallback(TrainerCallback):
     def _keepers(self, optimizer: Any) -> list[_source.Keeper]:
         return _source.keepers(self._ema, [optimizer])
 
-    def _around_evaluation(self, loop: Any, *args: Any, **kwargs: Any) -> Any:
-        model = self._trainer.model
-        untrained = self._ema is None and self._trainer.optimizer is None
+    def _around_evaluation(self, trainer: Any, loop: Any, *args: Any, **kwargs: Any) -> Any:
+        model = trainer.model
+        untrained = self._ema is None and trainer.optimizer is None
         if not self._swap or untrained or self._left.replaced(model):
             return loop(*args, **kwargs)
-        with self._left.unchanged(model), _source.swap(self._keepers(self._trainer.optimizer)):
+        with self._left.unchanged(model), _source.swap(self._keepers(trainer.optimizer)):
             return loop(*args, **kwargs)
 
     def _around_load(
-        self, load: Any, resume_from_checkpoint: Any, *args: Any, **kwargs: Any
+        self, _trainer: Any, load: Any, resume_from_checkpoint: Any, *args: Any, **kwargs: Any
     ) -> Any:
         self._loaded, self._best = Path(resume_from_checkpoint), None
         return load(resume_from_checkpoint, *args, **kwargs)
 
-    def _around_best(self, load: Any) -> None:
-        trainer = self._trainer
+    def _around_best(self, trainer: Any, load: Any) -> None:
         self._left.note(trainer.model)
         load()
         best = Path(trainer.state.best_model_checkpoint)
@@ -157,14 +155,16 @@ class EMACallback(TrainerCallback):
                 stacklevel=2,
             )
 
-    def _around_save(self, save: Any, output_dir: Any = None, _internal_call: bool = False) -> None:
-        args, state = self._trainer.args, self._trainer.state
+    def _around_save(
+        self, trainer: Any, save: Any, output_dir: Any = None, _internal_call: bool = False
+    ) -> None:
+        args, state = trainer.args, trainer.state
         save(output_dir, _internal_call=_internal_call)
-        untrained = self._ema is None and self._trainer.optimizer is None
+        untrained = self._ema is None and trainer.optimizer is None
         if not args.should_save or untrained:
             return
         folder = Path(output_dir or args.output_dir)
-        self._write(folder, self._trainer.model, self._trainer.optimizer)
+        self._write(folder, trainer.model, trainer.optimizer)
         if folder.name == f"checkpoint-{state.global_step}":
             self._written = folder
             if args.push_to_hub:  # the Trainer uploads the output folder next
