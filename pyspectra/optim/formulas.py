@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +19,8 @@ from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 
 __all__ = [
     "Formula",
+    "build",
     "checked",
-    "cosine_with_warmup",
-    "get_cosine_schedule_with_warmup",
     "get_inv_sqrt_schedule",
     "get_noam_schedule",
     "get_rnmtplus_schedule",
@@ -68,21 +68,6 @@ def inv_sqrt(step: int, *, warmup_steps: int) -> float:
     return t / warmup_steps if t <= warmup_steps else math.sqrt(warmup_steps / t)
 
 
-def cosine_with_warmup(
-    step: int, *, warmup_steps: int, total_steps: int, cycles: float = 0.5
-) -> float:
-    """Linear warm-up from 0 to 1, then ``max(0, (1 + cos(2 pi cycles x)) / 2)``.
-
-    x is the share of the steps after warm-up that are done. Half a cycle ends at 0.
-    Loshchilov and Hutter 2017, arXiv 1608.03983; the function of Hugging Face transformers,
-    except that after `total_steps` the factor stays where it is, where theirs rises again.
-    """
-    if step < warmup_steps:
-        return step / warmup_steps
-    done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
-    return max(0.0, 0.5 * (1.0 + math.cos(2.0 * math.pi * cycles * done)))
-
-
 def rnmtplus(
     step: int,
     *,
@@ -108,7 +93,11 @@ def rnmtplus(
 
 
 # Where zero makes sense; every other count divides.
-_MAY_BE_ZERO = {("cosine_with_warmup", "warmup_steps"), ("rnmtplus", "start_step")}
+_MAY_BE_ZERO = {
+    ("cosine_with_warmup", "warmup_steps"),
+    ("cosine_annealing", "warmup_steps"),
+    ("rnmtplus", "start_step"),
+}
 
 
 def checked(function: str, formula: Formula, /, **arguments: Any) -> dict[str, Any]:
@@ -116,11 +105,14 @@ def checked(function: str, formula: Formula, /, **arguments: Any) -> dict[str, A
     for name, value in arguments.items():
         if name in ("scale", "cycles"):
             arguments[name] = check_number(function, name, value, above=0.0)
+        elif name == "minimum":
+            arguments[name] = check_number(function, name, value, least=0.0)
         else:
             least = 0 if (formula.__name__, name) in _MAY_BE_ZERO else 1
             arguments[name] = check_count(function, name, value, least=least)
     for low, high, strict in (
         ("warmup_steps", "total_steps", False),
+        ("warmup_steps", "max_step", False),
         ("start_step", "end_step", True),
     ):
         if high in arguments:
@@ -134,7 +126,18 @@ def checked(function: str, formula: Formula, /, **arguments: Any) -> dict[str, A
 # --- builders -----------------------------------------------------------------------------------
 
 
-def _build(optimizer: Optimizer, formula: Formula, values: dict[str, Any], last: int) -> LambdaLR:
+def factor(formula: Formula, values: dict[str, Any], step: Any) -> float:
+    """Return a formula's value at a step of any library's integers, as a plain number."""
+    return float(formula(operator.index(step), **values))
+
+
+def build(
+    optimizer: Optimizer, formula: Formula, values: dict[str, Any], last: int, **by_group: Any
+) -> LambdaLR:
+    """Build torch's scheduler from a formula.
+
+    `by_group` are arguments that each group has its own value of, as lists.
+    """
     if not isinstance(optimizer, Optimizer):
         raise ArgumentTypeError(
             f"the schedule {formula.__name__}",
@@ -142,8 +145,14 @@ def _build(optimizer: Optimizer, formula: Formula, values: dict[str, Any], last:
             "be a torch.optim.Optimizer",
             f"an object of type {type(optimizer).__name__}",
         )
+    groups = range(len(optimizer.param_groups))
+    own = [{**values, **{k: x[i] for k, x in by_group.items()}} for i in groups]
     # A partial can be pickled, a lambda cannot.
-    return LambdaLR(optimizer, functools.partial(formula, **values), last)
+    factors: list[Callable[[int], float]] = [
+        functools.partial(factor, formula, each) for each in own
+    ]
+    name = f"the schedule {formula.__name__}"
+    return LambdaLR(optimizer, factors, check_count(name, "last_epoch", last, least=-1))
 
 
 def get_noam_schedule(
@@ -190,7 +199,7 @@ def get_noam_schedule(
     """
     name = "get_noam_schedule"
     values = checked(name, noam, model_dim=model_dim, warmup_steps=warmup_steps, scale=scale)
-    return _build(optimizer, noam, values, last_epoch)
+    return build(optimizer, noam, values, last_epoch)
 
 
 def get_rsqrt_schedule(
@@ -229,7 +238,7 @@ def get_rsqrt_schedule(
     [0.7071, 0.7071, 0.7071, 0.5774]
     """
     values = checked("get_rsqrt_schedule", rsqrt, warmup_steps=warmup_steps, scale=scale)
-    return _build(optimizer, rsqrt, values, last_epoch)
+    return build(optimizer, rsqrt, values, last_epoch)
 
 
 def get_inv_sqrt_schedule(
@@ -266,59 +275,7 @@ def get_inv_sqrt_schedule(
     [0.5, 1.0, 0.8165, 0.7071]
     """
     values = checked("get_inv_sqrt_schedule", inv_sqrt, warmup_steps=warmup_steps)
-    return _build(optimizer, inv_sqrt, values, last_epoch)
-
-
-def get_cosine_schedule_with_warmup(
-    optimizer: Optimizer,
-    *,
-    warmup_steps: int,
-    total_steps: int,
-    cycles: float = 0.5,
-    last_epoch: int = -1,
-) -> LambdaLR:
-    """Build a ``LambdaLR`` of torch from the formula :func:`cosine_with_warmup`.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        Made with the rate of the peak.
-    warmup_steps : int
-        Steps of linear warm-up; 0 for none.
-    total_steps : int
-        All steps, the warm-up included.
-    cycles : float
-        Waves of the cosine after the warm-up; half a wave ends at 0.
-    last_epoch : int
-        Number of the last step, as in torch: -1 for a new run.
-
-    Returns
-    -------
-    torch.optim.lr_scheduler.LambdaLR
-        A scheduler whose `step` is to be called after each step of the optimizer.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not as described.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from pyspectra.optim import get_cosine_schedule_with_warmup
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-    >>> schedule = get_cosine_schedule_with_warmup(optimizer, warmup_steps=2, total_steps=6)
-    >>> [round(schedule.lr_lambdas[0](step), 4) for step in range(7)]
-    [0.0, 0.5, 1.0, 0.8536, 0.5, 0.1464, 0.0]
-    """
-    values = checked(
-        "get_cosine_schedule_with_warmup",
-        cosine_with_warmup,
-        warmup_steps=warmup_steps,
-        total_steps=total_steps,
-        cycles=cycles,
-    )
-    return _build(optimizer, cosine_with_warmup, values, last_epoch)
+    return build(optimizer, inv_sqrt, values, last_epoch)
 
 
 def get_rnmtplus_schedule(
@@ -377,4 +334,4 @@ def get_rnmtplus_schedule(
         end_step=end_step,
         scale=scale,
     )
-    return _build(optimizer, rnmtplus, values, last_epoch)
+    return build(optimizer, rnmtplus, values, last_epoch)

@@ -11,7 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from pyspectra._support.arguments import check_count, check_number
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
-from pyspectra.optim.schedules import ScheduleLR
+from pyspectra.optim.schedule_base import ScheduleLR
+from pyspectra.optim.simulated_schedule import Simulated
 
 __all__ = ["ScheduleWrapper"]
 
@@ -23,9 +24,10 @@ class ScheduleWrapper(ScheduleLR):
     ----------
     optimizer : torch.optim.Optimizer
         As for any scheduler.
-    schedule : callable, scheduler of this module, or LambdaLR
-        A function of the step that returns a factor; or a scheduler over the same optimizer,
-        which is asked for values only: step the wrapper alone.
+    schedule : callable or scheduler
+        A function of the step that returns a factor; or a scheduler over the same optimizer, of
+        this package or of torch, which is asked for values only: step the wrapper alone. Not
+        ``ReduceLROnPlateau``, which goes by a metric.
     start : int
         Until this step the schedule stays at its value at 0.
     duration : int
@@ -43,7 +45,9 @@ class ScheduleWrapper(ScheduleLR):
     Notes
     -----
     ``lr(s) = max(schedule(max(s - start, 0) // duration), minimum)``: ``ScheduleWrapper`` of
-    OpenNMT-tf. The state holds the numbers, not the schedule: resume with the same one.
+    OpenNMT-tf. The state holds the numbers, not the schedule: resume with the same one, made anew.
+    A scheduler of torch knows its rates only one after the other: a copy of it walks through them
+    on groups of its own.
 
     Examples
     --------
@@ -75,7 +79,7 @@ class ScheduleWrapper(ScheduleLR):
         duration = check_count("ScheduleWrapper", "duration", duration)
         minimum = check_number("ScheduleWrapper", "minimum", minimum, least=0.0)
         self._inner: Callable[[int, int], float]
-        if isinstance(schedule, (ScheduleLR, LambdaLR)) and schedule.optimizer is not optimizer:
+        if isinstance(schedule, LRScheduler) and schedule.optimizer is not optimizer:
             raise ArgumentValueError(
                 "ScheduleWrapper", "schedule", "be over the same optimizer", "one over another"
             )
@@ -83,7 +87,11 @@ class ScheduleWrapper(ScheduleLR):
             self._inner = schedule.rate
         elif isinstance(schedule, LambdaLR):
             factors = schedule.lr_lambdas
-            self._inner = lambda step, group: float(self.base_lrs[group]) * factors[group](step)
+            self._inner = lambda step, group: (
+                float(self.base_lrs[group]) * float(factors[group](step))
+            )
+        elif isinstance(schedule, LRScheduler):
+            self._inner = Simulated(schedule)
         elif callable(schedule):
             factor = schedule
             self._inner = lambda step, group: (
@@ -93,7 +101,7 @@ class ScheduleWrapper(ScheduleLR):
             raise ArgumentTypeError(
                 "ScheduleWrapper",
                 "schedule",
-                "be a function of the step, a scheduler of pyspectra.optim or a LambdaLR",
+                "be a function of the step or a scheduler",
                 f"an object of type {type(schedule).__name__}",
             )
         arguments = {"start": start, "duration": duration, "minimum": minimum}

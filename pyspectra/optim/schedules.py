@@ -8,18 +8,16 @@ Steps count from zero: the factor at s is the one of the (s+1)-th ``optimizer.st
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from pyspectra.errors import ArgumentValueError
-from pyspectra.optim.formulas import (
-    Formula,
-    checked,
+from pyspectra.optim.cosine_formulas import (
+    cosine_annealing,
     cosine_with_warmup,
+    get_cosine_annealing_schedule,
     get_cosine_schedule_with_warmup,
+)
+from pyspectra.optim.formulas import (
+    checked,
     get_inv_sqrt_schedule,
     get_noam_schedule,
     get_rnmtplus_schedule,
@@ -29,13 +27,16 @@ from pyspectra.optim.formulas import (
     rnmtplus,
     rsqrt,
 )
+from pyspectra.optim.schedule_base import FlooredLR, FormulaLR
 
 __all__ = [
+    "CosineAnnealingLR",
     "CosineWarmupLR",
     "InvSqrtLR",
     "NoamLR",
     "RNMTPlusLR",
     "RsqrtLR",
+    "get_cosine_annealing_schedule",
     "get_cosine_schedule_with_warmup",
     "get_inv_sqrt_schedule",
     "get_noam_schedule",
@@ -43,103 +44,8 @@ __all__ = [
     "get_rsqrt_schedule",
 ]
 
-# --- schedulers ---------------------------------------------------------------------------------
 
-
-class ScheduleLR(LRScheduler):
-    """Sets every group's rate from the step alone, so that a resumed run meets the same ones."""
-
-    arguments: dict[str, Any]
-
-    def __init__(self, optimizer: Optimizer, arguments: dict[str, Any], last_epoch: int) -> None:
-        self.arguments = arguments
-        super().__init__(optimizer, last_epoch)
-
-    def rate(self, step: int, group: int) -> float:
-        """Learning rate of a group at a step.
-
-        Parameters
-        ----------
-        step : int
-            Number of the step, from zero.
-        group : int
-            Position in ``optimizer.param_groups``.
-
-        Returns
-        -------
-        float
-            The absolute rate.
-        """
-        raise NotImplementedError
-
-    def get_lr(self) -> list[float | Tensor]:
-        """Learning rates of the groups at the current step."""
-        return [self.rate(self.last_epoch, i) for i in range(len(self.base_lrs))]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state: numbers alone, so that ``torch.load(weights_only=True)`` reads it."""
-        return {
-            "last_epoch": self.last_epoch,
-            "_step_count": self._step_count,
-            "base_lrs": [float(lr) for lr in self.base_lrs],
-            "_last_lr": [float(lr) for lr in self._last_lr],
-            "arguments": dict(self.arguments),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume from a state, arguments included, and set the rates of the groups.
-
-        torch's schedulers leave the rates to the optimizer's state. Setting them here as well
-        makes the order in which the two are made and loaded irrelevant.
-
-        Parameters
-        ----------
-        state_dict : dict
-            What :meth:`state_dict` of the same class returned, over as many groups.
-
-        Raises
-        ------
-        ValueError
-            If it is not such a state.
-        """
-        name = f"{type(self).__name__}.load_state_dict"
-        own = self.state_dict()
-        if set(state_dict) != set(own) or set(state_dict["arguments"]) != set(self.arguments):
-            requirement = f"be the state of a {type(self).__name__}"
-            got = f"one with {sorted(map(str, state_dict))}"
-            raise ArgumentValueError(name, "state_dict", requirement, got)
-        groups = len(self.optimizer.param_groups)
-        if len(state_dict["base_lrs"]) != groups:
-            raise ArgumentValueError(
-                name,
-                "state_dict",
-                f"have the {groups} parameter groups of the optimizer",
-                str(len(state_dict["base_lrs"])),
-            )
-        self.last_epoch = state_dict["last_epoch"]
-        self._step_count = state_dict["_step_count"]
-        self.base_lrs = list(state_dict["base_lrs"])
-        self._last_lr = list(state_dict["_last_lr"])
-        self.arguments = dict(state_dict["arguments"])
-        for group, base, rate in zip(
-            self.optimizer.param_groups, self.base_lrs, self._last_lr, strict=True
-        ):
-            group["initial_lr"] = base
-            if isinstance(group["lr"], Tensor):
-                # A captured graph reads this very tensor.
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = float(rate)
-
-
-class _FormulaLR(ScheduleLR):
-    formula: Formula
-
-    def rate(self, step: int, group: int) -> float:
-        return float(self.base_lrs[group]) * type(self).formula(step, **self.arguments)
-
-
-class NoamLR(_FormulaLR):
+class NoamLR(FormulaLR):
     """Noam's schedule, see :func:`noam`.
 
     Parameters
@@ -187,7 +93,7 @@ class NoamLR(_FormulaLR):
         super().__init__(optimizer, arguments, last_epoch)
 
 
-class RsqrtLR(_FormulaLR):
+class RsqrtLR(FormulaLR):
     """Reciprocal square root of the step, constant before `warmup_steps`; see :func:`rsqrt`.
 
     Parameters
@@ -230,7 +136,7 @@ class RsqrtLR(_FormulaLR):
         super().__init__(optimizer, arguments, last_epoch)
 
 
-class InvSqrtLR(_FormulaLR):
+class InvSqrtLR(FormulaLR):
     """Linear warm-up to the optimizer's rate, then inverse square root; see :func:`inv_sqrt`.
 
     Parameters
@@ -264,7 +170,7 @@ class InvSqrtLR(_FormulaLR):
         super().__init__(optimizer, arguments, last_epoch)
 
 
-class CosineWarmupLR(_FormulaLR):
+class CosineWarmupLR(FlooredLR):
     """Linear warm-up to the optimizer's rate, then a cosine; see :func:`cosine_with_warmup`.
 
     Parameters
@@ -276,7 +182,9 @@ class CosineWarmupLR(_FormulaLR):
     total_steps : int
         All steps, the warm-up included.
     cycles : float
-        Waves of the cosine after the warm-up; half a wave ends at 0.
+        Waves of the cosine after the warm-up; half a wave ends at `minimum`.
+    minimum : float
+        Absolute rate at which the cosine ends.
     last_epoch : int
         Number of the last step, as in torch: -1 for a new run.
 
@@ -304,6 +212,7 @@ class CosineWarmupLR(_FormulaLR):
         warmup_steps: int,
         total_steps: int,
         cycles: float = 0.5,
+        minimum: float = 0.0,
         last_epoch: int = -1,
     ) -> None:
         arguments = checked(
@@ -312,11 +221,70 @@ class CosineWarmupLR(_FormulaLR):
             warmup_steps=warmup_steps,
             total_steps=total_steps,
             cycles=cycles,
+            minimum=minimum,
         )
         super().__init__(optimizer, arguments, last_epoch)
 
 
-class RNMTPlusLR(_FormulaLR):
+class CosineAnnealingLR(FlooredLR):
+    """A cosine over all steps down to a minimum, see :func:`cosine_annealing`.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Made with the greatest rate.
+    max_step : int
+        The step at which the cosine ends.
+    warmup_steps : int
+        Steps of linear warm-up from 0, during which the cosine goes on unseen.
+    minimum : float
+        Absolute rate at which the cosine ends.
+    last_epoch : int
+        Number of the last step, as in torch: -1 for a new run.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Notes
+    -----
+    ``CosineAnnealing(eta_max, eta_min, max_step, warmup_steps)`` of OpenNMT-tf, with the rate of
+    each group for `eta_max` and `minimum` for `eta_min`. The scheduler of this name in torch has
+    other arguments and no warm-up.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyspectra.optim import CosineAnnealingLR
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> schedule = CosineAnnealingLR(optimizer, max_step=4, warmup_steps=2, minimum=0.02)
+    >>> [round(schedule.rate(step, 0), 4) for step in range(6)]
+    [0.0, 0.05, 0.06, 0.0317, 0.02, 0.02]
+    """
+
+    formula = staticmethod(cosine_annealing)
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        max_step: int = 1_000_000,
+        warmup_steps: int = 0,
+        minimum: float = 0.0,
+        last_epoch: int = -1,
+    ) -> None:
+        arguments = checked(
+            "CosineAnnealingLR",
+            cosine_annealing,
+            max_step=max_step,
+            warmup_steps=warmup_steps,
+            minimum=minimum,
+        )
+        super().__init__(optimizer, arguments, last_epoch)
+
+
+class RNMTPlusLR(FormulaLR):
     """The schedule of RNMT+, see :func:`rnmtplus`.
 
     Parameters

@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch.optim.lr_scheduler import LambdaLR, StepLR  # noqa: E402
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau  # noqa: E402
 
 from pyspectra.optim import ScheduleWrapper  # noqa: E402
 from pyspectra.optim import schedules as s  # noqa: E402
@@ -48,6 +48,12 @@ CASES: list[tuple[Any, Callable[..., Any], Callable[..., float], dict[str, Any]]
         s.get_cosine_schedule_with_warmup,
         s.cosine_with_warmup,
         {"warmup_steps": 3, "total_steps": 11, "cycles": 0.7},
+    ),
+    (
+        s.CosineAnnealingLR,
+        s.get_cosine_annealing_schedule,
+        s.cosine_annealing,
+        {"max_step": 11, "warmup_steps": 3},
     ),
     (
         s.RNMTPlusLR,
@@ -268,9 +274,28 @@ LEAST = "must be a positive integer, got 0"
          "ScheduleWrapper: 'minimum' must be finite and not negative, got -1e-09."),
         (lambda o: ScheduleWrapper(o, s.NoamLR(optimizer(), **NOAM)), ValueError,
          "ScheduleWrapper: 'schedule' must be over the same optimizer, got one over another."),
-        (lambda o: ScheduleWrapper(o, StepLR(o, 1)), TypeError,
-         "ScheduleWrapper: 'schedule' must be a function of the step, a scheduler of "
-         "pyspectra.optim or a LambdaLR, got an object of type StepLR."),
+        (lambda o: ScheduleWrapper(o, 0.5), TypeError,
+         "ScheduleWrapper: 'schedule' must be a function of the step or a scheduler, got an object "
+         "of type float."),
+        (lambda o: ScheduleWrapper(o, ReduceLROnPlateau(o)), TypeError,
+         "ScheduleWrapper: 'schedule' must go by the step, got ReduceLROnPlateau, which goes by a "
+         "metric."),
+        (lambda o: s.CosineAnnealingLR(o, max_step=0), ValueError,
+         f"CosineAnnealingLR: 'max_step' {LEAST}."),
+        (lambda o: s.CosineAnnealingLR(o, max_step=3, warmup_steps=4), ValueError,
+         "CosineAnnealingLR: 'max_step' must be at least 'warmup_steps' = 4, got 3."),
+        (lambda o: s.CosineWarmupLR(o, warmup_steps=0, total_steps=5, minimum=2.0), ValueError,
+         "CosineWarmupLR: 'minimum' must be at most the rate of each group, 1, got 2."),
+        (lambda o: s.get_cosine_annealing_schedule(o, max_step=5, minimum=-1.0), ValueError,
+         "get_cosine_annealing_schedule: 'minimum' must be finite and not negative, got -1.0."),
+        (lambda o: s.get_cosine_schedule_with_warmup(o, -1, 5), ValueError,
+         "get_cosine_schedule_with_warmup: 'num_warmup_steps' must be an integer of at least 0, "
+         "got -1."),
+        (lambda o: s.get_cosine_schedule_with_warmup(o, 5), TypeError,
+         "get_cosine_schedule_with_warmup: 'num_training_steps' must be given once, got none."),
+        (lambda o: s.get_cosine_schedule_with_warmup(o, 1, 5, warmup_steps=1), TypeError,
+         "get_cosine_schedule_with_warmup: 'num_warmup_steps' must be given once, got another one "
+         "as 'warmup_steps'."),
     ],
 )  # fmt: skip
 def test_bad_arguments(call: Any, error: type[Exception], message: str) -> None:
