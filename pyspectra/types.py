@@ -156,7 +156,8 @@ class PowerLawFit(Value):
         ``OK``, ``NOT_FINITE``, ``TOO_FEW_POINTS`` or ``DEGENERATE`` (no tail with unequal points),
         ``NO_CONVERGENCE`` (``"tpl"`` only).
     ci : tuple of two floats
-        95 % bootstrap confidence interval of alpha; NaN unless asked for.
+        95 % bootstrap confidence interval of alpha, of independent points: it does not know that
+        eigenvalues repel each other (`docs/estimators.md`). NaN unless asked for.
     p_value : float
         Bootstrap goodness of fit: small where the tail is unlike a power law; NaN unless asked for.
     Lambda : float
