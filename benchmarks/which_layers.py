@@ -175,16 +175,6 @@ class Mixer(train.Mixer):
         return self.out(x.mean(1))
 
 
-class LSTM(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.lstm = nn.LSTM(28, 48, num_layers=3, batch_first=True)
-        self.out = nn.Linear(48, 10)
-
-    def forward(self, x):
-        return self.out(self.lstm(x[:, 0])[0][:, -1])
-
-
 TRAINED = {
     "MLP digits": (partial(train.mlp, 64, *[96] * 7, 10), train.digits,
                    {"epochs": 12, "lr": 2e-3}),
@@ -194,11 +184,10 @@ TRAINED = {
     "VGG": (vgg, partial(train.fashion, 6000), {"epochs": 3, "lr": 5e-3}),
     "Transformer": (Transformer, train.digits, {"epochs": 12, "lr": 2e-3}),
     "Mixer": (Mixer, train.digits, {"epochs": 10, "lr": 2e-3}),
-    "LSTM": (LSTM, partial(train.fashion, 6000), {"epochs": 5, "lr": 5e-3}),
 }  # fmt: skip
 # Freezing takes a training for each layer.
 FROZEN_SEEDS = {"MLP digits": 2, "MLP California": 2, "VGG": 1, "Transformer": 1, "Mixer": 1,
-                "ResNet": 0, "LSTM": 0}  # fmt: skip
+                "ResNet": 0}  # fmt: skip
 
 
 def trained(name, seed):

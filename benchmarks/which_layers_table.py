@@ -5,11 +5,11 @@ import json
 import numpy as np
 
 EDITS = ("prune 50 %", "prune 80 %", "int4", "int3", "reset", "freeze")
-RESAMPLES = 500
+RESAMPLES = 300
 LEAST_PAIRS = 6  # of layers that differ
 # What was looked at first, and what was kept to see whether it holds.
 CHOSEN = ("MiniLM", "MLP digits", "MLP California", "ResNet", "Mixer")
-FRESH = ("EfficientNet", "HED", "VGG", "Transformer", "LSTM")
+FRESH = ("EfficientNet", "HED", "VGG", "Transformer")
 
 
 def tau(x, y, order):
@@ -43,11 +43,18 @@ def judged(runs, column, edit, within):
     return float(found[0]), 1.96 * float(np.nanstd(found[1:]))
 
 
+def edge(row, edit):
+    """Lower edge of the spectrum of a random matrix of this shape and norm: no spectrum needed."""
+    N, M = row["columns"]["N"], row["columns"]["M"]
+    return row["trivial"]["|W|"] ** 2 / row["trivial"]["parameters"] * (N**0.5 - M**0.5) ** 2
+
+
 def numbers(found):
     """All numbers that may foretell damage: name -> function of a row and an edit."""
     some = next(iter(found.values()))[0][0]
     out = {k: (lambda row, edit, k=k: row["columns"].get(k, np.nan)) for k in some["columns"]}
     out |= {f"*{k}*": (lambda row, edit, k=k: row["trivial"][k]) for k in some["trivial"]}
+    out["*edge of a random matrix*"] = edge
     out["*|dW| / |W|*"] = lambda row, edit: row["sizes"].get(edit, np.nan)
     out["*|dW|*"] = lambda row, edit: row["sizes"].get(edit, np.nan) * row["trivial"]["|W|"]
     return out
