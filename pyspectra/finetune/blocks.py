@@ -20,9 +20,9 @@ __all__ = ["Coverage", "block_weights", "coverage"]
 # as classifier.layers.0.weight there are no blocks.
 _CONTAINER = re.compile(r"h|layers?|(?:res)?blocks?")
 # What goes on before or after the blocks may have blocks of its own.
-_OUTSIDE = re.compile(r"(?:\w*_)?(?:heads?|poolers?|classifiers?|embed\w*)")
-# What the heads of the usual models are called, where they are no more than a layer.
-_HEAD = re.compile(r"score|cls|logits_proj|qa_outputs|sequence_summary|output")
+_OUTSIDE = re.compile(r"(?:\w*_)?(?:heads?|poolers?|classifiers?|embeddings?)")
+# What heads and embeddings are called where they are no more than a layer.
+_LAYER = re.compile(r"score|cls|logits_proj|qa_outputs|sequence_summary|output|\w*embed\w*")
 # Parameters of a block that are tables or offsets, whatever their shape.
 _NO_WEIGHT = re.compile(r"(?:^|_)(?:bias(?:es)?|emb|embed\w*|table|tokens?)(?:_|$)")
 
@@ -137,7 +137,7 @@ def _matrices(model: nn.Module) -> Iterator[tuple[str, Tensor, nn.Module, bool]]
         block = _block(model, parts)
         before = parts if block is None else parts[:block]
         if any(map(_OUTSIDE.fullmatch, before)) or (
-            block is None and any(map(_HEAD.fullmatch, before))
+            block is None and any(map(_LAYER.fullmatch, before))
         ):
             continue
         yield name, p, model.get_submodule(path), block is not None

@@ -95,3 +95,30 @@ def test_the_real_thing() -> None:
     )
     assert len(block_weights(model)) == 8
     assert all(name.startswith("1.layers.") for name in block_weights(model))
+
+
+def test_a_model_inside_a_wrapper_that_is_called_after_embeddings() -> None:
+    names = ["embedder.encoder.layer.0.output.dense.weight", "text_embedder.layers.1.fc.weight"]
+    model = Tree({**dict.fromkeys(names, W), "embedder.pooler.dense.weight": W})
+    assert block_weights(model) == names
+
+
+def test_stacks_of_weights_and_blocks_of_any_list() -> None:
+    model = Tree(
+        {
+            "layers.0.mlp.experts.gate_up_proj": (3, 4, 2),
+            "layers.0.mlp.experts.gate_up_proj_bias": (3, 4),
+            "layers.0.moe.input_linear.weight": (3, 4, 2),
+            "layers.0.attn.r_w_bias": W,
+            "layers.0.attn.seg_embed": (2, 2, 2),
+            "layers.0.mix.time_mix_key": (1, 1, 4),
+            "layers.0.mixer.conv1d.weight": (4, 1, 3),
+        }
+    )
+    model.attentions = torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(2, 2))])
+    model.heads = torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(2, 2))])
+    assert block_weights(model) == [
+        "layers.0.mlp.experts.gate_up_proj",
+        "layers.0.moe.input_linear.weight",
+        "attentions.0.0.weight",
+    ]

@@ -152,7 +152,7 @@ def pack_mask(owner: str, mask: Any, p: Tensor, name: str) -> Tensor:
         If it is not boolean, or of another shape.
     """
     if isinstance(mask, Tensor):
-        mask = mask.detach().cpu().numpy()
+        mask = sharded.whole(mask).detach().cpu().numpy()
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
         got = str(getattr(mask, "dtype", type(mask).__name__))
         raise ArgumentTypeError(owner, "mask", f"hold a boolean array for {name!r}", got)
