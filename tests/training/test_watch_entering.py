@@ -270,3 +270,30 @@ def test_no_two_families_of_thresholds_share_a_name():
     """One of two thresholds of the same name would silently be the other."""
     names = [n for family in Thresholds.__mro__ for n in vars(family).get("__annotations__", ())]
     assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Tanh(), nn.ReLU()])
+def test_scores_that_an_activation_cuts(last):
+    x, y = torch.randn(100, 4), torch.arange(100) % 3
+    assert codes(trained(nn.Sequential(nn.Linear(4, 3), last), x, y, F.cross_entropy)) == [
+        "loss_input"
+    ]
+
+
+class Fixed(nn.Module):
+    """A layer over one fixed graph of a hundred nodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.links = nn.Linear(4, 4), torch.rand(100, 100) / 100
+
+    def forward(self, x):
+        return self.layer(self.links @ x)
+
+
+def test_a_model_that_takes_all_rows_or_none():
+    x, model = torch.randn(100, 4), Fixed()
+    watch = Watch(model, torch.optim.SGD(model.parameters(), 0.1), on="collect")
+    with watch.evaluating():
+        watch.eval_batch(F.mse_loss(model(x), x))
+    assert codes(watch) == []

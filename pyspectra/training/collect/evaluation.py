@@ -125,7 +125,10 @@ class EvaluationCollector:
             return None
         k = range(max(sizes))[place]
         named = {name: v[k : k + 1] for name, v in kwargs.items()}
-        alone = first_tensor(self._model(*[v[k : k + 1] for v in args], **named))
+        try:
+            alone = first_tensor(self._model(*[v[k : k + 1] for v in args], **named))
+        except (RuntimeError, ValueError, IndexError):
+            return None  # a network over one fixed graph, say, takes all rows or none
         if alone is None or whole.shape[:1] != (max(sizes),) or alone.shape[1:] != whole.shape[1:]:
             return None
         return relative(whole[k : k + 1], alone)

@@ -107,6 +107,8 @@ def loss_input_of_graph(facts: LossGraph, thresholds: LossThresholds) -> Iterato
         yield _log_missing(facts.step, "softmax, not log_softmax, was")
     if facts.over_batch:
         yield _over_the_batch_finding(facts.step)
+    if facts.kind == "cross_entropy" and facts.before and facts.before[0] in _CUT:
+        yield _cut_scores(facts.step, facts.before[0])
 
 
 @rule("D08d", "loss_sign", needs=LossGraph, severity="warning",
@@ -128,6 +130,21 @@ def wrong_sign(facts: LossGraph, thresholds: LossThresholds) -> Iterator[Finding
             "remove maximize=True from the optimizer",
             "where a model is to unlearn, Watch(ignore={'loss_sign'})",
         ),
+    )
+
+
+_CUT = {"sigmoid": "between 0 and 1", "tanh": "between -1 and 1", "relu": "at 0 or above"}
+
+
+def _cut_scores(step: int, operation: str) -> Finding:
+    return _finding(
+        step,
+        f"The scores given to CrossEntropyLoss come from {operation}, which holds them "
+        f"{_CUT[operation]}: no class can be sure, or ruled out.",
+        f"leave {operation} after the last layer out: the loss applies a softmax by itself",
+        "use BCEWithLogitsLoss where several classes may hold at once",
+        severity="warning",
+        problem=f"{operation}_before_softmax",
     )
 
 
