@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ with warnings.catch_warnings():
 
 from safetensors.torch import load_file  # noqa: E402
 
+from pyspectra._support import files  # noqa: E402
 from pyspectra.optim import EMA, AdamW  # noqa: E402
 from pyspectra.training.callbacks import hf, lightning  # noqa: E402
 
@@ -335,6 +337,23 @@ def test_one_callback_in_two_trainers(tmp_path: Path) -> None:
     assert in_folder(tmp_path / "b" / "checkpoint-6") == ["raw 12", "average 12"]
     first.save_model()
     assert in_folder(tmp_path / "a") == ["raw 12", "average 12"]
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_folder(tmp_path: Path, monkeypatch: Any) -> None:
+    _, _, trainer = hugging_face(tmp_path, False)
+    trainer.train()
+    kept = sorted(p.name for p in (tmp_path / "checkpoint-6" / "ema").iterdir())
+
+    def no_space(self: Any, data: Any) -> int:
+        self.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self.name))
+        raise self.error
+
+    monkeypatch.setattr(files.NewFile, "write", no_space)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        trainer.save_model(str(tmp_path / "checkpoint-6"))
+    assert caught.value.filename == str(tmp_path / "checkpoint-6" / "ema" / "ema_state.pt")
+    assert sorted(p.name for p in (tmp_path / "checkpoint-6" / "ema").iterdir()) == kept
+    assert not [p for p in (tmp_path / "checkpoint-6").iterdir() if p.name.endswith(".tmp")]
 
 
 def test_a_callback_that_is_added_later(tmp_path: Path) -> None:

@@ -77,8 +77,11 @@ def _replace(parent: Path, fill: Callable[[Path], Any]) -> None:
             target = parent / FOLDER
             shutil.rmtree(target, ignore_errors=True)  # left by an earlier run in the same folder
             os.replace(temporary, target)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, OSError) and str(error.filename).startswith(str(temporary)):
+                # The folder that was asked for, not the name that it has while it is written.
+                error.filename = str(parent / FOLDER / Path(error.filename).name)
             raise
 
 

@@ -46,6 +46,30 @@ def test_the_bits_of_the_cpu(device: str, case: str, dtype: Any) -> None:
     assert_same_state(a, b, host, copies)
 
 
+@pytest.mark.parametrize("warmup", ["tf", "power", None])
+@pytest.mark.parametrize("every", [1, 2])
+def test_averages_of_parameters_that_miss_steps(device: str, warmup: Any, every: int) -> None:
+    host = parameters(torch.float32, shapes=SHAPES)
+    copies = moved(host, device)
+    options = {"ema_decay": 0.9, "ema_warmup": warmup, "ema_every": every, **HYPER}
+    a, b = AdamW(named(host), **options), AdamW(named(copies), **options)
+    for t, moving in enumerate([{0, 1, 3, 5}, {5}, {4, 5}, set(), {3, 4}, {3, 4}, {0, 5}]):
+        give_grads(host, copies, t)
+        for params in (host, copies):
+            for k, p in enumerate(params):
+                if k not in moving:
+                    p.grad = None
+        on_host(a)
+        b.step()
+    assert a._steps_taken() == b._steps_taken() == 7
+    for p, q in zip(host, copies, strict=True):
+        assert a.state.get(p, {}).keys() == b.state.get(q, {}).keys()
+        if "ema" in a.state.get(p, {}):
+            torch.testing.assert_close(
+                a.state[p]["ema"], b.state[q]["ema"].cpu(), rtol=1e-6, atol=0
+            )
+
+
 @pytest.mark.parametrize("decay_masked", [True, False])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_a_fixed_mask(device: str, dtype: Any, decay_masked: bool) -> None:
