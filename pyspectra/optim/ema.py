@@ -215,7 +215,8 @@ class EMA(averages.Swapping):
     def update(self) -> None:
         """Count one optimizer step, and average if it is a multiple of `every`.
 
-        `attach` calls it by itself.
+        `attach` calls it by itself, and looks at the weights before a step too: without it a layer
+        that is unfrozen is averaged from the first update on.
 
         Raises
         ------

@@ -57,36 +57,6 @@ KINDS = pytest.mark.parametrize("fused", [True, False], ids=["fused", "attached"
 
 # --- a loop of one's own, and accelerate's --------------------------------------------------------
 
-LOOPS = pytest.mark.parametrize("loop", [Plain, Accelerate])
-
-
-@LOOPS
-@KINDS
-def test_loops(tmp_path: Path, loop: Any, fused: bool) -> None:
-    run = loop(tmp_path, fused)
-    run.fit(6)
-    model = run.model
-    assert names(model.seen) == ["average 2", "average 4", "average 6"]  # fit
-    assert names([model.weight]) == ["raw 6"]
-    assert run.saved(tmp_path / "6") == ["raw 6", "average 6"]  # save
-
-    resumed = loop(tmp_path, fused)  # resume
-    resumed.load(tmp_path / "4")
-    resumed.fit(8)
-    assert names(resumed.model.seen) == ["average 6", "average 8"]
-    assert resumed.saved(tmp_path / "8") == ["raw 8", "average 8"]
-
-    model.seen.clear()
-    run.evaluate()  # test
-    assert names(model.seen) == ["average 6"]
-    assert names([run.predict()]) == ["average 6"]  # predict
-    run.load_best()  # best
-    model.seen.clear()
-    run.evaluate()
-    assert names(model.seen) == ["average 4"]
-    run.save(tmp_path / "best")
-    assert run.saved(tmp_path / "best") == ["raw 4", "average 4"]
-
 
 @KINDS
 def test_an_average_begins_at_weights_that_are_loaded(tmp_path: Path, fused: bool) -> None:
@@ -147,30 +117,6 @@ def in_folder(folder: Path) -> list[str]:
     """Which weights a model folder and its averages have."""
     files = (folder / "model.safetensors", folder / "ema" / "model.safetensors")
     return names(load_file(file)["weight"] for file in files if file.exists())
-
-
-@KINDS
-def test_hugging_face(tmp_path: Path, fused: bool) -> None:
-    model, _, trainer = hugging_face(tmp_path, fused)
-    trainer.train()  # fit
-    assert names(model.seen) == ["average 2", "average 4", "average 6"]
-    assert names([model.weight]) == ["raw 6"]
-    for step in (2, 4, 6):
-        assert in_folder(tmp_path / f"checkpoint-{step}") == [f"raw {step}", f"average {step}"]
-    model.seen.clear()
-    trainer.evaluate()  # test
-    output = trainer.predict(trainer.eval_dataset).predictions  # predict
-    assert names(model.seen) == ["average 6", "average 6"]
-    assert names([output.flat[0]]) == ["average 6"]
-    trainer.save_model(str(tmp_path / "out"))  # save
-    assert in_folder(tmp_path / "out") == ["raw 6", "average 6"]
-    trainer.save_model()
-    assert in_folder(tmp_path) == ["raw 6", "average 6"]
-
-    model, _, trainer = hugging_face(tmp_path, fused, max_steps=8)
-    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))  # resume
-    assert names(model.seen) == ["average 6", "average 8"]
-    assert in_folder(tmp_path / "checkpoint-8") == ["raw 8", "average 8"]
 
 
 BEST = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}
@@ -564,3 +510,156 @@ def test_one_average_over_two_optimizers(tmp_path: Path, fused: bool) -> None:
     module, trainer = light(tmp_path, fused, epochs=4, module=Pair(fused))
     trainer.fit(module, loader(), loader(), ckpt_path=tmp_path / "last.ckpt")
     assert names([module.a.seen[-1], module.b.seen[-1]]) == ["average 8", "average 4"]
+
+
+# --- the matrix -----------------------------------------------------------------------------------
+
+Cell = tuple[list[str], list[str]]  # the weights that were evaluated, and those that were saved
+
+
+class Cells:
+    """The actions of one trainer with one kind of average, in their order."""
+
+    actions = ("fit", "test", "predict", "save", "best", "resume")
+
+    def __init__(self, folder: Path, fused: bool) -> None:
+        self.folder, self.fused = folder, fused
+
+    def run(self) -> dict[str, Cell]:
+        return {action: getattr(self, action)() for action in self.actions}
+
+
+class OfLoop(Cells):
+    loop: Any = Plain
+
+    def fit(self) -> Cell:
+        self.trained = self.loop(self.folder, self.fused)
+        self.seen = self.trained.model.seen
+        self.trained.fit(6)
+        return names(self.seen), self.trained.saved(self.folder / "6")
+
+    def test(self) -> Cell:
+        self.seen.clear()
+        self.trained.evaluate()
+        return names(self.seen), []
+
+    def predict(self) -> Cell:
+        return names([self.trained.predict()]), []
+
+    def save(self) -> Cell:
+        self.trained.save(self.folder / "own")
+        return [], self.trained.saved(self.folder / "own")
+
+    def best(self) -> Cell:
+        self.trained.load_best()
+        evaluated, _ = self.test()
+        self.trained.save(self.folder / "best")
+        return evaluated, self.trained.saved(self.folder / "best")
+
+    def resume(self) -> Cell:
+        again = self.loop(self.folder, self.fused)
+        again.load(self.folder / "4")
+        again.fit(8)
+        return names(again.model.seen), again.saved(self.folder / "8")
+
+
+class OfAccelerate(OfLoop):
+    loop = Accelerate
+
+
+class OfHuggingFace(Cells):
+    def fit(self) -> Cell:
+        self.model, _, self.trainer = hugging_face(self.folder, self.fused)
+        self.trainer.train()
+        return names(self.model.seen), in_folder(self.folder / "checkpoint-6")
+
+    def test(self) -> Cell:
+        self.model.seen.clear()
+        self.trainer.evaluate()
+        return names(self.model.seen), []
+
+    def predict(self) -> Cell:
+        output = self.trainer.predict(self.trainer.eval_dataset)
+        return names([output.predictions.flat[0]]), []
+
+    def save(self) -> Cell:
+        self.trainer.save_model(str(self.folder / "own"))
+        return [], in_folder(self.folder / "own")
+
+    def best(self) -> Cell:
+        self.model, _, self.trainer = hugging_face(self.folder / "best", self.fused, **BEST)
+        self.trainer.train()
+        return self.test()[0], self.save()[1]
+
+    def resume(self) -> Cell:
+        model, _, trainer = hugging_face(self.folder, self.fused, max_steps=8)
+        trainer.train(resume_from_checkpoint=str(self.folder / "checkpoint-4"))
+        return names(model.seen), in_folder(self.folder / "checkpoint-8")
+
+
+class OfLightning(Cells):
+    def _seen(self, action: Any, **options: Any) -> list[str]:
+        self.module.net.seen.clear()
+        action(self.module, loader(), **options)
+        return names(self.module.net.seen)
+
+    def fit(self) -> Cell:
+        self.module, self.trainer = light(self.folder, self.fused)
+        self.trainer.fit(self.module, loader(), loader())
+        return names(self.module.net.seen), in_file(self.folder / "step=6.ckpt")
+
+    def test(self) -> Cell:
+        return self._seen(self.trainer.test), []
+
+    def predict(self) -> Cell:
+        return self._seen(self.trainer.predict), []
+
+    def save(self) -> Cell:
+        self.trainer.save_checkpoint(self.folder / "own.ckpt")
+        return [], in_file(self.folder / "own.ckpt")
+
+    def best(self) -> Cell:
+        return self._seen(self.trainer.test, ckpt_path="best"), self.save()[1]
+
+    def resume(self) -> Cell:
+        module, trainer = light(self.folder, self.fused, epochs=4)
+        trainer.fit(module, loader(), loader(), ckpt_path=self.folder / "step=4.ckpt")
+        return names(module.net.seen), in_file(self.folder / "step=8.ckpt")
+
+
+TRAINERS: dict[str, type[Cells]] = {
+    "plain": OfLoop,
+    "accelerate": OfAccelerate,
+    "huggingface": OfHuggingFace,
+    "lightning": OfLightning,
+}
+
+EVALUATED_AND_SAVED: dict[str, Cell] = {
+    "fit": (["average 2", "average 4", "average 6"], ["raw 6", "average 6"]),
+    "resume": (["average 6", "average 8"], ["raw 8", "average 8"]),
+    "best": (["average 4"], ["raw 4", "average 4"]),
+    "test": (["average 6"], []),
+    "predict": (["average 6"], []),
+    "save": ([], ["raw 6", "average 6"]),
+}
+
+# The Trainer of Hugging Face puts the best model into the one that was trained.
+OTHERWISE = {("huggingface", "best"): (["average 4"], ["average 4", "average 4"])}
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[tuple[str, bool], dict[str, Cell]]:
+    """What was evaluated and saved in the runs that are done."""
+    return {}
+
+
+@KINDS
+@pytest.mark.parametrize("action", EVALUATED_AND_SAVED)
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_which_weights_are_evaluated_and_saved(
+    tmp_path: Path, runs: Any, trainer: str, fused: bool, action: str
+) -> None:
+    if (trainer, fused) not in runs:
+        runs[trainer, fused] = TRAINERS[trainer](tmp_path, fused).run()
+    evaluated, saved = OTHERWISE.get((trainer, action), EVALUATED_AND_SAVED[action])
+    assert runs[trainer, fused][action] == (evaluated, saved)
