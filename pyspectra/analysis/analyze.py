@@ -26,6 +26,7 @@ from pyspectra.weights import (
     reasons_for_none,
 )
 from pyspectra.weights.deltas import deltas
+from pyspectra.weights.kinds import LORA
 from pyspectra.weights.selection import chosen_layers
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ def _gate(layer: Layer, options: AnalyzeOptions) -> Skip | None:
     count = n_evals(layer, options)
     # Whether a small layer changed is found out all the same (`batches`).
     if count < options.min_evals and options.base_model is None:
+        if layer.kind == LORA.name:
+            return Skip("small_update", {"rank": count, "limit": options.min_evals})
         return Skip("few_evals", {"count": count, "limit": options.min_evals})
     if options.max_evals is not None and count > options.max_evals:
         return Skip("many_evals", {"count": count, "limit": options.max_evals})

@@ -6,6 +6,7 @@ map it. Rows do not depend on which layers share a batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -150,8 +151,11 @@ def _take_in(
         return SkippedLayer(layer.name, layer.shape, Skip("rounding"))
     count = n_evals(layer, options)
     if change is not None and count < options.min_evals:
-        detail = {"relative": change.relative, "count": count, "limit": options.min_evals}
-        return SkippedLayer(layer.name, layer.shape, Skip("few_changed", detail))
+        detail: dict[str, float] = {"count": count, "limit": options.min_evals}
+        code = "few_evals"
+        if not math.isnan(change.relative):  # what is not finite has changed by no part of its norm
+            code, detail["relative"] = "few_changed", change.relative
+        return SkippedLayer(layer.name, layer.shape, Skip(code, detail))
     grams: list[Any] = []
     spectra = None
     permuted = measurements.permuted(layer, slices, M, options)

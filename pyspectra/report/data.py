@@ -123,7 +123,7 @@ class ReportData(Value):
     def verdict(self) -> Verdict:
         """The judgement of the whole model, in words."""
         if self.options.base_model is None:
-            return judge(self.wholes, len(self.skipped), self.options.estimator)
+            return judge(self.wholes, self.skipped, self.options.estimator)
         return judge_change(self.wholes, self.skipped)
 
     @cached_property

@@ -146,11 +146,13 @@ LABELS = (
 TOLD_FIRST = {NO_STRUCTURE_SEEN: NO_STRUCTURE, ALL_LAWLESS: NO_POWER_LAW,
               MOST_LAWLESS: NO_POWER_LAW}  # fmt: skip
 
-# Of a file that holds nothing but LoRA updates.
+# What is said of a file that holds nothing but LoRA updates.
 ADAPTER = (
-    "Low rank: {updates} of {ranks}, without the model that they are added to. Alpha of a change "
-    "has no bounds, and says nothing of so few eigenvalues."
+    "The model that they are added to was not analysed. Alpha of a change has no bounds, and says "
+    "nothing of so few eigenvalues."
 )
+# Code of LoRA updates with fewer eigenvalues than a row needs.
+SMALL_UPDATE = "small_update"
 LIMIT = (
     "A model that memorised noise, was pruned or scrambled can have the same spectra: this is not "
     "accuracy."
@@ -205,14 +207,20 @@ class Verdict(Value):
     n_unchanged: int = 0
 
 
-def judge(layers: Sequence[LayerReport], n_skipped: int, estimator: str) -> Verdict:
-    """Judge a model by its layers; those of LoRA updates tell their rank, and nothing else."""
-    updates = [layer for layer in layers if layer.is_update]
-    own = [layer for layer in layers if not layer.is_update] or layers
+def judge(
+    layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer], estimator: str
+) -> Verdict:
+    """Judge a model by its layers; LoRA updates tell their rank, those without a row included."""
+    small = [tensor.skip.detail["rank"] for tensor in skipped if tensor.skip.code == SMALL_UPDATE]
+    ranks = [*(layer.update_rank for layer in layers if layer.is_update), *small]
+    own = [layer for layer in layers if not layer.is_update]
+    told = [f"{counted(len(ranks), 'LoRA update')} of {rank_words(ranks)}."] if ranks else []
+    others = rest(layers, len(skipped) - len(small))
     counts = count_layers(own)
+    if ranks and not own:
+        sentences = [f"Low rank: {told[0]}", ADAPTER, *others, CHANGE_LIMIT]
+        return _verdict(LOW_RANK, sentences, layers, count_layers(layers))
     label = next(label for label in LABELS if label.holds(counts))
-    if own is layers and updates:
-        return _of_adapter(updates, n_skipped)
     sentences = [
         label.sentence.format(
             **vars(counts), **counts.layers, shown=counts.large - counts.silent,
@@ -221,25 +229,11 @@ def judge(layers: Sequence[LayerReport], n_skipped: int, estimator: str) -> Verd
             implausible=THRESHOLDS.implausible,
         ),
         *_details(own, label, counts),
-        *([f"{_updates(updates)} of {_ranks(updates)}."] if updates else []),
-        *rest(layers, n_skipped),
+        *told,
+        *others,
         LIMIT,
     ]  # fmt: skip
     return _verdict(label.word, sentences, own, counts)
-
-
-def _of_adapter(layers: Sequence[LayerReport], n_skipped: int) -> Verdict:
-    sentence = ADAPTER.format(updates=_updates(layers), ranks=_ranks(layers))
-    sentences = [sentence, *rest(layers, n_skipped), CHANGE_LIMIT]
-    return _verdict(LOW_RANK, sentences, layers, count_layers(layers))
-
-
-def _updates(layers: Sequence[LayerReport]) -> str:
-    return counted(len(layers), "LoRA update", "LoRA updates")
-
-
-def _ranks(layers: Sequence[LayerReport]) -> str:
-    return rank_words([layer.update_rank for layer in layers])
 
 
 def judge_change(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) -> Verdict:

@@ -139,6 +139,11 @@ _LIST: Final = (
         group="fewer eigenvalues than min_evals = {limit}",
     ),
     Reason(
+        "small_update",
+        "a LoRA update of rank {rank}: fewer eigenvalues than min_evals = {limit}",
+        group="a LoRA update of a rank below min_evals = {limit}",
+    ),
+    Reason(
         "many_evals",
         "{count} eigenvalues, more than max_evals = {limit}",
         group="more eigenvalues than max_evals = {limit}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def test_rounding_makes_no_low_rank_of_a_full_change(name: str, stored: str) -> 
         assert found.label != "low rank", (share, found.text)
 
 
-def test_a_trained_head_on_a_frozen_body_is_what_changed() -> None:
+def test_a_trained_head_on_a_frozen_body_is_what_changed(tmp_path: Path) -> None:
     base = weights()
     rng = np.random.default_rng(0)
     base["head.weight"] = rng.standard_normal((3, 64)).astype("f4")
@@ -190,6 +191,11 @@ def test_a_trained_head_on_a_frozen_body_is_what_changed() -> None:
     )
     half = {k: bf16(W) for k, W in base.items()}
     assert verdict(half, base).label == "rounding only"
+    broken = base | {"head.weight": np.full((3, 64), np.nan, np.float32)}
+    report = ps.analyze(broken, base_model=base)
+    report.save(tmp_path / "report.npz")
+    assert ps.Report.load(tmp_path / "report.npz") == report
+    assert report.verdict.n_moved == 0
 
 
 def test_a_file_of_lora_updates_tells_their_ranks() -> None:
@@ -200,8 +206,14 @@ def test_a_file_of_lora_updates_tells_their_ranks() -> None:
         halves[f"block.{i}.lora_B.weight"] = rng.standard_normal((80, rank)).astype("f4")
     report = ps.analyze(halves, min_evals=1)
     assert report.verdict.label == "low rank"
-    assert report.verdict.text.startswith("Low rank: 3 LoRA updates of ranks 4 to 16,")
+    assert report.verdict.text.startswith("Low rank: 3 LoRA updates of ranks 4 to 16.")
     assert [row["matrix_rank"] for row in report.rows()] == [4, 4, 16]
+    small = ps.analyze(halves)
+    assert small.verdict.label == "low rank"
+    assert "3 LoRA updates of ranks 4 to 16." in small.verdict.text
+    assert [s.reason for s in small.skipped if s.skip.code == "small_update"] == 2 * [
+        "a LoRA update of rank 4: fewer eigenvalues than min_evals = 8"
+    ]
     both = ps.analyze(halves | cases.TRAINED["digits_wide-0"](), min_evals=1).verdict
     assert both.label == "typical"
     assert "3 LoRA updates of ranks 4 to 16." in both.text

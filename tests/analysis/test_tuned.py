@@ -105,7 +105,7 @@ def test_what_was_trained_is_told(start):
         assert kinds.count(f"low rank {RANK}") >= 10
         assert len(kinds) == 12
     adapter = ps.analyze(halves, min_evals=1)
-    assert adapter.verdict.text.startswith(f"Low rank: 12 LoRA updates of rank {RANK},")
+    assert adapter.verdict.text.startswith(f"Low rank: 12 LoRA updates of rank {RANK}.")
     assert {row["matrix_rank"] for row in adapter.rows()} == {RANK}
 
     # All weights, and the same as bfloat16.
