@@ -45,7 +45,9 @@ class Processes:
         self._refuse_flat(model)
         self._group: Any = self._checked(group, parallel)
         # Do forward passes communicate? Then all processes have to take the same number of them.
-        self._in_step = self._group is not None and any(map(sharded.is_sharded, model.parameters()))
+        # (FSDP2 may have left whole parameters in place after a forward pass.)
+        cut = bool(self._shards) or any(map(sharded.is_sharded, model.parameters()))
+        self._in_step = self._group is not None and cut
 
     def _refuse_flat(self, model: nn.Module) -> None:
         if any(type(m).__name__ == "FullyShardedDataParallel" for m in model.modules()):

@@ -121,6 +121,17 @@ def broken(layout: str, rank: int, mesh: Any) -> str:
     return told(lambda: fisher_diag(built(layout, mesh), batches, loss_fn))
 
 
+def left_whole(batches: list[Any], mesh: Any) -> dict[str, Any]:
+    """Score a model whose last forward pass has left its parameters gathered."""
+    from torch.distributed.fsdp import fully_shard
+
+    model = built("plain")
+    for module in (*model.layers, model):
+        fully_shard(module, mesh=mesh, reshard_after_forward=False)
+    model(torch.ones(2, WIDTH))
+    return fisher_diag(model, batches, loss_fn)
+
+
 def main(rank: int, world: int, folder: Path) -> None:
     from torch.distributed.device_mesh import init_device_mesh
 
@@ -147,6 +158,7 @@ def main(rank: int, world: int, folder: Path) -> None:
         results[f"broken {layout}"] = broken(layout, rank, mesh)
         for mode in "DF":
             results[f"tuned {layout} {mode}"] = tuned(layout, mode, rank, world, mesh)
+    results["left whole"] = left_whole(uneven, mesh)
     sharded = dict(built("fsdp", mesh).named_parameters())
     results["mask of shards"] = child_mask({n: p.detach() for n, p in sharded.items()}, 0.3)
     torch.save(results, folder / f"{rank}.pt")

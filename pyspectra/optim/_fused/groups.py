@@ -131,8 +131,9 @@ class Watch:
         for group, seen in zip(groups, self._seen, strict=True):
             if group.keys() != seen.keys():
                 check_names(self._owner, group, self._defaults)
-                for name in group.keys() - seen.keys():
-                    seen[name] = self  # no value of any option
+                kept = {k: x for k, x in seen.items() if k in group}
+                seen.clear()
+                seen.update(dict.fromkeys(group, self), **kept)  # itself: no value of any option
             changed = [k for k in _CHECKED if k in group and group[k] is not seen[k]]
             for name in changed:
                 group[name] = seen[name] = check_option(self._owner, name, group[name])
