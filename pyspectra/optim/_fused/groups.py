@@ -133,7 +133,7 @@ class Watch:
                 check_names(self._owner, group, self._defaults)
                 kept = {k: x for k, x in seen.items() if k in group}
                 seen.clear()
-                seen.update(dict.fromkeys(group, self), **kept)  # itself: no value of any option
+                seen.update({**dict.fromkeys(group, self), **kept})  # itself: no option's value
             changed = [k for k in _CHECKED if k in group and group[k] is not seen[k]]
             for name in changed:
                 group[name] = seen[name] = check_option(self._owner, name, group[name])
