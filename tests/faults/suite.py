@@ -130,6 +130,8 @@ def healthy_table(rows, out):
         )
 
 
+OTHERS = "\n## Programs that the rules had not seen"
+
 PAGE = """# What the doctor says of runs with a fault, and of healthy ones
 
 Made by `python -m faults.suite FOLDER --record --fit --table ../benchmarks/faults.md` in
@@ -209,6 +211,12 @@ def misses(rows, out=sys.stdout):
             print(what, row.architecture, row.case, row.seed, list(row.found), file=out)
 
 
+def others_in(table):
+    """Return the section of other programs in a page that is written anew."""
+    old = table.read_text() if table is not None and table.exists() else ""
+    return old[old.index(OTHERS) :] if OTHERS in old else ""
+
+
 def main():
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -235,9 +243,11 @@ def main():
     )
     if given.misses:
         misses(rows)
+    others = others_in(given.table)
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(open(given.table, "w")) if given.table else sys.stdout
         page(rows, out, given.fit)
+        print(others, end="", file=out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from faults.cases import FAULTS, HEALTHY
 from faults.loop import run
 from faults.programs import PROGRAMS
 from faults.recording import judged, load, record, record_all
-from faults.suite import Row, fault_table, healthy_table
+from faults.suite import OTHERS, Row, fault_table, healthy_table, others_in
 from pyspectra.training import Thresholds
 
 EXACT = [fault for fault in FAULTS if fault.exact]
@@ -75,6 +75,13 @@ def test_the_tables(capsys, tmp_path):
     out = capsys.readouterr().out
     assert "| a | statistical | 2 | 0.50 | 0.50 | 60 |  |" in out
     assert "| mlp | 2 | 0 | 1 (50.0 %) | 0.500 | update_ratio 1 |" in out
+
+
+def test_a_page_that_is_written_anew_keeps_other_programs(tmp_path):
+    page = tmp_path / "page.md"
+    assert others_in(None) == others_in(page) == ""
+    page.write_text(f"# Old{OTHERS}\nkept\n")
+    assert others_in(page) == f"{OTHERS}\nkept\n"
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
