@@ -8,6 +8,7 @@ units of the threshold ``(N M)^(1/4)`` of the bulk's scale, below which no test 
 can see it. Updates: how many real changes are found, of layers before training plus their change,
 shrunk to a part of their norm, the weights before training being drawn anew for each. Spikes: how
 many random layers show a spike or a trap, and how many of planted directions and entries are found.
+Named: how many layers of tests/truth/named.py, which have a structure with a name, are called so.
 
 Every draw has a seed of its own, made of ``--base``, the cell and its number, so that a table of
 another base is independent. Large shapes get a part of the draws (`Shape.part`).
@@ -16,6 +17,7 @@ another base is independent. Large shapes get a part of the draws (`Shape.part`)
 import argparse
 import sys
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from truth import cases
+from truth import named as named_layers
 
 import pyspectra as ps
 
@@ -164,7 +167,7 @@ def updates(given):
     sizes = (0.02, 0.05, 0.1, 0.2, 0.3)
     print("| layer | shape | draws | " + " | ".join(f"{s:g}" for s in sizes) + " |")
     print("|---|---|---|" + "---|" * len(sizes))
-    names = [n.replace("_before", "") for n in cases.facts() if "_before" in n]
+    names = ("digits_wide-0", "digits_wide-100", *cases.TICKETS)
     for name in names:
         run, _, seed = name.rpartition("-")
         after, before = cases.state(name), cases.state(f"{run}_before-{seed}")
@@ -217,9 +220,24 @@ def outlying(kind, sides, c, rng):
     return W
 
 
+def named(given):
+    """Layers that have a structure with a name: how many are called so, and plain ones that are."""
+    print("| structure | called so | called otherwise | p <= 0.01 |\n|---|---|---|---|")
+    for name, functions in {**named_layers.CASES, "none": named_layers.PLAIN * 5}.items():
+        state = named_layers.drawn(functions, given.base)
+        layers = ps.analyze(state, progress=False, min_evals=1, goodness=False).layers
+        good = {name, *named_layers.ALSO.get(name, ())}
+        hits = sum(bool(good & {*layer.structures}) for layer in layers)
+        hits = sum(not layer.structures for layer in layers) if name == "none" else hits
+        others = Counter(s for layer in layers for s in layer.structures if s not in good)
+        found = sum(layer.null.p_value <= LEVELS[0] for layer in layers)
+        listed = ", ".join(f"{s} {n}" for s, n in others.most_common())
+        print(f"| {name} | {hits} of {len(layers)} | {listed} | {found} |", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=("level", "power", "updates", "spikes"))
+    parser.add_argument("table", choices=("level", "power", "updates", "spikes", "named"))
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--base", type=int, default=1000)
     parser.add_argument("--shapes", nargs="*", choices=SHAPES)

@@ -146,8 +146,7 @@ def decide(
         esd = _depthwise(load)
     quick = random_null.p_value(esd.evals, esd.N, esd.M, _finite(kurtosis))
     far = sign_test.excess(float(esd.evals @ esd.evals), m)
-    facts = Facts(esd, m, far, made, zeros, lambda: least_kept(load()))
-    named = recognised(facts) if quick < BELIEVED else ()
+    named = recognised(Facts(esd, m, far, made, zeros, lambda: least_kept(load())))
     names = [name for name, _ in named]
     if not quick < BELIEVED:
         return NullTest(quick, quick, "quick", named, 1.0)

@@ -47,6 +47,11 @@ MOST_PRUNED = 0.6
 ZEROS_SAMPLE = 2**15
 # Eigenvalues below this part of the largest are zero but for rounding.
 ZERO = 1e-9
+# Rounding to bfloat16 leaves less than this part of the norm; the eigenvalue next to what it leaves
+# is larger by this factor, and it is no small part of all: a few are small by chance.
+ROUNDED, ROUNDED_GAP, ROUNDED_SHARE = 3e-6, 10.0, 0.25
+# A rank is low if more than this part of the eigenvalues is zero, besides those of zero rows.
+LOW = 0.05
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,8 @@ def _is_pruned(facts: Facts, share: float) -> bool:
 
 def _masked_share(facts: Facts) -> float:
     m = facts.margins
+    if math.isfinite(_diagonal(facts)):
+        return math.nan  # the zeros beside a diagonal
     # Rows and columns of zeros are a structure of their own.
     lines = m.zero_rows / (m.rows * m.count), m.zero_cols / (m.cols * m.count)
     dense = (1.0 - lines[0]) * (1.0 - lines[1])
@@ -217,9 +224,16 @@ def _scales(facts: Facts) -> float:
 
 def _low_rank(facts: Facts) -> float:
     evals = facts.esd.evals
-    rank = int(np.count_nonzero(evals > ZERO * evals[-1]))
+    null = int(np.count_nonzero(evals <= ZERO * evals[-1]))
+    # A product of thin matrices that was rounded has no eigenvalues of zero.
+    sums = np.cumsum(evals)
+    rounded = int(np.searchsorted(sums, ROUNDED * sums[-1], side="right"))
+    if ROUNDED_SHARE * len(evals) < rounded < len(evals):
+        gap = evals[rounded] > ROUNDED_GAP * evals[rounded - 1]
+        null = max(null, rounded) if gap else null
     zeros = facts.margins.zero_rows + facts.margins.zero_cols
-    return float(rank) if rank < len(evals) - zeros - 1 else math.nan
+    low = null > zeros + max(1.0, LOW * len(evals))
+    return float(len(evals) - null) if low else math.nan
 
 
 STRUCTURES = (
@@ -257,8 +271,11 @@ BY_NAME = {structure.name: structure for structure in STRUCTURES}
 def recognised(facts: Facts) -> tuple[tuple[str, float], ...]:
     """Return the names of the structures of a layer, each with how strong it is."""
     with np.errstate(all="ignore"):
-        found = [(s.name, s.measure(facts)) for s in STRUCTURES]
-    return tuple((name, float(value)) for name, value in found if math.isfinite(value))
+        found = [(s, s.measure(facts)) for s in STRUCTURES]
+    found = [(s, value) for s, value in found if math.isfinite(value)]
+    if facts.made == SINUSOIDAL:  # which has a mean, scales and a rank, and nothing is left to say
+        found = [(s, value) for s, value in found if s.whole]
+    return tuple((s.name, float(value)) for s, value in found)
 
 
 def sentence(name: str, value: float) -> str:
@@ -303,7 +320,10 @@ def _row_products(X: HostArray) -> FloatArray:
 
 
 def _is_sinusoidal(matrices: Sequence[HostArray]) -> bool:
-    """Tell whether the entries are sin and cos of ``position / 10000^(2 i / d)``, in any layout."""
+    """Tell whether the entries are sin and cos of ``position / 10000^(i / s)``, in any layout.
+
+    s is half of the columns (Vaswani et al.), or one less (tensor2tensor, Whisper).
+    """
     if len(matrices) != 1:
         return False
     X = matrices[0]
@@ -314,17 +334,19 @@ def _is_sinusoidal(matrices: Sequence[HostArray]) -> bool:
     unit = np.max(first)
     if not (unit > 0.0 and np.max(first * (unit - first)) <= 1e-4 * unit**2):
         return False  # row 0 is sin 0 and cos 0
+    half = cols // 2
     for place in (0, 1):  # some tables begin at position 1, or with a row of padding
-        table = _sinusoids(rows - place, cols)
         own = X.view(slice(place, None)).to_float64() / unit
-        for layout in (_interleaved, _halves):
-            if np.max(np.abs(layout(table) - own)) < SINUSOID_ERROR:
-                return True
+        for steps in (half, half - 1):  # the slowest is near the base, or the base itself
+            table = _sinusoids(rows - place, half, steps)
+            for layout in (_interleaved, _halves):
+                if np.max(np.abs(layout(table) - own)) < SINUSOID_ERROR:
+                    return True
     return False
 
 
-def _sinusoids(rows: int, cols: int) -> tuple[FloatArray, FloatArray]:
-    rate = SINUSOID_BASE ** (-np.arange(cols // 2) / (cols / 2))
+def _sinusoids(rows: int, half: int, steps: int) -> tuple[FloatArray, FloatArray]:
+    rate = SINUSOID_BASE ** (-np.arange(half) / steps)
     angle = np.outer(np.arange(rows), rate)
     return np.sin(angle), np.cos(angle)
 
