@@ -98,6 +98,7 @@ class EMA(averages.Swapping):
         averaged_buffers = check_flag("EMA", "buffers", buffers)
         self._params = arguments.named(model_or_params)
         whole = isinstance(model_or_params, torch.nn.Module)
+        self._model = model_or_params if whole else None
         # A frozen parameter of a model is its own average, and needs no memory for one.
         self._shadow = {k: wide(p) for k, p in self._params.items() if p.requires_grad or not whole}
         self._own_buffers = arguments.buffers_of(model_or_params) if averaged_buffers else {}
@@ -241,7 +242,7 @@ class EMA(averages.Swapping):
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_while_swapped("copy")
         # A copy is attached to nothing.
-        return {**self.__dict__, "_handles": [], "_optimizers": [], "_buffers": {}}
+        return {**self.__dict__, "_handles": [], "_optimizers": [], "_buffers": {}, "_model": None}
 
     # --- the averages -----------------------------------------------------------------------------
 
@@ -295,7 +296,7 @@ class EMA(averages.Swapping):
         return averages.averaged_state_dict("EMA", model, self._in_place(), self._moved())
 
     def update_bn(
-        self, loader: Iterable[Any], model: torch.nn.Module, *, device: Any = None
+        self, loader: Iterable[Any], model: torch.nn.Module | None = None, *, device: Any = None
     ) -> None:
         """Take the statistics of batch normalisation again, with the averaged weights.
 
@@ -306,8 +307,8 @@ class EMA(averages.Swapping):
         ----------
         loader : iterable
             Batches, of which a list's or tuple's first part is what the model takes.
-        model : torch.nn.Module
-            The one in training.
+        model : torch.nn.Module, optional
+            The one in training; default: the one that this was made from (copies need it).
         device : torch.device, optional
             Where batches are sent.
 
@@ -324,10 +325,10 @@ class EMA(averages.Swapping):
         >>> from pyspectra.optim import EMA
         >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
         >>> ema = EMA(model, decay=0.999)
-        >>> ema.update_bn([torch.randn(8, 3)], model)
+        >>> ema.update_bn([torch.randn(8, 3)])
         """
-        averages.check_module("EMA.update_bn", model)
-        self._update_bn(loader, model, device)
+        own = averages.check_module("EMA.update_bn", self._model if model is None else model)
+        self._update_bn(loader, own, device)
 
     # --- state ------------------------------------------------------------------------------------
 

@@ -299,6 +299,11 @@ def test_statistics_of_batch_normalisation_under_the_averages(fused: bool) -> No
     with keeper.swap_ema() if fused else keeper.swap():
         assert torch.equal(net[1].running_mean, state["1.running_mean"])
     assert torch.equal(net[1].running_mean, own["1.running_mean"])
+    if not fused:  # it knows the model that it was made from
+        keeper.update_bn(iter(batches()))
+        assert torch.equal(keeper.ema_state_dict(net)["1.running_mean"], state["1.running_mean"])
+        with pytest.raises(TypeError, match=r"'model' must be a torch\.nn\.Module"):
+            EMA(net.parameters()).update_bn(batches())
     with pytest.raises(ValueError, match="'loader' must have batches"):
         keeper.update_bn([], net)
     assert all(torch.equal(v, own[k]) for k, v in net.state_dict().items())

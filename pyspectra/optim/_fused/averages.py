@@ -98,12 +98,13 @@ def averaged_state_dict(
     return out
 
 
-def check_module(owner: str, model: Any) -> None:
-    """Refuse a model that is no module."""
+def check_module(owner: str, model: Any) -> torch.nn.Module:
+    """Return the model; refuse one that is no module."""
     if not isinstance(model, torch.nn.Module):
         raise ArgumentTypeError(
             owner, "model", "be a torch.nn.Module", f"an object of type {type(model).__name__}"
         )
+    return model
 
 
 def load_file(path: Path) -> Any:
