@@ -70,7 +70,7 @@ class NewFile(io.FileIO):
     error: BaseException | None = None
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(path, "xb")
+        super().__init__(os.fspath(path), "xb")  # errors have it as it is given
 
     def write(self, data: Any) -> int:
         """Write all of `data`."""
