@@ -14,7 +14,7 @@ from pyspectra.spectra.randomize import Randomized
 from pyspectra.types import MPFit
 
 # In units of the threshold below which no test of eigenvalues can see a direction: at twice that
-# nearly all are found (benchmarks/truth.md).
+# nearly all are found (benchmarks/levels.md).
 FOUND = 2.0
 
 
