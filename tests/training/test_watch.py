@@ -207,6 +207,21 @@ def test_a_model_that_ignores_eval_is_found_by_two_passes():
     assert errors(watch)["train_mode_at_eval"].evidence["modules"] == ()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_attention_that_is_as_it_should_be_does_the_same_twice(dtype):
+    """In eval mode torch's transformer has another path, which rounds otherwise."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(8 * 8, 3)).to(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watch = Watch(model, optimizer, on="collect")
+    x = 30 * torch.randn(16, 8, 8).to(dtype)
+    with watch.evaluating():
+        watch.eval_batch(F.cross_entropy(model(x).float(), torch.zeros(16, dtype=torch.long)))
+    watch.end_epoch()
+    assert "train_mode_at_eval" not in errors(watch)
+
+
 def test_dropout_left_on_in_an_evaluation_of_ones_own():
     model = mlp(dropout=0.5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -103,9 +103,11 @@ class EvaluationCollector:
         self._forward.paused = True
         try:
             with preserved(self._model, weights=False):
+                # Both under the same mode: attention takes another path where there is none, and
+                # rounds otherwise.
                 with Draws() as draws:
                     first = first_tensor(self._model(*args, **kwargs))
-                second = first_tensor(self._model(*args, **kwargs))
+                    second = first_tensor(self._model(*args, **kwargs))
                 # Where rows are taken for times, the first depends on no other; the last does.
                 rows = [self._row_alone(args, kwargs, first, place) for place in (0, -1)]
         finally:
