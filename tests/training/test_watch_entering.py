@@ -160,6 +160,9 @@ def test_raw_pixels_and_columns():
         x = pixels if isinstance(scaled, nn.BatchNorm2d) else pixels / 255
         model = nn.Sequential(scaled, nn.Conv2d(1, 2, 6), nn.Flatten())
         assert "input_range" not in codes(trained(model, x, target, epochs=4))
+    large = nn.Sequential(nn.Conv2d(3, 2, 64), nn.Flatten())
+    photographs = 255 * torch.rand(100, 3, 64, 64)
+    assert "input_range" in codes(trained(large, photographs, target, epochs=4))
     rare = (torch.rand(100, 300) < 0.01).float()
     assert "input_range" not in codes(trained(nn.Linear(300, 2), rare, target, epochs=4))
 

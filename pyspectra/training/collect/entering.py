@@ -12,6 +12,7 @@ from pyspectra.training.rules.facts import FirstInputs, InputMoments, NormState
 
 MOST_ROWS = 256
 MOST_FEATURES = 1 << 12
+SIDE = 32
 MOST_BATCHES = 50
 LEAST_ROWS = 32
 """Rows before the inputs of the first weights are judged."""
@@ -29,7 +30,11 @@ class FirstRows:
         """Look at what a linear layer or a convolution was given."""
         if self._told or not isinstance(x, Tensor) or x.dim() not in (2, 4) or not len(x):
             return
-        if not x.is_floating_point() or x[0].numel() > MOST_FEATURES or not is_local(x):
+        if not x.is_floating_point() or not is_local(x):
+            return
+        if x.dim() == 4:  # of a large picture, pixels at even distances
+            x = x[..., :: -(-x.shape[2] // SIDE), :: -(-x.shape[3] // SIDE)]
+        if not 0 < x[0].numel() <= MOST_FEATURES:
             return
         if self._rows and self._rows[0].shape[1:] != x.shape[1:]:
             return
