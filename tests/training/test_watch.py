@@ -219,7 +219,27 @@ def test_attention_that_is_as_it_should_be_does_the_same_twice(dtype):
     with watch.evaluating():
         watch.eval_batch(F.cross_entropy(model(x).float(), torch.zeros(16, dtype=torch.long)))
     watch.end_epoch()
-    assert "train_mode_at_eval" not in errors(watch)
+    assert not {"train_mode_at_eval", "batch_mixing"} & set(errors(watch))
+
+
+class Mixes(nn.Linear):
+    """What a row gives depends on the others of its batch."""
+
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
+def test_rows_that_are_mixed_are_told_from_rounding():
+    torch.manual_seed(0)
+    for mixes in (False, True):
+        model = nn.Sequential(nn.Linear(8, 256), nn.Tanh(), (Mixes if mixes else nn.Linear)(256, 3))
+        model.bfloat16()
+        watch = Watch(model, torch.optim.SGD(model.parameters(), lr=0.1), on="collect")
+        x = torch.randn(32, 8).bfloat16() + 1
+        with watch.evaluating():
+            watch.eval_batch(F.cross_entropy(model(x).float(), torch.zeros(32, dtype=torch.long)))
+        watch.end_epoch()
+        assert ("batch_mixing" in errors(watch)) is mixes
 
 
 def test_dropout_left_on_in_an_evaluation_of_ones_own():

@@ -21,6 +21,9 @@ from pyspectra.training.shared_records import merged_sums
 
 MOST_CLASSES = 2048
 
+ROUNDING = 16
+"""Units of rounding, of the largest output, that a row may differ by for no other reason."""
+
 
 _DRAWING = {
     torch.rand, torch.rand_like, torch.randn, torch.randn_like, torch.randint, torch.randint_like,
@@ -131,9 +134,13 @@ class EvaluationCollector:
             alone = first_tensor(self._model(*[v[k : k + 1] for v in args], **named))
         except (RuntimeError, ValueError, IndexError):
             return None  # a network over one fixed graph, say, takes all rows or none
-        if alone is None or whole.shape[:1] != (max(sizes),) or alone.shape[1:] != whole.shape[1:]:
+        if alone is None or not whole.is_floating_point():
             return None
-        return relative(whole[k : k + 1], alone)
+        if whole.shape[:1] != (max(sizes),) or alone.shape[1:] != whole.shape[1:]:
+            return None
+        by = relative(whole[k : k + 1], alone)
+        # Products of other shapes round otherwise: in bfloat16 by more than a per cent.
+        return by if by > ROUNDING * torch.finfo(whole.dtype).eps else 0.0
 
     def add(
         self, loss: Any, outputs: Tensor | None, targets: Any, n: int, kind: str | None,
