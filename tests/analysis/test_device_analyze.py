@@ -135,7 +135,7 @@ def test_batches_shrink_to_what_has_room_and_the_rest_is_the_cpus(
     device: str, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Its draws are the CPU's, and not what is counted here.
-    monkeypatch.setattr(sign_test, "p_value", lambda *_: 1.0)
+    monkeypatch.setattr(sign_test, "signs", lambda *_: sign_test.SignTest(1.0, 1.0))
     of_host = ps.analyze(model())
     workspaces: list[Any] = []
     on_cpu, on_device = [], []
