@@ -163,9 +163,10 @@ Of the real data, seeds 1 to 4 were never used to mend a rule, nor were faults o
 runs were recorded anew on 2026-11-22, when rules had been added for the programs of the last
 section. They brought two false errors to light, both of exact rules on transformers in bfloat16 or
 with huge weights, which were mended (a batch that went along two paths; a row alone that rounds
-otherwise, still in the table as `batch_mixing`), and one miss, which was not: on reviews "rate x 100" is six times the usual rate, at
-which training goes well. Of the healthy variants on reviews, "slow" and "frozen body" do not learn
-at the small rate of reviews within their epochs, as the doctor says of them.
+otherwise, still in the table as `batch_mixing`), and one miss, which was not: on reviews "rate x
+100" is six times the usual rate, at which training goes well. Of the healthy variants on reviews,
+"slow" and "frozen body" do not learn at the small rate of reviews within their epochs, as the
+doctor says of them.
 """
 
 
