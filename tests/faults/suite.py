@@ -165,8 +165,8 @@ section. They brought two false errors to light, both of exact rules on transfor
 with huge weights, which were mended (a batch that went along two paths; a row alone that rounds
 otherwise, still in the table as `batch_mixing`), and one miss, which was not: on reviews "rate x
 100" is six times the usual rate, at which training goes well. Of the healthy variants on reviews,
-"slow" and "frozen body" do not learn at the small rate of reviews within their epochs, as the
-doctor says of them.
+"slow" and "frozen body" hardly learn at the small rate of reviews: after their epochs the loss is
+within 1 to 3 % of the baseline (one seed of each was looked at).
 """
 
 
