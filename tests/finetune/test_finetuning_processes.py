@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from finetune import finetuning_run as run  # noqa: E402
+from processes import run_two  # noqa: E402
 
 from pyspectra.finetune import child_mask, fisher_diag  # noqa: E402
 
@@ -27,21 +26,7 @@ WRAPPED = {"ddp": "module.", "compiled": "_orig_mod."}
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each of two processes found."""
     folder: Path = tmp_path_factory.mktemp("finetuning")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, run.__file__, str(rank), "2", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    run_two("finetune.finetuning_run", folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

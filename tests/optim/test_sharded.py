@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from optim import sharded_run  # noqa: E402
+from processes import run_two  # noqa: E402
 
 from pyspectra.optim._fused import sharded as _sharded  # noqa: E402
 
@@ -46,21 +45,7 @@ def test_stretch_is_where_the_elements_stand(shape: tuple[int, ...]) -> None:
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What two processes made of the cases, gathered by the first."""
     folder: Path = tmp_path_factory.mktemp("sharded")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, sharded_run.__file__, str(rank), "2", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    run_two("optim.sharded_run", folder)
     results: dict[str, Any] = torch.load(folder / "results.pt", weights_only=True)
     return results
 

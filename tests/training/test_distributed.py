@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from processes import run_two  # noqa: E402
 from training import distributed_run  # noqa: E402
 
 from pyspectra.errors import ArgumentTypeError  # noqa: E402
@@ -27,22 +26,7 @@ HEALTHY = [case for case in distributed_run.CASES if "nan" not in case]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes wrote."""
     folder: Path = tmp_path_factory.mktemp("distributed")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "training.distributed_run", str(rank), "2", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=Path(__file__).parents[1],
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    run_two("training.distributed_run", folder)
     return folder
 
 
