@@ -190,7 +190,7 @@ def _select(
         if skip is None:
             chosen.append(layer)
         else:
-            left_out.append(SkippedLayer(layer.name, layer.shape, skip))
+            left_out.append(layer.skipped(skip))
     return chosen, left_out
 
 

@@ -146,16 +146,16 @@ def _take_in(
     slices = matrices.slices
     change = matrices.change
     if change is not None and not any(X.data.any() for X in slices):
-        return SkippedLayer(layer.name, layer.shape, Skip("unchanged"))
+        return layer.skipped(Skip("unchanged"))
     if change is not None and change.only_rounding:
-        return SkippedLayer(layer.name, layer.shape, Skip("rounding"))
+        return layer.skipped(Skip("rounding"))
     count = n_evals(layer, options)
     if change is not None and count < options.min_evals:
         detail: dict[str, float] = {"count": count, "limit": options.min_evals}
         code = "few_evals"
         if not math.isnan(change.relative):  # what is not finite has changed by no part of its norm
             code, detail["relative"] = "few_changed", change.relative
-        return SkippedLayer(layer.name, layer.shape, Skip(code, detail))
+        return layer.skipped(Skip(code, detail))
     grams: list[Any] = []
     spectra = None
     permuted = measurements.permuted(layer, slices, M, options)
@@ -186,7 +186,7 @@ def _matrices(layer: Layer, which: Sequence[int]) -> list[HostArray]:
 
 def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
     words = str(error) or type(error).__name__
-    return SkippedLayer(layer.name, layer.shape, Skip("read_failed", {"error": words}))
+    return layer.skipped(Skip("read_failed", {"error": words}))
 
 
 # --- spectra ------------------------------------------------------------------------------------

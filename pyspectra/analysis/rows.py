@@ -93,6 +93,7 @@ def layer_report(row: Spectrum, found: LayerFit, options: AnalyzeOptions) -> Lay
         ),
         position=layer.position,
         could_be=layer.could_be,
+        stored_as=layer.stored_as,
         measured={
             name: value
             for name, value in row.measured.items()

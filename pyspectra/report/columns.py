@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from pyspectra._support.dtypes import find
 from pyspectra._support.text import printable
 from pyspectra.metrics import METRICS
 from pyspectra.report.changes import change_word
@@ -100,6 +101,8 @@ class Head(Generic[R]):
         Whether it comes after all others.
     elastic : bool
         Whether its cells are shortened to the width that is left.
+    if_any : bool
+        Whether the column is left out where all of its cells are empty.
     """
 
     text: str
@@ -109,6 +112,7 @@ class Head(Generic[R]):
     spare: int = 2
     last: bool = False
     elastic: bool = False
+    if_any: bool = False
 
     def of(self, look: Look) -> str:
         """Return the head as this terminal shows it."""
@@ -229,6 +233,17 @@ def _raw_alpha(r: Row) -> float:
     return r.raw_fit.alpha if r.raw_fit else math.nan
 
 
+def _bits(r: Row) -> float:
+    if r.stored_as is not None:
+        return r.stored_as.bits
+    dtype = find(r.dtype)
+    return math.nan if dtype is None else dtype.bits
+
+
+def _show_bits(r: Row, look: Look) -> Cell:
+    return (f"{r.stored_as.bits:g}" if r.stored_as else ""), ""
+
+
 def _show_size(r: Row, look: Look) -> Cell:
     factor = f"{r.rf}x " if r.rf > 1 and r.slice_id is None else ""
     return f"{factor}{r.esd.N}x{r.esd.M}", ""
@@ -300,6 +315,11 @@ COLUMNS: tuple[Column[Row], ...] = (
            head=Head("kind", _text(lambda r: r.kind), right=False, spare=1)),
     Column("shape", lambda r: "x".join(map(str, r.shape)), "Shape of the tensor."),
     Column("dtype", lambda r: r.dtype, "Type of the stored weights."),
+    Column("bits", _bits,
+           "Bits of one weight as it is stored, without the scales beside it.",
+           head=Head("bits", _show_bits, spare=3, if_any=True)),
+    Column("stored_as", lambda r: r.stored_as.words if r.stored_as else "",
+           "How the weights were quantised that were dequantised for the analysis; else empty."),
     Column("N", lambda r: r.esd.N, "Longer side of a matrix.",
            head=Head("N x M", _show_size, spare=0)),
     Column("M", lambda r: r.esd.M, "Shorter side of a matrix."),

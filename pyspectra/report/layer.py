@@ -14,6 +14,7 @@ from pyspectra.spectra.null_test import NullTest
 from pyspectra.spectra.randomize import Randomized
 from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit, Status, Value
 from pyspectra.weights.kinds import LORA
+from pyspectra.weights.precision import StoredAs
 from pyspectra.weights.rounding import Change
 
 
@@ -53,6 +54,8 @@ class LayerReport(Value):
         As in `pyspectra.weights.Layer`: WeightWatcher's ``layer_id``.
     could_be : tuple of str
         As in `pyspectra.weights.Layer`: kinds that the layer may be instead, with other matrices.
+    stored_as : StoredAs or None
+        As in `pyspectra.weights.Layer`: how weights were quantised that have been dequantised.
 
     Notes
     -----
@@ -85,6 +88,7 @@ class LayerReport(Value):
     measured: Mapping[str, Any] = field(default_factory=dict, repr=False)
     position: int = 0
     could_be: tuple[str, ...] = ()
+    stored_as: StoredAs | None = None
 
     @property
     def status(self) -> Status:

@@ -126,6 +126,8 @@ class Report(ReportData):
                         "code": s.skip.code,
                         "reason": s.reason,
                         "failed": s.failed,
+                        "parameters": s.parameters,
+                        "matrix": s.is_matrix,
                     }
                     for s in self.skipped
                 ],

@@ -100,6 +100,8 @@ _LAYOUTS = (
 
 def _heads(report: ReportData, leave_out: int) -> list[Head[LayerReport]]:
     found = [c.head for c in shown(COLUMNS, report.options) if c.head is not None]
+    look = Look(UNICODE)
+    found = [h for h in found if not h.if_any or any(h.show(r, look)[0] for r in report.layers)]
     kept = [head for head in found if not 0 < head.spare <= leave_out]
     return sorted(kept, key=lambda head: head.last)
 

@@ -8,6 +8,7 @@ tail exponent is no accuracy, and every verdict says so.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -229,6 +230,7 @@ def judge(
             implausible=THRESHOLDS.implausible,
         ),
         *_details(own, label, counts),
+        *_precision(own),
         *told,
         *others,
         LIMIT,
@@ -306,6 +308,19 @@ def _details(layers: Sequence[LayerReport], label: Label, counts: Counts) -> lis
             f"{THRESHOLDS.alpha_high:g} well-trained, below over-trained, above under-trained."
         )
     return told
+
+
+def _precision(layers: Sequence[LayerReport]) -> list[str]:
+    """Return the sentence about layers that were dequantised."""
+    found = Counter(f"{layer.stored_as.bits:g}" for layer in layers if layer.stored_as)
+    if not found:
+        return []
+    widths = " and ".join(sorted(found, key=float))
+    were = counted(found.total(), "layer was", "layers were")
+    return [
+        f"{were} dequantised from {widths} bits, whose rounding is a part of the spectrum: it "
+        "raises the smallest eigenvalues."
+    ]
 
 
 def rest(layers: Sequence[LayerReport], n_skipped: int) -> list[str]:

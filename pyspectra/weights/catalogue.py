@@ -29,6 +29,7 @@ from pyspectra.weights.layer import Layer
 from pyspectra.weights.lora import LoraProduct, lora_layer, lora_pairs
 from pyspectra.weights.order import order_key
 from pyspectra.weights.parts import part_layers
+from pyspectra.weights.precision import StoredAs
 from pyspectra.weights.skip import Skip, SkippedLayer
 
 __all__ = ["Contents", "TensorEntry", "catalogue"]
@@ -65,6 +66,11 @@ class TensorEntry:
     axes : tuple of str
         Meaning of each axis, where the format stores them in another order than PyTorch; see
         `pyspectra.weights.kinds.Kind`.
+    stored_as : StoredAs or None
+        From what the elements are computed, where the source stores them in fewer bits than
+        `dtype` has; None where it stores them as they are.
+    per_element : int
+        Parameters that one element stands for, of a tensor that packs several and is not unpacked.
     """
 
     key: str
@@ -77,6 +83,12 @@ class TensorEntry:
     part_names: tuple[str, ...] | None = None
     axes: tuple[str, ...] = ()
     tie: str = "shared"
+    stored_as: StoredAs | None = None
+    per_element: int = 1
+
+    def skipped(self, name: str, skip: Skip) -> SkippedLayer:
+        """Return what a report says of it, if it is not analysed."""
+        return SkippedLayer(name, self.shape, skip, self.dtype, self.per_element)
 
 
 def _nothing() -> None:
@@ -149,7 +161,7 @@ def catalogue(
         name = names.of(entry.key)
         half = halves.get(entry.key)
         if half is not None:
-            skipped.append(SkippedLayer(name, entry.shape, half.skip))
+            skipped.append(entry.skipped(name, half.skip))
             if half.derive is not None:
                 layers.append(half.derive(*numbers[entry.key]))
             continue
@@ -159,7 +171,7 @@ def catalogue(
             if owner != name:
                 skip = Skip(entry.tie, {"same_as": owner})
         if skip is not None or entry.shape is None or entry.load is None:
-            skipped.append(SkippedLayer(name, entry.shape, skip or Skip("unreadable")))
+            skipped.append(entry.skipped(name, skip or Skip("unreadable")))
             continue
         layer_id, position = numbers[entry.key]
         guess = _kind(entry, entry.shape)
@@ -174,6 +186,7 @@ def catalogue(
             axes=entry.axes,
             position=position,
             could_be=guess.others,
+            stored_as=entry.stored_as,
         )
         layers.append(layer)
         parts = part_layers(layer, entry.part_names, shapes)

@@ -119,9 +119,9 @@ def deltas(source: WeightSource, base: WeightSource) -> Deltas:
             found.append(_delta(layer, other))
         else:
             differs = Skip("shape_differs", {"shape": shape, "other": other_shape})
-            skipped.append(SkippedLayer(layer.name, layer.shape, differs))
-    skipped += [SkippedLayer(x.name, x.shape, Skip("not_in_base")) for x in pairing.only_in_a]
-    skipped += [SkippedLayer(x.name, x.shape, Skip("only_in_base")) for x in pairing.only_in_b]
+            skipped.append(layer.skipped(differs))
+    skipped += [x.skipped(Skip("not_in_base")) for x in pairing.only_in_a]
+    skipped += [x.skipped(Skip("only_in_base")) for x in pairing.only_in_b]
     paired = {layer.name for layer in found}
     # A tie that was made since: it is paired under the name that it had.
     kept = [s for s in source.skipped if s.same_as is None or s.name not in paired]

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from pyspectra._arrays import Allocate, HostArray, Loader
 from pyspectra.errors import FormatError, PyspectraError
+from pyspectra.weights.precision import StoredAs
 from pyspectra.weights.rounding import Change
+from pyspectra.weights.skip import Skip, SkippedLayer
 
 __all__ = ["Held", "Layer", "LayerLoader"]
 
@@ -50,6 +52,9 @@ class Layer:
     could_be : tuple of str
         Other kinds that name and shape allow, and that would make other matrices. Empty where the
         source knows the kind, as a module does.
+    stored_as : StoredAs or None
+        From what the elements are computed, where the source stores them in fewer bits than `dtype`
+        has: its rounding shows in a spectrum. None where it stores them as they are.
 
     Notes
     -----
@@ -68,6 +73,7 @@ class Layer:
     axes: tuple[str, ...] = ()
     position: int = 0
     could_be: tuple[str, ...] = ()
+    stored_as: StoredAs | None = None
 
     def load(self, allocate: Allocate | None = None) -> HostArray:
         """Read the elements of this tensor, and of no other, now.
@@ -122,6 +128,12 @@ class Layer:
             weights.
         """
         return self.load(allocate), None
+
+    def skipped(self, skip: Skip) -> SkippedLayer:
+        """Return what a report says of the layer, if it is not analysed."""
+        return SkippedLayer(
+            self.name, self.shape, skip, self.dtype, is_part=self.part_of is not None
+        )
 
     @property
     def in_memory(self) -> bool:

@@ -93,6 +93,7 @@ def part_layers(layer: Layer, names: Sequence[str] | None, shapes: Shapes) -> tu
             part_of=layer.name,
             axes=layer.axes,
             position=layer.position,
+            stored_as=layer.stored_as,
         )
         for i, name in enumerate(names)
     )

@@ -6,12 +6,14 @@ code and print the sentence that the record makes.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pyspectra._arrays import ARRAY_PROBLEMS, ArrayProblem
+from pyspectra._support.dtypes import find
 from pyspectra._support.text import counted
 
 __all__ = ["REASONS", "Reason", "Skip", "SkippedLayer", "array_skip", "reasons_for_none"]
@@ -32,18 +34,21 @@ class Reason:
         where `text` serves.
     failed : bool
         True if such a tensor should have been analysed, and could not be.
+    aside : bool
+        True if such a tensor is no matrix of the model, or one that another layer stands for.
     """
 
     code: str
     text: str
     group: str = ""
     failed: bool = False
+    aside: bool = False
 
 
 _LIST: Final = (
     # By its name or role the tensor is no weight.
-    Reason("bias", "bias: not a weight matrix"),
-    Reason("buffer", "not a weight: a buffer"),
+    Reason("bias", "bias: not a weight matrix", aside=True),
+    Reason("buffer", "not a weight: a buffer", aside=True),
     Reason("name", "not a weight: its name does not end in '.weight'"),
     Reason(
         "parametrized",
@@ -51,20 +56,22 @@ _LIST: Final = (
         "itself)",
     ),
     # It is no tensor, or one that cannot be read.
-    Reason("not_a_tensor", "not a tensor: {type}"),
-    Reason("not_an_array", "not an array"),
+    Reason("not_a_tensor", "not a tensor: {type}", aside=True),
+    Reason("not_an_array", "not an array", aside=True),
     Reason(
         "other_weights",
         "other weights of the checkpoint: key={key!r} chooses them",
         group="other weights of the checkpoint: key= chooses them",
+        aside=True,
     ),
-    Reason("training_state", "state of the training, not weights of the model"),
+    Reason("training_state", "state of the training, not weights of the model", aside=True),
     Reason(
         "beside_model",
         "a tensor beside the model of the checkpoint, {model!r}",
         group="a tensor beside the model of the checkpoint",
+        aside=True,
     ),
-    Reason("cycle", "a mapping that holds itself: its tensors are listed once"),
+    Reason("cycle", "a mapping that holds itself: its tensors are listed once", aside=True),
     Reason("same_name", "another tensor of the source goes by the same name"),
     Reason("too_deep", "nested in more than {limit} mappings"),
     Reason(
@@ -72,6 +79,7 @@ _LIST: Final = (
         "weights of a sub-folder: not analysed with the model (pass the path of {path} to "
         "analyse them)",
         group="weights of a sub-folder: not analysed with the model",
+        aside=True,
     ),
     Reason("object_array", "an object array: pickled objects are never loaded"),
     Reason("quantised_layer", "quantised layer ({type}): weights are not dequantised"),
@@ -79,7 +87,7 @@ _LIST: Final = (
     Reason("unreadable", "cannot be read"),
     Reason("shape_unknown", "shape unknown"),
     # Its elements are of a type without a spectrum.
-    Reason("boolean", "boolean tensor: not a weight matrix"),
+    Reason("boolean", "boolean tensor: not a weight matrix", aside=True),
     Reason("integer", "integer dtype {dtype}: quantised weights are not dequantised"),
     Reason(
         "low_precision",
@@ -88,27 +96,30 @@ _LIST: Final = (
     Reason("complex", "complex dtype {dtype}: not supported"),
     Reason("dtype", "dtype {dtype}: not supported"),
     # Its shape makes no matrix.
-    Reason("vector", "1-D tensor: no spectrum"),
-    Reason("scalar", "scalar: no spectrum"),
-    Reason("empty", "empty tensor of shape {shape}", group="empty tensor"),
+    Reason("vector", "1-D tensor: no spectrum", aside=True),
+    Reason("scalar", "scalar: no spectrum", aside=True),
+    Reason("empty", "empty tensor of shape {shape}", group="empty tensor", aside=True),
     Reason("no_rule", "no rule to turn a {rank}-D tensor of this layer type into matrices"),
     # Another layer stands for it.
     Reason(
         "shared",
         "shares its tensor with {same_as}",
         group="shares its tensor with another layer",
+        aside=True,
     ),
     Reason(
         "equal",
         "equal to {same_as} in every byte: one weight under two names",
         group="equal to another layer in every byte",
+        aside=True,
     ),
-    Reason("lora_half", "half of the LoRA pair {pair}", group="half of a LoRA pair"),
-    Reason("lora_alpha", "scale of the LoRA pair {pair}", group="scale of a LoRA pair"),
+    Reason("lora_half", "half of the LoRA pair {pair}", group="half of a LoRA pair", aside=True),
+    Reason("lora_alpha", "scale of the LoRA pair {pair}", group="scale of a LoRA pair", aside=True),
     Reason(
         "lora_shared",
         "half of the LoRA pair {pair}, which shares its tensors with {same_as}",
         group="half of a LoRA pair that shares its tensors with another",
+        aside=True,
     ),
     Reason(
         "lora_misfit",
@@ -116,7 +127,7 @@ _LIST: Final = (
         group="halves of a LoRA pair that do not fit",
     ),
     # Comparison with a base model.
-    Reason("only_in_base", "only in base_model"),
+    Reason("only_in_base", "only in base_model", aside=True),
     Reason("not_in_base", "not in base_model"),
     Reason(
         "shape_differs",
@@ -210,11 +221,41 @@ class SkippedLayer:
         None if the source does not tell.
     skip : Skip
         Why, as data.
+    dtype : str or None
+        Element type as the source spells it; None if that is not known.
+    per_element : int
+        Parameters of the model that one element stands for: eight in an int32 that packs numbers of
+        four bits.
+    is_part : bool
+        Whether it is a part of a layer that is listed itself, such as q of a fused qkv.
     """
 
     name: str
     shape: tuple[int, ...] | None
     skip: Skip
+    dtype: str | None = None
+    per_element: int = 1
+    is_part: bool = False
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of parameters that it stands for; None if the source does not tell its shape."""
+        return None if self.shape is None else math.prod(self.shape) * self.per_element
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a matrix of the model that is not analysed under another name either.
+
+        Biases, norms, positions and masks are none, nor are tied weights, the halves of a LoRA pair
+        and other models in the same checkpoint.
+        """
+        if REASONS[self.skip.code].aside or self.is_part or self.shape is None:
+            return False
+        if sum(n > 1 for n in self.shape) < 2 and self.per_element == 1:
+            return False
+        dtype = None if self.dtype is None else find(self.dtype)
+        counts = dtype is not None and dtype.family in ("integer", "boolean")
+        return not (self.skip.code == "name" and counts and self.per_element == 1)
 
     @property
     def reason(self) -> str:
