@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyspectra._arrays import FLOAT_DTYPES, HostArray, Loader
 from pyspectra._support.dtypes import find
+from pyspectra.weights.kernels import KernelLayout, folded, kernel_layout
 from pyspectra.weights.kinds import (
     KINDS,
     LINEAR,
@@ -65,12 +67,14 @@ class TensorEntry:
         otherwise guessed from names and shapes.
     axes : tuple of str
         Meaning of each axis, where the format stores them in another order than PyTorch; see
-        `pyspectra.weights.kinds.Kind`.
+        `pyspectra.weights.kinds.Kind`. Names such as ``kernel`` tell it, too.
     stored_as : StoredAs or None
         From what the elements are computed, where the source stores them in fewer bits than
         `dtype` has; None where it stores them as they are.
     per_element : int
         Parameters that one element stands for, of a tensor that packs several and is not unpacked.
+    is_weight : bool or None
+        True for a weight, whatever it is called; False for what is none; None where the name tells.
     """
 
     key: str
@@ -85,10 +89,32 @@ class TensorEntry:
     tie: str = "shared"
     stored_as: StoredAs | None = None
     per_element: int = 1
+    is_weight: bool | None = None
 
     def skipped(self, name: str, skip: Skip) -> SkippedLayer:
         """Return what a report says of it, if it is not analysed."""
         return SkippedLayer(name, self.shape, skip, self.dtype, self.per_element)
+
+    def laid_out(self, layout: KernelLayout) -> TensorEntry:
+        """Return the same tensor with what is known of its axes, folded where they are to be."""
+        shape, load = self.shape, self.load
+        if shape is not None:
+            shape = layout.shape(shape)
+        if load is not None and layout.groups is not None:
+            load = folded(load, layout.groups)
+        return replace(
+            self,
+            shape=shape,
+            load=load,
+            kind=layout.kind,
+            axes=layout.axes,
+            part_names=layout.part_names,
+        )
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a weight."""
+        return is_weight_key(self.key, self.shape) if self.is_weight is None else self.is_weight
 
 
 def _nothing() -> None:
@@ -150,6 +176,7 @@ def catalogue(
     (tied) counts once, under the first: files keep one of them. A source in which nothing is named
     like a weight is a bag of arrays: there every floating-point tensor counts.
     """
+    entries = _laid_out(entries)
     shapes = {entry.key: entry.shape for entry in entries}
     names = _Names(shapes)
     halves = _lora_halves(entries, lora_scale, names)
@@ -194,17 +221,30 @@ def catalogue(
     return tuple(layers), tuple(skipped)
 
 
+def _laid_out(entries: Sequence[TensorEntry]) -> list[TensorEntry]:
+    """Say of every kernel what its axes mean, where its format does not."""
+    shapes = {entry.key: entry.shape for entry in entries}
+    found = []
+    for entry in entries:
+        layout = None
+        if entry.kind is None and not entry.axes and entry.shape is not None:
+            layout = kernel_layout(entry.key, entry.shape, shapes)
+        found.append(entry if layout is None else entry.laid_out(layout))
+    return found
+
+
 class _Names:
     """The names of layers and skipped tensors, of which no two are the same."""
 
     def __init__(self, keys: Mapping[str, object]) -> None:
         self._keys = keys
+        self._short = Counter(map(layer_name, keys))
         self._used = set(map(self.of, keys))
 
     def of(self, key: str) -> str:
-        """Return the name of a tensor: its key without ``.weight``, unless that is a key, too."""
+        """Return the name of a tensor: its key without ``.weight``, unless that is another's."""
         name = layer_name(key)
-        return key if name in self._keys else name
+        return key if name in self._keys or self._short[name] > 1 else name
 
     def derived(self, name: str) -> str:
         """Return the name of what is made of tensors, numbered if another layer has it."""
@@ -225,11 +265,11 @@ def _numbered(
     entries: Sequence[TensorEntry], halves: Mapping[str, _Half]
 ) -> dict[str, tuple[int, int]]:
     """Give every weight its id and its position."""
-    named = any(is_weight_key(e.key, e.shape) for e in entries)
+    named = any(e.counts for e in entries)
     weights = [
         e.key
         for e in entries
-        if is_weight_key(e.key, e.shape) or (not named and e.dtype in FLOAT_DTYPES)
+        if e.counts or (not named and e.is_weight is None and e.dtype in FLOAT_DTYPES)
     ]
     positions = {key: i for i, key in enumerate(weights, start=1)}
     numbers: dict[str, tuple[int, int]] = {}

@@ -21,6 +21,7 @@ __all__ = [
     "guess_kind",
     "is_bias_key",
     "is_weight_key",
+    "kernel_parts",
     "layer_name",
     "module_kind",
 ]
@@ -98,6 +99,13 @@ _EXPERT_KEY: Final = re.compile(
 _BILINEAR_KEY: Final = re.compile("bilinear", re.IGNORECASE)
 _CONVOLUTION_KEY: Final = re.compile("conv", re.IGNORECASE)
 _LONGEST_KERNEL: Final = 64
+
+# What Keras and JAX call their weights, with the name of the layer before it.
+_KERNEL_KEY: Final = re.compile(
+    r"(?P<owner>.*[./])?(?P<variable>(?:recurrent_|depthwise_|pointwise_)?kernel|embeddings?)",
+    re.DOTALL,
+)
+_KERNEL_SUFFIX: Final = re.compile(r"(?<=.)[./](?:kernel|embeddings?)\Z", re.DOTALL)
 
 RNN: Final = Kind(
     "rnn",
@@ -201,13 +209,38 @@ def matrix_indices(axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[tuple
 
 
 def layer_name(key: str) -> str:
-    """Strip the trailing ``.weight`` of a key, if it has one."""
-    return key.removesuffix(WEIGHT_SUFFIX) or key
+    """Strip the trailing ``.weight`` of a key, or ``.kernel`` and the like, if it has one."""
+    if key.endswith(WEIGHT_SUFFIX):
+        return key.removesuffix(WEIGHT_SUFFIX) or key
+    return _KERNEL_SUFFIX.sub("", key)
+
+
+def kernel_parts(key: str) -> tuple[str, str]:
+    """Part the name of a weight of Keras or JAX into that of its layer and its own.
+
+    Parameters
+    ----------
+    key : str
+        E.g. ``"encoder.dense.kernel"`` or ``"params/Dense_0/kernel"``.
+
+    Returns
+    -------
+    owner : str
+        With the separator at its end, e.g. ``"encoder.dense."``; empty if there is none.
+    variable : str
+        E.g. ``"kernel"``; empty if the name is none of theirs.
+    """
+    match = _KERNEL_KEY.fullmatch(key)
+    return ("", "") if match is None else (match["owner"] or "", match["variable"])
+
+
+def _last(key: str) -> str:
+    return key[max(key.rfind("."), key.rfind("/")) + 1 :]
 
 
 def is_bias_key(key: str) -> bool:
     """Tell whether a name ends like a bias: ``bias``, ``bias_ih_l0``, ``up_proj_bias``."""
-    last = key.rpartition(".")[2]
+    last = _last(key)
     return last.endswith("bias") or last.startswith("bias_")
 
 
@@ -225,12 +258,18 @@ def is_weight_key(key: str, shape: tuple[int, ...] | None) -> bool:
     Returns
     -------
     bool
-        True for ``*.weight``, and for names that a kind knows as those of its weights.
+        True for ``*.weight``, for ``kernel`` and ``embedding`` of Keras and JAX, and for names that
+        a kind knows as those of its weights.
     """
     if key.endswith(WEIGHT_SUFFIX) or key == "weight":
         return True
     if is_bias_key(key):
         return False
+    variable = kernel_parts(key)[1]
+    if variable and (
+        shape is None or len(shape) == 2 or (len(shape) > 2 and variable.endswith("kernel"))
+    ):
+        return True
     return any(
         kind.bare is not None
         and kind.bare.search(key) is not None

@@ -92,7 +92,7 @@ def order_key(name: str) -> _Key:
     Parameters
     ----------
     name : str
-        A parameter's name, with words between dots.
+        A parameter's name, with words between dots or slashes.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def order_key(name: str) -> _Key:
     >>> sorted(names, key=order_key)
     ['model.embed_tokens', 'model.layers.9.mlp', 'model.layers.10.mlp', 'lm_head']
     """
-    return tuple(_word_key(word) for word in name.split("."))
+    return tuple(_word_key(word) for word in re.split(r"[./]", name))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -19,6 +19,7 @@ from pyspectra.weights.kinds import (
     ATTENTION_IN_PROJ,
     CONV1D_GPT2,
     LINEAR,
+    OUT,
     RNN,
     layer_name,
 )
@@ -66,7 +67,7 @@ def part_layers(layer: Layer, names: Sequence[str] | None, shapes: Shapes) -> tu
     """
     if len(layer.shape) != 2:
         return ()
-    axis = 0
+    axis = layer.axes.index(OUT) if layer.axes else 0
     if names is None:
         if layer.kind == ATTENTION_IN_PROJ.name:
             names = QKV
