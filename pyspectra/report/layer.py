@@ -15,6 +15,7 @@ from pyspectra.spectra.randomize import Randomized
 from pyspectra.types import ESD, FloatArray, MPFit, PowerLawFit, Status, Value
 from pyspectra.weights.kinds import LORA
 from pyspectra.weights.precision import StoredAs
+from pyspectra.weights.roles import Place, place_of
 from pyspectra.weights.rounding import Change
 
 
@@ -104,6 +105,26 @@ class LayerReport(Value):
     def label(self) -> str:
         """Its name, with the number of the slice where it is one: ``"conv[3]"``."""
         return self.name if self.slice_id is None else f"{self.name}[{self.slice_id}]"
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in the model and what it does there, as far as its name tells."""
+        return place_of(self.name, self.kind)
+
+    @property
+    def block(self) -> int | None:
+        """Number of the block that it is in, as its name has it; None outside of blocks."""
+        return self.place.block
+
+    @property
+    def stack(self) -> str:
+        """The beginning of its name, up to the number of its block; empty outside of blocks."""
+        return self.place.stack
+
+    @property
+    def role(self) -> str | None:
+        """What it does: ``"q"``, ``"up"``, ``"head"``; None where its name does not tell."""
+        return self.place.role
 
     @property
     def mp(self) -> MPFit | None:
