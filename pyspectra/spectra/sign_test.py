@@ -50,6 +50,14 @@ HITS = 10
 BATCH = 50
 MOST_DRAWS = 1000
 MOST_WORK = 5e9
+# Entries that are drawn at a time: more would leave the cache.
+MOST_DRAWN = 2**19
+# Draws of which none is as large as the data are enough where these lie so many standard
+# deviations from their mean, or where the gamma law of many of them says less than CLEAR: far below
+# any level at which models of many layers are judged.
+FAR = 12.0
+CLEAR_DRAWS = 200
+CLEAR = 1e-8
 # Multiplications of one Gram matrix from which on the laws of large matrices serve instead.
 LARGE = 1e8
 FEW_DRAWS = 12
@@ -117,18 +125,17 @@ def signs(matrices: Sequence[FloatArray], key: int, project: Project | None = No
     stack = np.stack(matrices)
     if stack.size * min(stack.shape[1:]) > LARGE:
         return _of_large(stack, rng, project)
-    own = np.array(_statistics(stack))
+    (own,) = _statistics(stack[np.newaxis])
     n, M = stack.size, min(stack.shape[1:])
     most = int(min(MOST_DRAWS, max(BATCH, MOST_WORK / (n * M))))
     drawn = np.empty((0, 2))
-    step = max(1, min(BATCH, int(2**22 / n)))
+    step = max(1, min(BATCH, MOST_DRAWN // n))
     while len(drawn) < most:
-        drawn = np.vstack([drawn, [_draw(stack, rng, project) for _ in range(step)]])
+        drawn = np.vstack([drawn, _draws(stack, step, rng, project)])
         if len(drawn) < BATCH:
             continue
         hits = [_hits(x, d) for x, d in _sides(own, drawn)]
-        far = [_is_far(x, d) for x, d in _sides(own, drawn)]
-        if min(hits) >= HITS or any(far):
+        if min(hits) >= HITS or any(_is_far(x, d) for x, d in _sides(own, drawn)):
             break
     above, below, largest = (tail(x, d) for x, d in _sides(own, drawn))
     p = min(1.0, 2.0 * min(above, below), largest)
@@ -152,7 +159,7 @@ def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | No
     """
 
     def drawn(statistic: Statistic, count: int) -> FloatArray:
-        return np.array([statistic(_flipped(stack, rng, project)) for _ in range(count)])
+        return np.array([statistic(_flipped(stack, 1, rng, project)[0]) for _ in range(count)])
 
     excess_p = _normal_p_value(stack, project)
     if excess_p < DOUBTED:
@@ -303,30 +310,56 @@ def _hits(own: float, drawn: FloatArray) -> int:
 
 def _is_far(own: float, drawn: FloatArray) -> bool:
     """Tell whether the data lie so far out that more draws would only say so again."""
+    if _hits(own, drawn):
+        return False
     above = own - float(drawn.mean())
-    return _hits(own, drawn) == 0 and above > OVERWHELMING * float(drawn.std()) + SAME * abs(own)
+    if above > FAR * float(drawn.std()) + SAME * abs(own):
+        return True
+    return len(drawn) >= CLEAR_DRAWS and tail(own, drawn) < CLEAR
 
 
-def _draw(
-    stack: FloatArray, rng: np.random.Generator, project: Project | None
-) -> tuple[float, float]:
-    return _statistics(_flipped(stack, rng, project))
+def _draws(
+    stack: FloatArray, count: int, rng: np.random.Generator, project: Project | None
+) -> FloatArray:
+    """Both statistics of each of `count` draws, shape (count, 2)."""
+    return _statistics(_flipped(stack, count, rng, project))
 
 
-def _flipped(stack: FloatArray, rng: np.random.Generator, project: Project | None) -> FloatArray:
-    """The matrices with random signs."""
-    signs = rng.integers(0, 2, stack.shape, dtype=np.int8)
-    flipped = np.where(signs, stack, -stack)
-    return flipped if project is None else project(flipped)
+def _flipped(
+    stack: FloatArray, count: int, rng: np.random.Generator, project: Project | None
+) -> FloatArray:
+    """The matrices with random signs, so many times: shape (count, *stack.shape)."""
+    shape = (count, *stack.shape)
+    size = math.prod(shape)
+    bits = np.unpackbits(np.frombuffer(rng.bytes(-(-size // 8)), np.uint8), count=size)
+    flipped = np.multiply(stack, np.int8(1) - 2 * bits.view(np.int8).reshape(shape))
+    if project is None:
+        return flipped
+    return project(flipped.reshape(-1, *stack.shape[1:])).reshape(shape)
 
 
-def _statistics(stack: FloatArray) -> tuple[float, float]:
-    """Both statistics, relative to the sum of the eigenvalues, which signs do not change."""
-    evals, status = ops.eigvals(ops.gram([HostArray(w, "float64") for w in stack]))
-    if any(s is not Status.OK for s in status):
-        return math.inf, math.inf  # counts as larger: a draw that fails proves nothing
-    total = float(sum(e.sum() for e in evals))
-    return float(sum(e @ e for e in evals)) / total**2, float(max(e[-1] for e in evals)) / total
+def _statistics(stacks: FloatArray) -> FloatArray:
+    """Both statistics of each stack, relative to the sum of its eigenvalues, which signs keep.
+
+    Parameters
+    ----------
+    stacks : ndarray of float64, shape (count, matrices, rows, cols)
+
+    Returns
+    -------
+    ndarray of float64, shape (count, 2)
+        Infinite where a matrix failed: a draw that fails proves nothing, and counts as larger.
+    """
+    count, M = len(stacks), min(stacks.shape[2:])
+    matrices = stacks.reshape(-1, *stacks.shape[2:])
+    found, status = ops.eigvals(ops.gram([HostArray(w, "float64") for w in matrices]))
+    evals = np.concatenate(found).reshape(count, -1)
+    total = evals.sum(1)
+    largest = evals.reshape(count, -1, M)[:, :, -1].max(1)
+    statistics = np.stack([np.einsum("ij,ij->i", evals, evals) / total**2, largest / total], 1)
+    failed = np.array([s is not Status.OK for s in status]).reshape(count, -1).any(1)
+    statistics[failed] = math.inf
+    return statistics
 
 
 def tail(own: float, drawn: FloatArray) -> float:

@@ -71,3 +71,39 @@ def test_the_laws_of_large_matrices_keep_the_level(
     p = np.array([layer.null.p_value for layer in layers if layer.null is not None])
     assert np.mean(p <= 0.01) <= 0.04  # 6 of 150: where one in 100 is true, this fails 1 in 400
     assert np.mean(p <= 0.1) <= 0.2
+
+
+def test_the_statistics_of_draws_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(3)
+    stack = rng.standard_normal((2, 7, 5)) * np.exp(rng.standard_normal((2, 7, 1)))
+    flipped = sign_test._flipped(stack, 6, rng, None)
+    np.testing.assert_array_equal(np.abs(flipped), np.broadcast_to(np.abs(stack), flipped.shape))
+    assert 0.3 < np.mean(flipped == stack) < 0.7
+    assert len({x.tobytes() for x in flipped}) == 6
+    found = sign_test._statistics(flipped)
+    for x, (spread, largest) in zip(flipped, found, strict=True):
+        evals = np.linalg.svd(x, compute_uv=False) ** 2
+        assert spread == pytest.approx(np.sum(evals**2) / np.sum(evals) ** 2, rel=1e-12)
+        assert largest == pytest.approx(np.max(evals) / np.sum(evals), rel=1e-12)
+
+
+@pytest.mark.parametrize(("strength", "fewest", "most"), [(0.0, 50, 1000), (3.0, 50, 120)])
+def test_drawing_stops_where_the_answer_is_clear(
+    strength: float, fewest: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    W = rng.standard_normal((144, 24))
+    u, v = rng.standard_normal(144), rng.standard_normal(24)
+    bulk = (144 * 24) ** 0.25  # singular value at which a planted direction leaves the bulk
+    W += strength * bulk * np.outer(u / np.linalg.norm(u), v / np.linalg.norm(v))
+    drawn = []
+    draws = sign_test._draws
+
+    def counted(stack, count, *others):  # type: ignore[no-untyped-def]
+        drawn.append(count)
+        return draws(stack, count, *others)
+
+    monkeypatch.setattr(sign_test, "_draws", counted)
+    found = sign_test.signs([W], key=5)
+    assert fewest <= sum(drawn) <= most
+    assert found.p_value < 1e-8 if strength else found.p_value > 0.01
