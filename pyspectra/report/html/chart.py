@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pyspectra.report.html.frame import Frame
 from pyspectra.report.html.page import text
-from pyspectra.report.html.ticks import Axis, axis
+from pyspectra.report.html.ticks import axis
 
 __all__ = ["Line", "Mark", "heat_map", "line_chart"]
 
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 760, 260
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 40
 MOST_POINTS = 600
 COLOURS = 8
 
@@ -102,8 +102,8 @@ def line_chart(
     ys = np.concatenate([ys, *bands])
     x = axis(float(xs.min()), float(xs.max()), padded=False)
     y = axis(float(ys.min()), float(ys.max()), log=log)
-    space = _Space(x, y, height)
-    parts = [_frame(space, x_name)]
+    space = Frame(x, y, WIDTH, height)
+    parts = [space.drawn(x_name)]
     if typical is not None:
         parts.append(_typical(space, typical))
     parts += [_mark(space, mark) for mark in marks if x.low <= mark.x <= x.high]
@@ -119,26 +119,6 @@ def line_chart(
     )
     key = _legend(drawn) if legend else ""
     return f"<figure><figcaption>{text(y_name)}</figcaption>{svg}{key}</figure>"
-
-
-@dataclass(frozen=True)
-class _Space:
-    """Where data stands in a drawing."""
-
-    x: Axis
-    y: Axis
-    height: int
-
-    def across(self, value: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * self.x.place(value)
-
-    def down(self, value: float) -> float:
-        share = min(max(self.y.place(value), -0.02), 1.02)
-        return TOP + (self.height - TOP - BOTTOM) * (1 - share)
-
-    @property
-    def bottom(self) -> int:
-        return self.height - BOTTOM
 
 
 def _visible(line: Line, log: bool) -> Line:
@@ -158,48 +138,24 @@ def _mean(values: Floats) -> float:
     return float(finite.mean()) if len(finite) else math.nan
 
 
-def _frame(space: _Space, x_name: str) -> str:
-    parts = []
-    right = WIDTH - RIGHT
-    for share, label in space.y.ticks:
-        at = TOP + (space.bottom - TOP) * (1 - share)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(
-            f'<text class="tick" x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>'
-        )
-    for share, label in space.x.ticks:
-        at = LEFT + (right - LEFT) * share
-        parts.append(
-            f'<text class="tick" x="{at:.1f}" y="{space.bottom + 16}" text-anchor="middle">'
-            f"{label}</text>"
-        )
-    bottom = space.bottom
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    middle = (LEFT + right) / 2
-    parts.append(
-        f'<text x="{middle:.0f}" y="{space.height - 4}" text-anchor="middle">{text(x_name)}</text>'
-    )
-    return "".join(parts)
-
-
-def _typical(space: _Space, bounds: tuple[float, float]) -> str:
+def _typical(space: Frame, bounds: tuple[float, float]) -> str:
     low, high = (max(space.y.low, min(space.y.high, b)) for b in bounds)
     if not high > low:
         return ""
     top, bottom = space.down(high), space.down(low)
     return (
-        f'<rect class="typical" x="{LEFT}" width="{WIDTH - LEFT - RIGHT}" y="{top:.1f}" '
+        f'<rect class="typical" x="{space.left}" width="{space.end - space.left}" y="{top:.1f}" '
         f'height="{bottom - top:.1f}"/>'
     )
 
 
-def _mark(space: _Space, mark: Mark) -> str:
+def _mark(space: Frame, mark: Mark) -> str:
     at = space.across(mark.x)
     return (
-        f'<line class="mark {mark.kind}" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" '
+        f'<line class="mark {mark.kind}" x1="{at:.1f}" x2="{at:.1f}" y1="{space.top}" '
         f'y2="{space.bottom}"><title>{text(mark.name)}</title></line>'
-        f'<text class="tick" x="{at - 3:.1f}" y="{TOP + 4}" text-anchor="end" '
-        f'transform="rotate(-90 {at - 3:.1f} {TOP + 4})">{text(mark.name)}</text>'
+        f'<text class="tick" x="{at - 3:.1f}" y="{space.top + 4}" text-anchor="end" '
+        f'transform="rotate(-90 {at - 3:.1f} {space.top + 4})">{text(mark.name)}</text>'
     )
 
 
@@ -217,7 +173,7 @@ def _runs(line: Line, *others: Floats) -> list[list[int]]:
     return found
 
 
-def _curve(space: _Space, line: Line) -> str:
+def _curve(space: Frame, line: Line) -> str:
     colour = line.colour % COLOURS
     kind = f"line s{colour}" + " dashed" * line.dashed + " faint" * line.faint
     parts = []
@@ -246,7 +202,7 @@ def _dot(x: float, y: float, colour: int, what: str, r: float) -> str:
     )
 
 
-def _band(space: _Space, line: Line) -> str:
+def _band(space: Frame, line: Line) -> str:
     if line.low is None or line.high is None:
         return ""
     parts = []

@@ -47,6 +47,7 @@ def table(
     title = f"<caption>{text(caption)}</caption>" if caption else ""
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return (
-        f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{text(caption or "table")}">'
+        f"<table>{title}<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
