@@ -203,6 +203,50 @@ class Report(ReportData):
 
         return load(cls, check_path("Report.load", "path", path))
 
+    def to_html(self) -> str:
+        """Return the report as a page: one HTML file that needs nothing but itself.
+
+        Verdict, overview and the table of layers read without a script and print; with one the
+        table sorts, filters and searches, and a layer opens with its spectrum. Nothing is loaded:
+        a policy in the page allows only the scripts and the style that it brings.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> report = ps.analyze({"fc.weight": np.random.default_rng(0).standard_normal((60, 40))})
+        >>> report.to_html()[:15]
+        '<!DOCTYPE html>'
+        """
+        from pyspectra.report.html.report_page import report_page
+
+        return report_page(self)
+
+    def save_html(self, path: str | PathLike[str]) -> None:
+        """Write the page of `to_html` to a file.
+
+        Parameters
+        ----------
+        path : str or path
+            The file to write, whole or not at all.
+
+        Raises
+        ------
+        ArgumentValueError
+            If it is one of the files that were analysed.
+        OSError
+            If it cannot be written; an existing file is then unchanged.
+
+        Examples
+        --------
+        >>> import os, tempfile, numpy as np, pyspectra as ps
+        >>> report = ps.analyze({"fc.weight": np.random.default_rng(0).standard_normal((60, 40))})
+        >>> path = os.path.join(tempfile.mkdtemp(), "report.html")
+        >>> report.save_html(path)
+        >>> os.path.getsize(path) < 200_000
+        True
+        """
+        write_text(check_output("Report.save_html", "path", path, self.files), self.to_html())
+
     def plot(
         self, kind: str = "alpha", *, layer: int | str | None = None, ax: Axes | None = None
     ) -> Axes:

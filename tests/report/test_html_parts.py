@@ -17,7 +17,7 @@ from pyspectra.report.html.table import table
 from pyspectra.report.html.ticks import axis
 
 EVIL = '<script>alert("1")</script>&\x1b[31m"\'\u202e'
-VOID = {"meta", "br", "hr", "img", "link", "input"}
+VOID = {"meta", "br", "hr", "img", "link", "input", "wbr"}
 
 
 class Checker(HTMLParser):

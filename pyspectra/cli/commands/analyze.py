@@ -41,6 +41,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help=f"a file ({', '.join(suffixes())}), or a model folder")
     add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
     add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
+    add("--html", metavar="F", help="write a page to F: verdict, overview, layers to look into")
     add("--dialect", choices=DIALECTS, help="columns of --csv (default: pyspectra)")
     add("--key", metavar="K",
         help="of a checkpoint that holds several models, the one called K")  # fmt: skip
@@ -55,7 +56,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    outputs = {"--csv": arguments.csv, "--json": arguments.json}
+    outputs = {"--csv": arguments.csv, "--json": arguments.json, "--html": arguments.html}
     if arguments.dialect and arguments.csv is None:
         raise UsageError("--dialect goes with --csv. Hint: add --csv F, or --csv -")
     check_outputs(outputs, inputs=(arguments.model, arguments.base_model))
@@ -68,6 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
     texts = {
         "--csv": (arguments.csv, lambda: report.to_csv(dialect=dialect)),
         "--json": (arguments.json, report.to_json),
+        "--html": (arguments.html, report.to_html),
     }
     taken = write_outputs(texts, arguments.quiet, report.files)
     if not taken and not arguments.quiet:
@@ -131,6 +133,7 @@ COMMAND = Command(
     examples=(
         "pyspectra analyze model.safetensors",
         "pyspectra analyze FOLDER --csv layers.csv --json report.json",
+        "pyspectra analyze FOLDER --html report.html",
         "pyspectra analyze FOLDER --csv - --dialect weightwatcher | head",
         "pyspectra analyze FOLDER --layers 'encoder.layer.0.*,pooler*' --mp-fit --randomize",
         "pyspectra analyze tuned.pt --base-model original.pt",

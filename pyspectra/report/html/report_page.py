@@ -29,7 +29,15 @@ LABEL_STYLES = {
     "cannot be judged": "failed",
 }
 # File names that tell no model from another.
-COMMON_NAMES = {"model", "models", "pytorch_model", "weights", "checkpoint", "consolidated", "final"}
+COMMON_NAMES = {
+    "model",
+    "models",
+    "pytorch_model",
+    "weights",
+    "checkpoint",
+    "consolidated",
+    "final",
+}
 NAMES_SHOWN = 40
 LONGEST_PATH = 300
 
