@@ -26,6 +26,8 @@ from pyspectra.report.compared_layers import LayerComparison
 from pyspectra.report.comparison import Comparison
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.report import Report
+from pyspectra.report.trajectory import Trajectory
+from pyspectra.report.trajectory_data import LayerTrajectory
 from pyspectra.report.verdicts import Verdict
 from pyspectra.spectra.comparison import DistributionComparison, compare_distributions
 from pyspectra.spectra.esd import eigvals, esd
@@ -67,12 +69,14 @@ __all__ = [
     "LayerComparison",
     "LayerDistance",
     "LayerReport",
+    "LayerTrajectory",
     "MPFit",
     "MissingDependencyError",
     "PowerLawFit",
     "PyspectraError",
     "Report",
     "Status",
+    "Trajectory",
     "Verdict",
     "WeightSource",
     "analyze",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -67,3 +68,40 @@ def did_you_mean(word: object, choices: Iterable[str], likeness: float = 0.6) ->
 def counted(n: int, one: str, many: str | None = None) -> str:
     """Return ``"1 tensor is"`` or ``"3 tensors are"``; the plural is `one` with an s by default."""
     return f"{n} {one if n == 1 else many or f'{one}s'}"
+
+
+def short_names(sources: Sequence[str]) -> tuple[str, ...]:
+    """Return what models are called where their paths would be too long.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Paths, or what else a model is called.
+
+    Returns
+    -------
+    tuple of str
+        The last parts of the paths; the first parts, from the end, that tell them all apart; the
+        sources as they are if nothing does.
+    """
+    parts = [_parts(source) or [source] for source in sources]
+    for depth in range(1, min(map(len, parts), default=0) + 1):
+        names = tuple(path[-depth] for path in parts)
+        if len(set(names)) == len(names):
+            return names
+    return tuple(sources)
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in re.split(r"[/\\]", path) if part]
+
+
+# File names that say nothing of the model.
+_NAMELESS = re.compile(r"(?:model|pytorch_model|adapter_model|weights|consolidated|checkpoint)\b")
+
+
+def model_name(source: str) -> str:
+    """Return the last part of the path of a model, and the one before where that says nothing."""
+    parts = _parts(source)
+    shown = 2 if parts and _NAMELESS.match(parts[-1]) else 1
+    return "/".join(parts[-shown:]) or source

@@ -7,15 +7,23 @@ second model from the first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pyspectra._support.cached import cached_property
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.problems import NO_STRUCTURE, has_tail
+from pyspectra.spectra import distance
+from pyspectra.spectra.intruders import Intruders
 from pyspectra.types import Status, Value
 
 LEVEL = 0.95
+DISTANCES: Mapping[str, distance.MatrixDistance] = {
+    "ks": distance.kolmogorov_smirnov,
+    "wasserstein": distance.wasserstein,
+    "js": distance.jensen_shannon,
+}
 # A layer differs where p, times the number of layers compared, is at most this.
 DIFFERS = 0.01
 # A mean over fewer layers has no interval worth the name.
@@ -32,6 +40,11 @@ class LayerComparison(Value):
         Its rows in the two reports.
     n_compared : int
         Layers whose alpha is compared, by which `p_value` is multiplied (Bonferroni).
+    correlation : float
+        Pearson's correlation of the weights themselves; NaN for different shapes, or if it was not
+        taken.
+    intruders : Intruders or None
+        Directions of the second model that the first lacks, where one was trained from the other.
 
     Examples
     --------
@@ -45,6 +58,8 @@ class LayerComparison(Value):
     a: LayerReport
     b: LayerReport
     n_compared: int = 1
+    correlation: float = math.nan
+    intruders: Intruders | None = None
 
     @property
     def is_compared(self) -> bool:
@@ -78,6 +93,39 @@ class LayerComparison(Value):
     def log_norm_shift(self) -> float:
         """Difference of log10 of the sum of the eigenvalues; NaN without spectra."""
         return _metric(self.b, "log_norm") - _metric(self.a, "log_norm")
+
+    @property
+    def stable_rank_ratio(self) -> float:
+        """Stable rank of the second model over that of the first; NaN without spectra."""
+        first, second = _metric(self.a, "stable_rank"), _metric(self.b, "stable_rank")
+        return second / first if first > 0.0 else math.nan
+
+    @property
+    def rank_shift(self) -> float:
+        """Difference of the ranks of the matrices; NaN without spectra."""
+        return _metric(self.b, "matrix_rank") - _metric(self.a, "matrix_rank")
+
+    @property
+    def n_intruders(self) -> int:
+        """Number of intruder dimensions; 0 where none were looked for."""
+        return self.intruders.n if self.intruders is not None else 0
+
+    @cached_property
+    def distances(self) -> Mapping[str, float]:
+        """Distances between the two spectra by name; NaN where one cannot be formed.
+
+        ``"ks"`` (Kolmogorov-Smirnov) and ``"wasserstein"`` (earth mover's, in units of the
+        eigenvalues) compare spectra of any two shapes, ``"js"`` (Jensen-Shannon) those of one
+        length; see `pyspectra.distances`.
+        """
+        x, y = self.a.esd, self.b.esd
+        if x.status is not Status.OK or y.status is not Status.OK:
+            return dict.fromkeys(DISTANCES, math.nan)
+        one_length = len(x.evals) == len(y.evals)
+        return {
+            name: between(x.evals, y.evals) if one_length or name != "js" else math.nan
+            for name, between in DISTANCES.items()
+        }
 
     @property
     def change(self) -> str:
@@ -126,6 +174,21 @@ COLUMNS = (
            "Difference of log10 of the spectral norm."),
     Column("log_norm_shift", lambda r: r.log_norm_shift,
            "Difference of log10 of the squared Frobenius norm."),
+    Column("stable_rank_a", lambda r: _metric(r.a, "stable_rank"),
+           "Stable rank in the first model."),
+    Column("stable_rank_b", lambda r: _metric(r.b, "stable_rank"), "Stable rank in the second."),
+    Column("rank_a", lambda r: _metric(r.a, "matrix_rank"),
+           "Rank of its matrices in the first model."),
+    Column("rank_b", lambda r: _metric(r.b, "matrix_rank"), "The same in the second."),
+    Column("ks", lambda r: r.distances["ks"],
+           "Kolmogorov-Smirnov distance between the two spectra."),
+    Column("wasserstein", lambda r: r.distances["wasserstein"],
+           "Earth mover's distance between them, in units of the eigenvalues."),
+    Column("js", lambda r: r.distances["js"],
+           "Jensen-Shannon distance between them, where they have one length."),
+    Column("correlation", lambda r: r.correlation, "Correlation of the weights themselves."),
+    Column("n_intruders", lambda r: r.intruders.n if r.intruders else math.nan,
+           "Intruder dimensions, where one model was trained from the other."),
     Column("warning_a", lambda r: r.a.warning, "What is to be said of it in the first model."),
     Column("warning_b", lambda r: r.b.warning, "What is to be said of it in the second."),
 )  # fmt: skip

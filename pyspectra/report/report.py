@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from pyspectra._support.files import write_text
 from pyspectra.errors import missing_dependency
 from pyspectra.report.data import ReportData
 from pyspectra.report.findings import Finding
+from pyspectra.report.outputs import plain
 
 if TYPE_CHECKING:
     import pandas
@@ -303,14 +302,3 @@ class Report(ReportData):
 
 def _fields(finding: Finding) -> dict[str, Any]:
     return {f.name: getattr(finding, f.name) for f in fields(finding)}
-
-
-def plain(value: Any) -> Any:
-    """Return a value of lists and dicts, as JSON has them; NaN and infinity become None."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

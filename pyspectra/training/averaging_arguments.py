@@ -12,7 +12,8 @@ from typing import Any, Final
 from pyspectra._support.arguments import check_count, check_number, check_path
 from pyspectra._support.files import same_file
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, MissingPathError
-from pyspectra.training.checkpoint_files import TORCH_SUFFIXES, find_checkpoints
+from pyspectra.training.checkpoint_files import SUFFIXES, TORCH_SUFFIXES
+from pyspectra.weights.run_folder import find_checkpoints
 
 __all__ = ["check_inputs", "check_not_input", "check_out", "check_weights", "exists_already"]
 
@@ -64,7 +65,7 @@ def _of_folder(folder: Path, last: int) -> list[Path]:
         requirement = "be a folder of checkpoints or several paths"
         got = f"the one file {str(folder)!r}"
         raise ArgumentValueError(_FUNCTION, "paths_or_dir", requirement, got)
-    found = find_checkpoints(folder)
+    found = find_checkpoints(folder, SUFFIXES)
     if len(found) == 1:
         raise _single(f"{str(folder)!r}, which holds one ({found[0].name})")
     return found[-last:]

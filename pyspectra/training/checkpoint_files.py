@@ -1,4 +1,4 @@
-"""Checkpoints on disk: finding them, listing their tensors, reading ranges of their bytes.
+"""Checkpoints on disk: listing their tensors, reading ranges of their bytes.
 
 The readers of :mod:`pyspectra.weights` judge a file; this module reads what they have passed, by
 the byte, because averaging needs every element type and never a whole tensor.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -21,24 +20,19 @@ from pyspectra.errors import FormatError
 from pyspectra.training.checkpoint_extras import plain_copy
 from pyspectra.weights.formats import huggingface, safetensors, torch_checkpoint, wrappers
 from pyspectra.weights.formats.stored import ReadRange, StoredTensor
-from pyspectra.weights.order import natural_key
 
 __all__ = [
     "SUFFIXES",
     "TORCH_SUFFIXES",
     "Checkpoint",
     "Tensor",
-    "find_checkpoints",
     "open_checkpoint",
 ]
 
 TORCH_SUFFIXES: Final = torch_checkpoint.FORMAT.suffixes
 SUFFIXES: Final = (*safetensors.FORMAT.suffixes, *TORCH_SUFFIXES)
 
-# Trainers leave these beside the model, with the suffixes of weights files.
-_TRAINING_STATE = re.compile(r"optim|sched|scaler|rng_state|training_args|tmp-|\.", re.IGNORECASE)
 _LIGHTNING: Final = "pytorch-lightning_version"
-_SHARD = re.compile(r"-\d+-of-\d+\.\w+$")
 
 
 @dataclass(frozen=True)
@@ -101,62 +95,6 @@ class Checkpoint:
     extras: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     container: Mapping[str, Any] = field(default_factory=dict)
-
-
-# --- finding ------------------------------------------------------------------------------------
-
-
-def find_checkpoints(folder: Path) -> list[Path]:
-    """List the numbered checkpoints of a training run, oldest first.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds ``checkpoint-500/``, ``step_500.safetensors``, ``epoch=3-step=500.ckpt`` or the like:
-        files and folders whose names differ in their numbers alone.
-
-    Returns
-    -------
-    list of Path
-        The checkpoints, in the natural order of their names.
-
-    Raises
-    ------
-    FormatError
-        If there is none, or there are two kinds to choose from.
-    """
-    families: dict[str, list[Path]] = {}
-    try:
-        found = list(folder.iterdir())
-    except OSError as error:
-        raise FormatError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    for path in found:
-        if not re.search(r"\d", path.stem) or _TRAINING_STATE.match(path.name):
-            continue
-        if path.is_dir():
-            # An interrupted save counts too: leaving it out would average other checkpoints.
-            if not path.name.startswith("checkpoint") and not huggingface.holds_weights(
-                path, SUFFIXES
-            ):
-                continue
-            name = f"{path.name}/"
-        elif path.suffix.lower() in SUFFIXES and not _SHARD.search(path.name):
-            name = path.name
-        else:
-            continue
-        families.setdefault(re.sub(r"\d+", "N", name), []).append(path)
-    if not families:
-        raise FormatError(
-            f"{folder}: holds no numbered checkpoints. Looked for folders such as checkpoint-500 "
-            "and files such as step_500.safetensors or step_500.pt. Hint: pass a list of paths."
-        )
-    if len(families) > 1:
-        raise FormatError(
-            f"{folder}: holds {len(families)} kinds of checkpoints: {', '.join(sorted(families))}. "
-            "Hint: pass a list of paths."
-        )
-    (paths,) = families.values()
-    return sorted(paths, key=lambda p: natural_key(p.name))
 
 
 # --- opening ------------------------------------------------------------------------------------

@@ -156,3 +156,92 @@ def test_hed_v1_and_v2_are_told_apart() -> None:
     assert "block1.layers.conv2d.vars.0 (17.86, too small to tell)" in outliers
     assert "block4.layers.conv2d.vars.0 (6.26, within its error)" in outliers
     assert "Outliers of v2, alpha above" not in found.text
+    # What WeightWatcher says of the two: tests/data of the oracle.
+    summary = found.summary()
+    assert round(summary["alpha_fitted_a"], 2) == 4.67
+    assert round(summary["alpha_fitted_b"], 2) == 2.37
+    assert (summary["n_above_a"], summary["n_above_b"]) == (2, 0)
+    assert "4.67 in v1, above 6 in 2 of 13; 2.37 in v2, above 6 in none of 13" in found.text
+
+
+def test_a_part_of_a_fused_weight_is_compared_with_the_same_part() -> None:
+    rng = np.random.default_rng(0)
+    a = {"h.0.attn.c_attn.weight": rng.standard_normal((40, 120)) * rng.pareto(2.0, 120)}
+    b = {name: 2.0 * W for name, W in a.items()}
+    found = ps.compare(a, b, goodness=False)
+    assert len(found) == len(found.a) == 4
+    for row in found:
+        assert row.a.name == row.b.name
+        assert row.log_spectral_norm_shift == pytest.approx(math.log10(2.0))
+
+
+def test_spectra_norms_and_ranks_are_compared() -> None:
+    a, b = model(4.0, 1), model(2.2, 2)
+    b["block.1.weight"] = tail(2.2, 7, N=90)
+    found = ps.compare(a, b, goodness=False)
+    for method in ("ks", "wasserstein", "js"):
+        expected = {x.name: x.distance for x in ps.distances(a, b, method).layers}
+        for row in found:
+            if method != "js" or row.a.shape == row.b.shape:
+                assert row.distances[method] == expected[row.a.name]
+    row = found["block.0"]
+    ranks = [x.metrics["stable_rank"] for x in (row.a, row.b)]
+    assert row.stable_rank_ratio == pytest.approx(ranks[1] / ranks[0])
+    assert found.summary()["stable_rank_ratio"] == pytest.approx(
+        np.exp(np.mean([np.log(x.stable_rank_ratio) for x in found]))
+    )
+    assert row.rank_shift == 0.0
+
+
+def test_histogram_and_outliers_count_every_fit() -> None:
+    found = ps.compare(model(9.0, 1), model(2.2, 2), goodness=False)
+    edges = np.array(found.histogram.edges)
+    for counts, alphas, out in zip(
+        found.histogram.counts, found.fitted_alphas, found.outliers, strict=True
+    ):
+        assert sum(counts) == len(alphas) == 4
+        assert len(out.above) == sum(alpha > 6.0 for alpha in alphas)
+    assert edges[0] <= min(map(min, found.fitted_alphas))
+    assert edges[-1] >= max(map(max, found.fitted_alphas))
+    assert len(found.outliers[0].above) > 0
+    assert found.summary()["n_above_a"] == len(found.outliers[0].above)
+    assert f"above 6 in {len(found.outliers[0].above)} of 4" in found.text
+
+
+def test_a_tuned_model_is_recognised_and_lora_leaves_intruders() -> None:
+    rng = np.random.default_rng(5)
+    base = {f"block.{i}.weight": tail(3.0, i, 64, 48) for i in range(3)}
+    lora, full = {}, {}
+    for name, W in base.items():
+        pair = rng.standard_normal((64, 2)), rng.standard_normal((2, 48))
+        lora[name] = W + 0.5 * pair[0] @ pair[1] / math.sqrt(48.0)
+        full[name] = W + 0.01 * rng.standard_normal(W.shape)
+    merged, tuned = (ps.compare(base, x, goodness=False) for x in (lora, full))
+    for found in (merged, tuned):
+        assert found.is_related
+        assert found.difference == ps.analyze(
+            lora if found is merged else full, base_model=base, goodness=False
+        )
+        assert "one was trained from the other, or both from a third" in found.text
+    assert merged.difference is not None
+    assert merged.difference.verdict.label == "low rank"
+    assert [x.n_intruders for x in merged] == [2, 2, 2]
+    assert "Intruder dimensions: 6 of the 30 leading directions of b" in merged.text
+    assert tuned.intruders == ()
+    assert "No intruder dimension" in tuned.text
+    plain = merged.to_dict()
+    assert plain["layers"][0]["intruders"]["indices"] == list(merged.layers[0].intruders.indices)
+    assert plain["difference"]["verdict"]["label"] == "low rank"
+
+
+def test_two_models_of_their_own_are_not_taken_for_a_pair() -> None:
+    found = ps.compare(model(3.0, 1), model(3.0, 2), goodness=False)
+    assert abs(found.correlation) < 0.1
+    assert not found.is_related
+    assert found.difference is None
+    assert "correlate" not in found.text
+    asked = ps.compare(model(3.0, 1), model(3.0, 2), goodness=False, changes=True)
+    assert asked.difference is not None
+    refused = ps.compare(model(3.0, 1), model(3.0, 1), goodness=False, changes=False)
+    assert refused.difference is None
+    assert refused.correlation == pytest.approx(1.0)

@@ -75,3 +75,21 @@ def test_what_is_refused(models: tuple[str, str], tmp_path: Path, capsys: Captur
         (line,) = capsys.readouterr().err.splitlines()
         assert said in line, line
     assert main(["compare", one, two, "--names", "x"]) == 2
+
+
+def test_several_checkpoints_and_a_folder(tmp_path: Path, capsys: Captured) -> None:
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((40, 30)) * rng.pareto(2.0, 30)
+    for step in (2, 10, 1):
+        save_file({"fc.weight": W * step}, tmp_path / f"step-{step}.safetensors")
+    paths = sorted(map(str, tmp_path.iterdir()))  # as a shell has them: 1, 10, 2
+    for given in (paths, [str(tmp_path)]):
+        assert main(["compare", *given, "--json", "-", "--no-goodness", "--no-changes"]) == 0
+        plain = json.loads(capsys.readouterr().out)
+        assert plain["steps"] == [1.0, 2.0, 10.0]
+        assert plain["ends"]["difference"] is None
+    assert main(["compare", str(tmp_path), "--csv", paths[1]]) == 2
+    assert "would overwrite" in capsys.readouterr().err
+    assert main(["compare", paths[0]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "list of models or the folder" in line

@@ -21,8 +21,9 @@ import pyspectra.training.averaging as averaging
 from pyspectra.errors import FormatError
 from pyspectra.training import average_checkpoints
 from pyspectra.training.averaging import round_to
-from pyspectra.training.checkpoint_files import find_checkpoints, open_checkpoint
+from pyspectra.training.checkpoint_files import SUFFIXES, open_checkpoint
 from pyspectra.weights import open_weights
+from pyspectra.weights.run_folder import find_checkpoints
 
 numpy_io = pytest.importorskip("safetensors.numpy")
 
@@ -439,7 +440,7 @@ def test_names_of_checkpoints(tmp_path: Path) -> None:
     names = ["epoch=2-step=9.ckpt", "epoch=10-step=40.ckpt", "epoch=2-step=10.ckpt"]
     for name in [*names, "optimizer_3.pt", ".hidden1.ckpt", "rng_state_0.pth", "log1.txt"]:
         (tmp_path / name).touch()
-    assert [p.name for p in find_checkpoints(tmp_path)] == [names[0], names[2], names[1]]
+    assert [p.name for p in find_checkpoints(tmp_path, SUFFIXES)] == [names[0], names[2], names[1]]
 
 
 # --- errors -------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
-"""``pyspectra compare``: what differs between the spectra of two models, and how sure that is."""
+"""``pyspectra compare``: what differs between the spectra of models, and how sure that is."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspectra.cli.analysis_options import add_options, add_running, flags, given_options, threads
 from pyspectra.cli.commands import Command
@@ -20,13 +20,18 @@ from pyspectra.cli.output import (
 
 if TYPE_CHECKING:
     from pyspectra.report.comparison import Comparison
+    from pyspectra.report.trajectory import Trajectory
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("a", metavar="A", help="a model, as for analyze")
-    add("b", metavar="B", help="another one; differences are those of B from A")
-    add("--names", nargs=2, metavar=("A", "B"), help="what to call them (default: their files)")
+    add("models", nargs="+", metavar="MODEL",
+        help="two models, as for analyze: differences are those of the second from the first; "
+        "three or more checkpoints, or the folder of a run")  # fmt: skip
+    add("--names", nargs="+", metavar="NAME", help="what to call them (default: their files)")
+    add("--changes", action=argparse.BooleanOptionalAction, default="auto",
+        help="add what changed from the first to the last: the spectra of the difference and "
+        "intruder dimensions (default: where their weights correlate)")  # fmt: skip
     add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
     add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
     add_options(parser)
@@ -34,33 +39,52 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from pyspectra.weights.run_folder import in_natural_order
+
+    models = arguments.models
+    if len(models) > 2:  # a shell lists step-10 before step-9
+        models = [models[i] for i in in_natural_order(models)]
     outputs = {"--csv": arguments.csv, "--json": arguments.json}
-    check_outputs(outputs, inputs=(arguments.a, arguments.b))
-    found = _compare(arguments, outputs)
+    check_outputs(outputs, inputs=models)
+    found = _compare(arguments, models, outputs)
     texts = {"--csv": (arguments.csv, found.to_csv), "--json": (arguments.json, found.to_json)}
-    taken = write_outputs(texts, arguments.quiet, (*found.a.files, *found.b.files))
+    taken = write_outputs(texts, arguments.quiet, found.files)
     if not taken and not arguments.quiet:
         print_rich(found.print)
     return 0
 
 
-def _compare(arguments: argparse.Namespace, outputs: Mapping[str, str | None]) -> Comparison:
+def _compare(
+    arguments: argparse.Namespace, models: Sequence[str], outputs: Mapping[str, str | None]
+) -> Comparison | Trajectory:
     import pyspectra
 
-    doing = f"comparing {arguments.a!r} with {arguments.b!r}"
-    with one_line(doing, flags({"a": "A", "b": "B"})), threads(arguments.threads):
-        _check_outputs_again(arguments, outputs)
-        return pyspectra.compare(
-            arguments.a,
-            arguments.b,
-            names=arguments.names,
-            device=arguments.device,
-            progress=False if arguments.quiet else "auto",
+    doing = f"comparing {' with '.join(map(repr, models[:2]))}"
+    with one_line(doing, flags(_spelled(models))), threads(arguments.threads):
+        _check_outputs_again(models, outputs)
+        given: dict[str, Any] = {
+            "names": arguments.names,
+            "changes": arguments.changes,
+            "device": arguments.device,
+            "progress": False if arguments.quiet else "auto",
             **given_options(arguments),
-        )
+        }
+        found: Comparison | Trajectory
+        if len(models) == 2:
+            found = pyspectra.compare(*models, **given)
+        else:
+            found = pyspectra.compare(models[0] if len(models) == 1 else models, **given)
+    return found
 
 
-def _check_outputs_again(arguments: argparse.Namespace, outputs: Mapping[str, str | None]) -> None:
+def _spelled(models: Sequence[str]) -> dict[str, str]:
+    """Return how messages call the arguments of `pyspectra.compare`."""
+    if len(models) <= 2:
+        return {"a": "A", "b": "B"}
+    return {f"a[{i}]": f"MODEL {i + 1}" for i in range(len(models))}
+
+
+def _check_outputs_again(models: Sequence[str], outputs: Mapping[str, str | None]) -> None:
     """Refuse outputs that would replace one of the files that the models are read from."""
     import pyspectra
     from pyspectra.errors import called_as
@@ -68,10 +92,12 @@ def _check_outputs_again(arguments: argparse.Namespace, outputs: Mapping[str, st
     if all(target in (None, STDOUT) for target in outputs.values()):
         return
     files: list[Path] = []
-    for argument in "ab":
+    if len(models) == 1:
+        files += [path for path in Path(models[0]).rglob("*") if path.is_file()]
+    for argument, path in zip(_spelled(models), models if len(models) > 1 else (), strict=False):
         with (
             called_as("compare", model_or_path=argument),
-            pyspectra.open_weights(getattr(arguments, argument)) as model,
+            pyspectra.open_weights(path) as model,
         ):
             files += model.files
     for option, target in outputs.items():
@@ -80,14 +106,16 @@ def _check_outputs_again(arguments: argparse.Namespace, outputs: Mapping[str, st
 
 COMMAND = Command(
     name="compare",
-    help="compare the spectra of two models",
+    help="compare the spectra of two models, or follow those of several checkpoints",
     description="Compare the spectra of two models: what differs, layer by layer, and how sure "
-    "that is.",
+    "that is. Of several checkpoints, or of the folder of a run: what became of each layer.",
     arguments=_arguments,
     run=_run,
     examples=(
         "pyspectra compare epoch10.pt epoch20.pt",
         "pyspectra compare small.safetensors large.safetensors --names small large",
         "pyspectra compare A B --csv layers.csv --json comparison.json",
+        "pyspectra compare step-*.safetensors --csv course.csv",
+        "pyspectra compare runs/mine   # its numbered checkpoints, in natural order",
     ),
 )
