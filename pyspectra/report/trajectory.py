@@ -43,7 +43,7 @@ class Trajectory(TrajectoryData, TableOutputs):
     >>> run = [{"fc.weight": c * W} for c in (1.0, 2.0, 4.0)]
     >>> found = ps.compare(run, names=["step-1", "step-10", "step-100"])
     >>> found.steps, [round(entry["log_spectral_norm"], 2) for entry in found.summary()]
-    ((1.0, 10.0, 100.0), [1.14, 1.44, 1.74])
+    ((1.0, 10.0, 100.0), [1.14, 1.45, 1.75])
     """
 
     reports: tuple[Report, ...]
