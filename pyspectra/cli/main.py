@@ -1,7 +1,8 @@
 """The command ``pyspectra``: its parser, its streams and its exit status.
 
-Results go to standard output, messages to standard error. Exit status: 0 done; 1 analysed, but with
-failed layers under ``--strict``; 2 unusable arguments or input; 130 interrupted.
+Results go to standard output, messages to standard error. Exit status: 0 done; 1 less than half of
+the model could be analysed, or layers failed under ``--strict``; 2 unusable arguments or input; 130
+interrupted.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pyspectra._support.text import counted, printable
+from pyspectra.report.coverage import Coverage, percent
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.problems import is_small, random_p
@@ -56,6 +57,10 @@ class Changes:
         The ranks of changes of low rank, without repetitions.
     structure_p : float
         The least p-value of "no structure" times the number of layers tested (Bonferroni).
+    enough : bool
+        Whether enough of the model could be compared.
+    share : str
+        How much that was.
     """
 
     moved: int
@@ -68,6 +73,8 @@ class Changes:
     most_tiny: str
     ranks: tuple[int, ...]
     structure_p: float
+    enough: bool
+    share: str
 
     @property
     def seen(self) -> bool:
@@ -92,6 +99,10 @@ class ChangeLabel:
 
 
 CHANGE_LABELS = (
+    ChangeLabel(
+        "cannot be judged", "bold red", lambda c: not c.enough and 2 * c.tested >= c.moved,
+        "Cannot be judged: only {share} of the parameters in matrices could be compared.",
+    ),
     ChangeLabel(
         "unchanged", "green", lambda c: c.moved + c.tiny + c.rounded == 0,
         "Unchanged: the weight matrices are those of the base model, to the last bit.",
@@ -135,7 +146,9 @@ CHANGE_LABELS = (
 LIMIT = "How a change shows in its spectrum says nothing of whether it made the model better."
 
 
-def count_changes(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) -> Changes:
+def count_changes(
+    layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer], coverage: Coverage
+) -> Changes:
     """Count what the label of a difference rests on."""
     codes = Counter(tensor.skip.code for tensor in skipped)
     tiny = [
@@ -156,6 +169,8 @@ def count_changes(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer]
         most_tiny=_most(tiny),
         ranks=tuple(ranks),
         structure_p=min(1.0, len(tested) * min(tested)) if tested else math.nan,
+        enough=coverage.enough,
+        share=percent(coverage.total - coverage.unread, coverage.total),
     )
 
 

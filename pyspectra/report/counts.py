@@ -51,6 +51,8 @@ class Counts:
         Layers whose structure could not be tested: they are not finite, or zero.
     masked : int
         Those of the judged and lawless of which about half of the entries or more are zero.
+    enough : bool
+        Whether enough of the model could be analysed.
     """
 
     n: int
@@ -68,6 +70,7 @@ class Counts:
     calibrated: bool
     untested: int
     masked: int
+    enough: bool = True
 
     @property
     def seen(self) -> bool:
@@ -88,8 +91,8 @@ class Counts:
         }
 
 
-def count_layers(layers: Sequence[LayerReport]) -> Counts:
-    """Count what the label of a model rests on."""
+def count_layers(layers: Sequence[LayerReport], enough: bool = True) -> Counts:
+    """Count what the label of a model rests on; `enough` tells whether it could be read."""
     fitted = [layer for layer in layers if layer.status is Status.OK]
     said = Counter(layer.warning for layer in fitted)
     large = [layer for layer in layers if not is_small(layer)]
@@ -114,4 +117,5 @@ def count_layers(layers: Sequence[LayerReport]) -> Counts:
         calibrated=all(evidence(layer).calibrated for layer in fitted),
         untested=len(layers) - len(tested),
         masked=sum(has_tail(layer) and MASK in layer.structures for layer in fitted),
+        enough=enough,
     )

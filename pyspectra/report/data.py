@@ -11,6 +11,7 @@ from pyspectra._support.cached import cached_property
 from pyspectra._support.text import counted
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.report import columns, weightwatcher
+from pyspectra.report.coverage import Coverage, coverage_of
 from pyspectra.report.findings import Finding
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
@@ -115,6 +116,11 @@ class ReportData(Value):
         return tuple(layer for layer in self.layers if layer.part_of not in analysed)
 
     @cached_property
+    def coverage(self) -> Coverage:
+        """How many of the parameters in matrices were analysed, and why the others were not."""
+        return coverage_of(self.wholes, self.skipped)
+
+    @cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong: with each row, in their order, and tensors that could not be read."""
         return find(self.layers, self.skipped)
@@ -123,8 +129,8 @@ class ReportData(Value):
     def verdict(self) -> Verdict:
         """The judgement of the whole model, in words."""
         if self.options.base_model is None:
-            return judge(self.wholes, self.skipped, self.options.estimator)
-        return judge_change(self.wholes, self.skipped)
+            return judge(self.wholes, self.skipped, self.options.estimator, self.coverage)
+        return judge_change(self.wholes, self.skipped, self.coverage)
 
     @cached_property
     def _foreign(self) -> tuple[weightwatcher.Row, ...]:

@@ -115,6 +115,7 @@ class Report(ReportData):
                 "format": self.format,
                 "options": self.options.to_dict(),
                 "notes": self.notes,
+                "coverage": {**vars(self.coverage), "share": self.coverage.share},
                 "verdict": vars(verdict),
                 "summary": self.summary(),
                 "layers": self.rows(),

@@ -67,7 +67,13 @@ def _line(*parts: str | tuple[str, str], wrap: bool = False) -> Text:
 def _title(report: ReportData, glyphs: Glyphs) -> Iterator[Text]:
     options = report.options
     rows = counted(len(report.layers), "layer" if options.pool else "row")
-    facts = [report.format, rows, f"estimator {options.estimator}", f"method {options.method}"]
+    facts = [
+        report.format,
+        rows,
+        report.coverage.words,
+        f"estimator {options.estimator}",
+        f"method {options.method}",
+    ]
     if options.fix_fingers:
         facts.append(f"fix_fingers {options.fix_fingers}")
     rest = glyphs.dot.join(["", *facts])

@@ -23,6 +23,7 @@ from pyspectra.report.changes import (
 )
 from pyspectra.report.changes import LIMIT as CHANGE_LIMIT
 from pyspectra.report.counts import Counts, count_layers
+from pyspectra.report.coverage import Coverage, percent
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.problems import (
@@ -85,6 +86,11 @@ MOST_FAILED = Label(
     CANNOT, _CANNOT_STYLE, lambda c: c.untested > THRESHOLDS.most_failed * c.rows,
     "Cannot be judged: {untested} of {rows_layers} have no spectrum that could be tested.",
 )  # fmt: skip
+NOT_READ = Label(
+    CANNOT, _CANNOT_STYLE, lambda c: not c.enough,
+    "Cannot be judged: only {share} of the parameters in matrices could be analysed, and what is "
+    "left over says nothing of the model.",
+)  # fmt: skip
 ALL_SMALL = Label(
     CANNOT, _CANNOT_STYLE, lambda c: c.large == 0,
     "Cannot be judged: all layers have fewer than {few} eigenvalues, too few to tell.",
@@ -139,7 +145,7 @@ LIGHT_TAILED = Label(
 MIXED = Label("mixed", "bold", lambda c: True, f"Mixed: {_BETWEEN}.")
 
 LABELS = (
-    NOTHING_TESTED, MOST_FAILED, ALL_SMALL, NO_STRUCTURE_SEEN, SMALL_SEEN,
+    NOTHING_TESTED, MOST_FAILED, NOT_READ, ALL_SMALL, NO_STRUCTURE_SEEN, SMALL_SEEN,
     NOTHING_FITTED, NOT_CALIBRATED, FEW_FITTED, UNDER_A_MASK, ALL_LAWLESS, MOST_LAWLESS,
     TYPICAL, HEAVY_TAILED, LIGHT_TAILED, MIXED,
 )  # fmt: skip
@@ -209,15 +215,18 @@ class Verdict(Value):
 
 
 def judge(
-    layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer], estimator: str
+    layers: Sequence[LayerReport],
+    skipped: Sequence[SkippedLayer],
+    estimator: str,
+    coverage: Coverage,
 ) -> Verdict:
     """Judge a model by its layers; LoRA updates tell their rank, those without a row included."""
     small = [tensor.skip.detail["rank"] for tensor in skipped if tensor.skip.code == SMALL_UPDATE]
     ranks = [*(layer.update_rank for layer in layers if layer.is_update), *small]
     own = [layer for layer in layers if not layer.is_update]
     told = [f"{counted(len(ranks), 'LoRA update')} of {rank_words(ranks)}."] if ranks else []
-    others = rest(layers, len(skipped) - len(small))
-    counts = count_layers(own)
+    others = rest(layers, coverage)
+    counts = count_layers(own, coverage.enough)
     if ranks and not own:
         sentences = [f"Low rank: {told[0]}", ADAPTER, *others, CHANGE_LIMIT]
         return _verdict(LOW_RANK, sentences, layers, count_layers(layers))
@@ -228,6 +237,7 @@ def judge(
             mean=_mean_alpha(own), estimator=estimator, few=THRESHOLDS.few_evals,
             low=THRESHOLDS.alpha_low, high=THRESHOLDS.alpha_high,
             implausible=THRESHOLDS.implausible,
+            share=percent(coverage.total - coverage.unread, coverage.total),
         ),
         *_details(own, label, counts),
         *_precision(own),
@@ -238,7 +248,9 @@ def judge(
     return _verdict(label.word, sentences, own, counts)
 
 
-def judge_change(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) -> Verdict:
+def judge_change(
+    layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer], coverage: Coverage
+) -> Verdict:
     """Judge what changed since a base model.
 
     Parameters
@@ -247,10 +259,11 @@ def judge_change(layers: Sequence[LayerReport], skipped: Sequence[SkippedLayer])
         The differences that are more than rounding.
     skipped : sequence of SkippedLayer
         What was not analysed, layers among it that did not change, or by rounding alone.
+    coverage : Coverage
+        How much of the model could be compared.
     """
-    changes = count_changes(layers, skipped)
-    n_other = len(skipped) - changes.unchanged - changes.rounded - changes.tiny
-    sentences = [*change_sentences(layers, changes), *rest(layers, n_other), CHANGE_LIMIT]
+    changes = count_changes(layers, skipped, coverage)
+    sentences = [*change_sentences(layers, changes), *rest(layers, coverage), CHANGE_LIMIT]
     return replace(
         _verdict(change_label(changes).word, sentences, layers, count_layers(layers)),
         n_moved=changes.moved + changes.tiny,
@@ -323,14 +336,11 @@ def _precision(layers: Sequence[LayerReport]) -> list[str]:
     ]
 
 
-def rest(layers: Sequence[LayerReport], n_skipped: int) -> list[str]:
-    """Return sentences about what could not be fitted or was not analysed."""
+def rest(layers: Sequence[LayerReport], coverage: Coverage) -> list[str]:
+    """Return sentences about what could not be fitted and how much was analysed."""
     told = []
     failed = [layer for layer in layers if layer.status is not Status.OK]
     if failed:
         reasons = sorted({layer.status.words for layer in failed})
         told.append(f"{len(failed)} could not be fitted ({', '.join(reasons)}).")
-    if n_skipped:
-        were = "tensor was" if n_skipped == 1 else "tensors were"
-        told.append(f"{n_skipped} {were} not analysed.")
-    return told
+    return told + coverage.sentences

@@ -36,6 +36,10 @@ class Reason:
         True if such a tensor should have been analysed, and could not be.
     aside : bool
         True if such a tensor is no matrix of the model, or one that another layer stands for.
+    chosen : bool
+        True if the options of the analysis leave such a tensor out, which could be analysed.
+    compared : bool
+        True if such a tensor was read and compared with that of the base model.
     """
 
     code: str
@@ -43,6 +47,8 @@ class Reason:
     group: str = ""
     failed: bool = False
     aside: bool = False
+    chosen: bool = False
+    compared: bool = False
 
 
 _LIST: Final = (
@@ -134,30 +140,38 @@ _LIST: Final = (
         "has shape {shape}, and {other} in base_model",
         group="has another shape in base_model",
     ),
-    Reason("unchanged", "identical in base_model: nothing has changed"),
-    Reason("rounding", "differs from base_model by rounding alone: at most one spacing an entry"),
+    Reason("unchanged", "identical in base_model: nothing has changed", compared=True),
+    Reason(
+        "rounding",
+        "differs from base_model by rounding alone: at most one spacing an entry",
+        compared=True,
+    ),
     Reason(
         "few_changed",
         "changed by {relative:.2g} of its norm; its {count} eigenvalues are fewer than "
         "min_evals = {limit}",
         group="changed, with fewer eigenvalues than min_evals = {limit}",
+        compared=True,
     ),
     # Options of `analyze`.
-    Reason("not_selected", "not selected by 'layers'"),
+    Reason("not_selected", "not selected by 'layers'", chosen=True),
     Reason(
         "few_evals",
         "{count} eigenvalues, fewer than min_evals = {limit}",
         group="fewer eigenvalues than min_evals = {limit}",
+        chosen=True,
     ),
     Reason(
         "small_update",
         "a LoRA update of rank {rank}: fewer eigenvalues than min_evals = {limit}",
         group="a LoRA update of a rank below min_evals = {limit}",
+        chosen=True,
     ),
     Reason(
         "many_evals",
         "{count} eigenvalues, more than max_evals = {limit}",
         group="more eigenvalues than max_evals = {limit}",
+        chosen=True,
     ),
     # Reading failed, or would take all memory.
     Reason(

@@ -27,7 +27,7 @@ from pyspectra.cli.output import (
 if TYPE_CHECKING:
     from pyspectra.report.report import Report
 
-DONE, FAILED_LAYERS = 0, 1
+DONE, FAILED_LAYERS, NOT_ENOUGH = 0, 1, 1
 
 
 # --- arguments ----------------------------------------------------------------------------------
@@ -74,6 +74,9 @@ def _run(arguments: argparse.Namespace) -> int:
     taken = write_outputs(texts, arguments.quiet, report.files)
     if not taken and not arguments.quiet:
         print_rich(report.print)
+    if not report.coverage.enough:
+        message(f"only {report.coverage.words} could be analysed: no verdict")
+        return NOT_ENOUGH
     return _strict_status(report) if arguments.strict else DONE
 
 
@@ -138,6 +141,6 @@ COMMAND = Command(
         "pyspectra analyze FOLDER --layers 'encoder.layer.0.*,pooler*' --mp-fit --randomize",
         "pyspectra analyze tuned.pt --base-model original.pt",
     ),
-    statuses="0 done; 1 analysed, but layers failed and --strict was given; "
-    "2 unusable arguments or input",
+    statuses="0 done; 1 less than half of the parameters in matrices could be analysed, or layers "
+    "failed and --strict was given; 2 unusable arguments or input",
 )
