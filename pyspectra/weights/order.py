@@ -49,7 +49,7 @@ _LINES: Final = (
     r"se_reduce|squeeze",
     r"se_expand|excite",
     r"down|down_proj|dense_4h_to_h|fc_out|project_conv|conv_pwl|dt_proj",
-    r"o|wo|o_\w+|out|output|to_out|out_proj|out_lin|proj|c_proj|dense",
+    r"o|wo|o_\w+|out|output|to_out|out_proj|out_lin|proj|c_proj|dense(?:_\d+)?",
     r"relative_attention_bias|downsample|shortcut",
     # What comes out last.
     r"mid_blocks?|bridge",

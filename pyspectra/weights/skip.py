@@ -174,10 +174,12 @@ _LIST: Final = (
         chosen=True,
     ),
     # Reading failed, or would take all memory.
+    Reason("link", "a link to another place or file, which is not followed"),
+    Reason("elsewhere", "its elements lie in other files, which are not read", failed=True),
     Reason(
         "unpacks",
-        "its {packed} bytes unpack to {unpacked}, over {limit} times as many (numpy.savez stores "
-        "arrays as they are, which is read whatever its size)",
+        "its {packed} bytes unpack to {unpacked}, over {limit} times as many (arrays that are "
+        "stored as they are, as numpy.savez does, are read whatever their size)",
         group="unpacks to over {limit} times as many bytes",
         failed=True,
     ),

@@ -21,13 +21,11 @@ from pyspectra.weights.formats._files import Stamp
 from pyspectra.weights.formats.pickle_values import PickleError, TruncatedError
 from pyspectra.weights.formats.pickles import read_pickle
 from pyspectra.weights.formats.torch_objects import TorchObjects
+from pyspectra.weights.formats.zips import small_entry, stored_extent
 
 __all__ = ["NoCheckpointError", "read_archive", "read_stream"]
 
 MAX_PICKLE_BYTES: Final = 1 << 28
-# torch.save deflates nothing. Whoever does must not make all memory of a few bytes.
-MAX_UNPACKED_BYTES: Final = 1 << 20
-MAX_RATIO: Final = 32
 FIRST_BYTES: Final = 1 << 16
 MAGIC_NUMBER: Final = 0x1950A86A20F9469CFC6C
 VERSION: Final = 1001
@@ -73,10 +71,10 @@ def read_archive(path: Path, file: BinaryIO, when: Stamp) -> Any:
         folder = names[0].partition("/")[0] if names else ""
         if f"{folder}/data.pkl" not in names:
             raise PickleError("an archive without a pickled object (data.pkl)")
-        raw = _small_entry(archive, f"{folder}/data.pkl", MAX_PICKLE_BYTES, when[0])
+        raw = small_entry(archive, f"{folder}/data.pkl", MAX_PICKLE_BYTES, when[0], "torch.save")
         order = b"little"
         if f"{folder}/byteorder" in names:
-            order = _small_entry(archive, f"{folder}/byteorder", 16, when[0])
+            order = small_entry(archive, f"{folder}/byteorder", 16, when[0], "torch.save")
         if order not in (b"little", b"big"):
             raise PickleError("an unknown byte order")
 
@@ -84,45 +82,14 @@ def read_archive(path: Path, file: BinaryIO, when: Stamp) -> Any:
 
         def find_storage(key: str) -> tuple[int, int]:
             if key not in found:
-                found[key] = _extent(archive, file, f"{folder}/data/{key}", when)
+                found[key] = stored_extent(
+                    archive, file, f"{folder}/data/{key}", when[0], "the storage", "torch.save"
+                )
             return found[key]
 
         objects = TorchObjects(path, when, find_storage, order == b"big")
         value, _ = read_pickle(raw, objects.call, objects.persistent)
         return value
-
-
-def _small_entry(archive: zipfile.ZipFile, name: str, limit: int, size: int) -> bytes:
-    info = archive.getinfo(name)
-    if info.compress_type != zipfile.ZIP_STORED:
-        limit = min(limit, max(MAX_UNPACKED_BYTES, MAX_RATIO * min(info.compress_size, size)))
-    with archive.open(name) as entry:
-        raw = entry.read(limit + 1)
-    if len(raw) > limit:
-        raise PickleError(
-            f"{name} has more than {limit} bytes when it is unpacked; torch.save stores it as it is"
-        )
-    return raw
-
-
-def _extent(archive: zipfile.ZipFile, file: BinaryIO, name: str, when: Stamp) -> tuple[int, int]:
-    """Return where the bytes of an entry begin, and how many there are."""
-    try:
-        entry = archive.getinfo(name)
-    except KeyError as error:
-        raise PickleError(f"the storage {name} is missing") from error
-    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-        raise PickleError(f"the storage {name} is compressed, which torch.save never does")
-    # The entry has a header of its own, whose last part may be longer than the directory's copy.
-    file.seek(entry.header_offset)
-    head = file.read(30)
-    if len(head) != 30 or head[:4] != b"PK\x03\x04":
-        raise PickleError(f"the storage {name} has no header")
-    lengths = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-    begin = entry.header_offset + 30 + lengths
-    if entry.file_size != entry.compress_size or begin + entry.file_size > when[0]:
-        raise PickleError(f"the storage {name} is truncated")
-    return begin, entry.file_size
 
 
 # --- the old layout -----------------------------------------------------------------------------
