@@ -358,6 +358,8 @@ def _plain_layer(
 def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> Skip | None:
     of_dtype = _dtype_skip(entry.dtype)
     if not is_weight:
+        if entry.problem is not None and entry.problem.code == "factor":
+            return entry.problem
         return _skip_by_name(entry.key, of_dtype) or entry.problem or Skip("name")
     if entry.problem is not None:
         return entry.problem
@@ -372,6 +374,8 @@ def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> Skip | None:
         return Skip("empty", {"shape": shape})
     if _kind(entry, shape).name == UNKNOWN:
         return Skip("no_rule", {"rank": len(shape)})
+    if len(shape) > 2 and sum(n > 1 for n in shape) < 2:
+        return Skip("one_axis", {"shape": shape})
     return None
 
 

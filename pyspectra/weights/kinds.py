@@ -90,12 +90,14 @@ LORA_EMBEDDING_KEY: Final = re.compile(
 )
 _EMBEDDING_KEY: Final = re.compile(
     r"(?:^|[._])(?:emb|embs|embed|embeds|embedding|embeddings)(?:_(?:tokens|positions|in))?"
-    r"(?:\.weight)?$|(?:^|\.)(?:wte|wpe|relative_attention_bias)(?:\.weight)?$"
+    r"(?:\.weight)?$|(?:^|\.)(?:wte|wpe|shared|relative_attention_bias)(?:\.weight)?$"
 )
 # With the number behind it in "experts.0." or "expert_0." that makes it one expert.
 _EXPERT_KEY: Final = re.compile(
     r"(?:expert|(?<![a-z])exps)[a-z]*(?P<number>(?:[._]?\d+)(?![^.]))?", re.IGNORECASE
 )
+# Parameters of modules that hold several weights: `fc1_weight`, `dt_proj_weight`.
+_WEIGHT_NAME: Final = re.compile("_weight$")
 _BILINEAR_KEY: Final = re.compile("bilinear", re.IGNORECASE)
 _CONVOLUTION_KEY: Final = re.compile("conv", re.IGNORECASE)
 _LONGEST_KERNEL: Final = 64
@@ -134,7 +136,7 @@ LINEAR: Final = Kind(
     (OUT, IN),
     weightwatcher_name="dense",
     guess=_ANY,
-    bare=re.compile(rf"(?:^|\.)[qkv]_proj_weight$|^{LORA_EMBEDDING_KEY.pattern}\Z", re.DOTALL),
+    bare=re.compile(rf"{_WEIGHT_NAME.pattern}|^{LORA_EMBEDDING_KEY.pattern}\Z", re.DOTALL),
     modules=("torch.nn.Linear",),
 )
 # Hugging Face's `Conv1D` is a linear layer stored transposed.
@@ -143,7 +145,12 @@ CONV1D_GPT2: Final = Kind(
 )
 # Derived: it stands for the product of a LoRA pair.
 LORA: Final = Kind("lora", (OUT, IN))
-EXPERT_STACK: Final = Kind("expert_stack", ("expert", OUT, IN), guess=_EXPERT_KEY, bare=_EXPERT_KEY)
+EXPERT_STACK: Final = Kind(
+    "expert_stack",
+    ("expert", OUT, IN),
+    guess=_EXPERT_KEY,
+    bare=re.compile(rf"{_EXPERT_KEY.pattern}|{_WEIGHT_NAME.pattern}", re.IGNORECASE),
+)
 
 
 def _convolutions(n: int) -> tuple[Kind, ...]:
@@ -153,7 +160,13 @@ def _convolutions(n: int) -> tuple[Kind, ...]:
     one, with one channel a group, keeps the plain kind.
     """
     positions = _SPATIAL[-n:]
-    plain = Kind(f"conv{n}d", (OUT, IN, *positions), guess=_ANY, modules=(f"torch.nn.Conv{n}d",))
+    plain = Kind(
+        f"conv{n}d",
+        (OUT, IN, *positions),
+        guess=_ANY,
+        bare=_WEIGHT_NAME if n > 1 else None,
+        modules=(f"torch.nn.Conv{n}d",),
+    )
     transposed = Kind(
         f"conv_transpose{n}d", (IN, OUT, *positions), modules=(f"torch.nn.ConvTranspose{n}d",)
     )
@@ -163,6 +176,7 @@ def _convolutions(n: int) -> tuple[Kind, ...]:
             name=f"{kind.name}_grouped",
             weightwatcher_name=kind.name,
             guess=None,
+            bare=None,
             grouped=True,
         )
         for kind in (plain, transposed)
@@ -329,6 +343,8 @@ def _guess_of_three_axes(key: str, shape: tuple[int, ...]) -> Guess:
     expert = next(reversed([*_EXPERT_KEY.finditer(key)]), None)
     if _CONVOLUTION_KEY.search(key if expert is None else key[expert.end() :]):
         return conv
+    if expert is None and _WEIGHT_NAME.search(key):
+        return stack  # the weight of a convolution is a module's `.weight`
     if expert is None:
         # Kernels are short, and matrices are not.
         if min(shape[1:]) > _LONGEST_KERNEL:

@@ -55,11 +55,17 @@ _LIST: Final = (
     # By its name or role the tensor is no weight.
     Reason("bias", "bias: not a weight matrix", aside=True),
     Reason("buffer", "not a weight: a buffer", aside=True),
-    Reason("name", "not a weight: its name does not end in '.weight'"),
+    Reason("name", "not a weight: its name does not end in 'weight'"),
     Reason(
         "parametrized",
         "not a weight: a factor of a parametrized weight (pass the module to analyse the weight "
         "itself)",
+    ),
+    Reason(
+        "factor",
+        "a factor from which {weight} is computed",
+        group="a factor from which a weight is computed",
+        aside=True,
     ),
     # It is no tensor, or one that cannot be read.
     Reason("not_a_tensor", "not a tensor: {type}", aside=True),
@@ -104,6 +110,12 @@ _LIST: Final = (
     # Its shape makes no matrix.
     Reason("vector", "1-D tensor: no spectrum", aside=True),
     Reason("scalar", "scalar: no spectrum", aside=True),
+    Reason(
+        "one_axis",
+        "a vector of shape {shape}: no spectrum",
+        group="a vector, though of several axes: no spectrum",
+        aside=True,
+    ),
     Reason("empty", "empty tensor of shape {shape}", group="empty tensor", aside=True),
     Reason("no_rule", "no rule to turn a {rank}-D tensor of this layer type into matrices"),
     # Another layer stands for it.

@@ -12,6 +12,7 @@ from pyspectra._arrays import array_info, is_torch_module
 from pyspectra._support.arguments import check_path
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError, MissingPathError
 from pyspectra.weights.catalogue import Contents, catalogue
+from pyspectra.weights.factors import with_products
 from pyspectra.weights.formats import huggingface, module, read_file, state_dict
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.skip import SkippedLayer
@@ -57,7 +58,8 @@ class WeightSource:
         self.format: str = contents.format
         self.layers: tuple[Layer, ...]
         self.skipped: tuple[SkippedLayer, ...]
-        self.layers, skipped = catalogue(contents.entries, contents.lora_scale)
+        entries = with_products(contents.entries)
+        self.layers, skipped = catalogue(entries, contents.lora_scale)
         self.skipped = (*skipped, *contents.beside)
         self.files: tuple[Path, ...] = contents.files
         self._close = contents.close

@@ -31,8 +31,8 @@ def test_a_golden_checkpoint_is_a_model(suffix: str) -> None:
         np.testing.assert_array_equal(layer.load().data, mean(layer.key))
     assert {s.name: s.reason for s in source.skipped} == {
         "fc.bias": "bias: not a weight matrix",
-        "steps": "not a weight: its name does not end in '.weight'",
-        "mask": "not a weight: its name does not end in '.weight'",
+        "steps": "not a weight: its name does not end in 'weight'",
+        "mask": "not a weight: its name does not end in 'weight'",
     }
 
 

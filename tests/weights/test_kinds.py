@@ -86,6 +86,9 @@ def test_a_name_takes_the_first_kind_that_fits() -> None:
         ("moe.input_linear.weight", (40, 96, 8), "conv1d", ("expert_stack",)),
         ("encoder.pos_conv_embed.weight", (768, 128, 128), "conv1d", ()),
         ("bilinear.weight", (4, 5, 6), "unknown", ()),
+        # Stacks in modules of several weights (Zamba, RecurrentGemma), and no module's convolution.
+        ("layers.0.mamba.dt_proj_weight", (2, 9, 8), "expert_stack", ()),
+        ("mixer.conv_weight", (32, 1, 4), "conv1d", ()),
         # Other ranks make the same matrices whatever the kind.
         ("x.weight", (4, 5), "linear", ()),
         ("experts.0.weight", (4, 5), "linear", ()),
@@ -145,3 +148,34 @@ def test_what_the_class_of_a_module_says_gives_way_to_the_shape() -> None:
     odd.weight = torch.nn.Parameter(torch.ones(4, 3, 2))
     (layer,) = ps.open_weights(torch.nn.Sequential(odd)).layers
     assert (layer.kind, matrix_shape(layer)) == ("conv1d", (4, 3, 2))
+
+
+def test_names_that_end_like_a_weight_name_one() -> None:
+    content = {
+        "projector.mm_input_projection_weight": np.ones((9, 8)),  # Gemma 3
+        "mlp.fc1_weight": np.ones((9, 8)),  # Transformer Engine
+        "mamba.x_proj_weight": np.ones((2, 9, 8)),  # Zamba
+        "mlp.layer_norm_weight": np.ones(9),
+        "mlp.fc1_bias": np.ones((1, 9)),
+        "mamba.A_log": np.ones((9, 8)),
+    }
+    source = ps.open_weights(content)
+    assert {layer.name: layer.kind for layer in source} == {
+        "projector.mm_input_projection_weight": "linear",
+        "mlp.fc1_weight": "linear",
+        "mamba.x_proj_weight": "expert_stack",
+    }
+    codes = {s.name: s.skip.code for s in source.skipped}
+    assert codes == {
+        "mlp.layer_norm_weight": "name",
+        "mlp.fc1_bias": "bias",
+        "mamba.A_log": "name",
+    }
+
+
+def test_a_vector_of_several_axes_is_no_stack_of_matrices() -> None:
+    content = {"grn.weight": np.ones((1, 1, 1, 384)), "mix.weight": np.ones((1, 1, 9)),
+               "conv.weight": np.ones((16, 1, 9))}  # fmt: skip
+    source = ps.open_weights(content)
+    assert [layer.name for layer in source] == ["conv"]
+    assert {s.name: s.skip.code for s in source.skipped} == {"grn": "one_axis", "mix": "one_axis"}
