@@ -35,6 +35,7 @@ class Purpose(enum.Enum):
     BOOTSTRAP = "bootstrap"  # replicates of a spectrum
     NULL = "null"  # what the test for structure draws
     DATA = "data"  # which samples are looked at, or taken
+    LAYERS = "layers"  # which layers are trained
 
 
 def random_key(purpose: Purpose, seed: int, name: str, *numbers: int) -> int:

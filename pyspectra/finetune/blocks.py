@@ -160,6 +160,28 @@ def _block(model: nn.Module, parts: list[str]) -> int | None:
     return None
 
 
+def numbered_block(model: nn.Module, name: str) -> str | None:
+    """Return the path of the block that a parameter is in: ``"encoder.layer.3"``.
+
+    Its container is one of the usual names or a module list. Of the numbers on the way the first
+    counts, so that the experts of a block are parts of it.
+    """
+    parts = name.split(".")[:-1]
+    for i in range(1, len(parts)):
+        container = ".".join(parts[:i])
+        if parts[i].isdigit() and (
+            isinstance(model.get_submodule(container), nn.ModuleList)
+            or (_CONTAINER.fullmatch(parts[i - 1]) and _has_parts(model, parts[: i + 1]))
+        ):
+            return ".".join(parts[: i + 1])
+    return None
+
+
+def _has_parts(model: nn.Module, parts: list[str]) -> bool:
+    """Tell whether a module has modules of its own: a plain stack of layers has no blocks."""
+    return next(model.get_submodule(".".join(parts)).children(), None) is not None
+
+
 def _is_convolution(name: str, p: Tensor, module: nn.Module) -> bool:
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     *_, own, leaf = ("", *name.split("."))

@@ -162,6 +162,13 @@ class Processes:
             torch.distributed.all_reduce(score, group=self._group)
         return sum(others for _, others in told)
 
+    def of_first(self, value: T) -> T:
+        """Return the value that the first process has."""
+        if self._group is None:
+            return value
+        first: T = self._gathered(value)[0]
+        return first
+
     def _gathered(self, value: Any) -> list[Any]:
         out: list[Any] = [None] * torch.distributed.get_world_size(self._group)
         torch.distributed.all_gather_object(out, value, group=self._group)
