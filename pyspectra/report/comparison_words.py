@@ -138,7 +138,9 @@ def related_sentences(found: ComparisonData) -> Iterator[str]:
     )
     if found.difference is not None:
         rows, skipped = found.difference.wholes, found.difference.skipped
-        told = " ".join(change_sentences(rows, count_changes(rows, skipped)))
+        told = " ".join(
+            change_sentences(rows, count_changes(rows, skipped, found.difference.coverage))
+        )
         yield f"Of the change since {first}: {told}"
     looked = [x for x in found.layers if x.intruders is not None]
     if looked:
