@@ -44,6 +44,10 @@ _GATED_KEY = re.compile(r"((?:.*\.)?weight_)(?:ih|hh)((?:_l[0-9]+(?:_reverse)?)?
 # there the rows run head by head, q, k and v of the first head first, so that a third of the rows
 # is a mixture of all three.
 _FUSED_QKV: Final = ("c_attn", "Wqkv", "qkv")
+# So they run under the name `qkv` in MaxViT (timm), and beside a table of attention biases in
+# TinyViT and EfficientFormer, where three times the width may be a coincidence, too.
+_HEAD_BY_HEAD: Final = re.compile(r"(?:^|\.)attn_(?:block|grid)\.attn\.qkv")
+_BIASES_BESIDE: Final = "attention_biases"
 
 
 def part_layers(layer: Layer, names: Sequence[str] | None, shapes: Shapes) -> tuple[Layer, ...]:
@@ -73,7 +77,7 @@ def part_layers(layer: Layer, names: Sequence[str] | None, shapes: Shapes) -> tu
             names = QKV
         elif layer.kind == RNN.name:
             names = _gates_by_shape(layer, shapes)
-        elif layer.kind in (LINEAR.name, CONV1D_GPT2.name) and _is_fused_qkv(layer):
+        elif layer.kind in (LINEAR.name, CONV1D_GPT2.name) and _is_fused_qkv(layer, shapes):
             # A linear layer stores (3E, E), the `Conv1D` of GPT-2 the transpose.
             names = QKV
             axis = int(np.argmax(layer.shape))
@@ -116,9 +120,11 @@ class _Part(Loader):
         return _Part, (self.whole, self.index)
 
 
-def _is_fused_qkv(layer: Layer) -> bool:
-    last = layer_name(layer.key).rpartition(".")[2]
-    return last in _FUSED_QKV and max(layer.shape) == 3 * min(layer.shape)
+def _is_fused_qkv(layer: Layer, shapes: Shapes) -> bool:
+    before, _, last = layer_name(layer.key).rpartition(".")
+    if last not in _FUSED_QKV or max(layer.shape) != 3 * min(layer.shape):
+        return False
+    return not _HEAD_BY_HEAD.search(layer.key) and f"{before}.{_BIASES_BESIDE}" not in shapes
 
 
 def _gates_by_shape(layer: Layer, shapes: Shapes) -> tuple[str, ...]:

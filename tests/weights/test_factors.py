@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from weights.weights_checks import by_name, reasons, values
+from weights_checks import by_name, reasons, values
 
 from pyspectra import open_weights
 
@@ -18,7 +18,8 @@ nn = torch.nn
 
 
 def model() -> Any:
-    parametrizations, prune = nn.utils.parametrizations, nn.utils.prune
+    parametrizations = pytest.importorskip("torch.nn.utils.parametrizations")
+    prune = pytest.importorskip("torch.nn.utils.prune")
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the older normalisation is deprecated, and in many files

@@ -232,3 +232,14 @@ def test_parts_of_a_file_read_the_whole_only_when_asked(tmp_path: Path) -> None:
     part = source.layers[3].load()
     np.testing.assert_array_equal(part.data, weight[8:])
     assert part.data.base is not None  # a view of what was read
+
+
+def test_rows_that_run_head_by_head_have_no_parts() -> None:
+    W = np.ones((96, 32))
+    for content in (
+        {"stages.0.blocks.1.attn.qkv.weight": W, "stages.0.blocks.1.attn.attention_biases": W},
+        {"stages.0.blocks.0.attn_block.attn.qkv.weight": W},
+        {"stages.0.blocks.0.attn_grid.attn.qkv.weight": W},
+    ):
+        assert [layer.part_of for layer in open_weights(content)] == [None]
+    assert len(open_weights({"stages.0.blocks.1.attn.qkv.weight": W})) == 4
