@@ -35,6 +35,7 @@ __all__ = [
     "as_host",
     "is_torch_module",
     "is_torch_tensor",
+    "raw_array",
     "require_torch",
 ]
 
@@ -340,6 +341,31 @@ def as_host(x: object, *, function: str, argument: str) -> HostArray:
     if isinstance(x, np.ndarray):
         return _host_from_numpy(x, info.dtype)
     return _host_from_torch(x, info.dtype)
+
+
+def raw_array(x: Any) -> npt.NDArray[Any]:
+    """Return the elements of a dense array as they are in memory.
+
+    Parameters
+    ----------
+    x : numpy.ndarray or torch.Tensor
+        Of integers, or of floats of any size.
+
+    Returns
+    -------
+    numpy.ndarray
+        Integers, and floats that numpy has, are what they are; others are unsigned integers with
+        the same bits.
+    """
+    if isinstance(x, np.ndarray):
+        known = x.dtype.kind in "biuf"
+        return np.asarray(x) if known else np.asarray(x).view(f"u{x.dtype.itemsize}")
+    torch = _loaded_torch()
+    x = x.detach().cpu()
+    try:
+        return np.asarray(x.numpy())
+    except TypeError:  # a type that numpy has not
+        return np.asarray(x.view(getattr(torch, f"uint{8 * x.element_size()}")).numpy())
 
 
 def _array_from_like(x: object, function: str, argument: str) -> npt.NDArray[Any]:

@@ -71,6 +71,11 @@ class DType:
         return np.dtype(self.storage)
 
     @property
+    def pattern(self) -> np.dtype[Any]:
+        """The numpy type that holds the bits of any type of whole bytes, unsigned if need be."""
+        return np.dtype(self.storage or f"u{self.item_bytes}")
+
+    @property
     def spacing(self) -> float:
         """Distance of the numbers of a float from one another, relative to a power of two."""
         return float(2.0**-self.fraction_bits)

@@ -13,6 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from pyspectra._arrays import FLOAT_DTYPES, HostArray, Loader
 from pyspectra._support.dtypes import find
@@ -71,6 +74,11 @@ class TensorEntry:
     stored_as : StoredAs or None
         From what the elements are computed, where the source stores them in fewer bits than
         `dtype` has; None where it stores them as they are.
+    raw : callable or None
+        Reads the elements as they are stored, integers and 8-bit floats included (as their bit
+        patterns); None if they cannot be read, or only as floats.
+    made_of : tuple of str
+        Keys of the tensors of the source that it is computed from, if it is computed.
     per_element : int
         Parameters that one element stands for, of a tensor that packs several and is not unpacked.
     is_weight : bool or None
@@ -90,6 +98,8 @@ class TensorEntry:
     stored_as: StoredAs | None = None
     per_element: int = 1
     is_weight: bool | None = None
+    raw: Callable[[], npt.NDArray[Any]] | None = None
+    made_of: tuple[str, ...] = ()
 
     def skipped(self, name: str, skip: Skip) -> SkippedLayer:
         """Return what a report says of it, if it is not analysed."""
@@ -139,6 +149,8 @@ class Contents:
         What the source holds besides the model, and why it is not analysed.
     files : tuple of Path
         What was read, and what belongs to it: no result may be written over these.
+    quantisation : Mapping or None
+        What the configuration of the model says of how its weights were quantised.
     """
 
     format: str
@@ -147,6 +159,7 @@ class Contents:
     lora_scale: ScaleOf | None = None
     beside: tuple[SkippedLayer, ...] = ()
     files: tuple[Path, ...] = ()
+    quantisation: Mapping[str, Any] | None = None
 
 
 def catalogue(
@@ -214,6 +227,7 @@ def catalogue(
             position=position,
             could_be=guess.others,
             stored_as=entry.stored_as,
+            made_of=entry.made_of,
         )
         layers.append(layer)
         parts = part_layers(layer, entry.part_names, shapes)
@@ -360,7 +374,7 @@ def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> Skip | None:
     if not is_weight:
         if entry.problem is not None and entry.problem.code == "factor":
             return entry.problem
-        return _skip_by_name(entry.key, of_dtype) or entry.problem or Skip("name")
+        return _skip_by_name(entry, of_dtype) or entry.problem or Skip("name")
     if entry.problem is not None:
         return entry.problem
     if of_dtype is not None:
@@ -379,12 +393,13 @@ def _reason_to_skip(entry: TensorEntry, is_weight: bool) -> Skip | None:
     return None
 
 
-def _skip_by_name(key: str, of_dtype: Skip | None) -> Skip | None:
+def _skip_by_name(entry: TensorEntry, of_dtype: Skip | None) -> Skip | None:
+    key = entry.key
     if is_bias_key(key):
         return Skip("bias")
     last = key.rpartition(".")[2]
     if of_dtype is not None and last == "qweight":
-        return of_dtype
+        return entry.problem or of_dtype
     if ".parametrizations." in f".{key}" or last in ("weight_g", "weight_v", "weight_orig"):
         return Skip("parametrized")
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from pyspectra._arrays import Allocate, HostArray, Loader
 from pyspectra.errors import FormatError, PyspectraError
@@ -13,6 +14,7 @@ from pyspectra.weights.skip import Skip, SkippedLayer
 
 __all__ = ["Held", "Layer", "LayerLoader"]
 
+T = TypeVar("T")
 LayerLoader = Callable[[], HostArray] | Loader
 """Reads a layer."""
 
@@ -55,6 +57,9 @@ class Layer:
     stored_as : StoredAs or None
         From what the elements are computed, where the source stores them in fewer bits than `dtype`
         has: its rounding shows in a spectrum. None where it stores them as they are.
+    made_of : tuple of str
+        Keys of the tensors that a quantised weight is computed from: packed numbers, scales, zero
+        points. `key` is then the name that the weight has where it is not quantised.
 
     Notes
     -----
@@ -74,6 +79,7 @@ class Layer:
     position: int = 0
     could_be: tuple[str, ...] = ()
     stored_as: StoredAs | None = None
+    made_of: tuple[str, ...] = ()
 
     def load(self, allocate: Allocate | None = None) -> HostArray:
         """Read the elements of this tensor, and of no other, now.
@@ -142,7 +148,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Held:
+class Held(Generic[T]):
     """Loader of a tensor that a model or a mapping holds in memory.
 
     Attributes
@@ -156,9 +162,9 @@ class Held:
     cannot be read then raises where it is loaded, as it would have here.
     """
 
-    read: Callable[[], HostArray]
+    read: Callable[[], T]
 
-    def __call__(self) -> HostArray:
+    def __call__(self) -> T:
         """Return the tensor as it is now."""
         return self.read()
 
@@ -174,9 +180,9 @@ class Held:
 
 @dataclass(frozen=True)
 class _Value:
-    array: HostArray
+    array: Any
 
-    def __call__(self) -> HostArray:
+    def __call__(self) -> Any:
         return self.array
 
 

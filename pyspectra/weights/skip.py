@@ -96,6 +96,18 @@ _LIST: Final = (
     Reason("object_array", "an object array: pickled objects are never loaded"),
     Reason("quantised_layer", "quantised layer ({type}): weights are not dequantised"),
     *(Reason(code, text) for code, (text, _) in ARRAY_PROBLEMS.items() if code != "dtype"),
+    Reason(
+        "quantised_misfit",
+        "quantised ({scheme}), and cannot be dequantised: {problem}",
+        group="quantised ({scheme}), and cannot be dequantised",
+    ),
+    Reason(
+        "quantised_part",
+        "belongs to the quantised weight {weight}, which cannot be dequantised",
+        group="belongs to a quantised weight that cannot be dequantised",
+        aside=True,
+    ),
+    Reason("quantised_unread", "packed by {method}, which is not dequantised"),
     Reason("unreadable", "cannot be read"),
     Reason("shape_unknown", "shape unknown"),
     # Its elements are of a type without a spectrum.

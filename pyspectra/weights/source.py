@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError,
 from pyspectra.weights.catalogue import Contents, catalogue
 from pyspectra.weights.factors import with_products
 from pyspectra.weights.formats import huggingface, module, read_file, state_dict
+from pyspectra.weights.formats.quantisation import quantisation
 from pyspectra.weights.layer import Layer
+from pyspectra.weights.quantised import dequantised, may_be_quantised
 from pyspectra.weights.skip import SkippedLayer
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ class WeightSource:
         self.format: str = contents.format
         self.layers: tuple[Layer, ...]
         self.skipped: tuple[SkippedLayer, ...]
-        entries = with_products(contents.entries)
+        entries = with_products(dequantised(contents.entries, contents.quantisation))
         self.layers, skipped = catalogue(entries, contents.lora_scale)
         self.skipped = (*skipped, *contents.beside)
         self.files: tuple[Path, ...] = contents.files
@@ -158,7 +161,11 @@ def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
         return WeightSource("state dict", state_dict.read(model_or_path, key=key))
     if isinstance(model_or_path, (str, os.PathLike)):
         path = check_path("open_weights", "model_or_path", model_or_path)
-        return WeightSource(str(os.fspath(model_or_path)), _read_path(path, key))
+        contents = _read_path(path, key)
+        if any(map(may_be_quantised, contents.entries)):
+            folder = path if path.is_dir() else path.parent
+            contents = replace(contents, quantisation=quantisation(folder))
+        return WeightSource(str(os.fspath(model_or_path)), contents)
     array = array_info(model_or_path) is not None
     raise ArgumentTypeError(
         "open_weights",

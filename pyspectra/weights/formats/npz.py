@@ -130,7 +130,13 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, when: St
         sizes = {"unpacked": info.file_size, "packed": info.compress_size, "limit": MAX_RATIO}
         return TensorEntry(key, shape, dtype.name, None, problem=Skip("unpacks", sizes))
     load = functools.partial(_load, path, info.filename, when)
-    return TensorEntry(key, shape, dtype.name, load if dtype.name in FLOAT_DTYPES else None)
+    return TensorEntry(
+        key,
+        shape,
+        dtype.name,
+        load if dtype.name in FLOAT_DTYPES else None,
+        raw=functools.partial(_read_array, path, info.filename, when),
+    )
 
 
 def _packs_too_much(info: zipfile.ZipInfo, when: Stamp) -> bool:

@@ -6,7 +6,9 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from pyspectra._arrays import HostArray, StoredArray, array_info, as_host
+import numpy.typing as npt
+
+from pyspectra._arrays import HostArray, StoredArray, array_info, as_host, raw_array
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry
 from pyspectra.weights.formats import wrappers
@@ -28,6 +30,12 @@ def _load(held: dict[str, Any], key: str) -> HostArray:
     if key not in held:
         raise FormatError(f"layer {key!r} cannot be read: its source has been closed.")
     return as_host(held[key], function="Layer.load", argument=key)
+
+
+def _raw(held: dict[str, Any], key: str) -> npt.NDArray[Any]:
+    if key not in held:
+        raise FormatError(f"layer {key!r} cannot be read: its source has been closed.")
+    return raw_array(held[key])
 
 
 def read(
@@ -91,4 +99,12 @@ def _entry(held: dict[str, Any], key: str, value: Any) -> TensorEntry:
         return TensorEntry(key, None, "none", None, problem=_no_tensor(value))
     load = Held(functools.partial(_load, held, key)) if info.problem is None else None
     problem = array_skip(info.problem)
-    return TensorEntry(key, info.shape, info.dtype, load, identity=info.identity, problem=problem)
+    return TensorEntry(
+        key,
+        info.shape,
+        info.dtype,
+        load,
+        identity=info.identity,
+        problem=problem,
+        raw=Held(functools.partial(_raw, held, key)) if problem is None else None,
+    )

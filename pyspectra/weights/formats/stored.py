@@ -106,10 +106,23 @@ class StoredTensor(StoredArray):
         FormatError
             If the file cannot be read, has changed, or is too short.
         """
-        return HostArray(self._read(allocate or np.empty), self.dtype)
+        return HostArray(self._read(allocate or np.empty, self.type.numpy), self.dtype)
 
-    def _read(self, allocate: Allocate) -> npt.NDArray[Any]:
-        item = self.type.numpy
+    def raw(self) -> npt.NDArray[Any]:
+        """Read the elements as they are stored: those of types that numpy has not as bit patterns.
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        FormatError
+            As for `load`.
+        """
+        return self._read(np.empty, self.type.pattern)
+
+    def _read(self, allocate: Allocate, item: np.dtype[Any]) -> npt.NDArray[Any]:
         if self.strides is None:
             array = block = allocate(self.shape, item)
         else:
@@ -143,7 +156,7 @@ class StoredTensor(StoredArray):
             A tensor whose elements do not lie one after the other is read whole first.
         """
         if self.strides is not None:
-            dense = np.ascontiguousarray(self._read(np.empty)).reshape(-1)
+            dense = np.ascontiguousarray(self._read(np.empty, self.type.numpy)).reshape(-1)
             little = dense.astype(dense.dtype.newbyteorder("<"), copy=False).view(np.uint8)
             yield lambda begin, end: little[begin:end]
             return
@@ -190,6 +203,7 @@ def stored_entry(key: str, array: StoredArray) -> TensorEntry:
     """List a tensor of a file for the catalogue, under the name that messages use from now on."""
     if isinstance(array, StoredTensor):
         array = replace(array, name=key)
+    raw = array.raw if isinstance(array, StoredTensor) and array.type.bits % 8 == 0 else None
     info = array.info
     return TensorEntry(
         key,
@@ -198,4 +212,5 @@ def stored_entry(key: str, array: StoredArray) -> TensorEntry:
         array if info.problem is None else None,
         identity=info.identity,
         problem=array_skip(info.problem),
+        raw=raw if array_skip(info.problem) is None else None,
     )
