@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, overload
 
-from pyspectra._support.arguments import as_integer, check_choice
+import numpy as np
+
+from pyspectra._support.arguments import as_integer, check_choice, check_count
 from pyspectra._support.cached import cached_property
 from pyspectra._support.text import counted
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.report import columns, weightwatcher
+from pyspectra.report.attention import by_attention
+from pyspectra.report.choice import chosen_rows
 from pyspectra.report.coverage import Coverage, coverage_of
+from pyspectra.report.differences import differences
 from pyspectra.report.findings import Finding
+from pyspectra.report.groups import GROUPINGS, Groups
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.report.problems import find
 from pyspectra.report.verdicts import Verdict, judge, judge_change
 from pyspectra.types import Status, Value
-from pyspectra.weights import SkippedLayer
+from pyspectra.weights import Skip, SkippedLayer
+from pyspectra.weights.selection import Selection
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DIALECTS = ("pyspectra", "weightwatcher")
 
@@ -49,6 +60,9 @@ class ReportData(Value):
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = field(default=(), compare=False)
 
+    # Beside an array a report is one thing, not a sequence whose entries numpy would compare.
+    __array_ufunc__ = None
+
     def __len__(self) -> int:
         return len(self.layers)
 
@@ -64,12 +78,66 @@ class ReportData(Value):
             return any(layer in (row.name, row.label, row.key) for row in self.layers)
         return layer in self.layers
 
-    def __getitem__(self, name: str) -> LayerReport:
-        """Return the row of that name; see `layer`."""
+    @overload
+    def __getitem__(self, name: int) -> LayerReport: ...
+
+    @overload
+    def __getitem__(self, name: str) -> Any: ...
+
+    def __getitem__(self, name: int | str) -> Any:
+        """Return the row of a layer, or a column: ``report["fc"]``, ``report["alpha"]``.
+
+        A name that both a layer and a column have is refused, since what it means would depend on
+        the model: `layer` and `column` tell them apart.
+
+        Raises
+        ------
+        KeyError
+            If there is neither, or both.
+        """
+        if isinstance(name, str) and name in self.columns():
+            if name in self:
+                raise KeyError(
+                    f"{name!r} is a layer and a column: write .layer({name!r}) or .column({name!r})"
+                )
+            return self.column(name)
         try:
             return self.layer(name)
         except ArgumentValueError as error:
             raise KeyError(str(error)) from None
+
+    def column(self, name: str) -> np.ndarray | list[Any]:
+        """Return a column of the table, with one value for each row.
+
+        Parameters
+        ----------
+        name : str
+            One of `columns`.
+
+        Returns
+        -------
+        ndarray or list
+            An array of shape (len(report),) where all values are numbers, of float64, int64 or
+            bool; else a list.
+
+        Raises
+        ------
+        ArgumentValueError
+            If there is no such column.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> report = ps.analyze({"fc.weight": np.random.default_rng(0).standard_normal((30, 20))})
+        >>> report.column("M"), report.column("kind")
+        (array([20]), ['linear'])
+        """
+        check_choice("Report", "column", name, tuple(self.columns()))
+        shown = {column.name: column for column in columns.shown(columns.COLUMNS, self.options)}
+        with np.errstate(all="ignore"):
+            values = [shown[name].value(row) for row in self.layers]
+        numbers = all(isinstance(value, bool | int | float | np.number) for value in values)
+        return np.array(values) if numbers and values else values
 
     def layer(self, which: int | str) -> LayerReport:
         """Return the row of a layer.
@@ -108,6 +176,147 @@ class ReportData(Value):
             hint = None if first is None else f"e.g. {first.name!r} (id {first.layer_id})"
             raise ArgumentValueError("Report", "layer", "be in the report", repr(which), hint)
         return next((row for row in found if row.status is Status.OK), found[0])
+
+    def select(
+        self,
+        layers: Selection = None,
+        *,
+        regex: str | re.Pattern[str] | None = None,
+        kind: str | Iterable[str] | None = None,
+        role: str | Iterable[str] | None = None,
+        block: int | Iterable[int] | None = None,
+        keep: Callable[[LayerReport], bool] | None = None,
+    ) -> Self:
+        """Return the report of some of the layers: those that fulfil all conditions.
+
+        Parameters
+        ----------
+        layers : int, str or sequence of them, optional
+            Ids or names, as in `pyspectra.analyze`: ``*`` and ``?`` stand for any text, and a name
+            stands for all that is below it. ``"conv[3]"`` is a slice of a convolution.
+        regex : str or re.Pattern, optional
+            An expression that is found in the name.
+        kind, role : str or several, optional
+            Kind of layer, and what it does; ``*`` and ``?`` stand for any text.
+        block : int or several, optional
+            Number of the block.
+        keep : callable, optional
+            Tells of a row whether it stays.
+
+        Returns
+        -------
+        Report
+            As if only these layers had been chosen when the model was analysed: the others are in
+            `skipped`, and verdict, summary and coverage are those of the selection.
+
+        Raises
+        ------
+        ArgumentValueError, ArgumentTypeError
+            If no layer answers to a name, kind or role. A selection that nothing fulfils is empty.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> W = np.random.default_rng(0).standard_normal((30, 20))
+        >>> report = ps.analyze({f"h.{i}.attn.{x}.weight": W for i in (0, 1) for x in "qk"})
+        >>> [row.name for row in report.select("h.1", role="q")]
+        ['h.1.attn.q']
+        """
+        return self._only(
+            chosen_rows(self.layers, self.skipped, layers, regex, kind, role, block, keep)
+        )
+
+    def _only(self, rows: Iterable[LayerReport]) -> Self:
+        """Return the report of these rows; the others are skipped."""
+        kept = {id(row) for row in rows}
+        chosen = tuple(row for row in self.layers if id(row) in kept)
+        names = dict.fromkeys(row.name for row in chosen)
+        others = {row.name: row for row in self.layers if row.name not in names}
+        options = replace(self.options, layers=tuple(names)) if names else self.options
+        left_out = tuple(row.skipped(Skip("not_selected")) for row in others.values())
+        return replace(self, layers=chosen, skipped=self.skipped + left_out, options=options)
+
+    def by(self, what: str = "role") -> Groups[Self]:
+        """Return the layers in groups: a mapping from the name of each group to its report.
+
+        Parameters
+        ----------
+        what : {"role", "block", "stack", "kind"}
+            Layers of which the name does not tell are in the group ``"other"``.
+
+        Returns
+        -------
+        Groups
+            ``.rows()`` and ``.to_pandas()`` give a row of numbers for each group.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> W = np.random.default_rng(0).standard_normal((30, 20))
+        >>> report = ps.analyze({f"h.{i}.attn.{x}.weight": W for i in (0, 1) for x in "qk"})
+        >>> {role: len(part) for role, part in report.by("role").items()}
+        {'q': 2, 'k': 2}
+        """
+        check_choice("Report.by", "what", what, tuple(GROUPINGS))
+        found: dict[str, list[LayerReport]] = {}
+        for row in self.layers:
+            found.setdefault(GROUPINGS[what](row), []).append(row)
+        return Groups(what, {name: self._only(rows) for name, rows in found.items()})
+
+    def worst(self, n: int = 5) -> tuple[LayerReport, ...]:
+        """Return the layers to look at first; parts of layers that have a row are left out.
+
+        Parameters
+        ----------
+        n : int
+            How many; all of them if there are fewer.
+
+        Returns
+        -------
+        tuple of LayerReport
+
+        Notes
+        -----
+        First come layers without a spectrum or a fit, then those without structure, those without a
+        power law, and those whose alpha lies outside of 2 to 6, by how many standard errors it
+        does; then all others (`pyspectra.report.attention`). It is an order in which to look, not
+        of quality: a report does not tell which layer is undertrained (docs/reading.md).
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> W = np.random.default_rng(0).standard_normal((60, 40))
+        >>> report = ps.analyze({"a.weight": W, "b.weight": W * np.nan})
+        >>> [row.name for row in report.worst(1)]
+        ['b']
+        """
+        check_count("Report.worst", "n", n, least=1)
+        return tuple(by_attention(self.wholes)[:n])
+
+    def differences(self, other: ReportData) -> tuple[str, ...]:
+        """Return what is different from another report, as sentences; nothing if they are equal.
+
+        Parameters
+        ----------
+        other : Report
+
+        Raises
+        ------
+        ArgumentTypeError
+            If `other` is no report.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> W = np.random.default_rng(0).standard_normal((60, 40))
+        >>> a, b = (ps.analyze({"fc.weight": W}, seed=seed) for seed in (0, 1))
+        >>> a.differences(b)[-1]
+        'options.seed: 0 and 1'
+        """
+        if not isinstance(other, ReportData):
+            got = f"an object of type {type(other).__name__}"
+            raise ArgumentTypeError("Report.differences", "other", "be a report", got)
+        return tuple(differences(self, other))
 
     @cached_property
     def wholes(self) -> tuple[LayerReport, ...]:

@@ -17,6 +17,7 @@ from pyspectra.weights.kinds import LORA
 from pyspectra.weights.precision import StoredAs
 from pyspectra.weights.roles import Place, place_of
 from pyspectra.weights.rounding import Change
+from pyspectra.weights.skip import Skip, SkippedLayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +126,12 @@ class LayerReport(Value):
     def role(self) -> str | None:
         """What it does: ``"q"``, ``"up"``, ``"head"``; None where its name does not tell."""
         return self.place.role
+
+    def skipped(self, skip: Skip) -> SkippedLayer:
+        """Return what a report says of the layer, if it is not analysed."""
+        return SkippedLayer(
+            self.name, self.shape, skip, self.dtype, is_part=self.part_of is not None
+        )
 
     @property
     def mp(self) -> MPFit | None:

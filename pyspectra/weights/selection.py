@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pyspectra._support.arguments import as_integer
 from pyspectra._support.text import counted, nearest
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
-from pyspectra.weights import Layer, SkippedLayer
-from pyspectra.weights.ties import other_names
+from pyspectra.weights.skip import SkippedLayer
+from pyspectra.weights.ties import L, Named, other_names
 
 Selection = Sequence[int | str] | int | str | None
 
@@ -47,16 +47,16 @@ def _wrong(got: object, function: str) -> ArgumentTypeError:
 
 
 def chosen_layers(
-    layers: Sequence[Layer],
+    layers: Sequence[L],
     skipped: Sequence[SkippedLayer],
     selection: Selection,
     function: str,
-) -> list[Layer]:
+) -> list[L]:
     """Return the selected layers, in order.
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of Layer or LayerReport
         All that there are.
     skipped : sequence of SkippedLayer
         What is not among them: tied weights answer to their other names too.
@@ -68,7 +68,7 @@ def chosen_layers(
 
     Returns
     -------
-    list of Layer
+    list of Layer or LayerReport
 
     Raises
     ------
@@ -94,7 +94,7 @@ def chosen_layers(
     return [layer for layer in layers if layer.name in found]
 
 
-def _answers(layer: Layer, names: Sequence[str], item: int | str) -> bool:
+def _answers(layer: Named, names: Sequence[str], item: int | str) -> bool:
     if isinstance(item, str):
         return any(_matches(name, item) for name in names)
     return layer.layer_id == item
@@ -109,7 +109,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _hint(
-    layers: Sequence[Layer], names: Mapping[str, Sequence[str]], unknown: Sequence[int | str]
+    layers: Sequence[Named], names: Mapping[str, Sequence[str]], unknown: Sequence[int | str]
 ) -> str:
     words = f"it has {counted(len(layers), 'layer')}"
     if layers:
