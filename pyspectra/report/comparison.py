@@ -100,6 +100,16 @@ class Comparison(ComparisonData, TableOutputs):
         )
         return found
 
+    def to_html(self) -> str:
+        """Return the comparison as a page: one HTML file that needs nothing but itself.
+
+        Both verdicts, alpha of both models and its shifts read without a script and print; with one
+        the table sorts, filters and searches, and a layer opens with both spectra.
+        """
+        from pyspectra.report.html.comparison_page import comparison_page
+
+        return comparison_page(self)
+
     def print(self, console: Console | None = None) -> None:
         """Print the table of layers and the sentences.
 

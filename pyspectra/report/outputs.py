@@ -39,6 +39,20 @@ class TableOutputs:
         """Return everything but the eigenvalues as plain values; NaN and infinity become None."""
         raise NotImplementedError
 
+    def to_html(self) -> str:
+        """Return it as a page: one HTML file that needs nothing but itself, and loads nothing."""
+        raise NotImplementedError
+
+    def save_html(self, path: str | PathLike[str]) -> None:
+        """Write the page of `to_html` to a file.
+
+        Parameters
+        ----------
+        path : str or path
+            The file to write, whole or not at all; none of those that were read.
+        """
+        self._written("save_html", path, self.to_html())
+
     def to_pandas(self) -> pandas.DataFrame:
         """Return the rows as a pandas DataFrame.
 

@@ -79,6 +79,16 @@ class Trajectory(TrajectoryData, TableOutputs):
         )
         return found
 
+    def to_html(self) -> str:
+        """Return the trajectory as a page: one HTML file that needs nothing but itself.
+
+        Alpha and norms by step read without a script and print; with one the table of layers sorts,
+        filters and searches, and a layer opens with its first and its last spectrum.
+        """
+        from pyspectra.report.html.trajectory_page import trajectory_page
+
+        return trajectory_page(self)
+
     def print(self, console: Console | None = None) -> None:
         """Print a row for each checkpoint, and the sentences.
 

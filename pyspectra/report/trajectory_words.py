@@ -10,6 +10,7 @@ from pyspectra.report.comparison_words import LIMIT, difference_sentences, relat
 from pyspectra.report.trajectory_data import TrajectoryData
 
 NAMES_SHOWN = 5
+ENDS = "The last against the first:"
 
 
 def sentences(found: TrajectoryData) -> list[str]:
@@ -43,7 +44,7 @@ def _course(found: TrajectoryData) -> Iterator[str]:
 
 
 def _ends(found: TrajectoryData) -> Iterator[str]:
-    yield "The last against the first:"
+    yield ENDS
     yield from difference_sentences(found.ends)
     yield from related_sentences(found.ends)
 

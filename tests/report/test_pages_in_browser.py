@@ -42,7 +42,7 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def report():
+def weights():
     names = [f"encoder.{i}.{part}" for i in range(3) for part in ("query", "output")]
     weights = {f"{name}.weight": RNG.standard_t(2.2, size=(60, 50)) for name in names}
     # What training leaves: a few directions far above the rest, so that structure is seen.
@@ -51,17 +51,39 @@ def report():
     weights[f"{EVIL}.weight"] = RNG.standard_normal((60, 50))
     weights["</script><img src=x onerror=alert(1)>.weight"] = np.full((60, 50), math.nan)
     weights["conv.weight"] = RNG.standard_normal((40, 36, 2, 2))
+    return weights
+
+
+@pytest.fixture(scope="module")
+def report(weights):
     return ps.analyze(weights)
 
 
 @pytest.fixture(scope="module")
-def files(report, tmp_path_factory):
+def files(weights, report, tmp_path_factory):
     """The pages, by name."""
     folder = tmp_path_factory.mktemp("pages")
-    made = {"report": report.to_html(), "run": run_page()}
+    made = {
+        "report": report.to_html(),
+        "comparison": comparison_page(weights),
+        "trajectory": trajectory_page(),
+        "run": run_page(),
+    }
     for name, text in made.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in made}
+
+
+def comparison_page(weights):
+    other = {name: 3.0 * RNG.standard_normal(W.shape) for name, W in weights.items()}
+    return ps.compare(weights, other, names=("old", EVIL)).to_html()
+
+
+def trajectory_page():
+    names = ("fc1", "fc2", f"fc3{EVIL}")
+    run = [{f"{name}.weight": RNG.standard_t(c, size=(60, 50)) for name in names}
+           for c in (9.0, 4.0, 2.0)]  # fmt: skip
+    return ps.compare(run).to_html()
 
 
 def run_page():
@@ -72,8 +94,8 @@ def run_page():
     return diagnose(overfitting(config={"note": EVIL})).to_html()
 
 
-PAGES = ("report", "run")
-WITH_LAYERS = ("report",)
+PAGES = ("report", "comparison", "trajectory", "run")
+WITH_LAYERS = ("report", "comparison", "trajectory")
 
 
 @pytest.fixture
@@ -154,6 +176,19 @@ def test_a_page_prints(visit, name):
         assert len(printed) > 10_000
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("comparison", ("old against", "No ranking", "In words")),
+     ("trajectory", ("3 checkpoints", "Checkpoints", "fc1")),
+     ("run", ("Training run", "overfitting"))],
+)  # fmt: skip
+def test_other_pages_read_without_scripts(visit, name, words):
+    with visit(name, java_script_enabled=False) as page:
+        text = page.locator("main").inner_text()
+        assert all(word in text for word in words)
+        assert page.locator("svg[role=img]").first.is_visible()
+
+
 def test_a_report_reads_without_scripts(visit, report):
     with visit("report", java_script_enabled=False) as page:
         text = page.locator("main").inner_text()
@@ -192,7 +227,7 @@ def test_a_table_searches_and_filters(visit, report):
         page.locator("select[aria-label='Show only one kind']").select_option("conv2d")
         assert names_in(page) == ["conv"]
         page.locator("select[aria-label='Show only one kind']").select_option("")
-        chip = page.locator(".chip[data-k=failed]")
+        chip = page.locator(".chip", has_text="no fit")
         chip.click()
         assert chip.get_attribute("aria-pressed") == "true"
         assert len(names_in(page)) == 1
@@ -206,7 +241,7 @@ def test_a_layer_opens_by_mouse_and_closes(visit, name):
         page.locator("#layers tbody td").nth(3).click()
         sheet = page.locator("#sheet")
         assert sheet.is_visible()
-        assert page.url.endswith("#L0")
+        page.wait_for_function("() => location.hash === '#L0'")
         canvas = sheet.locator("canvas")
         assert canvas.get_attribute("role") == "img"
         assert "eigenvalues" in canvas.get_attribute("aria-label")
@@ -214,7 +249,7 @@ def test_a_layer_opens_by_mouse_and_closes(visit, name):
         assert sheet.locator("canvas").count() == 1
         sheet.get_by_role("button", name="Close").click()
         assert not sheet.is_visible()
-        assert "#" not in page.url
+        page.wait_for_function("() => !location.hash")  # the event comes after it is closed
 
 
 @pytest.mark.parametrize("name", WITH_LAYERS)
@@ -255,6 +290,17 @@ def test_the_curve_is_that_of_the_eigenvalues(visit, report):
         evals = report["encoder.1.query"].esd.evals
         assert abs(count - np.count_nonzero(evals >= edge)) <= 1
         assert 0 < count < len(evals)
+
+
+def test_a_compared_layer_shows_both(visit):
+    with visit("comparison") as page:
+        page.locator("#layers tbody a", has_text="encoder.1.query").click()
+        said = page.locator("#chart-key").inner_text()
+        assert said.count("eigenvalues") == 2
+        assert "old: 50 eigenvalues" in said
+        box = page.locator("#chart .u-over").bounding_box()
+        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 20)
+        assert " and " in page.locator("#readout").inner_text()
 
 
 def test_a_failed_layer_opens_without_a_picture(visit):

@@ -19,7 +19,7 @@ from pyspectra.cli.main import main
 from pyspectra.report.html.curves import MOST_POINTS, ranks
 from pyspectra.report.html.judgement import JUDGEMENTS, judgement
 from pyspectra.report.html.page import ASSETS
-from pyspectra.report.html.report_page import COMMON_NAMES, short_name
+from pyspectra.report.html.parts import COMMON_NAMES, short_name
 from pyspectra.report.html.words import told
 
 RNG = np.random.default_rng(3)

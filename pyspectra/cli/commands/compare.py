@@ -34,6 +34,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "intruder dimensions (default: where their weights correlate)")  # fmt: skip
     add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
     add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
+    add("--html", metavar="F", help="write a page to F: overview, and both spectra of each layer")
     add_options(parser)
     add_running(parser)
 
@@ -44,10 +45,14 @@ def _run(arguments: argparse.Namespace) -> int:
     models = arguments.models
     if len(models) > 2:  # a shell lists step-10 before step-9
         models = [models[i] for i in in_natural_order(models)]
-    outputs = {"--csv": arguments.csv, "--json": arguments.json}
+    outputs = {"--csv": arguments.csv, "--json": arguments.json, "--html": arguments.html}
     check_outputs(outputs, inputs=models)
     found = _compare(arguments, models, outputs)
-    texts = {"--csv": (arguments.csv, found.to_csv), "--json": (arguments.json, found.to_json)}
+    texts = {
+        "--csv": (arguments.csv, found.to_csv),
+        "--json": (arguments.json, found.to_json),
+        "--html": (arguments.html, found.to_html),
+    }
     taken = write_outputs(texts, arguments.quiet, found.files)
     if not taken and not arguments.quiet:
         print_rich(found.print)
@@ -115,6 +120,7 @@ COMMAND = Command(
         "pyspectra compare epoch10.pt epoch20.pt",
         "pyspectra compare small.safetensors large.safetensors --names small large",
         "pyspectra compare A B --csv layers.csv --json comparison.json",
+        "pyspectra compare A B --html comparison.html",
         "pyspectra compare step-*.safetensors --csv course.csv",
         "pyspectra compare runs/mine   # its numbered checkpoints, in natural order",
     ),

@@ -70,6 +70,7 @@ def line_chart(
     marks: Sequence[Mark] = (),
     typical: tuple[float, float] | None = None,
     height: int = HEIGHT,
+    width: int = WIDTH,
     legend: bool = True,
 ) -> str:
     """Return curves as a figure.
@@ -84,8 +85,8 @@ def line_chart(
     marks : sequence of Mark
     typical : (float, float), optional
         A range of values that is usual, as a green band.
-    height : int
-        Height of the drawing, in units of which its width has 760.
+    height, width : int
+        Of the drawing. It is scaled to the width that the page has for it, its letters too.
     legend : bool
 
     Returns
@@ -102,7 +103,7 @@ def line_chart(
     ys = np.concatenate([ys, *bands])
     x = axis(float(xs.min()), float(xs.max()), padded=False)
     y = axis(float(ys.min()), float(ys.max()), log=log)
-    space = Frame(x, y, WIDTH, height)
+    space = Frame(x, y, width, height)
     parts = [space.drawn(x_name)]
     if typical is not None:
         parts.append(_typical(space, typical))
@@ -113,7 +114,7 @@ def line_chart(
     names = ", ".join(line.name for line in lines)
     label = text(f"{y_name} over {x_name}: {names}")
     svg = (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
         + "".join(parts)
         + "</svg>"
     )

@@ -12,10 +12,11 @@ from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.html.frame import Frame
 from pyspectra.report.html.judgement import JUDGEMENTS, Judgement, judgement
 from pyspectra.report.html.page import clipped, text
+from pyspectra.report.html.signs import key_of, sign
 from pyspectra.report.html.ticks import Axis, axis
 from pyspectra.report.layer import LayerReport
 
-__all__ = ["depth", "histogram", "key_of", "sign"]
+__all__ = ["BIN", "alpha_band", "bin_of", "depth", "figure", "histogram", "of_alpha", "of_counts"]
 
 WIDTH, HEIGHT = 470, 280
 LEFT, RIGHT = 40, 10
@@ -37,9 +38,9 @@ def histogram(layers: Sequence[LayerReport]) -> str:
     first = min(round(THRESHOLDS.alpha_low / BIN) - 1, *bins)
     last = max(round(THRESHOLDS.alpha_high / BIN), *bins)
     most = max(sum(bin_.values()) for bin_ in bins.values())
-    x = _of_alpha(first * BIN, (last + 1) * BIN)
-    frame = Frame(x, _of_counts(most), WIDTH, HEIGHT, LEFT, RIGHT)
-    parts = [_band(frame, upright=True), frame.drawn("tail exponent α")]
+    x = of_alpha(first * BIN, (last + 1) * BIN)
+    frame = Frame(x, of_counts(most), WIDTH, HEIGHT, LEFT, RIGHT)
+    parts = [alpha_band(frame, upright=True), frame.drawn("tail exponent α")]
     for number in sorted(bins):
         below = 0
         for kind in JUDGEMENTS:
@@ -48,10 +49,10 @@ def histogram(layers: Sequence[LayerReport]) -> str:
                 parts.append(_bar(frame, number, below, count, kind))
                 below += count
     label = f"Histogram of alpha over {counted(len(shown), 'layer')}: {_spread(shown)}"
-    return _figure("How often which alpha occurs", label, parts, kinds(shown))
+    return figure("How often which alpha occurs", label, parts, key_of(kinds(shown)))
 
 
-def _of_alpha(low: float, high: float) -> Axis:
+def of_alpha(low: float, high: float) -> Axis:
     """Return an axis of alpha: even numbers, the bounds of the typical range among them."""
     marks = [mark for mark in range(0, round(HIGHEST) + 1, 2) if low <= mark <= high]
     words = {round(HIGHEST): f"{HIGHEST:g}+"}
@@ -59,7 +60,7 @@ def _of_alpha(low: float, high: float) -> Axis:
     return Axis(low, high, False, ticks)
 
 
-def _of_counts(most: int) -> Axis:
+def of_counts(most: int) -> Axis:
     """Return an axis from nothing to the highest bar, with ticks at whole numbers."""
     found = axis(0.0, 1.06 * most, padded=False)
     whole = tuple((place, label) for place, label in found.ticks if label.isdecimal())
@@ -105,8 +106,8 @@ def depth(layers: Sequence[LayerReport], numbers: Sequence[int]) -> str:
     errors = len(layers) <= MOST_ERRORS
     high = max(THRESHOLDS.alpha_high + 0.5, *(min(layer.alpha, HIGHEST) for layer in shown))
     x = axis(0.0, len(layers) + 1.0, padded=False)
-    frame = Frame(x, _of_alpha(0.0, 1.06 * high), WIDTH, HEIGHT, LEFT, RIGHT)
-    parts = [_band(frame, upright=False), frame.drawn("layers in the order of the model")]
+    frame = Frame(x, of_alpha(0.0, 1.06 * high), WIDTH, HEIGHT, LEFT, RIGHT)
+    parts = [alpha_band(frame, upright=False), frame.drawn("layers in the order of the model")]
     size = 3.6 if len(layers) <= 100 else 2.6
     for place, (layer, number) in enumerate(zip(layers, numbers, strict=True), 1):
         across, kind = frame.across(place), judgement(layer)
@@ -119,10 +120,11 @@ def depth(layers: Sequence[LayerReport], numbers: Sequence[int]) -> str:
         name = f"{clipped(layer.label, NAME)}: {said}, {kind.word}"
         parts.append(sign(across, frame.down(alpha), kind, size, name, number))
     label = f"Alpha of {counted(len(layers), 'layer')} by depth: {_spread(layers)}"
-    return _figure("Alpha against depth", label, parts, kinds(layers))
+    return figure("Alpha against depth", label, parts, key_of(kinds(layers)))
 
 
-def _band(frame: Frame, *, upright: bool) -> str:
+def alpha_band(frame: Frame, *, upright: bool) -> str:
+    """Return the range of typical alphas: over all heights, or over all the width."""
     low, high = THRESHOLDS.alpha_low, THRESHOLDS.alpha_high
     if upright:
         left, right = frame.across(low), frame.across(min(high, frame.x.high))
@@ -142,41 +144,11 @@ def kinds(layers: Sequence[LayerReport]) -> list[Judgement]:
     return [kind for kind in JUDGEMENTS if kind in found]
 
 
-def sign(
-    x: float, y: float, kind: Judgement, r: float, name: str = "", number: int | None = None
-) -> str:
-    """Return the sign of a judgement: colour is not all that tells them apart."""
-    shapes = {
-        "up": f"M{x:.1f} {y - r * 1.3:.1f}l{r * 1.2:.1f} {r * 2.1:.1f}h{-r * 2.4:.1f}z",
-        "down": f"M{x:.1f} {y + r * 1.3:.1f}l{r * 1.2:.1f} {-r * 2.1:.1f}h{-r * 2.4:.1f}z",
-        "square": f"M{x - r:.1f} {y - r:.1f}h{2 * r:.1f}v{2 * r:.1f}h{-2 * r:.1f}z",
-        "cross": f"M{x - r:.1f} {y - r:.1f}l{2 * r:.1f} {2 * r:.1f}m0 {-2 * r:.1f}"
-        f"l{-2 * r:.1f} {2 * r:.1f}",
-    }
-    which = "" if number is None else f' data-i="{number}"'
-    title = f"<title>{text(name)}</title>" if name else ""
-    if kind.sign in shapes:
-        return f'<path class="k {kind.style}"{which} d="{shapes[kind.sign]}">{title}</path>'
-    return (
-        f'<circle class="k {kind.style}"{which} cx="{x:.1f}" cy="{y:.1f}" r="{r:g}">'
-        f"{title}</circle>"
-    )
-
-
-def key_of(shown: Sequence[Judgement]) -> str:
-    """Return the legend of judgements."""
-    items = "".join(
-        f'<li><svg class="sign" viewBox="0 0 12 12" aria-hidden="true">{sign(6, 6, kind, 4)}</svg>'
-        f"{text(kind.word)}</li>"
-        for kind in shown
-    )
-    return f'<ul class="legend">{items}</ul>'
-
-
-def _figure(caption: str, label: str, parts: Sequence[str], shown: Sequence[Judgement]) -> str:
+def figure(caption: str, label: str, parts: Sequence[str], key: str) -> str:
+    """Return a drawing with its caption, what it says to those who do not see it, and its key."""
     return (
         f"<figure><figcaption>{text(caption)}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(label)}">'
         + "".join(parts)
-        + f"</svg>{key_of(shown)}</figure>"
+        + f"</svg>{key}</figure>"
     )
