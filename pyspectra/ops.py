@@ -126,6 +126,21 @@ def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
     return [e for e in evals if e is not None], status
 
 
+def squared_singular_values(stack: FloatArray) -> tuple[FloatArray, np.ndarray]:
+    """Eigenvalues of the Gram matrices of many small ones: (n, N, M) to (n, min(N, M)), ascending.
+
+    What `gram` and `eigvals` give, with a check of the whole stack in the place of one a matrix:
+    that is what thousands of small matrices cost. Also returns whether each was solved, (n,).
+    """
+    stack = np.ascontiguousarray(stack, np.float64)
+    n, M = len(stack), min(stack.shape[1:])
+    grams = [a.T for a in np.empty((n, M, M))]  # each in Fortran order
+    _core.linalg.gram(list(stack), DTYPE_CODES["float64"], grams)
+    with _blas_threads_for([M] * n):
+        values, codes = _core.linalg.eigvals(grams)
+    return np.stack(values), np.asarray(codes) == int(Status.OK)
+
+
 def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
     """Descending singular values of 2-D arrays in float64 (needs a float64 copy of each)."""
     data, code = _matrices(X)

@@ -38,7 +38,7 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.spectra.margins import Margins
-from pyspectra.types import FloatArray, Status
+from pyspectra.types import FloatArray
 
 # Standard deviations at which no draw is needed. The variance takes B = w^2 for a matrix of rank
 # one; for a mask of b blocks it is low by a factor of b.
@@ -350,15 +350,13 @@ def _statistics(stacks: FloatArray) -> FloatArray:
     ndarray of float64, shape (count, 2)
         Infinite where a matrix failed: a draw that fails proves nothing, and counts as larger.
     """
-    count, M = len(stacks), min(stacks.shape[2:])
-    matrices = stacks.reshape(-1, *stacks.shape[2:])
-    found, status = ops.eigvals(ops.gram([HostArray(w, "float64") for w in matrices]))
-    evals = np.concatenate(found).reshape(count, -1)
+    count = len(stacks)
+    found, solved = ops.squared_singular_values(stacks.reshape(-1, *stacks.shape[2:]))
+    evals = found.reshape(count, -1)
     total = evals.sum(1)
-    largest = evals.reshape(count, -1, M)[:, :, -1].max(1)
+    largest = found[:, -1].reshape(count, -1).max(1)
     statistics = np.stack([np.einsum("ij,ij->i", evals, evals) / total**2, largest / total], 1)
-    failed = np.array([s is not Status.OK for s in status]).reshape(count, -1).any(1)
-    statistics[failed] = math.inf
+    statistics[~solved.reshape(count, -1).all(1)] = math.inf
     return statistics
 
 

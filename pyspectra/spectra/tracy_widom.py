@@ -24,9 +24,10 @@ from pyspectra.types import FloatArray
 MEAN = -1.2065335745820
 VARIANCE = 1.607781034581
 
-# Gauss-Legendre nodes; 40 leave nothing to improve at double precision from s = -8 on, below which
-# the law has less than 2e-12 of its mass.
-NODES = 40
+# Gauss-Legendre nodes: 36 leave nothing to improve at double precision from s = -8 on, below which
+# the law has less than 2e-12 of its mass. From EASY on, 24 are right to 3e-10 of the survival.
+NODES = 36
+EASY, FEW_NODES = -1.0, 24
 LOWEST = -8.0
 # Above it the tail, exp(-2/3 s^1.5), is below the smallest float64.
 HIGHEST = 110.0
@@ -35,8 +36,8 @@ AIRY_END = 16.0
 
 
 @functools.cache
-def _nodes() -> tuple[FloatArray, FloatArray]:
-    x, weights = np.polynomial.legendre.leggauss(NODES)
+def _nodes(count: int) -> tuple[FloatArray, FloatArray]:
+    x, weights = np.polynomial.legendre.leggauss(count)
     return (x + 1.0) / 2.0, np.sqrt(weights / 2.0)
 
 
@@ -49,8 +50,11 @@ def survival(s: float) -> float:
     if s >= HIGHEST:
         return 0.0
     length = max(AIRY_END - s, 4.0)
-    x, root = _nodes()
-    kernel = airy(length * np.add.outer(x, x) + s)[0] * np.outer(root, root) * length
+    x, root = _nodes(FEW_NODES if s >= EASY else NODES)
+    # Airy's function is the cost, and the kernel is symmetric: eigvalsh reads the lower triangle.
+    i, j = np.tril_indices(len(x))
+    kernel = np.zeros((len(x), len(x)))
+    kernel[i, j] = airy(length * (x[i] + x[j]) + s)[0] * root[i] * root[j] * length
     # Through the eigenvalues, since one minus a determinant near one has no digits left.
     return float(-np.expm1(np.sum(np.log1p(-np.linalg.eigvalsh(kernel)))))
 
