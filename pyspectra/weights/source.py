@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyspectra._arrays import array_info, is_torch_module
 from pyspectra._support.arguments import check_path
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError, MissingPathError
+from pyspectra.weights import hub
 from pyspectra.weights.catalogue import Contents, catalogue
 from pyspectra.weights.factors import with_products
 from pyspectra.weights.formats import huggingface, module, read_file, state_dict
@@ -106,8 +107,9 @@ def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
     model_or_path : torch.nn.Module, Mapping, str, os.PathLike or WeightSource
         A module; a state dict with torch or numpy values, also inside a checkpoint's wrapper;
         a file such as ``.safetensors`` or ``.pt`` (`pyspectra.weights.formats.suffixes` lists them
-        all); a Hugging Face folder or index, sharded or not, also of an adapter. A `WeightSource`
-        is returned as it is.
+        all); a Hugging Face folder or index, sharded or not, also of an adapter; the name of a
+        model on the hub (``"org/model"``) that is in the local cache. A `WeightSource` is returned
+        as it is.
     key : str, optional
         Which part of a checkpoint that holds several models, as a dotted path:
         ``key="model_ema"``. By default the part that goes by one of the usual names, and what
@@ -160,7 +162,7 @@ def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
     if isinstance(model_or_path, Mapping):
         return WeightSource("state dict", state_dict.read(model_or_path, key=key))
     if isinstance(model_or_path, (str, os.PathLike)):
-        path = check_path("open_weights", "model_or_path", model_or_path)
+        path = _found(os.fspath(model_or_path))
         contents = _read_path(path, key)
         if any(map(may_be_quantised, contents.entries)):
             folder = path if path.is_dir() else path.parent
@@ -183,15 +185,25 @@ def _check_no_key(key: str | None, what: str) -> None:
         raise ArgumentValueError("open_weights", "key", f"be None for {what}", repr(key))
 
 
-def _read_path(path: Path, key: str | None) -> Contents:
+def _found(text: str) -> Path:
+    """Return the path of a source that exists, be it in the cache of the Hugging Face hub."""
+    path = check_path("open_weights", "model_or_path", text)
     try:
-        exists, is_folder = path.exists(), path.is_dir()
+        exists = path.exists()
     except (OSError, ValueError) as error:  # no permission; a NUL in the name
         raise FormatError(f"{path} cannot be read: {error}") from error
-    if not exists:
-        hint = f"paths are relative to {Path.cwd()}; models are not downloaded"
-        raise MissingPathError("open_weights", "model_or_path", "exist", repr(str(path)), hint)
-    if is_folder:
+    if exists:
+        return path
+    snapshot = hub.cached(text)
+    if snapshot is None:
+        shown = text if hub.is_url(text) else str(path)
+        hint = hub.where_to_get(text, path)
+        raise MissingPathError("open_weights", "model_or_path", "exist", repr(shown), hint)
+    return snapshot
+
+
+def _read_path(path: Path, key: str | None) -> Contents:
+    if path.is_dir():
         return huggingface.read_folder(path, key)
     if not path.is_file():  # a pipe would be waited for, a device never ends
         raise FormatError(f"{path} is neither a file nor a folder.")
