@@ -10,8 +10,10 @@ require_torch("pyspectra.finetune")
 from pyspectra.finetune.blocks import Coverage, coverage  # noqa: E402
 from pyspectra.finetune.fisher import fisher_diag  # noqa: E402
 from pyspectra.finetune.layerwise import (  # noqa: E402
+    HFT,
     LISA,
     AlphaDecay,
+    BitFit,
     Decision,
     FreezeWellTrained,
     LayerRule,
@@ -27,8 +29,10 @@ from pyspectra.finetune.masks import child_mask  # noqa: E402
 from pyspectra.finetune.select import select  # noqa: E402
 
 __all__ = [
+    "HFT",
     "LISA",
     "AlphaDecay",
+    "BitFit",
     "Coverage",
     "Decision",
     "FreezeWellTrained",

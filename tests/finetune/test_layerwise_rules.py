@@ -19,8 +19,10 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from pyspectra.finetune import (  # noqa: E402
+    HFT,
     LISA,
     AlphaDecay,
+    BitFit,
     FreezeWellTrained,
     Spectrum,
     TempBalance,
@@ -221,13 +223,13 @@ def test_every_parameter_is_in_exactly_one_group(kind: str) -> None:
     model = MODELS[kind]()
     rules = [TempBalance(min_evals=0), AlphaDecay(min_evals=0), Spectrum(), FreezeWellTrained()]
     if kind == "transformer":
-        rules.append(LISA(active=1))
+        rules += [LISA(active=1), HFT(), BitFit()]
     for rule in rules:
         groups = param_groups(model, None, rule, lr=0.1, weight_decay=0.1)
         count = Counter(id(p) for group in groups for p in group["params"])
         assert count == Counter(id(p) for p in model.parameters())
         torch.optim.AdamW(groups)
-        for unit in units(model):
+        for unit in [] if isinstance(rule, BitFit) else units(model):
             assert len({param.requires_grad for param in map(model.get_parameter, unit.names)}) == 1
         model.requires_grad_(True)
 
@@ -358,7 +360,7 @@ def test_lisa_draws_blocks_by_seed_and_number_alone() -> None:
     def active(rule: LISA, turn: int) -> set[str]:
         frozen = rule.decide(found, {}, turn).frozen
         rest = {unit.block for unit in found if unit.key not in frozen}
-        assert all(unit.key in frozen for unit in found if unit.block in blocks - rest)
+        assert frozen == {n for u in found if u.block in blocks - rest for n in u.names}
         return {block for block in rest if block}
 
     drawn = [active(LISA(active=1, seed=3), turn) for turn in range(300)]
@@ -368,6 +370,52 @@ def test_lisa_draws_blocks_by_seed_and_number_alone() -> None:
     assert all(70 < counts[block] < 130 for block in blocks)  # 100 each: 3.7 standard deviations
     assert active(LISA(active=9), 0) == blocks
     assert active(LISA(active=0), 0) == set()
+
+
+# --- half of a network, and biases ----------------------------------------------------------------
+
+
+class Block(nn.Module):
+    """The matrices of a block of Llama."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.self_attn = nn.ModuleDict({x: nn.Linear(2, 2) for x in ("q", "k", "v", "o")})
+        self.mlp = nn.ModuleDict({x: nn.Linear(2, 2, bias=False) for x in ("up", "down", "gate")})
+        self.norm = nn.LayerNorm(2)
+
+
+def llama() -> Any:
+    parts = {"embed": nn.Embedding(2, 2), "layers": nn.ModuleList(Block() for _ in range(6))}
+    return nn.ModuleDict({**parts, "lm_head": nn.Linear(2, 2)})
+
+
+def test_half_of_each_block_is_frozen() -> None:
+    def frozen(seed: int, turn: int = 0) -> frozenset[str]:
+        return HFT(seed=seed).decide(units(llama()), {}, turn).frozen
+
+    found = frozen(0)
+    assert found == frozen(0)
+    assert len({found, frozen(1), frozen(0, 1)}) == 3
+    assert not any("norm" in n or "head" in n or "embed" in n for n in found)
+    for i in range(6):
+        attention = [n for n in found if n.startswith(f"layers.{i}.self_attn")]
+        assert sum(n.endswith("weight") for n in attention) == 2
+        assert len(attention) == 4  # a bias follows
+    mlp = Counter(n.split(".")[1] for n in found if ".mlp." in n)
+    assert sorted(mlp.values()) == [1, 1, 1, 2, 2, 2]  # half of three, in the mean
+
+
+def test_biases_and_head_are_trained_alone() -> None:
+    model = llama()
+    model["layers"][0].self_attn["q"].bias.requires_grad_(False)
+    param_groups(model, None, BitFit())
+    names = {n for n, _ in model.named_parameters()}
+    wanted = {n for n in names if n.endswith("bias")} | {"lm_head.weight"}
+    assert trained(model) == wanted - {"layers.0.self_attn.q.bias"}
+    model = llama()
+    param_groups(model, None, BitFit(also=("embed",)))
+    assert {n for n in trained(model) if n.endswith("weight")} == {"embed.weight"}
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -391,6 +439,8 @@ def test_what_cannot_be_done_is_refused() -> None:
         param_groups(model, ps.analyze(model, pool=False), TempBalance(), lr=0.1)
     with pytest.raises(ValueError, match="'model' must have numbered blocks"):
         param_groups(model, None, LISA())
+    with pytest.raises(ValueError, match="'model' must have matrices in numbered blocks"):
+        param_groups(model, None, HFT())
 
 
 @pytest.mark.parametrize(
@@ -410,6 +460,10 @@ def test_what_cannot_be_done_is_refused() -> None:
         (FreezeWellTrained, {"score": None}, "FreezeWellTrained: 'score'"),
         (LISA, {"active": -1}, "LISA: 'active'"),
         (LISA, {"score": "alpha"}, "LISA: 'score' must be None"),
+        (HFT, {"score": "alpha"}, "HFT: 'score' must be None"),
+        (HFT, {"seed": -1}, "HFT: 'seed'"),
+        (BitFit, {"score": "alpha"}, "BitFit: 'score' must be None"),
+        (BitFit, {"also": "head"}, "BitFit: 'also' must hold parts of names"),
     ],
 )
 def test_options_are_checked(rule: Any, options: dict[str, Any], message: str) -> None:

@@ -6,14 +6,17 @@ while the model trains.
 """
 
 from pyspectra.finetune.layerwise.by_alpha import AlphaDecay, TempBalance
+from pyspectra.finetune.layerwise.fine_tuning import HFT, BitFit
 from pyspectra.finetune.layerwise.freezing import LISA, FreezeWellTrained, Spectrum
 from pyspectra.finetune.layerwise.groups import param_groups
 from pyspectra.finetune.layerwise.rule import Decision, LayerRule, LayerwiseScheduler
 from pyspectra.finetune.layerwise.scores import LayerScore, layer_scores, snr
 
 __all__ = [
+    "HFT",
     "LISA",
     "AlphaDecay",
+    "BitFit",
     "Decision",
     "FreezeWellTrained",
     "LayerRule",

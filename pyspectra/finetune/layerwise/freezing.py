@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspectra._support.arguments import check_count, check_number, check_seed
@@ -75,7 +75,12 @@ class Spectrum(LayerRule):
             # The sort is stable: of equal ones the first in the model goes first.
             best = sorted(keys, key=lambda key: _rank(scores[key].value), reverse=True)
             frozen |= {*best[int(len(keys) * self.percent / 100) :]}
-        return Decision(frozen=frozenset(frozen))
+        return Decision(frozen=_names(found, frozen))
+
+
+def _names(found: Sequence[Unit], keys: Collection[str]) -> frozenset[str]:
+    """Return the names of all parameters of the units with these keys."""
+    return frozenset(name for unit in found if unit.key in keys for name in unit.names)
 
 
 def _rank(value: float) -> float:
@@ -130,14 +135,12 @@ class FreezeWellTrained(LayerRule):
         self, found: Sequence[Unit], scores: Mapping[str, LayerScore], turn: int
     ) -> Decision:
         """Return the layers that are frozen."""
-        return Decision(
-            frozen=frozenset(
-                unit.key
-                for unit in found
-                if takes_part(scores.get(unit.key))
-                and self.low <= scores[unit.key].value <= self.high
-            )
-        )
+        keys = [
+            unit.key
+            for unit in found
+            if takes_part(scores.get(unit.key)) and self.low <= scores[unit.key].value <= self.high
+        ]
+        return Decision(frozen=_names(found, keys))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +209,5 @@ class LISA(LayerRule):
         draws = generator(Purpose.LAYERS, self.seed, "LISA", turn)
         count = min(self.active, len(blocks))
         active = {blocks[i] for i in draws.choice(len(blocks), count, replace=False)}
-        return Decision(
-            frozen=frozenset(u.key for u in found if u.block is not None and u.block not in active)
-        )
+        keys = [u.key for u in found if u.block is not None and u.block not in active]
+        return Decision(frozen=_names(found, keys))

@@ -87,21 +87,24 @@ def param_groups(
             requirement = f"be given: {type(rule).__name__} multiplies it"
             raise ArgumentValueError("param_groups", option, requirement, "None")
     found = units(model, rule.follows_norms)
-    rows: tuple[LayerScore, ...] = ()
+    scores: tuple[LayerScore, ...] = ()
     if rule.score is not None:
         with called_as("param_groups", source="report"):
-            rows = layer_scores(model if report is None else report, rule.score)
-    decision = rule.decide(found, joined("param_groups", model, found, rows), 0)
+            scores = layer_scores(model if report is None else report, rule.score)
+    decision = rule.decide(found, joined("param_groups", model, found, scores), 0)
     params = dict(model.named_parameters())
     groups: dict[Any, dict[str, Any]] = {}
-    untouched = [u for u in found if u.key not in decision.factors and u.key not in decision.frozen]
-    for unit in (*untouched, *(u for u in found if u not in untouched)):
-        factors = decision.factors.get(unit.key, {})
-        frozen = unit.key in decision.frozen
+    rows = [
+        (n, unit.key in decision.factors or n in decision.frozen, unit.key)
+        for unit in found
+        for n in unit.names
+    ]
+    for name, _, key in sorted(rows, key=lambda row: row[1]):  # stable: the others keep their order
+        factors = decision.factors.get(key, {})
+        frozen = name in decision.frozen
         own = {option: value * factors.get(option, 1.0) for option, value in values.items()}
         group = groups.setdefault((frozen, *own.values()), {"params": [], **own})
-        for name in unit.names:
-            if frozen:
-                params[name].requires_grad_(False)
-            group["params"].append((name, params[name]) if named else params[name])
+        if frozen:
+            params[name].requires_grad_(False)
+        group["params"].append((name, params[name]) if named else params[name])
     return list(groups.values())

@@ -40,7 +40,7 @@ class Decision:
         Key of a unit -> option of the optimizer -> what its value is multiplied with. Units that
         are not named keep the value.
     frozen : frozenset of str
-        Keys of the units that are not trained.
+        Names of the parameters that are not trained.
 
     Examples
     --------
@@ -74,7 +74,7 @@ class LayerRule(ABC):
     >>> @dataclass(frozen=True, kw_only=True)
     ... class FreezeAll(LayerRule):
     ...     def decide(self, found, scores, turn):
-    ...         return Decision(frozen=frozenset(unit.key for unit in found))
+    ...         return Decision(frozen=frozenset(n for unit in found for n in unit.names))
     >>> model = torch.nn.Linear(2, 2)
     >>> _ = param_groups(model, None, FreezeAll())
     >>> model.bias.requires_grad
@@ -231,7 +231,7 @@ class LayerwiseScheduler:
     @property
     def frozen(self) -> tuple[str, ...]:
         """Names of the parameters that the rule does not train, in the order of the model."""
-        return tuple(n for u in self._units if u.key in self._frozen for n in u.names)
+        return tuple(n for n in self._params if n in self._frozen)
 
     def step(self) -> None:
         """Count a step (of the optimizer, or an epoch: `every` counts these), and decide if due."""
@@ -262,7 +262,6 @@ class LayerwiseScheduler:
         ValueError
             If it is not a state of such a scheduler, or of another model. Nothing has changed then.
         """
-        known = {unit.key for unit in self._units}
         name = type(self._rule).__name__
         try:
             count, turn = int(state_dict["count"]), int(state_dict["turn"])
@@ -271,7 +270,7 @@ class LayerwiseScheduler:
         except (KeyError, TypeError, AttributeError) as error:
             requirement = "be what state_dict() returned"
             raise ArgumentValueError(name, "state_dict", requirement, shown(state_dict)) from error
-        unknown = sorted((factors.keys() | frozen) - known)
+        unknown = sorted((factors.keys() | frozen) - self._params.keys())
         if unknown:
             requirement, got = "name layers of the model", repr(unknown[0])
             raise ArgumentValueError(name, "state_dict", requirement, got)
@@ -306,14 +305,12 @@ class LayerwiseScheduler:
 
     def _set(self, factors: dict[str, dict[str, float]], frozen: frozenset[str]) -> None:
         self._factors, self._frozen = factors, frozen
-        for unit in self._units:
-            for name in unit.names:
-                p = self._params[name]
-                trains = name in self._trained and unit.key not in frozen
-                if p.requires_grad != trains:
-                    p.requires_grad_(trains)
-                if not trains and unit.key in frozen:
-                    p.grad = None
+        for name, p in self._params.items():
+            trains = name in self._trained and name not in frozen
+            if p.requires_grad != trains:
+                p.requires_grad_(trains)
+            if name in frozen:
+                p.grad = None
 
     # --- groups -----------------------------------------------------------------------------------
 
