@@ -8,6 +8,15 @@ from pyspectra._arrays import require_torch
 require_torch("pyspectra.finetune")
 
 from pyspectra.finetune.blocks import Coverage, coverage  # noqa: E402
+from pyspectra.finetune.children import (  # noqa: E402
+    FISH,
+    GMT,
+    LIFT,
+    LT_SFT,
+    SIFT,
+    ChildNetwork,
+    MaskScheduler,
+)
 from pyspectra.finetune.fisher import fisher_diag  # noqa: E402
 from pyspectra.finetune.layerwise import (  # noqa: E402
     HFT,
@@ -27,24 +36,41 @@ from pyspectra.finetune.layerwise import (  # noqa: E402
 )
 from pyspectra.finetune.masks import child_mask  # noqa: E402
 from pyspectra.finetune.select import select  # noqa: E402
+from pyspectra.finetune.weight_scores import (  # noqa: E402
+    change_scores,
+    gradient_scores,
+    low_rank_scores,
+    magnitude_scores,
+)
 
 __all__ = [
+    "FISH",
+    "GMT",
     "HFT",
+    "LIFT",
     "LISA",
+    "LT_SFT",
+    "SIFT",
     "AlphaDecay",
     "BitFit",
+    "ChildNetwork",
     "Coverage",
     "Decision",
     "FreezeWellTrained",
     "LayerRule",
     "LayerScore",
     "LayerwiseScheduler",
+    "MaskScheduler",
     "Spectrum",
     "TempBalance",
+    "change_scores",
     "child_mask",
     "coverage",
     "fisher_diag",
+    "gradient_scores",
     "layer_scores",
+    "low_rank_scores",
+    "magnitude_scores",
     "param_groups",
     "select",
     "snr",

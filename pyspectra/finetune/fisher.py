@@ -14,14 +14,12 @@ from torch import Tensor, nn
 from pyspectra._support.arguments import check_flag, check_number
 from pyspectra._support.progress import progress_bar
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
-from pyspectra.finetune.blocks import block_weights, coverage
+from pyspectra.finetune.blocks import coverage
+from pyspectra.finetune.choice import Predicate, chosen
 from pyspectra.finetune.processes import Processes
 from pyspectra.optim._fused import sharded
-from pyspectra.optim._fused.names import plain_names
 
 __all__ = ["fisher_diag"]
-
-Predicate = Callable[[str, nn.Parameter], bool]
 
 _SHARE = 0.9  # of the weights: a default choice below it is worth a warning
 
@@ -127,7 +125,7 @@ def fisher_diag(
         max_grad_norm = check_number("fisher_diag", "max_grad_norm", max_grad_norm, above=0.0)
     per_sample = check_flag("fisher_diag", "per_sample", per_sample)
     processes = Processes("fisher_diag", model, process_group)
-    names = _chosen(model, params)
+    names = chosen("fisher_diag", model, params)
     if params is None:
         _warn_of_the_rest(model, names)
     leaves = processes.leaves(names)
@@ -181,54 +179,6 @@ def _parts(
         for part in _samples(batch) if per_sample else [batch]:
             yield number, part
         advance("")
-
-
-def _chosen(model: nn.Module, params: Predicate | Iterable[str] | None) -> list[str]:
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if params is None:
-        names = block_weights(model)
-        got = (
-            "None, which means the weights inside entries of layer, layers, h, block, blocks or "
-            f"a ModuleList, of which {type(model).__name__} has none that are trained"
-        )
-    elif callable(params):
-        names = [name for name, p in trained.items() if params(name, p)]
-        got = "a predicate that chose none"
-    else:
-        if isinstance(params, str) or not isinstance(params, Iterable):
-            raise ArgumentTypeError(
-                "fisher_diag", "params", "be a predicate or a list of names", repr(params)
-            )
-        names = list(dict.fromkeys(params))
-        got = "an empty list"
-    if not names:
-        raise ArgumentValueError(
-            "fisher_diag",
-            "params",
-            "name at least one parameter that requires a gradient",
-            got,
-            "pass params=lambda name, p: p.ndim == 2, or names from model.named_parameters()",
-        )
-    given = _as_given(trained)
-    for name in names:
-        if name not in given:
-            raise ArgumentValueError(
-                "fisher_diag",
-                "params",
-                "name parameters of the model that require a gradient",
-                repr(name),
-                "they are the names of model.named_parameters()",
-            )
-    return [given[name] for name in names]
-
-
-def _as_given(trained: Iterable[str]) -> dict[str, str]:
-    """Map the names of a model, and those of the plain one in a wrapper, to the former."""
-    names = list(trained)
-    return {
-        **dict(zip(plain_names(names), names, strict=True)),
-        **dict(zip(names, names, strict=True)),
-    }
 
 
 @contextlib.contextmanager

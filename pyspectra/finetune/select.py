@@ -23,7 +23,7 @@ __all__ = ["select"]
 Array = npt.NDArray[np.float32]
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_SCOPES = ("global", "tensor", "row")
+SCOPES = ("global", "tensor", "row")
 _HOWS = ("top", "bottom", "random")
 
 
@@ -94,7 +94,7 @@ def masks_of(
 ) -> dict[str, Tensor]:
     """Do what `select` says, with the name of the public function for messages."""
     reserve_p = check_probability(function, "reserve_p", reserve_p)
-    scope = check_choice(function, "scope", scope, _SCOPES)
+    scope = check_choice(function, "scope", scope, SCOPES)
     how = check_choice(function, "how", how, _HOWS)
     seed = check_seed(function, "seed", seed)
     if not isinstance(scores, Mapping):

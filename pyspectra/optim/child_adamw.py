@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
+from pyspectra._support.arguments import check_flag
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
+from pyspectra.optim._fused import state as states
 from pyspectra.optim._fused.base import FusedOptimizer, Params
 from pyspectra.optim._fused.names import plain_names
 from pyspectra.optim._fused.options import ORDERS, SharedOptions
@@ -133,7 +135,64 @@ class ChildAdamW(FusedOptimizer):
     def _rule(self, group: Mapping[str, Any]) -> str:
         return ORDERS[group["order"]]
 
+    def set_mask(self, mask: Mapping[Any, Any], *, keep_moments: bool = False) -> None:
+        """Put other masks in the place of those that parameters have, between two steps.
+
+        Parameters
+        ----------
+        mask : mapping
+            As the constructor takes it. Parameters that it leaves out keep theirs.
+        keep_moments : bool
+            Weights that leave the child network keep their moments, and go on moving by their
+            momentum until it has died away. By default they lose them and stand still from now on;
+            when they come back, their moments begin at zero. Those that stay always keep them.
+            Compact moments have no room for the others.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a mask does not fit its parameter, or a parameter is in no group with ``mode="D"``,
+            or `keep_moments` meets compact moments. Nothing has changed then.
+        RuntimeError
+            While the averaged weights are in place.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from pyspectra.optim import ChildAdamW
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> mask = {"w": torch.tensor([True, False])}
+        >>> optimizer = ChildAdamW([("w", w)], lr=0.1, weight_decay=0.0, mode="D", mask=mask)
+        >>> w.sum().backward()
+        >>> optimizer.step()
+        >>> optimizer.set_mask({"w": ~mask["w"]})
+        >>> optimizer.step()
+        >>> [round(x, 4) for x in w.tolist()]  # each of them has moved once
+        [0.9, 0.9256]
+        """
+        self._refuse_while_swapped("set_mask")
+        keep_moments = check_flag(type(self).__name__, "keep_moments", keep_moments)
+        found = self._packed_masks(mask)
+        groups = {p: group for _, p, group in self._named()}
+        for p in found:
+            if keep_moments and groups[p]["compact"]:
+                raise ArgumentValueError(
+                    type(self).__name__, "keep_moments", "be False with compact moments", "True"
+                )
+        self._taken, self._plan = self._steps_taken(), None
+        for p, packed in found.items():
+            self._masks[p] = packed
+            state = self.state.get(p)
+            if state and "mask" in state:
+                compact = bool(groups[p]["compact"])
+                states.exchange_mask(
+                    state, p, packed, self._moments, compact=compact, keep=keep_moments
+                )
+
     def _set_mask(self, mask: Mapping[Any, Any]) -> None:
+        self._masks.update(self._packed_masks(mask))
+
+    def _packed_masks(self, mask: Mapping[Any, Any]) -> dict[Tensor, Tensor]:
         if not isinstance(mask, Mapping):
             raise ArgumentTypeError(
                 type(self).__name__,
@@ -143,6 +202,7 @@ class ChildAdamW(FusedOptimizer):
             )
         if not mask:
             raise ArgumentValueError(type(self).__name__, "mask", "have at least one entry", "none")
+        packed: dict[Tensor, Tensor] = {}
         by_key: dict[Any, tuple[str, Tensor]] = {}
         for given, (name, p, group) in zip(self._given_names(), self._named(), strict=True):
             if group["mode"] == "D":
@@ -161,4 +221,5 @@ class ChildAdamW(FusedOptimizer):
                     "pass model.named_parameters() to mask by name",
                 )
             name, p = found
-            self._masks[p] = pack_mask(type(self).__name__, value, p, name)
+            packed[p] = pack_mask(type(self).__name__, value, p, name)
+        return packed

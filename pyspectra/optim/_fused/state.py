@@ -134,6 +134,33 @@ def _zeros(p: Tensor, child: Tensor | None) -> Tensor:
     return torch.zeros(tensors.count_ones(child), dtype=dtype, device=p.device)
 
 
+# --- between two steps ----------------------------------------------------------------------------
+
+
+def exchange_mask(
+    state: State, p: Tensor, mask: Tensor, moments: Iterable[str], *, compact: bool, keep: bool
+) -> None:
+    """Put a packed mask in the place of the one that a state has.
+
+    Moments of the elements that stay in the child network stay. With `keep` so do those of the
+    elements that leave it; otherwise they become zero.
+    """
+    size = sharded.local(p).numel()
+    before, after = (tensors.mask_bits(m, size) for m in (state["mask"], mask))
+    for key in moments:
+        if key not in state:
+            continue
+        moment = state[key]
+        if compact:
+            whole = torch.zeros(size, dtype=moment.dtype, device=moment.device)
+            whole[before] = moment
+            state[key] = whole[after]
+        elif not keep:
+            own = sharded.local(moment)
+            own.mul_(after.reshape(own.shape))
+    state["mask"] = mask
+
+
 # --- on its way out -------------------------------------------------------------------------------
 
 
