@@ -18,7 +18,7 @@ from pyspectra._arrays import ArrayProblem, StoredArray
 from pyspectra._support.dtypes import DType
 from pyspectra.errors import FormatError
 from pyspectra.training.checkpoint_extras import plain_copy
-from pyspectra.weights.formats import huggingface, safetensors, torch_checkpoint, wrappers
+from pyspectra.weights.formats import huggingface, indices, safetensors, torch_checkpoint, wrappers
 from pyspectra.weights.formats.stored import ReadRange, StoredTensor
 
 __all__ = [
@@ -128,7 +128,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         file = path / names[0]
     else:
         file = path
-    if file.name.endswith(huggingface.INDEX_SUFFIX):
+    if file.name.endswith(indices.INDEX_SUFFIX):
         return _open_index(path, file)
     suffix = file.suffix.lower()
     if suffix in safetensors.FORMAT.suffixes:
@@ -143,7 +143,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def _open_index(path: Path, file: Path) -> Checkpoint:
-    index = huggingface.open_index(file)
+    index = indices.open_index(file)
     shards = {name: open_checkpoint(file.parent / name) for name in index.shards}
     index.check({name: list(shard.tensors) for name, shard in shards.items()})
     joined = _joined(path, file, shards)
@@ -152,7 +152,7 @@ def _open_index(path: Path, file: Path) -> Checkpoint:
 
 def _joined(path: Path, named: Path, shards: Mapping[str, Checkpoint]) -> Checkpoint:
     """Join what the shards of one model hold, by their names; messages begin with `named`."""
-    huggingface.check_apart(named, {name: list(shard.tensors) for name, shard in shards.items()})
+    indices.check_apart(named, {name: list(shard.tensors) for name, shard in shards.items()})
     parts = list(shards.values())
     tensors = {key: tensor for part in parts for key, tensor in part.tensors.items()}
     extras = {key: value for part in parts for key, value in part.extras.items()}

@@ -107,6 +107,11 @@ _LIST: Final = (
         group="belongs to a quantised weight that cannot be dequantised",
         aside=True,
     ),
+    Reason(
+        "rank_piece",
+        "a piece of a matrix that {count} ranks hold: no rule knows how it was cut",
+        group="a piece of a matrix that several ranks hold: no rule knows how it was cut",
+    ),
     Reason("quantised_unread", "packed by {method}, which is not dequantised"),
     Reason("unreadable", "cannot be read"),
     Reason("shape_unknown", "shape unknown"),

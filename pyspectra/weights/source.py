@@ -15,7 +15,14 @@ from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError,
 from pyspectra.weights import hub
 from pyspectra.weights.catalogue import Contents, catalogue
 from pyspectra.weights.factors import with_products
-from pyspectra.weights.formats import huggingface, module, read_file, state_dict
+from pyspectra.weights.formats import (
+    folder_of,
+    huggingface,
+    indices,
+    module,
+    read_file,
+    state_dict,
+)
 from pyspectra.weights.formats.quantisation import quantisation
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.quantised import dequantised, may_be_quantised
@@ -204,9 +211,11 @@ def _found(text: str) -> Path:
 
 def _read_path(path: Path, key: str | None) -> Contents:
     if path.is_dir():
-        return huggingface.read_folder(path, key)
+        folder = folder_of(path)
+        read = huggingface.read_folder if folder is None else folder.read
+        return read(path, key=key)
     if not path.is_file():  # a pipe would be waited for, a device never ends
         raise FormatError(f"{path} is neither a file nor a folder.")
-    if path.name.endswith(huggingface.INDEX_SUFFIX):
-        return huggingface.read_index(path, key)
+    if path.name.endswith(indices.INDEX_SUFFIX):
+        return indices.read_index(path, key)
     return read_file(path, key)

@@ -1,7 +1,9 @@
 """Where weights come from: a module for each file format, for models, state dicts and folders."""
 
 from pyspectra.weights.formats.registry import (
+    Folder,
     Format,
+    folder_of,
     format_of,
     formats,
     planned_suffixes,
@@ -9,4 +11,13 @@ from pyspectra.weights.formats.registry import (
     suffixes,
 )
 
-__all__ = ["Format", "format_of", "formats", "planned_suffixes", "read_file", "suffixes"]
+__all__ = [
+    "Folder",
+    "Format",
+    "folder_of",
+    "format_of",
+    "formats",
+    "planned_suffixes",
+    "read_file",
+    "suffixes",
+]

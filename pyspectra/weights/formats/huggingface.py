@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
-from pyspectra.errors import ArgumentValueError, FormatError
+from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import Contents, TensorEntry
-from pyspectra.weights.formats._files import read_json
 from pyspectra.weights.formats.adapters import ADAPTER_CONFIG, lora_scale
-from pyspectra.weights.formats.registry import format_of, read_file, suffixes
+from pyspectra.weights.formats.indices import (
+    INDEX_SUFFIX,
+    check_no_key,
+    is_file,
+    read_index,
+    some,
+    together,
+)
+from pyspectra.weights.formats.registry import read_file, suffixes
 from pyspectra.weights.order import natural_key
 from pyspectra.weights.skip import Skip
 
-__all__ = [
-    "INDEX_SUFFIX",
-    "Index",
-    "check_apart",
-    "holds_weights",
-    "open_index",
-    "read_folder",
-    "read_index",
-    "weights_files",
-]
+__all__ = ["holds_weights", "read_folder", "weights_files"]
 
-INDEX_SUFFIX: Final = ".index.json"
 STANDARD: Final = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -35,6 +32,11 @@ STANDARD: Final = (
     "pytorch_model.bin.index.json",
     "adapter_model.safetensors",
     "adapter_model.bin",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "diffusion_pytorch_model.bin",
+    "pytorch_lora_weights.safetensors",
+    "pytorch_lora_weights.bin",
 )
 # Trainers leave these beside the model, with the suffixes of weights files.
 _TRAINING_STATE = re.compile(r"(?:training_args|optimizer|scheduler|scaler|rng_state)\b|rng_state_")
@@ -132,6 +134,20 @@ def _candidates(names: list[str], formats: tuple[str, ...]) -> list[str]:
     return [name for name in suffixed if not _TRAINING_STATE.match(name)]
 
 
+def _one_format(names: list[str]) -> list[str]:
+    """Leave out copies of safetensors files in another format."""
+    safe = {Path(name).stem for name in names if name.endswith(".safetensors")}
+    kept = [n for n in names if n.endswith(".safetensors") or Path(n).stem not in safe]
+    # The shards and the names of the two formats differ, as in model and pytorch_model.
+    variants = {_variant(name) for name in names if name.endswith(".safetensors")}
+    return [n for n in kept if n.endswith(".safetensors") or _variant(n) not in variants]
+
+
+def _variant(name: str) -> str:
+    """Return what tells a file of weights from others of its model, such as ``fp16``."""
+    return Path(name).stem.removeprefix("pytorch_model").removeprefix("model")
+
+
 def _belongs(name: str) -> bool:
     """Tell whether a file of a model folder is a part of the model, although it is not read."""
     return (
@@ -142,7 +158,7 @@ def _belongs(name: str) -> bool:
 def _weights_of_folders(folders: list[Path]) -> Iterator[TensorEntry]:
     """List the standard files in the sub-folders of a model, which are not opened."""
     for folder in folders:
-        name = next((name for name in STANDARD if _is_file(folder / name)), None)
+        name = next((name for name in STANDARD if is_file(folder / name)), None)
         if name is not None and not _CHECKPOINT.fullmatch(folder.name):
             skip = Skip("folder", {"path": f"{folder.name}/"})
             yield TensorEntry(f"{folder.name}/{name}", None, "none", None, problem=skip)
@@ -155,7 +171,7 @@ def _choose(
     for name in STANDARD:
         if name in names:
             return [name]
-    found = _candidates(names, formats)
+    found = _one_format(_candidates(names, formats))
     indices = [name for name in names if name.endswith(INDEX_SUFFIX)]
     if len(indices) == 1:
         return indices
@@ -165,19 +181,19 @@ def _choose(
         return found
     if found:
         raise FormatError(
-            f"{folder}: holds {len(found)} weights files and no index: {_some(found)}. "
+            f"{folder}: holds {len(found)} weights files and no index: {some(found)}. "
             "Hint: pass the path of one of them."
         )
     checkpoints = [p.name for p in folders if _CHECKPOINT.fullmatch(p.name)]
     if checkpoints:
         raise FormatError(
             f"{folder}: holds no weights itself, but the checkpoints of a training run: "
-            f"{_some(checkpoints)}. Hint: pass the path of one of them, or average them."
+            f"{some(checkpoints)}. Hint: pass the path of one of them, or average them."
         )
     inside = names + [f"{p.name}/" for p in folders]
     raise FormatError(
         f"{folder}: no weights found. Looked for {', '.join(STANDARD)}, and for a single file "
-        f"ending in {', '.join(formats)}; the folder holds {_some(inside) or 'no files'}."
+        f"ending in {', '.join(formats)}; the folder holds {some(inside) or 'no files'}."
     )
 
 
@@ -191,17 +207,17 @@ def _complete_shards(folder: Path, found: list[str]) -> list[str]:
         families.setdefault((stem, int(count), suffix), {})[int(number)] = name
     if len(families) > 1:
         raise FormatError(
-            f"{folder}: holds the shards of {len(families)} models and no index: {_some(found)}. "
+            f"{folder}: holds the shards of {len(families)} models and no index: {some(found)}. "
             "Hint: pass the path of one of them."
         )
     (((_, count, _), shards),) = families.items()
     if len(shards) != len(found) or not set(shards) <= set(range(1, count + 1)):
-        raise FormatError(f"{folder}: holds shards whose numbers make no sense: {_some(found)}.")
+        raise FormatError(f"{folder}: holds shards whose numbers make no sense: {some(found)}.")
     if len(shards) < count:
         missing = next(number for number in range(1, count + 1) if number not in shards)
         raise FormatError(
             f"{folder}: {count - len(shards)} of {count} shards missing, the first of them number "
-            f"{missing}; there is no index, and the folder holds {_some(found)}. Hint: download "
+            f"{missing}; there is no index, and the folder holds {some(found)}. Hint: download "
             "the others, or pass the path of one shard to analyse what is in it."
         )
     return found
@@ -209,182 +225,8 @@ def _complete_shards(folder: Path, found: list[str]) -> list[str]:
 
 def _open(folder: Path, names: list[str], key: str | None) -> Contents:
     if len(names) > 1:
-        _check_no_key(key)
-        return _together(folder, {name: read_file(folder / name) for name in names})
+        check_no_key(key)
+        return together(folder, {name: read_file(folder / name) for name in names})
     if names[0].endswith(INDEX_SUFFIX):
         return read_index(folder / names[0], key)
     return read_file(folder / names[0], key)
-
-
-def _check_no_key(key: str | None) -> None:
-    if key is not None:
-        raise ArgumentValueError(
-            "open_weights", "key", "be None for a model in shards, which hold one model", repr(key)
-        )
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
-
-
-def _weight_map(path: Path) -> dict[str, str]:
-    index = read_json(path, "a valid index of shards")
-    weight_map = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise FormatError(f"{path}: not a valid index of shards: it has no 'weight_map'.")
-    for shard in weight_map.values():
-        if not isinstance(shard, str) or not _stays_inside(shard):
-            raise FormatError(
-                f"{path}: refused: the index names {shard!r}, which is not "
-                "a file inside its folder."
-            )
-    return weight_map
-
-
-def _stays_inside(name: str) -> bool:
-    # By spelling only: caches link every shard to a file elsewhere, so that resolving the links
-    # would refuse honest folders.
-    parts = PurePosixPath(name).parts
-    return (
-        bool(parts)
-        and ".." not in parts
-        and not PurePosixPath(name).is_absolute()
-        and not PureWindowsPath(name).drive
-        and "\\" not in name
-        and name.isprintable()
-    )
-
-
-def read_index(path: Path, key: str | None = None) -> Contents:
-    """List the tensors of the shards that an index names.
-
-    Parameters
-    ----------
-    path : Path
-        A file such as ``model.safetensors.index.json``.
-    key : str, optional
-        Must be None: shards hold one model.
-
-    Returns
-    -------
-    Contents
-        The tensors of all shards, in the order of a single file.
-
-    Raises
-    ------
-    FormatError
-        If the index is invalid or leaves its folder, a shard is missing or unsupported, a tensor
-        is in two shards or in none.
-    """
-    _check_no_key(key)
-    index = open_index(path)
-    opened = {shard: read_file(path.parent / shard) for shard in index.shards}
-    contents = _together(path, opened)
-    index.check({shard: [e.key for e in opened[shard].entries] for shard in opened})
-    return replace(contents, files=(path.absolute(), *contents.files))
-
-
-@dataclass(frozen=True)
-class Index:
-    """An index of shards, which all exist.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    weight_map : Mapping
-        Name of a tensor -> name of the shard that holds it.
-    shards : tuple of str
-        Names of the shards, in natural order.
-    """
-
-    path: Path
-    weight_map: Mapping[str, str]
-    shards: tuple[str, ...]
-
-    def check(self, keys: Mapping[str, Sequence[str]]) -> None:
-        """Compare with the names of the tensors that each shard holds.
-
-        Raises
-        ------
-        FormatError
-            If a tensor is not where the index has it.
-        """
-        held = {shard: set(names) for shard, names in keys.items()}
-        for key, shard in self.weight_map.items():
-            if key not in held[shard]:
-                raise FormatError(
-                    f"{self.path}: tensor {key!r} is not in {shard}, where the index has it."
-                )
-
-
-def open_index(path: Path) -> Index:
-    """Read an index of shards.
-
-    Raises
-    ------
-    FormatError
-        If the index is invalid or leaves its folder, or a shard is missing or unsupported.
-    """
-    weight_map = _weight_map(path)
-    shards = tuple(sorted(set(weight_map.values()), key=natural_key))
-    missing = [shard for shard in shards if not _is_file(path.parent / shard)]
-    if missing:
-        raise FormatError(
-            f"{path}: {len(missing)} of {len(shards)} shards missing: {_some(missing)}."
-        )
-    for shard in shards:
-        if format_of(shard) is None:
-            raise FormatError(f"{path}: the shard {shard!r} is of no supported format.")
-    return Index(path, weight_map, shards)
-
-
-def check_apart(path: Path, keys: Mapping[str, Sequence[str]]) -> None:
-    """Check that no name of a tensor is in two shards.
-
-    Parameters
-    ----------
-    path : Path
-        The index, or the folder, for messages.
-    keys : Mapping
-        Name of a shard -> names of its tensors.
-
-    Raises
-    ------
-    FormatError
-        If one is.
-    """
-    owner: dict[str, str] = {}
-    for shard, names in keys.items():
-        for key in names:
-            if owner.setdefault(key, shard) != shard:
-                raise FormatError(
-                    f"{path}: tensor {key!r} is in two shards, {owner[key]} and {shard}."
-                )
-
-
-def _together(path: Path, opened: Mapping[str, Contents]) -> Contents:
-    """Join what the shards of one model hold; their names are in natural order."""
-    check_apart(path, {shard: [e.key for e in c.entries] for shard, c in opened.items()})
-    parts = list(opened.values())
-    entries: list[TensorEntry] = [entry for contents in parts for entry in contents.entries]
-    format = parts[0].format
-    if format == "safetensors":
-        # As in a single file. Torch shards split a state dict in its own order, which
-        # concatenation in the order of the shards' numbers restores.
-        entries.sort(key=lambda entry: natural_key(entry.key))
-
-    def close() -> None:
-        for contents in parts:
-            contents.close()
-
-    files = tuple(file for contents in parts for file in contents.files)
-    beside = tuple(skipped for contents in parts for skipped in contents.beside)
-    return Contents(format, entries, close, beside=beside, files=files)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name longer than the system allows
-        return False

@@ -13,12 +13,22 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 from pyspectra.errors import ArgumentValueError, FormatError, missing_dependency
 from pyspectra.weights.catalogue import Contents
 
-__all__ = ["Format", "format_of", "formats", "planned_suffixes", "read_file", "suffixes"]
+__all__ = [
+    "Folder",
+    "Format",
+    "folder_of",
+    "format_of",
+    "formats",
+    "planned_suffixes",
+    "read_file",
+    "suffixes",
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,26 @@ class Format:
     rank: int = 9
 
 
+@dataclass(frozen=True)
+class Folder:
+    """One kind of folder that is not simply that of a model's files; `FOLDER` of its module.
+
+    Attributes
+    ----------
+    name : str
+        What it is called.
+    recognises : callable
+        Tells by the names in a folder whether it is one; nothing is opened.
+    read : callable
+        Takes the folder, and a keyword ``key``, which of several models is meant; lists what is in
+        it.
+    """
+
+    name: str
+    recognises: Callable[[Path], bool]
+    read: Callable[..., Contents]
+
+
 # Files of weights that people have, whether there is a format for them here or not.
 _USUAL: Final = (".h5", ".hdf5", ".keras", ".onnx", ".gguf")
 
@@ -57,13 +87,35 @@ _USUAL: Final = (".h5", ".hdf5", ".keras", ".onnx", ".gguf")
 @functools.cache
 def formats() -> tuple[Format, ...]:
     """Return every format, the most usual first."""
+    found = [module.FORMAT for module in _modules() if hasattr(module, "FORMAT")]
+    return tuple(sorted(found, key=lambda f: (f.rank, f.name)))
+
+
+def _modules() -> list[ModuleType]:
     package = importlib.import_module(__package__)
-    modules = [
+    return [
         importlib.import_module(f"{__package__}.{module.name}")
         for module in pkgutil.iter_modules(package.__path__)
     ]
-    found = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
-    return tuple(sorted(found, key=lambda f: (f.rank, f.name)))
+
+
+def folder_of(path: Path) -> Folder | None:
+    """Return the kind of a folder, or None for one that is simply that of a model's files.
+
+    Raises
+    ------
+    FormatError
+        If it cannot be looked into.
+    """
+    try:
+        return next((folder for folder in _folders() if folder.recognises(path)), None)
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+@functools.cache
+def _folders() -> tuple[Folder, ...]:
+    return tuple(module.FOLDER for module in _modules() if hasattr(module, "FOLDER"))
 
 
 def suffixes() -> tuple[str, ...]:
