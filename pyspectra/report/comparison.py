@@ -110,6 +110,12 @@ class Comparison(ComparisonData, TableOutputs):
 
         return comparison_page(self)
 
+    def _repr_html_(self) -> str:
+        """Return the comparison as a notebook shows it: its sentences and a table."""
+        from pyspectra.report.html.notebook import comparison_note
+
+        return comparison_note(self, self.text)
+
     def print(self, console: Console | None = None) -> None:
         """Print the table of layers and the sentences.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -91,6 +91,14 @@ class LayerReport(Value):
     position: int = 0
     could_be: tuple[str, ...] = ()
     stored_as: StoredAs | None = None
+
+    # Set by the facade, `pyspectra.report.report`: a row knows no view.
+    notebook_view: ClassVar[Callable[[LayerReport], str] | None] = None
+
+    def _repr_html_(self) -> str | None:
+        """Return the row as a notebook shows it: its spectrum, and its numbers in words."""
+        view = type(self).notebook_view
+        return None if view is None else view(self)
 
     @property
     def status(self) -> Status:

@@ -14,6 +14,7 @@ from pyspectra._support.files import write_text
 from pyspectra.errors import missing_dependency
 from pyspectra.report.data import ReportData
 from pyspectra.report.findings import Finding
+from pyspectra.report.layer import LayerReport
 from pyspectra.report.outputs import plain
 
 if TYPE_CHECKING:
@@ -286,6 +287,12 @@ class Report(ReportData):
 
         return plot(self, kind, layer, ax)
 
+    def _repr_html_(self) -> str:
+        """Return the report as a notebook shows it: verdict, means, layers to look at first."""
+        from pyspectra.report.html.notebook import report_note
+
+        return report_note(self)
+
     def print(self, console: Console | None = None) -> None:
         """Print the table, the histogram of alpha and the verdict.
 
@@ -299,6 +306,15 @@ class Report(ReportData):
         from pyspectra.report.table import render
 
         render(self, Console() if console is None else console)
+
+
+def _layer_note(layer: LayerReport) -> str:
+    from pyspectra.report.html.notebook import layer_note
+
+    return layer_note(layer)
+
+
+LayerReport.notebook_view = staticmethod(_layer_note)
 
 
 def _fields(finding: Finding) -> dict[str, Any]:

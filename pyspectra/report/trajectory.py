@@ -89,6 +89,12 @@ class Trajectory(TrajectoryData, TableOutputs):
 
         return trajectory_page(self)
 
+    def _repr_html_(self) -> str:
+        """Return the trajectory as a notebook shows it: its sentences and a table."""
+        from pyspectra.report.html.notebook import trajectory_note
+
+        return trajectory_note(self, self.text)
+
     def print(self, console: Console | None = None) -> None:
         """Print a row for each checkpoint, and the sentences.
 

@@ -34,9 +34,14 @@ def layer_table(layers: Sequence[LayerReport], options: AnalyzeOptions) -> str:
     """Return a row for each layer, with the columns that the terminal shows."""
     found = [(c, c.head) for c in shown(COLUMNS, options) if c.head is not None]
     found.sort(key=lambda pair: pair[1].last)
+    found = [(c, head) for c, head in found if _says_something(head, layers)]
     heads = [TableHead(c.name, head.text, c.help, _style(head)) for c, head in found]
     rows = [TableRow(judgement(x), x.label, [_cell(x, head) for _, head in found]) for x in layers]
     return tools(rows, JUDGEMENTS) + live_table(heads, rows, "Layers")
+
+
+def _says_something(head: Head[LayerReport], layers: Sequence[LayerReport]) -> bool:
+    return any(head.show(layer, _LOOK)[0] not in ("", UNICODE.dash) for layer in layers)
 
 
 def _style(head: Head[Any]) -> str:

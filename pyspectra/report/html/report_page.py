@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pyspectra._support.text import counted
+from pyspectra.report.coverage import Coverage
 from pyspectra.report.data import ReportData
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.html.layer_table import layer_data, layer_table
@@ -24,6 +25,7 @@ from pyspectra.report.html.parts import (
     short_name,
     verdict_part,
 )
+from pyspectra.report.html.role_map import role_maps
 from pyspectra.report.html.table import table
 
 __all__ = ["report_page"]
@@ -42,7 +44,7 @@ def report_page(report: ReportData) -> str:
         _overview(report, numbers),
         _layers(report),
         *_findings(report),
-        *_skipped(report),
+        _coverage(report),
         _summary(report),
         sheet(),
         foot(report.options),
@@ -70,7 +72,8 @@ class _Same:
 def _facts(report: ReportData) -> list[str]:
     options = report.options
     noun = "layer" if options.pool else "row"
-    return [report.format, counted(len(report.layers), noun), f"estimator {options.estimator}"]
+    rows = counted(len(report.layers), noun)
+    return [report.format, rows, report.coverage.words, f"estimator {options.estimator}"]
 
 
 def _figures(report: ReportData) -> str:
@@ -90,8 +93,31 @@ def _figures(report: ReportData) -> str:
 
 
 def _overview(report: ReportData, numbers: list[int]) -> str:
-    charts = histogram(report.wholes) + depth(report.wholes, numbers)
-    return section("Overview", f'<div class="pair">{charts}</div>')
+    charts = [histogram(report.wholes), depth(report.wholes, numbers)]
+    maps = role_maps(report.wholes, numbers)
+    charts += [*maps, *_by_role(report)]
+    return section("Overview", f'<div class="pair">{"".join(charts)}</div>')
+
+
+# What is told of each role, by the columns of `Groups.rows`.
+OF_ROLES = {
+    "role": "group",
+    "layers": "n_layers",
+    "judged": "n_judged",
+    "mean α": "alpha",
+    "least α": "alpha_min",
+    "largest α": "alpha_max",
+    "stable rank": "stable_rank",
+}
+
+
+def _by_role(report: ReportData) -> list[str]:
+    groups = report.by("role")
+    if len(groups) < 2:
+        return []
+    rows = [{name: row[key] for name, key in OF_ROLES.items()} for row in groups.rows()]
+    shown = table(rows, caption="Means by role")
+    return [f"<figure><figcaption>Means by role</figcaption>{shown}</figure>"]
 
 
 def _layers(report: ReportData) -> str:
@@ -109,9 +135,8 @@ def _findings(report: ReportData) -> list[str]:
     return [section("Errors", items)]
 
 
-def _skipped(report: ReportData) -> list[str]:
-    if not report.skipped:
-        return []
+def _coverage(report: ReportData) -> str:
+    """Return what share of the model was analysed, and what was not, by reason."""
     groups = Counter(item.skip.group for item in report.skipped)
     parts = []
     for group, count in groups.most_common():
@@ -120,8 +145,32 @@ def _skipped(report: ReportData) -> list[str]:
         listed = ", ".join(map(text, names[:NAMES_SHOWN])) + more
         title = f"{count} × {clipped(group, LONGEST_PATH)}"
         parts.append(details(title, f'<p class="names">{listed}</p>'))
-    n = counted(len(report.skipped), "tensor was", "tensors were")
-    return [section("Not analysed", f'<p class="soft">{n} not analysed.</p>', *parts)]
+    said = "".join(f"<p>{text(sentence)}</p>" for sentence in report.coverage.sentences)
+    return section("Coverage", _bar(report.coverage), said, *parts)
+
+
+def _bar(coverage: Coverage) -> str:
+    """Return the share of the parameters in matrices that was analysed, as a bar."""
+    if not coverage.total:
+        return ""
+    parts, left = [], 0.0
+    for name, count, style in (
+        ("analysed", coverage.analysed, "read"),
+        ("left out by the options", coverage.left_out, "chosen"),
+        ("could not be analysed", coverage.unread, "unread"),
+    ):
+        if count:
+            width = 1000 * count / coverage.total
+            parts.append(
+                f'<rect class="{style}" x="{left:.1f}" y="0" width="{max(width, 1.0):.1f}" '
+                f'height="10"><title>{name}: {count:,} parameters</title></rect>'
+            )
+            left += width
+    label = text(f"Coverage: {coverage.words}")
+    return (
+        f'<svg class="bar-of" viewBox="0 0 1000 10" preserveAspectRatio="none" role="img" '
+        f'aria-label="{label}">{"".join(parts)}</svg>'
+    )
 
 
 def _summary(report: ReportData) -> str:

@@ -194,7 +194,7 @@
     event.preventDefault();
     show(numberOf(row));
   });
-  for (const sign of document.querySelectorAll(".pair [data-i]")) {
+  for (const sign of document.querySelectorAll(".pair svg [data-i]")) {
     sign.addEventListener("click", () => show(Number(sign.dataset.i)));
   }
   byId("close").addEventListener("click", () => sheet.close());
