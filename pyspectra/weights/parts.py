@@ -139,8 +139,10 @@ def _gates_by_shape(layer: Layer, shapes: Shapes) -> tuple[str, ...]:
     hidden = shapes.get(f"{start}hh{end}")
     if hidden is None or len(hidden) != 2 or hidden[0] != layer.shape[0] or hidden[1] == 0:
         return NO_PARTS
-    if f"{start}hr{end}" in shapes:
-        # A projection: the columns of weight_hh are its outputs, not the hidden units.
-        return NO_PARTS
+    projection = shapes.get(f"{start}hr{end}")
+    if projection is not None:
+        # Its columns are the hidden units, and those of weight_hh its outputs. Only an LSTM has it.
+        fits = len(projection) == 2 and hidden[0] == len(LSTM_GATES) * projection[1]
+        return LSTM_GATES if fits else NO_PARTS
     gates, rest = divmod(hidden[0], hidden[1])
     return NO_PARTS if rest else _GATES_BY_COUNT.get(gates, NO_PARTS)
