@@ -201,13 +201,16 @@ def test_pages_are_small():
     layer = dataclasses.replace(layer, esd=dataclasses.replace(layer.esd, evals=evals))
 
     def many(n):
-        names = [f"model.layers.{i // 7}.self_attn.part_{i % 7}_proj" for i in range(n)]
+        parts = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+                 "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+        names = [f"model.layers.{i // 7}.{parts[i % 7]}" for i in range(n)]
         layers = tuple(dataclasses.replace(layer, name=name, layer_id=i)
                        for i, name in enumerate(names))  # fmt: skip
         return len(dataclasses.replace(report, layers=layers).to_html().encode())
 
     assert many(39) <= 250_000
     assert many(562) <= 1_500_000
+    assert many(562) > 562 * 1000  # with all their curves
 
 
 def test_words_say_what_the_numbers_say(hostile):
