@@ -199,7 +199,7 @@ def _histogram(found: ComparisonData, names: tuple[str, str]) -> str:
     last = max(round(THRESHOLDS.alpha_high / BIN), *bins)
     most = max(max(count.values(), default=0) for count in counts)
     x = of_alpha(first * BIN, (last + 1) * BIN)
-    frame = Frame(x, of_counts(most), WIDTH, HEIGHT, LEFT, RIGHT)
+    frame = Frame(x, of_counts(1.06 * most), WIDTH, HEIGHT, LEFT, RIGHT)
     parts = [alpha_band(frame, upright=True), frame.drawn("tail exponent α")]
     for colour, (name, count) in enumerate(zip(names, counts, strict=True)):
         bars = "".join(_bar(frame, number, count[number]) for number in sorted(count))
@@ -236,7 +236,7 @@ def _shifts(found: ComparisonData) -> str:
     shown = [row for _, row in drawn if row.is_compared] or [row for _, row in drawn]
     reach = [abs(row.alpha_shift) + row.alpha_shift_stderr for row in shown]
     limit = max([1.0, *(min(x, HIGHEST) for x in reach if math.isfinite(x))])
-    x = axis(0.0, len(found.layers) + 1.0, padded=False)
+    x = of_counts(len(found.layers) + 1.0)
     frame = Frame(x, axis(-limit, limit), WIDTH, HEIGHT, LEFT + 6, RIGHT)
     zero = frame.down(0.0)
     parts = [frame.drawn("layers in the order of the model")]

@@ -45,7 +45,8 @@ def _says_something(head: Head[LayerReport], layers: Sequence[LayerReport]) -> b
 
 
 def _style(head: Head[Any]) -> str:
-    names = [f"spare{head.spare}"] if head.spare else []
+    kept = head.elastic or head.last or head.text == "alpha"
+    names = [] if kept else [f"spare{head.spare}"]
     names += [] if head.right else ["left"]
     return " ".join(names + (["name"] if head.elastic else []))
 

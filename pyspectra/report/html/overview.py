@@ -39,7 +39,7 @@ def histogram(layers: Sequence[LayerReport]) -> str:
     last = max(round(THRESHOLDS.alpha_high / BIN), *bins)
     most = max(sum(bin_.values()) for bin_ in bins.values())
     x = of_alpha(first * BIN, (last + 1) * BIN)
-    frame = Frame(x, of_counts(most), WIDTH, HEIGHT, LEFT, RIGHT)
+    frame = Frame(x, of_counts(1.06 * most), WIDTH, HEIGHT, LEFT, RIGHT)
     parts = [alpha_band(frame, upright=True), frame.drawn("tail exponent α")]
     for number in sorted(bins):
         below = 0
@@ -60,9 +60,9 @@ def of_alpha(low: float, high: float) -> Axis:
     return Axis(low, high, False, ticks)
 
 
-def of_counts(most: int) -> Axis:
-    """Return an axis from nothing to the highest bar, with ticks at whole numbers."""
-    found = axis(0.0, 1.06 * most, padded=False)
+def of_counts(end: float) -> Axis:
+    """Return an axis from 0 on, with ticks at whole numbers."""
+    found = axis(0.0, end, padded=False)
     whole = tuple((place, label) for place, label in found.ticks if label.isdecimal())
     return Axis(found.low, found.high, False, whole)
 
@@ -105,7 +105,7 @@ def depth(layers: Sequence[LayerReport], numbers: Sequence[int]) -> str:
         return ""
     errors = len(layers) <= MOST_ERRORS
     high = max(THRESHOLDS.alpha_high + 0.5, *(min(layer.alpha, HIGHEST) for layer in shown))
-    x = axis(0.0, len(layers) + 1.0, padded=False)
+    x = of_counts(len(layers) + 1.0)
     frame = Frame(x, of_alpha(0.0, 1.06 * high), WIDTH, HEIGHT, LEFT, RIGHT)
     parts = [alpha_band(frame, upright=False), frame.drawn("layers in the order of the model")]
     size = 3.6 if len(layers) <= 100 else 2.6

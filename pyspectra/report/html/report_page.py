@@ -116,7 +116,7 @@ def _by_role(report: ReportData) -> list[str]:
     if len(groups) < 2:
         return []
     rows = [{name: row[key] for name, key in OF_ROLES.items()} for row in groups.rows()]
-    shown = table(rows, caption="Means by role")
+    shown = table(rows, label="Means by role")
     return [f"<figure><figcaption>Means by role</figcaption>{shown}</figure>"]
 
 
@@ -177,4 +177,4 @@ def _summary(report: ReportData) -> str:
     rows = [{"": name.replace("_", " "), "mean": value} for name, value in report.summary().items()
             if not name.startswith("n_")]  # fmt: skip
     notes = "".join(f'<p class="soft">{text(clipped(note, 1000))}</p>' for note in report.notes)
-    return section("Means over the layers", table(rows, caption="Means over the layers"), notes)
+    return section("Means over the layers", table(rows, label="Means over the layers"), notes)

@@ -93,8 +93,9 @@ def _figure(stack: str, cells: dict[tuple[str, int], _Cell]) -> str:
     label = text(f"Alpha by role and block of {name}, from block {blocks[0]} to {blocks[-1]}")
     return (
         f'<figure class="{"wide" if wide else "narrow"}"><figcaption>Alpha by role and block, '
-        f'{text(name)}</figcaption><svg class="map" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{label}">{"".join(parts)}</svg>{key_of(kinds)}</figure>'
+        f'{text(name)}</figcaption><div class="scroll" tabindex="0" role="group" '
+        f'aria-label="{label}"><svg class="map" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{label}">{"".join(parts)}</svg></div>{key_of(kinds)}</figure>'
     )
 
 

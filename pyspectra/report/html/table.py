@@ -23,7 +23,10 @@ def cell(value: Any) -> str:
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, caption: str = ""
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str] | None = None,
+    caption: str = "",
+    label: str = "",
 ) -> str:
     """Return rows as a table.
 
@@ -34,6 +37,8 @@ def table(
     columns : sequence of str, optional
         Names of the columns in their order; by default all, by first appearance.
     caption : str
+    label : str
+        What it is called where nothing is seen of the page; the caption by default.
     """
     names = list(columns or dict.fromkeys(name for row in rows for name in row))
     left = {n for n in names if any(isinstance(row.get(n), str) for row in rows)}
@@ -46,8 +51,9 @@ def table(
     lines = ["".join(one("td", n, cell(row.get(n))) for n in names) for row in rows]
     title = f"<caption>{text(caption)}</caption>" if caption else ""
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    called = text(label or caption or "table")
     return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{text(caption or "table")}">'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{called}">'
         f"<table>{title}<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{body}\n</tbody></table></div>"
     )

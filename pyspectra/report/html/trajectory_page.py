@@ -59,7 +59,7 @@ def trajectory_page(found: TrajectoryData) -> str:
         _verdict(said[:ends]),
         section("Overview", *_charts(found)),
         section("In words", f'<div class="words">{_paragraphs(said[ends + 1 : -1])}</div>'),
-        section("Checkpoints", table(found.summary(), caption="Checkpoints")),
+        section("Checkpoints", table(found.summary(), label="Checkpoints")),
         section("Layers", _table(found)),
         *_missing(found),
         sheet(),
