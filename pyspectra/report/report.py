@@ -204,6 +204,42 @@ class Report(ReportData):
 
         return load(cls, check_path("Report.load", "path", path))
 
+    def to_markdown(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        everything: bool = False,
+        top: int | None = None,
+        sort: str | None = None,
+        reverse: bool = False,
+        by: str | None = None,
+    ) -> str:
+        """Return the verdict and the table as Markdown, and write it to `path` if one is given.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            The file to write, whole or not at all.
+        everything, top, sort, reverse, by
+            Which layers, as in `Report.print`.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> report = ps.analyze({"fc.weight": np.random.default_rng(0).standard_normal((60, 40))})
+        >>> report.to_markdown().splitlines()[6][:11]
+        '| id | laye'
+        """
+        from pyspectra.report.markdown import markdown
+        from pyspectra.report.shown import Shown
+
+        wanted = Shown(everything, top, sort, reverse, by)
+        wanted.check("Report.to_markdown")
+        text = markdown(self, wanted)
+        if path is not None:
+            write_text(check_output("Report.to_markdown", "path", path, self.files), text)
+        return text
+
     def to_html(self) -> str:
         """Return the report as a page: one HTML file that needs nothing but itself.
 
@@ -293,19 +329,49 @@ class Report(ReportData):
 
         return report_note(self)
 
-    def print(self, console: Console | None = None) -> None:
-        """Print the table, the histogram of alpha and the verdict.
+    def print(
+        self,
+        console: Console | None = None,
+        *,
+        everything: bool = False,
+        top: int | None = None,
+        sort: str | None = None,
+        reverse: bool = False,
+        by: str | None = None,
+        hint: str = "everything=True lists all",
+    ) -> None:
+        """Print the verdict, a table of layers and the histogram of alpha.
 
         Parameters
         ----------
         console : rich.console.Console, optional
             The terminal or file to print to; standard output by default.
+        everything : bool
+            Every layer. More than 40 are not listed by default, but the 12 that `worst` puts first.
+        top : int, optional
+            This many layers.
+        sort : str, optional
+            A column to sort by, the smallest first; rows without a value come last.
+        reverse : bool
+            The largest first.
+        by : {"role", "block", "stack", "kind"}, optional
+            A row of numbers for each group of layers (`Report.by`) in their place.
+        hint : str
+            How the reader can have all layers, for the line below a table that lists some.
+
+        Raises
+        ------
+        ArgumentValueError, ArgumentTypeError
+            If there is no such column or group, or `top` is no count.
         """
         from rich.console import Console
 
+        from pyspectra.report.shown import Shown
         from pyspectra.report.table import render
 
-        render(self, Console() if console is None else console)
+        wanted = Shown(everything, top, sort, reverse, by, hint)
+        wanted.check("Report.print")
+        render(self, Console() if console is None else console, wanted)
 
 
 def _layer_note(layer: LayerReport) -> str:

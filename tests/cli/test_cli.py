@@ -278,7 +278,6 @@ def test_unreadable_layers(
         (["analyze", "{model}", "--xmax", "two"], "--xmax must be positive and finite, got 'two'"),
         (["analyze"], "required: MODEL"),
         (["analyze", "{model}", "--nonsense"], "--nonsense"),
-        (["analyze", "{model}", "--html", "a.html"], "--html"),
         (["analyze", "{model}", "--min-evals", "0"], "--min-evals must be a positive integer"),
         (["analyze", "{model}", "-j", "two"], "-j must be an integer from 1 to 4096, got 'two'"),
         (["analyze", "{model}", "--estimator", "magic"], "--estimator must be one of"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from typing import Any
@@ -12,7 +13,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import pyspectra as ps
-from pyspectra.report.table import printable, render, shorten
+from pyspectra._support.text import printable, shorten
+from pyspectra.report.shown import FEW, MANY, Shown, rows_shown
+from pyspectra.report.table import render
 
 ANSI = re.compile(r"\x1b\[")
 
@@ -28,14 +31,20 @@ def state(layers: int) -> dict[str, np.ndarray]:
     }
 
 
-def show(report: ps.Report, width: int = 200, **console: Any) -> str:
+@functools.cache
+def of_state(layers: int) -> ps.Report:
+    return ps.analyze(state(layers), goodness=False)
+
+
+def show(report: ps.Report, width: int = 200, wanted: Shown | None = None, **console: Any) -> str:
     file = io.StringIO()
-    render(report, Console(file=file, width=width, **console))
+    render(report, Console(file=file, width=width, **console), wanted)
     return file.getvalue()
 
 
 def row_of(text: str, layer_id: int) -> str:
-    return next(line for line in text.splitlines() if re.match(rf"\s*{layer_id} ", line))
+    table = text[re.search(r"^[─-]{20,}$", text, re.MULTILINE).end() :]  # type: ignore[union-attr]
+    return next(line for line in table.splitlines() if re.match(rf"\s*{layer_id} ", line))
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +91,9 @@ def test_a_failed_layer_is_a_dash_with_a_reason(report: ps.Report, width: int) -
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160, 200])
 @pytest.mark.parametrize("layers", [1, 300])
 def test_no_line_is_wider_than_the_terminal(width: int, layers: int) -> None:
-    report = ps.analyze(state(layers))
-    lines = show(report, width, force_terminal=True, color_system=None).splitlines()
+    report = of_state(layers)
+    everything = Shown(everything=True)
+    lines = show(report, width, everything, force_terminal=True, color_system=None).splitlines()
     assert max(map(cell_len, lines)) <= width
     rows = [line for line in lines if re.search(r"\d±\d|\d ± \d", line)]
     assert len(rows) == layers
@@ -245,3 +255,118 @@ def test_shorten_fits(name: str, width: int) -> None:
     short = shorten(name, width)
     assert cell_len(short) <= width
     assert (short == name) == (cell_len(name) <= width)
+
+
+# --- what is shown of a large model -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large() -> ps.Report:
+    """A model of more layers than are listed, one of them broken."""
+    weights = {
+        f"model.layers.{i}.{name}.weight": random(24, 20, seed=i)
+        for i in range(24)
+        for name in ("self_attn.q_proj", "mlp.up_proj")
+    }
+    weights["model.layers.7.mlp.up_proj.weight"][0, 0] = np.nan
+    return ps.analyze(weights, goodness=False)
+
+
+def table_rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if re.match(r"\s*\d+ .*24x20", line)]
+
+
+def test_the_verdict_comes_first_and_once_more_at_the_end(large: ps.Report) -> None:
+    lines = show(large, 80).splitlines()
+    told = [i for i, line in enumerate(lines) if line.startswith("verdict  ")]
+    assert len(told) == 2
+    assert told[0] < 5
+    assert told[1] == len(lines) - 1
+    assert lines[-1].startswith(f"verdict  {large.verdict.label} · ")
+    assert len(lines) < 80
+    small = show(ps.analyze(state(1))).splitlines()
+    assert sum(line.startswith("verdict  ") for line in small) == 1 + (len(small) > 24)
+
+
+def test_a_large_model_shows_what_to_look_at_first(large: ps.Report) -> None:
+    text = show(large, 100)
+    rows = table_rows(text)
+    assert len(rows) == FEW
+    assert rows[0].endswith("not finite")
+    assert f"{FEW} of 48 layers, those to look at first; 1 stand" in text
+    assert len(table_rows(show(large, 100, Shown(everything=True)))) == 48
+    assert len(table_rows(show(large, 100, Shown(top=3)))) == 3
+    assert MANY < 48
+
+
+def test_rows_sort_by_any_column(large: ps.Report) -> None:
+    alphas = sorted(row.alpha for row in large if row.alpha == row.alpha)
+    rows, words = rows_shown(large, Shown(sort="alpha", top=5))
+    assert [row.alpha for row in rows] == alphas[:5]
+    assert words == "5 of 48 layers, the first by alpha"
+    rows, words = rows_shown(large, Shown(sort="alpha", reverse=True, everything=True))
+    assert [row.alpha for row in rows[:-1]] == alphas[::-1]
+    assert rows[-1].status is ps.Status.NOT_FINITE
+    assert words == ""
+    rows, _ = rows_shown(large, Shown(sort="name", everything=True))
+    assert [row.name for row in rows] == sorted(row.name for row in large)
+    rows, _ = rows_shown(large, Shown(sort="block", everything=True))
+    assert [row.block for row in rows] == sorted(row.block for row in large)
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+@pytest.mark.parametrize("by", ["role", "block"])
+def test_groups_in_the_place_of_layers(large: ps.Report, by: str, width: int) -> None:
+    lines = show(large, width, Shown(by=by)).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert any(re.match(r"up +24 ", line) for line in lines) == (by == "role")
+    assert any(re.match(r"\S*7 +2 ", line) for line in lines) == (by == "block")
+    assert not table_rows("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sort": "alpa"}, {"top": 0}, {"by": "colour"}, {"everything": 1}, {"reverse": 2}]
+)
+def test_what_makes_no_sense_is_refused(large: ps.Report, wrong: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"'{next(iter(wrong))}'"):
+        large.print(**wrong)
+    with pytest.raises((ValueError, TypeError), match=f"'{next(iter(wrong))}'"):
+        large.to_markdown(**wrong)
+
+
+@pytest.mark.parametrize("width", [60, 70, 80, 90, 100, 120])
+def test_names_differ_where_layers_do(width: int) -> None:
+    names = [
+        f"encoder.layer.{i}.{name}"
+        for i in range(3)
+        for name in ("attention.output.dense", "output.dense", "attention.self.query")
+    ]
+    report = ps.analyze({f"{name}.weight": random(24, 20) for name in names}, goodness=False)
+    shown = [line.split()[1] for line in table_rows(show(report, width))]
+    assert len(set(shown)) == len(names)
+
+
+# --- Markdown -----------------------------------------------------------------------------------
+
+
+def test_markdown(large: ps.Report, tmp_path: Any) -> None:
+    text = large.to_markdown(tmp_path / "r.md", top=4)
+    assert (tmp_path / "r.md").read_text(encoding="utf-8") == text
+    lines = text.splitlines()
+    assert lines[0] == "## state dict"
+    assert f"**{large.verdict.label}**: " in text
+    assert large.coverage.words in text
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + 4
+    assert len({line.count("|") for line in table}) == 1
+    assert "`model.layers.7.mlp.up_proj`" in table[2]
+    groups = [line for line in large.to_markdown(by="role").splitlines() if line.startswith("|")]
+    assert [line.split(" | ")[0] for line in groups[2:]] == ["| `q`", "| `up`"]
+
+
+def test_a_name_cannot_command_markdown() -> None:
+    report = ps.analyze({"a|b<img src=x>`c`\n# h.weight": random(40, 36)})
+    text = report.to_markdown()
+    assert r"a\|b\<img src=x\>\`c\`\\n\# h" in text
+    assert all(line.count(" | ") == text.splitlines()[6].count(" | ")
+               for line in text.splitlines() if line.startswith("| "))  # fmt: skip

@@ -9,12 +9,13 @@ import argparse
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspectra._support.text import counted
 from pyspectra.cli.analysis_options import add_options, add_running, flags, given_options, threads
 from pyspectra.cli.commands import Command
 from pyspectra.cli.errors import UsageError, one_line
+from pyspectra.cli.numbers import as_integer_text
 from pyspectra.cli.output import (
     STDOUT,
     check_not_read,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pyspectra.report.report import Report
 
 DONE, FAILED_LAYERS, NOT_ENOUGH = 0, 1, 1
+OUTPUTS = ("--csv", "--json", "--html", "--md")
+HINT = "--all lists all, --by role sums them up"
 
 
 # --- arguments ----------------------------------------------------------------------------------
@@ -42,6 +45,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
     add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
     add("--html", metavar="F", help="write a page to F: verdict, overview, layers to look into")
+    add("--md", metavar="F", help="write the verdict and the table to F as Markdown")
+    _add_view(parser)
     add("--dialect", choices=DIALECTS, help="columns of --csv (default: pyspectra)")
     add("--key", metavar="K",
         help="of a checkpoint that holds several models, the one called K")  # fmt: skip
@@ -52,14 +57,29 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_running(parser)
 
 
+def _add_view(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses the rows of the table, on the screen and in Markdown."""
+    from pyspectra.report.groups import GROUPINGS
+
+    add = parser.add_argument
+    add("--all", dest="everything", action="store_true",
+        help="list every layer, also of a large model")  # fmt: skip
+    add("--top", metavar="N", type=as_integer_text,
+        help="list N layers: those to look at first, or the first by --sort")  # fmt: skip
+    add("--sort", metavar="C", help="sort by a column (any of --csv), the smallest first")
+    add("--reverse", action="store_true", help="with --sort: the largest first")
+    add("--by", metavar="G", help=f"a row of numbers for each group: {', '.join(GROUPINGS)}")
+
+
 # --- the run ------------------------------------------------------------------------------------
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    outputs = {"--csv": arguments.csv, "--json": arguments.json, "--html": arguments.html}
+    outputs = {name: getattr(arguments, name[2:]) for name in OUTPUTS}
     if arguments.dialect and arguments.csv is None:
         raise UsageError("--dialect goes with --csv. Hint: add --csv F, or --csv -")
     check_outputs(outputs, inputs=(arguments.model, arguments.base_model))
+    view = _view(arguments)
     report = _analyze(arguments, outputs)
     if not report.layers:
         reasons = Counter(s.reason for s in report.skipped).most_common(3)
@@ -70,10 +90,11 @@ def _run(arguments: argparse.Namespace) -> int:
         "--csv": (arguments.csv, lambda: report.to_csv(dialect=dialect)),
         "--json": (arguments.json, report.to_json),
         "--html": (arguments.html, report.to_html),
+        "--md": (arguments.md, lambda: report.to_markdown(**view)),
     }
     taken = write_outputs(texts, arguments.quiet, report.files)
     if not taken and not arguments.quiet:
-        print_rich(report.print)
+        print_rich(lambda console: report.print(console, **view, hint=HINT))
     if not report.coverage.enough:
         message(f"only {report.coverage.words} could be analysed: no verdict")
         return NOT_ENOUGH
@@ -94,6 +115,19 @@ def _analyze(arguments: argparse.Namespace, outputs: Mapping[str, str | None]) -
             progress=False if arguments.quiet else "auto",
             **given_options(arguments),
         )
+
+
+def _view(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of `Report.print` that were given, checked before the work begins."""
+    from pyspectra.report.shown import Shown
+
+    if arguments.reverse and arguments.sort is None:
+        raise UsageError("--reverse goes with --sort. Hint: add --sort alpha")
+    names = ("everything", "top", "sort", "reverse", "by")
+    view = {name: getattr(arguments, name) for name in names}
+    with one_line("choosing rows", {"everything": "--all"}):
+        Shown(**view).check("analyze")
+    return view
 
 
 def _check_outputs_again(arguments: argparse.Namespace, outputs: Mapping[str, str | None]) -> None:
@@ -135,6 +169,8 @@ COMMAND = Command(
     run=_run,
     examples=(
         "pyspectra analyze model.safetensors",
+        "pyspectra analyze FOLDER --by role",
+        "pyspectra analyze FOLDER --sort alpha --reverse --top 10",
         "pyspectra analyze FOLDER --csv layers.csv --json report.json",
         "pyspectra analyze FOLDER --html report.html",
         "pyspectra analyze FOLDER --csv - --dialect weightwatcher | head",
