@@ -11,6 +11,7 @@ from pyspectra.analysis.analyze import analyze
 from pyspectra.analysis.compare import compare
 from pyspectra.analysis.distances import Distances, LayerDistance, distances
 from pyspectra.config import get_num_threads, set_num_threads, show_config
+from pyspectra.edit.prune import allocate_sparsity, prune
 from pyspectra.edit.smoothing import svd_smoothing
 from pyspectra.edit.traps import remove_traps
 from pyspectra.errors import (
@@ -79,6 +80,7 @@ __all__ = [
     "Trajectory",
     "Verdict",
     "WeightSource",
+    "allocate_sparsity",
     "analyze",
     "compare",
     "compare_distributions",
@@ -94,6 +96,7 @@ __all__ = [
     "marchenko_pastur",
     "open_weights",
     "optim",
+    "prune",
     "remove_traps",
     "set_num_threads",
     "show_config",
