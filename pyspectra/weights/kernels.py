@@ -20,7 +20,7 @@ from pyspectra.weights.kinds import EMBEDDING, EXPERT_STACK, IN, LINEAR, OUT, RN
 from pyspectra.weights.kinds import kernel_parts as key_parts
 from pyspectra.weights.layer import Held
 
-__all__ = ["KernelLayout", "folded", "kernel_layout"]
+__all__ = ["KernelLayout", "einsum_layout", "folded", "kernel_layout"]
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, "Shape | None"]
@@ -32,6 +32,7 @@ _POSITIONS: Final = ("depth", "height", "width")
 # reset, new).
 _GATES: Final = {4: ("i", "f", "g", "o"), 3: ("z", "r", "n")}
 NO_PARTS: Final[tuple[str, ...]] = ()
+_EQUATION: Final = re.compile(r"(?:\.\.\.)?([a-zA-Z]*),([a-zA-Z]+)->(?:\.\.\.)?([a-zA-Z]*)")
 _CONVOLUTION: Final = re.compile("conv", re.IGNORECASE)
 _TRANSPOSED: Final = re.compile("transpose", re.IGNORECASE)
 _EXPERT: Final = re.compile("expert|moe", re.IGNORECASE)
@@ -214,3 +215,33 @@ def _of_convolution(
     if _TRANSPOSED.search(owner):
         return KernelLayout(f"conv_transpose{rank - 2}d", (*positions, OUT, IN))
     return KernelLayout(kind, (*positions, IN, OUT))
+
+
+def einsum_layout(equation: str, shape: Shape) -> KernelLayout | None:
+    """Fold the axes of a kernel by what an equation does with them.
+
+    Parameters
+    ----------
+    equation : str
+        As `numpy.einsum` has it, with the inputs first and the kernel second: ``"abc,cde->abde"``.
+    shape : tuple of int
+        Shape of the kernel.
+
+    Returns
+    -------
+    KernelLayout or None
+        A stack of matrices, if inputs, kernel and outputs share an axis; None for an equation that
+        is no product of two such tensors.
+    """
+    match = _EQUATION.fullmatch(equation.replace(" ", ""))
+    if match is None or len(match[2]) != len(shape) or len(set(match[2])) != len(shape):
+        return None
+    into, kernel, out = match.groups()
+    inputs = tuple(i for i, x in enumerate(kernel) if x in into and x not in out)
+    outputs = tuple(i for i, x in enumerate(kernel) if x in out and x not in into)
+    stacked = tuple(i for i, x in enumerate(kernel) if x in into and x in out)
+    if not inputs or not outputs or len(inputs) + len(outputs) + len(stacked) != len(shape):
+        return KernelLayout(UNKNOWN)
+    if stacked:
+        return KernelLayout(EXPERT_STACK.name, ("expert", IN, OUT), (stacked, inputs, outputs))
+    return KernelLayout(LINEAR.name, (IN, OUT), (inputs, outputs), part_names=NO_PARTS)

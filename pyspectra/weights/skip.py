@@ -67,6 +67,13 @@ _LIST: Final = (
         group="a factor from which a weight is computed",
         aside=True,
     ),
+    Reason(
+        "operand",
+        "an operand of {op}: not a weight matrix",
+        aside=True,
+    ),
+    Reason("foreign_operand", "an operand of {op}, an operator that is not known"),
+    Reason("unused", "used by no node of the graph", aside=True),
     # It is no tensor, or one that cannot be read.
     Reason("not_a_tensor", "not a tensor: {type}", aside=True),
     Reason("not_an_array", "not an array", aside=True),

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from pyspectra.weights.catalogue import TensorEntry
 from pyspectra.weights.formats.hdf5 import Tree
-from pyspectra.weights.kernels import KernelLayout
-from pyspectra.weights.kinds import EXPERT_STACK, IN, LINEAR, OUT, UNKNOWN
+from pyspectra.weights.kernels import KernelLayout, einsum_layout
+from pyspectra.weights.kinds import IN, LINEAR, OUT, UNKNOWN
 from pyspectra.weights.skip import Skip
 
 __all__ = ["Variable", "equations", "variables"]
@@ -43,7 +43,6 @@ _KERNELS: Final = re.compile(r"(?:\w+_)?kernel|embeddings")
 _NO_WEIGHT: Final = re.compile(r"gamma|beta|alpha|moving_\w+|vector_u|.*bias|b")
 _OLD_NAMES: Final = ((re.compile(r"(?:.+_)?W(?:_\d+)?"), "kernel"),
                      (re.compile(r"(?:.+_)?b(?:_\d+)?"), "bias"))  # fmt: skip
-_EQUATION: Final = re.compile(r"(?:\.\.\.)?([a-zA-Z]*),([a-zA-Z]+)->(?:\.\.\.)?([a-zA-Z]*)")
 
 
 @dataclass(frozen=True)
@@ -126,22 +125,6 @@ def equations(config: Any) -> dict[str, str]:
     return {name: min(several) for name, several in found.items() if len(several) == 1}
 
 
-def _einsum_layout(equation: str, shape: Shape) -> KernelLayout | None:
-    """Fold the axes of a kernel by what its equation does with them."""
-    match = _EQUATION.fullmatch(equation.replace(" ", ""))
-    if match is None or len(match[2]) != len(shape) or len(set(match[2])) != len(shape):
-        return None
-    into, kernel, out = match.groups()
-    inputs = tuple(i for i, x in enumerate(kernel) if x in into and x not in out)
-    outputs = tuple(i for i, x in enumerate(kernel) if x in out and x not in into)
-    stacked = tuple(i for i, x in enumerate(kernel) if x in into and x in out)
-    if not inputs or not outputs or len(inputs) + len(outputs) + len(stacked) != len(shape):
-        return KernelLayout(UNKNOWN)
-    if stacked:
-        return KernelLayout(EXPERT_STACK.name, ("expert", IN, OUT), (stacked, inputs, outputs))
-    return KernelLayout(LINEAR.name, (IN, OUT), (inputs, outputs), part_names=())
-
-
 def _guessed_layout(of_class: str, shapes: Mapping[int, Shape]) -> KernelLayout | None:
     """Fold the axes of an ``EinsumDense`` without its equation by the shape of its bias."""
     kernel, bias = shapes[0], shapes.get(1)
@@ -180,7 +163,7 @@ def _by_object(tree: Tree, found: Mapping[str, str]) -> Iterator[Variable]:
             entry = numbered[i]
             layout = None
             if name == "kernel" and equation is not None and entry.shape is not None:
-                layout = _einsum_layout(equation, entry.shape)
+                layout = einsum_layout(equation, entry.shape)
             elif name == "kernel" and of_class.endswith("_dense") and len(shapes[i]) > 2:
                 layout = _guessed_layout(of_class, shapes)
             yield Variable(
@@ -276,7 +259,7 @@ def _by_name(path: str, entry: TensorEntry, found: Mapping[str, str]) -> Variabl
     elif len(shape) > 1 and not _KERNELS.fullmatch(last) and last != "weight":
         is_weight = True
     if last == "kernel" and len(words) > 1 and words[-2] in found and len(shape) > 1:
-        layout = _einsum_layout(found[words[-2]], shape)
+        layout = einsum_layout(found[words[-2]], shape)
     kind = None
     if is_weight:
         kind = LINEAR.name if len(shape) == 2 else UNKNOWN
