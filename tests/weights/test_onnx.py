@@ -174,10 +174,13 @@ def test_names_that_two_weights_would_have(tmp_path: Path) -> None:
     nodes = [node("MatMul", "x", "onnx::MatMul_1", out="a", name="/block/MatMul"),
              node("MatMul", "a", "onnx::MatMul_2", out="b", name="/block/MatMul_1"),
              node("MatMul", "b", "onnx::MatMul_3", out="c"),
-             node("MatMul", "c", "onnx::MatMul_4", name="/MatMul")]  # fmt: skip
-    arrays = {f"onnx::MatMul_{i}": normal(4 + i, 5 + i) for i in range(1, 5)}
+             node("MatMul", "c", "onnx::MatMul_4", out="d", name="/MatMul"),
+             node("MatMul", "d", "onnx::MatMul_5", name="/layer/layer.0/fc/MatMul")]  # fmt: skip
+    arrays = {f"onnx::MatMul_{i}": normal(4 + i, 5 + i) for i in range(1, 6)}
     source = open_weights(save(tmp_path / "m.onnx", nodes, arrays))
-    assert [la.name for la in source] == ["MatMul", "block.MatMul", "block.MatMul_1", "c"]
+    assert {la.name for la in source} == {
+        "MatMul", "block.MatMul", "block.MatMul_1", "c", "layer.0.fc"
+    }  # fmt: skip
 
 
 def test_what_is_no_weight_is_listed_with_its_use(tmp_path: Path) -> None:

@@ -121,7 +121,14 @@ def _scope(node: Node) -> tuple[str, str]:
     words = [word for word in node.name.replace("::", "/").split("/") if word]
     if not words:
         return "", next((out for out in node.outputs if out), node.op)
-    return ".".join(words[:-1]), words[-1]
+    *scopes, last = words
+    # torch calls the container of "layer.0" first, and then its member by the whole name.
+    inside = [
+        word
+        for i, word in enumerate(scopes)
+        if i + 1 == len(scopes) or not scopes[i + 1].startswith(f"{word}.")
+    ]
+    return ".".join(inside), last
 
 
 def _entries(named: list[_Named]) -> Iterator[TensorEntry]:

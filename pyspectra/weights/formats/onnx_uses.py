@@ -174,8 +174,8 @@ def _everywhere(
             if called is None:
                 yield scope, node
             elif depth < MAX_STEPS:
-                operands = dict(zip(called.inputs, node.inputs, strict=False))
-                bodies.append((called.graph, operands))
+                given = dict(zip(called.inputs, node.inputs, strict=False))
+                bodies.append((called.graph, given))
         for body, operands in bodies:
             count += len(body.nodes)
             if count > MAX_NODES or len(waiting) > MAX_CALLS:
