@@ -12,6 +12,7 @@ import numpy as np
 from pyspectra._support.arguments import check_choice
 from pyspectra._support.progress import progress_bar
 from pyspectra.errors import ArgumentValueError, PyspectraError, called_as, missing_dependency
+from pyspectra.report.plot import draw_far
 from pyspectra.spectra import distance
 from pyspectra.spectra.esd import esd
 from pyspectra.types import FloatArray, Status
@@ -27,6 +28,7 @@ from pyspectra.weights.pairing import (
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
 _SPECTRAL: dict[str, distance.MatrixDistance] = {
     "ks": distance.kolmogorov_smirnov,
@@ -67,7 +69,7 @@ class LayerDistance:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Distances:
     """What `distances` returns.
 
@@ -100,6 +102,38 @@ class Distances:
         """Mean distance over the layers that have one; NaN if none has."""
         values = [x.distance for x in self.layers if not math.isnan(x.distance)]
         return sum(values) / len(values) if values else math.nan
+
+    def __repr__(self) -> str:
+        return f"<Distances ({self.method}) of {len(self.layers)} layers: mean {self.mean:.4g}>"
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the distance of each layer with matplotlib, by the number of its block.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            The axes to draw in; by default those of a new figure of a paper's column.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            ``ax.figure.savefig(path)`` writes the figure.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If `ax` is no Axes, or no layer has a distance.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> far = ps.distances({"fc.weight": np.eye(9)}, {"fc.weight": 2 * np.eye(9)})
+        >>> far, far.plot().get_ylabel()
+        (<Distances (raw) of 1 layers: mean 3>, 'raw')
+        """
+        return draw_far(self.method, self.layers, ax)
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return one row for each matched layer.

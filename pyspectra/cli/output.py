@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,19 +14,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspectra.cli.errors import UsageError
+from pyspectra.errors import missing_dependency
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from pyspectra.report.comparison import Comparison
+    from pyspectra.report.report import Report
+    from pyspectra.report.trajectory import Trajectory
 
 __all__ = [
     "STDOUT",
     "check_not_read",
     "check_outputs",
+    "check_plot_folder",
     "drop_output",
     "message",
     "print_rich",
     "write",
     "write_outputs",
+    "write_plots",
 ]
 
 STDOUT = "-"
@@ -154,6 +162,45 @@ def write_outputs(
     for text in on_stdout:
         write(text())
     return bool(on_stdout)
+
+
+def check_plot_folder(target: str | None) -> None:
+    """Find what is wrong with the folder of pictures before the work, not after it.
+
+    Raises
+    ------
+    UsageError
+        If it is no folder, or cannot be made or written to, or matplotlib is not installed.
+    """
+    if target is None:
+        return
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(str(missing_dependency("matplotlib", "--plot", extra="plot")))
+    if not target or "\0" in target:
+        raise UsageError(f"--plot {target!r}: {'a path cannot hold a NUL' if target else 'empty'}")
+    if os.path.exists(target) and not os.path.isdir(target):
+        raise UsageError(f"--plot {target!r}: is a file, not a folder")
+    above = os.path.realpath(target)
+    while not os.path.isdir(above):
+        above = os.path.dirname(above)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"--plot {target!r}: folder {above!r} is not writable")
+
+
+def write_plots(target: str | None, found: Report | Comparison | Trajectory, quiet: bool) -> None:
+    """Write all pictures to a folder, and say how many, and which could not be drawn."""
+    from pyspectra._support.text import counted
+
+    if target is None:
+        return
+    try:
+        saved = found.save_plots(target, progress=False if quiet else "auto")
+    except OSError as error:
+        raise UsageError(f"cannot write to {target!r}: {error.strerror or error}") from error
+    for name, reason in saved.failed:
+        message(f"not drawn: {name}: {reason}")
+    if not quiet:
+        message(f"wrote {counted(len(saved.paths), 'picture')} to {target}")
 
 
 def _save(target: str, text: str) -> None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pyspectra._support.arguments import check_path
 from pyspectra.report.compared_layers import LayerComparison
 from pyspectra.report.comparison_data import ComparisonData
 from pyspectra.report.comparison_words import ranking_sentences, sentences
 from pyspectra.report.outputs import TableOutputs, plain
+from pyspectra.report.plot import documents_plots, plot
 from pyspectra.report.report import Report
 
 if TYPE_CHECKING:
+    from os import PathLike
+
+    from matplotlib.axes import Axes
     from rich.console import Console
+
+    from pyspectra.report.plot.folder import SavedPlots
 
 JSON_SCHEMA = "pyspectra.comparison/1"
 
@@ -115,6 +122,73 @@ class Comparison(ComparisonData, TableOutputs):
         from pyspectra.report.html.notebook import comparison_note
 
         return comparison_note(self, self.text)
+
+    @documents_plots(ComparisonData)
+    def plot(
+        self, kind: str = "alpha", *, layer: str | None = None, ax: Axes | None = None
+    ) -> Axes:
+        """Draw the comparison with matplotlib.
+
+        Parameters
+        ----------
+        kind : str
+            {plots}
+        layer : str, optional
+            Its name where one layer is drawn; the first that both have by default.
+        ax : matplotlib.axes.Axes, optional
+            The axes to draw in; by default those of a new figure of a paper's column.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            ``ax.figure.savefig(path)`` writes the figure.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        ValueError, TypeError
+            If an argument is wrong, or there is nothing to draw.
+
+        Examples
+        --------
+        >>> import numpy as np, pyspectra as ps
+        >>> W = np.random.default_rng(0).standard_normal((60, 40))
+        >>> ps.compare({"fc.weight": W}, {"fc.weight": 2 * W}).plot("esd").get_xscale()
+        'log'
+        """
+        return plot(self, kind, layer, ax)
+
+    def save_plots(
+        self, folder: str | PathLike[str], *, progress: bool | str = "auto"
+    ) -> SavedPlots:
+        """Draw every kind of picture, those of a layer for each layer, as PNG files.
+
+        Parameters
+        ----------
+        folder : str or path
+            Where they are written; it is made if it is missing. Their names sort: those of the
+            whole first, then layer by layer.
+        progress : bool or "auto"
+            Whether to show a progress bar on standard error; "auto" shows one if that is a
+            terminal and the work takes over 2 s.
+
+        Returns
+        -------
+        SavedPlots
+            ``.paths``, and ``.failed``: what could not be drawn, and why.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        OSError
+            If the folder cannot be made.
+        """
+        from pyspectra.report.plot.folder import save_plots
+
+        path = check_path("Comparison.save_plots", "folder", folder)
+        return save_plots(self, path, self.files, progress=progress)
 
     def print(self, console: Console | None = None) -> None:
         """Print the table of layers and the sentences.

@@ -16,11 +16,14 @@ from pyspectra.report.data import ReportData
 from pyspectra.report.findings import Finding
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.outputs import plain
+from pyspectra.report.plot import documents_plots, plot
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
     from rich.console import Console
+
+    from pyspectra.report.plot.folder import SavedPlots
 
 JSON_SCHEMA = "pyspectra.report/1"
 
@@ -284,6 +287,7 @@ class Report(ReportData):
         """
         write_text(check_output("Report.save_html", "path", path, self.files), self.to_html())
 
+    @documents_plots(ReportData)
     def plot(
         self, kind: str = "alpha", *, layer: int | str | None = None, ax: Axes | None = None
     ) -> Axes:
@@ -292,13 +296,12 @@ class Report(ReportData):
         Parameters
         ----------
         kind : str
-            ``"alpha"``: histogram of alpha over the layers, the typical range shaded. ``"esd"``:
-            eigenvalues of one layer with the fitted law. ``"depth"``: alpha of each layer in order,
-            with its standard error.
+            {plots}
         layer : int or str, optional
-            Id or name, for ``"esd"``; the first layer that has a fit by default.
+            Id or name where one layer is drawn; the first that has what is drawn by default.
         ax : matplotlib.axes.Axes, optional
-            The axes to draw in; those of a new figure by default (``ax.figure``).
+            The axes to draw in; by default those of a new figure of a paper's column, 3.4 inches
+            wide (``ax.figure``). Histograms of several reports can share axes.
 
         Returns
         -------
@@ -319,8 +322,6 @@ class Report(ReportData):
         >>> report.plot("esd", layer="fc").get_xscale()
         'log'
         """
-        from pyspectra.report.plot import plot
-
         return plot(self, kind, layer, ax)
 
     def _repr_html_(self) -> str:
@@ -328,6 +329,37 @@ class Report(ReportData):
         from pyspectra.report.html.notebook import report_note
 
         return report_note(self)
+
+    def save_plots(
+        self, folder: str | PathLike[str], *, progress: bool | str = "auto"
+    ) -> SavedPlots:
+        """Draw every kind of picture, those of a layer for each layer, as PNG files.
+
+        Parameters
+        ----------
+        folder : str or path
+            Where they are written; it is made if it is missing. Their names sort: those of the
+            whole first, then layer by layer.
+        progress : bool or "auto"
+            Whether to show a progress bar on standard error; "auto" shows one if that is a
+            terminal and the work takes over 2 s.
+
+        Returns
+        -------
+        SavedPlots
+            ``.paths``, and ``.failed``: what could not be drawn, and why.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        OSError
+            If the folder cannot be made.
+        """
+        from pyspectra.report.plot.folder import save_plots
+
+        path = check_path("Report.save_plots", "folder", folder)
+        return save_plots(self, path, self.files, progress=progress)
 
     def print(
         self,

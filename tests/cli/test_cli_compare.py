@@ -93,3 +93,23 @@ def test_several_checkpoints_and_a_folder(tmp_path: Path, capsys: Captured) -> N
     assert main(["compare", paths[0]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "list of models or the folder" in line
+
+
+def test_pictures_of_a_model_and_of_a_pair(
+    models: tuple[str, str], tmp_path: Path, capsys: Captured
+) -> None:
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "a" / "b"
+    given = ["--no-goodness", "--layers", "block.1"]
+    assert main(["analyze", models[0], "--plot", str(folder), *given]) == 0
+    assert "pictures to" in capsys.readouterr().err
+    names = sorted(path.name for path in folder.iterdir())
+    assert names[:2] == ["01-alpha.png", "02-depth.png"]
+    assert names[2:] == [f"layer-001-block.1-{kind}.png" for kind in ("esd", "esd_linear", "xmin")]
+    both = tmp_path / "both"
+    assert main(["compare", *models, "--plot", str(both), *given, "-q"]) == 0
+    assert "04-esd.png" not in {path.name for path in both.iterdir()}
+    assert (both / "layer-001-block.1-esd.png").exists()
+    assert capsys.readouterr().err == ""
+    assert main(["analyze", models[0], "--plot", models[0]]) == 2
+    assert "is a file, not a folder" in capsys.readouterr().err

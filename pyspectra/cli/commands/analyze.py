@@ -20,9 +20,11 @@ from pyspectra.cli.output import (
     STDOUT,
     check_not_read,
     check_outputs,
+    check_plot_folder,
     message,
     print_rich,
     write_outputs,
+    write_plots,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
     add("--html", metavar="F", help="write a page to F: verdict, overview, layers to look into")
     add("--md", metavar="F", help="write the verdict and the table to F as Markdown")
+    add("--plot", metavar="DIR", help="write every kind of picture to DIR, as PNG files")
     _add_view(parser)
     add("--dialect", choices=DIALECTS, help="columns of --csv (default: pyspectra)")
     add("--key", metavar="K",
@@ -80,6 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("--dialect goes with --csv. Hint: add --csv F, or --csv -")
     check_outputs(outputs, inputs=(arguments.model, arguments.base_model))
     view = _view(arguments)
+    check_plot_folder(arguments.plot)
     report = _analyze(arguments, outputs)
     if not report.layers:
         reasons = Counter(s.reason for s in report.skipped).most_common(3)
@@ -92,6 +96,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "--html": (arguments.html, report.to_html),
         "--md": (arguments.md, lambda: report.to_markdown(**view)),
     }
+    write_plots(arguments.plot, report, arguments.quiet)
     taken = write_outputs(texts, arguments.quiet, report.files)
     if not taken and not arguments.quiet:
         print_rich(lambda console: report.print(console, **view, hint=HINT))

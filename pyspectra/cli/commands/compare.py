@@ -14,8 +14,10 @@ from pyspectra.cli.output import (
     STDOUT,
     check_not_read,
     check_outputs,
+    check_plot_folder,
     print_rich,
     write_outputs,
+    write_plots,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
     add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
     add("--html", metavar="F", help="write a page to F: overview, and both spectra of each layer")
+    add("--plot", metavar="DIR", help="write every kind of picture to DIR, as PNG files")
     add_options(parser)
     add_running(parser)
 
@@ -47,12 +50,14 @@ def _run(arguments: argparse.Namespace) -> int:
         models = [models[i] for i in in_natural_order(models)]
     outputs = {"--csv": arguments.csv, "--json": arguments.json, "--html": arguments.html}
     check_outputs(outputs, inputs=models)
+    check_plot_folder(arguments.plot)
     found = _compare(arguments, models, outputs)
     texts = {
         "--csv": (arguments.csv, found.to_csv),
         "--json": (arguments.json, found.to_json),
         "--html": (arguments.html, found.to_html),
     }
+    write_plots(arguments.plot, found, arguments.quiet)
     taken = write_outputs(texts, arguments.quiet, found.files)
     if not taken and not arguments.quiet:
         print_rich(found.print)
