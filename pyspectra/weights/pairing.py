@@ -16,18 +16,14 @@ from typing import Final
 from pyspectra.types import FloatArray
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.lora import joint_cores, lora_product
+from pyspectra.weights.names import unwrapped_name
 from pyspectra.weights.source import WeightSource
 from pyspectra.weights.ties import other_names
 
 __all__ = ["Note", "Pairing", "arrays_to_compare", "pair_layers", "shapes_to_compare"]
 
-# What wrappers put before the names of the module inside: at the start, or wherever they stand.
-_WRAPPERS: Final = re.compile(
-    r"^(?:module|base_model\.model)\."
-    r"|(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
-)
-# What PEFT calls the module that it adapts, inside its own.
-_BASE_LAYER: Final = re.compile(r"\.base_layer(?=[.\[]|$)")
+# What models of text and pictures put before the names of the part that is a language model.
+_TOWER: Final = re.compile(r"(?<=\.)(?:language_model|text_model|llm)\.")
 
 _NOTES: Final = {
     "wrapper": "names of {model!r} are compared without {text!r}",
@@ -120,9 +116,11 @@ def pair_layers(a: WeightSource, b: WeightSource) -> Pairing:
     """
     first, notes = _unwrapped(_by_name(a), 0)
     second, more = _unwrapped(_by_name(b), 1)
+    first, tower_a = _without_tower(first, second, 0)
+    second, tower_b = _without_tower(second, first, 1)
     first, prefix_a = _without_prefix(first, second, 0)
     second, prefix_b = _without_prefix(second, first, 1)
-    notes += [*more, *prefix_a, *prefix_b]
+    notes += [*more, *tower_a, *tower_b, *prefix_a, *prefix_b]
     found = [
         (one, second[name])
         for name, one in first.items()
@@ -158,31 +156,39 @@ def _unwrapped(names: _Names, side: int) -> tuple[_Names, list[Note]]:
     notes: dict[str, Note] = {}
     found: _Names = {}
     for name, one in names.items():
-        plain = name
-        while (match := _WRAPPERS.search(plain)) is not None:
-            notes[match[0]] = Note("wrapper", side, match[0])
-            plain = plain[: match.start()] + plain[match.end() :]
-        plain, count = _BASE_LAYER.subn("", plain)
-        if count:
-            notes[".base_layer"] = Note("wrapper", side, ".base_layer")
+        plain, removed = unwrapped_name(name)
+        notes.update((text, Note("wrapper", side, text)) for text in removed)
         found[plain] = one
     return (found, list(notes.values())) if len(found) == len(names) else (names, [])
+
+
+def _fits(name: str, one: _Named, others: Mapping[str, _Named]) -> bool:
+    return name in others and others[name].layer.shape == one.layer.shape
+
+
+def _without_tower(
+    names: _Names, others: Mapping[str, _Named], side: int
+) -> tuple[_Names, list[Note]]:
+    """Leave out ``language_model`` inside of names, if more of them are then those of `others`."""
+    found = {_TOWER.sub("", name, count=1): one for name, one in names.items()}
+    now = sum(_fits(name, one, others) for name, one in names.items())
+    then = sum(_fits(name, one, others) for name, one in found.items())
+    if then <= now or len(found) < len(names):
+        return names, []
+    removed = {match[0] for name in names if (match := _TOWER.search(name)) is not None}
+    return found, [Note("wrapper", side, text) for text in sorted(removed)]
 
 
 def _without_prefix(
     names: _Names, others: Mapping[str, _Named], side: int
 ) -> tuple[_Names, list[Note]]:
     """Leave out the one prefix that makes more names those of `others` than there are now."""
-
-    def fits(name: str, one: _Named) -> bool:
-        return name in others and others[name].layer.shape == one.layer.shape
-
     counts: Counter[str] = Counter()
     for name, one in names.items():
         for dot in re.finditer(r"\.", name):
-            counts[name[: dot.end()]] += fits(name[dot.end() :], one)
+            counts[name[: dot.end()]] += _fits(name[dot.end() :], one, others)
     most = max(counts.values(), default=0)
-    if most <= sum(fits(name, one) for name, one in names.items()):
+    if most <= sum(_fits(name, one, others) for name, one in names.items()):
         return names, []
     best = sorted(prefix for prefix, count in counts.items() if count == most)
     if len(best) > 1:

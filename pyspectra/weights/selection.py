@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pyspectra._support.arguments import as_integer
 from pyspectra._support.text import counted, nearest
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
+from pyspectra.weights.names import unwrapped_name
 from pyspectra.weights.skip import SkippedLayer
 from pyspectra.weights.ties import L, Named, other_names
 
@@ -81,6 +82,8 @@ def chosen_layers(
     names = {layer.name: [layer.name] for layer in layers}
     for name, layer in other_names(layers, skipped):
         names[layer.name].append(name)
+    for layer in layers:
+        names[layer.name].append(unwrapped_name(layer.name)[0])
     unknown: list[int | str] = []
     found: set[str] = set()
     for item in items:

@@ -83,6 +83,11 @@ _LIST: Final = (
         group="other weights of the checkpoint: key= chooses them",
         aside=True,
     ),
+    Reason(
+        "average_copy",
+        "a moving average of the weights, beside them: key={key!r} chooses it",
+        aside=True,
+    ),
     Reason("training_state", "state of the training, not weights of the model", aside=True),
     Reason(
         "beside_model",

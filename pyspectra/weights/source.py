@@ -14,6 +14,7 @@ from pyspectra._support.arguments import check_path
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError, MissingPathError
 from pyspectra.weights import hub
 from pyspectra.weights.catalogue import Contents, catalogue
+from pyspectra.weights.copies import set_aside
 from pyspectra.weights.factors import with_products
 from pyspectra.weights.formats import (
     folder_of,
@@ -69,7 +70,7 @@ class WeightSource:
         self.format: str = contents.format
         self.layers: tuple[Layer, ...]
         self.skipped: tuple[SkippedLayer, ...]
-        entries = with_products(dequantised(contents.entries, contents.quantisation))
+        entries = with_products(dequantised(set_aside(contents.entries), contents.quantisation))
         self.layers, skipped = catalogue(entries, contents.lora_scale)
         self.skipped = (*skipped, *contents.beside)
         self.files: tuple[Path, ...] = contents.files

@@ -17,7 +17,8 @@ from types import ModuleType
 from typing import Final
 
 from pyspectra.errors import ArgumentValueError, FormatError, missing_dependency
-from pyspectra.weights.catalogue import Contents
+from pyspectra.weights.copies import chosen
+from pyspectra.weights.entries import Contents
 
 __all__ = [
     "Folder",
@@ -164,13 +165,16 @@ def read_file(path: Path, key: str | None = None) -> Contents:
         if suffix in planned_suffixes():
             raise FormatError(f"{path}: {suffix} files are not supported yet. {supported}")
         raise FormatError(f"{path}: no supported weights file (suffix {suffix!r}). {supported}")
-    if key is not None and not format.keyed:
-        kind = f"be None for a {format.suffixes[0]} file, which holds one model"
-        raise ArgumentValueError("open_weights", "key", kind, repr(key))
     try:
         contents = format.read(path, key=key) if format.keyed else format.read(path)
     except ModuleNotFoundError as error:
         if format.extra is None or error.name is None:
             raise
         raise missing_dependency(error.name, f"reading {path.name}", extra=format.extra) from error
+    if key is not None and not format.keyed:
+        part = chosen(contents.entries, key)
+        if not part:
+            kind = f"be None for a {format.suffixes[0]} file, or what names in it begin with"
+            raise ArgumentValueError("open_weights", "key", kind, repr(key))
+        contents = replace(contents, entries=part)
     return replace(contents, files=(path.absolute(), *contents.files))

@@ -227,17 +227,24 @@ def _unwrap(whole: Chosen) -> Chosen:
     while not (has_arrays(mapping) and any(str(k).endswith(".weight") for k in mapping)):
         held: dict[str, Any] = {w: mapping.get(w) for w in WRAPPERS}
         fits = (w for w, x in held.items() if holders.by_name(x) and id(x) not in visited)
-        wrapper = next(fits, None)
-        if wrapper is None:
+        wrapper = next(fits, None) or _only_average(mapping, holders)
+        if wrapper is None or id(mapping[wrapper]) in visited:
             break
         model = f"{path}{wrapper}"
         for key, value in mapping.items():
             item = None if key == wrapper else _beside(path, key, value, holders, visited, model)
             if item is not None:
                 beside.append(item)
-        mapping, path = held[wrapper], f"{model}."
+        mapping, path = mapping[wrapper], f"{model}."
         visited.add(id(mapping))
     return Chosen(mapping, path, tuple(beside))
+
+
+def _only_average(mapping: Mapping[Any, Any], holders: _Holders) -> str | None:
+    """Return the name of a moving average that is all of a model that a checkpoint holds."""
+    held = [k for k, x in mapping.items() if holders.by_name(x) and not _is_training(k, x)]
+    only = held[0] if len(held) == 1 and not has_arrays(mapping) else None
+    return only if isinstance(only, str) and _AVERAGE.search(only.lower()) else None
 
 
 def _beside(
@@ -277,6 +284,11 @@ def _part(mapping: Mapping[Any, Any], key: object) -> Mapping[Any, Any]:
         value, rest = value[names[longest]], rest[len(longest) + 1 :]
     if not rest and isinstance(value, Mapping) and value is not mapping and holds_arrays(value):
         return value
+    if isinstance(value, Mapping) and rest:
+        dot = f"{rest}."  # flat names, as in "model_ema.fc.weight"
+        under = {n[len(dot) :]: x for n, x in value.items() if str(n).startswith(dot)}
+        if has_arrays(under):
+            return under
     parts = list(_parts(mapping))
     if not parts:
         only = "be None for a checkpoint that holds one state dict and nothing beside it"

@@ -119,6 +119,8 @@ class _Joined:
         """Return the tensors of a weight by their roles, as far as they are found."""
         if not entry.key.endswith(scheme.suffix) or not is_readable(entry, MAIN):
             return None
+        if entry.problem is not None:  # a copy, or no weight of the model
+            return None
         if not scheme.recognises(entry):
             return None
         name = entry.key.removesuffix(scheme.suffix)
