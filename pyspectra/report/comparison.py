@@ -5,27 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyspectra._support.arguments import check_path
 from pyspectra.report.compared_layers import LayerComparison
 from pyspectra.report.comparison_data import ComparisonData
 from pyspectra.report.comparison_words import ranking_sentences, sentences
 from pyspectra.report.outputs import TableOutputs, plain
 from pyspectra.report.plot import documents_plots, plot
+from pyspectra.report.plot.folder import SavesPlots
 from pyspectra.report.report import Report
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from matplotlib.axes import Axes
     from rich.console import Console
 
-    from pyspectra.report.plot.folder import SavedPlots
 
 JSON_SCHEMA = "pyspectra.comparison/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison(ComparisonData, TableOutputs):
+class Comparison(ComparisonData, TableOutputs, SavesPlots):
     """What `pyspectra.compare` returns: two reports, and what differs between them.
 
     Attributes
@@ -158,37 +155,6 @@ class Comparison(ComparisonData, TableOutputs):
         'log'
         """
         return plot(self, kind, layer, ax)
-
-    def save_plots(
-        self, folder: str | PathLike[str], *, progress: bool | str = "auto"
-    ) -> SavedPlots:
-        """Draw every kind of picture, those of a layer for each layer, as PNG files.
-
-        Parameters
-        ----------
-        folder : str or path
-            Where they are written; it is made if it is missing. Their names sort: those of the
-            whole first, then layer by layer.
-        progress : bool or "auto"
-            Whether to show a progress bar on standard error; "auto" shows one if that is a
-            terminal and the work takes over 2 s.
-
-        Returns
-        -------
-        SavedPlots
-            ``.paths``, and ``.failed``: what could not be drawn, and why.
-
-        Raises
-        ------
-        MissingDependencyError
-            If matplotlib is not installed.
-        OSError
-            If the folder cannot be made.
-        """
-        from pyspectra.report.plot.folder import save_plots
-
-        path = check_path("Comparison.save_plots", "folder", folder)
-        return save_plots(self, path, self.files, progress=progress)
 
     def print(self, console: Console | None = None) -> None:
         """Print the table of layers and the sentences.

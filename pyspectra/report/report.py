@@ -17,19 +17,19 @@ from pyspectra.report.findings import Finding
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.outputs import plain
 from pyspectra.report.plot import documents_plots, plot
+from pyspectra.report.plot.folder import SavesPlots
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
     from rich.console import Console
 
-    from pyspectra.report.plot.folder import SavedPlots
 
 JSON_SCHEMA = "pyspectra.report/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Report(ReportData):
+class Report(ReportData, SavesPlots):
     """The diagnosis of a model: its values (`ReportData`), and the ways out of them.
 
     Attributes
@@ -329,37 +329,6 @@ class Report(ReportData):
         from pyspectra.report.html.notebook import report_note
 
         return report_note(self)
-
-    def save_plots(
-        self, folder: str | PathLike[str], *, progress: bool | str = "auto"
-    ) -> SavedPlots:
-        """Draw every kind of picture, those of a layer for each layer, as PNG files.
-
-        Parameters
-        ----------
-        folder : str or path
-            Where they are written; it is made if it is missing. Their names sort: those of the
-            whole first, then layer by layer.
-        progress : bool or "auto"
-            Whether to show a progress bar on standard error; "auto" shows one if that is a
-            terminal and the work takes over 2 s.
-
-        Returns
-        -------
-        SavedPlots
-            ``.paths``, and ``.failed``: what could not be drawn, and why.
-
-        Raises
-        ------
-        MissingDependencyError
-            If matplotlib is not installed.
-        OSError
-            If the folder cannot be made.
-        """
-        from pyspectra.report.plot.folder import save_plots
-
-        path = check_path("Report.save_plots", "folder", folder)
-        return save_plots(self, path, self.files, progress=progress)
 
     def print(
         self,

@@ -5,27 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyspectra._support.arguments import check_path
 from pyspectra.report.comparison import Comparison
 from pyspectra.report.outputs import TableOutputs, plain
 from pyspectra.report.plot import documents_plots, plot
+from pyspectra.report.plot.folder import SavesPlots
 from pyspectra.report.report import Report
 from pyspectra.report.trajectory_data import TrajectoryData
 from pyspectra.report.trajectory_words import sentences
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from matplotlib.axes import Axes
     from rich.console import Console
 
-    from pyspectra.report.plot.folder import SavedPlots
 
 JSON_SCHEMA = "pyspectra.trajectory/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trajectory(TrajectoryData, TableOutputs):
+class Trajectory(TrajectoryData, TableOutputs, SavesPlots):
     """What `pyspectra.compare` returns for several checkpoints: what became of each layer.
 
     Attributes
@@ -133,37 +130,6 @@ class Trajectory(TrajectoryData, TableOutputs):
         'checkpoint'
         """
         return plot(self, kind, ax=ax)
-
-    def save_plots(
-        self, folder: str | PathLike[str], *, progress: bool | str = "auto"
-    ) -> SavedPlots:
-        """Draw every kind of picture, those of a layer for each layer, as PNG files.
-
-        Parameters
-        ----------
-        folder : str or path
-            Where they are written; it is made if it is missing. Their names sort: those of the
-            whole first, then layer by layer.
-        progress : bool or "auto"
-            Whether to show a progress bar on standard error; "auto" shows one if that is a
-            terminal and the work takes over 2 s.
-
-        Returns
-        -------
-        SavedPlots
-            ``.paths``, and ``.failed``: what could not be drawn, and why.
-
-        Raises
-        ------
-        MissingDependencyError
-            If matplotlib is not installed.
-        OSError
-            If the folder cannot be made.
-        """
-        from pyspectra.report.plot.folder import save_plots
-
-        path = check_path("Trajectory.save_plots", "folder", folder)
-        return save_plots(self, path, self.files, progress=progress)
 
     def print(self, console: Console | None = None) -> None:
         """Print a row for each checkpoint, and the sentences.

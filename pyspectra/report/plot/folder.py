@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from pyspectra._support.arguments import check_path
 from pyspectra._support.files import same_file, write_bytes
 from pyspectra._support.progress import progress_bar
 from pyspectra.errors import MissingDependencyError
@@ -40,18 +42,15 @@ class _Picture:
     layer: str | None
 
 
-def save_plots(
-    value: Any, folder: Path, files: Sequence[str | Path], *, progress: bool | str = "auto"
-) -> SavedPlots:
+def save_plots(value: Any, folder: Path, *, progress: bool | str = "auto") -> SavedPlots:
     """Draw every kind of picture of a value, those of a layer for each layer, as PNG files.
 
     Parameters
     ----------
     value : Report, Comparison or Trajectory
+        No file that it was read from is overwritten.
     folder : Path
         Where they are written; it is made if it is missing.
-    files : sequence of (str or Path)
-        What was read, and is not overwritten.
     progress : bool or "auto"
         As for `pyspectra.analyze`.
 
@@ -73,7 +72,7 @@ def save_plots(
         for picture in wanted:
             target = folder / f"{picture.name}.png"
             try:
-                if same_file(target, files) is not None:
+                if same_file(target, value.files) is not None:
                     raise FileExistsError("it is a file of the model")
                 write_bytes(target, _png(value, picture))
                 paths.append(target)
@@ -114,3 +113,36 @@ def _png(value: Any, picture: _Picture) -> bytes:
     figure: Any = axes.figure
     figure.savefig(out, format="png")
     return out.getvalue()
+
+
+class SavesPlots:
+    """Base of values that can be drawn; `files` is what they were read from."""
+
+    def save_plots(
+        self, folder: str | PathLike[str], *, progress: bool | str = "auto"
+    ) -> SavedPlots:
+        """Draw every kind of picture, those of a layer for each layer, as PNG files.
+
+        Parameters
+        ----------
+        folder : str or path
+            Where they are written; it is made if it is missing. Their names sort: those of the
+            whole first, then layer by layer.
+        progress : bool or "auto"
+            Whether to show a progress bar on standard error; "auto" shows one if that is a
+            terminal and the work takes over 2 s.
+
+        Returns
+        -------
+        SavedPlots
+            ``.paths``, and ``.failed``: what could not be drawn, and why.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        OSError
+            If the folder cannot be made.
+        """
+        path = check_path(f"{type(self).__name__}.save_plots", "folder", folder)
+        return save_plots(self, path, progress=progress)
