@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspectra.analysis.analyze import analyze
 from pyspectra.analysis.compare import compare
+from pyspectra.analysis.describe import describe
 from pyspectra.analysis.distances import Distances, LayerDistance, distances
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.edit.prune import allocate_sparsity, prune
@@ -25,6 +26,7 @@ from pyspectra.errors import (
 from pyspectra.ops import build_info as _build_info
 from pyspectra.report.compared_layers import LayerComparison
 from pyspectra.report.comparison import Comparison
+from pyspectra.report.description import Description
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.report import Report
 from pyspectra.report.trajectory import Trajectory
@@ -63,6 +65,7 @@ __all__ = [
     "Comparison",
     "ConvergenceError",
     "CudaError",
+    "Description",
     "DeviceError",
     "Distances",
     "DistributionComparison",
@@ -84,6 +87,7 @@ __all__ = [
     "analyze",
     "compare",
     "compare_distributions",
+    "describe",
     "distances",
     "eigvals",
     "esd",

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyspectra._cuda.devices import resolve_device
 from pyspectra._support.progress import progress_bar
-from pyspectra.analysis.batches import Outcome, n_evals, steps_a_layer
+from pyspectra.analysis.batches import Outcome, steps_a_layer
 from pyspectra.analysis.executor import outcomes
+from pyspectra.analysis.plan import select_layers
 from pyspectra.analysis.porting import refuse_foreign_names
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
 from pyspectra.report.layer import LayerReport
@@ -19,15 +20,12 @@ from pyspectra.report.options import AnalyzeOptions, takes_options
 from pyspectra.report.report import Report
 from pyspectra.weights import (
     Layer,
-    Skip,
     SkippedLayer,
     WeightSource,
     open_weights,
     reasons_for_none,
 )
 from pyspectra.weights.deltas import deltas
-from pyspectra.weights.kinds import LORA
-from pyspectra.weights.selection import chosen_layers
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +129,7 @@ def analyze(
             notes = tuple(note.words("model_or_path", "base_model") for note in change.notes)
         if not layers:
             raise _nothing_to_analyze(source.name, skipped, base_model is not None)
-        chosen, left_out = _select(layers, skipped, checked)
+        chosen, left_out = select_layers(layers, skipped, checked, "analyze")
         found: list[Outcome] = []
         total = len(chosen) * steps_a_layer(checked)
         with progress_bar(total, "analysing", progress) as advance:
@@ -175,32 +173,3 @@ def _nothing_to_analyze(
         requirement += " that 'base_model' has too, by name and shape"
     got = f"{name}, {reasons_for_none(skipped)}"
     return ArgumentValueError("analyze", "model_or_path", requirement, got)
-
-
-# --- which layers -------------------------------------------------------------------------------
-
-
-def _select(
-    layers: Sequence[Layer], skipped: Sequence[SkippedLayer], options: AnalyzeOptions
-) -> tuple[list[Layer], list[SkippedLayer]]:
-    wanted = {layer.name for layer in chosen_layers(layers, skipped, options.layers, "analyze")}
-    chosen, left_out = [], []
-    for layer in layers:
-        skip = _gate(layer, options) if layer.name in wanted else Skip("not_selected")
-        if skip is None:
-            chosen.append(layer)
-        else:
-            left_out.append(layer.skipped(skip))
-    return chosen, left_out
-
-
-def _gate(layer: Layer, options: AnalyzeOptions) -> Skip | None:
-    count = n_evals(layer, options)
-    # Whether a small layer changed is found out all the same (`batches`).
-    if count < options.min_evals and options.base_model is None:
-        if layer.kind == LORA.name:
-            return Skip("small_update", {"rank": count, "limit": options.min_evals})
-        return Skip("few_evals", {"count": count, "limit": options.min_evals})
-    if options.max_evals is not None and count > options.max_evals:
-        return Skip("many_evals", {"count": count, "limit": options.max_evals})
-    return None

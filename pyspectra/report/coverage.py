@@ -12,10 +12,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pyspectra._support.text import counted
-from pyspectra.report.layer import LayerReport
-from pyspectra.types import Status, Value
+from pyspectra.types import Value
 from pyspectra.weights import SkippedLayer
 from pyspectra.weights.skip import REASONS
 
@@ -119,12 +119,32 @@ def percent(part: int, total: int) -> str:
     return f"{tenths / 10:.1f} %"
 
 
-def coverage_of(wholes: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) -> Coverage:
+class Counted(Protocol):
+    """What coverage counts: the row of a report, or a layer that would be one."""
+
+    @property
+    def name(self) -> str:
+        """Name of the layer; slices of a convolution share it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of its tensor."""
+
+    @property
+    def part_of(self) -> str | None:
+        """Name of the layer that it is a part of, if it is one."""
+
+    @property
+    def failure(self) -> str:
+        """Why it has no spectrum; empty if it has one."""
+
+
+def coverage_of(wholes: Sequence[Counted], skipped: Sequence[SkippedLayer]) -> Coverage:
     """Count what was analysed.
 
     Parameters
     ----------
-    wholes : sequence of LayerReport
+    wholes : sequence of LayerReport or PlannedLayer
         The rows, without the parts of layers that have a row themselves.
     skipped : sequence of SkippedLayer
 
@@ -135,19 +155,19 @@ def coverage_of(wholes: Sequence[LayerReport], skipped: Sequence[SkippedLayer]) 
     analysed = left_out = n_unknown = 0
     unread: Counter[str] = Counter()
     tensors = 0
-    rows: dict[str, LayerReport] = {}
+    rows: dict[str, Counted] = {}
     for row in wholes:  # slices of a convolution share their name
-        if row.name not in rows or row.esd.status is Status.OK:
+        if row.name not in rows or not row.failure:
             rows[row.name] = row
     of_parts: Counter[str] = Counter()
     for row in rows.values():
         size = math.prod(row.shape)
         if row.part_of is not None:
             of_parts[row.part_of] += size
-        if row.esd.status is Status.OK:
+        if not row.failure:
             analysed += size
         else:
-            unread[row.esd.status.words] += size
+            unread[row.failure] += size
             tensors += 1
     for tensor in skipped:
         reason = REASONS[tensor.skip.code]

@@ -106,6 +106,11 @@ class LayerReport(Value):
         return self.esd.status if self.esd.status is not Status.OK else self.fit.status
 
     @property
+    def failure(self) -> str:
+        """Why it has no spectrum, in words; empty if it has one."""
+        return "" if self.esd.status is Status.OK else self.esd.status.words
+
+    @property
     def alpha(self) -> float:
         """Tail exponent; NaN where the fit failed."""
         return self.fit.alpha

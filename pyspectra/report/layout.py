@@ -11,14 +11,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from pyspectra._support.text import printable, shorten
-from pyspectra.report.columns import Cell, Head, Look
+from pyspectra._support.text import counted, printable, shorten
+from pyspectra.report.columns import FAILED_STYLE, Cell, Head, Look
 from pyspectra.report.glyphs import Glyphs
+from pyspectra.weights import SkippedLayer
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["grid", "line"]
+__all__ = ["grid", "line", "skipped_lines"]
+
+NAMES_SHOWN = 3
 
 R = TypeVar("R")
 
@@ -184,7 +187,25 @@ def _end_of(name: str, width: int, ellipsis: str) -> str:
     return (ellipsis + set_cell_size(name[::-1], room)[::-1]).rstrip()
 
 
-def names_of(names: Sequence[str], shown: int, longest: int, ellipsis: str) -> str:
+def skipped_lines(skipped: Sequence[SkippedLayer], width: int, glyphs: Glyphs) -> Iterator[Text]:
+    """Yield lines that say what was not analysed, by reasons, each with a few names."""
+    if not skipped:
+        return
+    groups: dict[str, list[SkippedLayer]] = {}
+    for item in skipped:
+        groups.setdefault(item.skip.group, []).append(item)
+    yield line(("skipped", "bold"), f"  {counted(len(skipped), 'tensor')}", wrap=True)
+    digits = max(len(str(len(items))) for items in groups.values())
+    longest = max(12, width // 4)
+    for reason, items in sorted(groups.items(), key=lambda group: -len(group[1])):
+        names = _names_of([item.name for item in items], NAMES_SHOWN, longest, glyphs.ellipsis)
+        failed = items[0].failed
+        text = printable(items[0].reason if failed else reason)
+        reason_cell = (text, FAILED_STYLE if failed else "")
+        yield line(f"  {len(items):>{digits}}  ", reason_cell, (f"  ({names})", "dim"), wrap=True)
+
+
+def _names_of(names: Sequence[str], shown: int, longest: int, ellipsis: str) -> str:
     """Return a few of several names, shortened, as the end of a sentence."""
     few = ", ".join(shorten(printable(name), longest, ellipsis) for name in names[:shown])
     return f"{few}, {ellipsis}" if len(names) > shown else few

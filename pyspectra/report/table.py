@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyspectra._support.text import counted, printable
@@ -14,13 +14,12 @@ from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.glyphs import ASCII, UNICODE, Glyphs
 from pyspectra.report.heads import group_heads, layer_heads
 from pyspectra.report.layer import LayerReport
-from pyspectra.report.layout import grid, line, names_of
+from pyspectra.report.layout import grid, line, skipped_lines
 from pyspectra.report.problems import HEAVY_TAIL, LIGHT_TAIL, TYPICAL_STYLE
 from pyspectra.report.shown import Shown, rows_shown
 from pyspectra.report.verdicts import style_of
 from pyspectra.spectra.powerlaw import RELATIVE_THRESHOLD
 from pyspectra.types import Status
-from pyspectra.weights import SkippedLayer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +29,6 @@ BIN_WIDTH = 0.5
 # What lies above shares one bin: a single alpha of 80 must not make 150 rows.
 ALPHA_OVERFLOW = 12.0
 LONGEST_BAR = 50
-NAMES_SHOWN = 3
 # After so many lines, which push the verdict off the screen, its label comes once more.
 LONG = 20
 NOTABLE_LOSS = 0.1  # share of a layer's eigenvalues that the fit leaves out
@@ -57,7 +55,7 @@ def render(report: ReportData, console: Console, wanted: Shown | None = None) ->
         _table(report, wanted, console.width, glyphs),
         _histogram(report, console.width, glyphs),
         _summary(report, glyphs),
-        _skipped(report.skipped, console.width, glyphs),
+        skipped_lines(report.skipped, console.width, glyphs),
     )
     printed = [list(section) for section in sections]
     if sum(map(len, printed)) > LONG:
@@ -178,23 +176,6 @@ def _summary(report: ReportData, glyphs: Glyphs) -> Iterator[Text]:
 def _left_out(layer: LayerReport) -> bool:
     esd = layer.esd
     return esd.status is Status.OK and layer.fit.n < (1 - NOTABLE_LOSS) * len(esd.evals)
-
-
-def _skipped(skipped: Sequence[SkippedLayer], width: int, glyphs: Glyphs) -> Iterator[Text]:
-    if not skipped:
-        return
-    groups: dict[str, list[SkippedLayer]] = {}
-    for item in skipped:
-        groups.setdefault(item.skip.group, []).append(item)
-    yield line(("skipped", "bold"), f"  {counted(len(skipped), 'tensor')}", wrap=True)
-    digits = max(len(str(len(items))) for items in groups.values())
-    longest = max(12, width // 4)
-    for reason, items in sorted(groups.items(), key=lambda group: -len(group[1])):
-        names = names_of([item.name for item in items], NAMES_SHOWN, longest, glyphs.ellipsis)
-        failed = items[0].failed
-        text = printable(items[0].reason if failed else reason)
-        reason_cell = (text, FAILED_STYLE if failed else "")
-        yield line(f"  {len(items):>{digits}}  ", reason_cell, (f"  ({names})", "dim"), wrap=True)
 
 
 def _verdict(report: ReportData) -> Iterator[Text]:
