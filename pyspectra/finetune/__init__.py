@@ -34,6 +34,7 @@ from pyspectra.finetune.layerwise import (  # noqa: E402
     param_groups,
     snr,
 )
+from pyspectra.finetune.lottery import LotteryTicket, PruningRound  # noqa: E402
 from pyspectra.finetune.masks import child_mask  # noqa: E402
 from pyspectra.finetune.select import select  # noqa: E402
 from pyspectra.finetune.weight_scores import (  # noqa: E402
@@ -60,7 +61,9 @@ __all__ = [
     "LayerRule",
     "LayerScore",
     "LayerwiseScheduler",
+    "LotteryTicket",
     "MaskScheduler",
+    "PruningRound",
     "Spectrum",
     "TempBalance",
     "change_scores",
