@@ -27,7 +27,8 @@ from pyspectra.weights.kinds import (
     layer_name,
 )
 from pyspectra.weights.layer import Layer
-from pyspectra.weights.lora import LoraProduct, lora_layer, lora_pairs
+from pyspectra.weights.lora import LoraProduct, lora_layer
+from pyspectra.weights.lora_names import Flattened, flat_shape, lora_pairs
 from pyspectra.weights.order import order_key
 from pyspectra.weights.parts import part_layers
 from pyspectra.weights.skip import Skip, SkippedLayer
@@ -197,10 +198,10 @@ def _lora_halves(
     usable: dict[str, Layer] = {}
     identity: dict[str, Hashable | None] = {}
     for e in entries:
-        if "lora_" not in e.key or e.shape is None or e.load is None:
+        if "lora" not in e.key or e.shape is None or e.load is None:
             continue
         if _reason_to_skip(e, True) is None:
-            usable[e.key] = _plain_layer(e, e.shape, e.load)
+            usable[e.key] = _plain_layer(e, flat_shape(e.shape), Flattened(e.load))
             identity[e.key] = e.identity
     alphas = {
         e.key: _plain_layer(e, e.shape, e.load)

@@ -7,8 +7,6 @@ which is never formed.
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,125 +18,24 @@ from pyspectra._support.cached import cached_property
 from pyspectra._support.dtypes import BY_NAME
 from pyspectra.errors import FormatError
 from pyspectra.types import FloatArray
-from pyspectra.weights.kinds import LORA, LORA_EMBEDDING_KEY
+from pyspectra.weights.kinds import LORA
 from pyspectra.weights.layer import Layer
+from pyspectra.weights.lora_names import LoraPair
 from pyspectra.weights.name_patterns import Name, NamePattern, UnsafePatternError
-from pyspectra.weights.skip import Skip
 
 __all__ = [
-    "LoraPair",
     "LoraProduct",
     "LoraScale",
     "joint_cores",
     "joint_shape",
     "lora_core",
     "lora_layer",
-    "lora_pairs",
     "lora_product",
 ]
 
 Shape = tuple[int, ...]
 
-# PEFT: one pair per adapted module, with the adapter's name in between unless a saved file left
-# it out. Embeddings hold bare parameters instead of modules, hence no ".weight". kohya and those
-# who followed say "down" and "up", and keep alpha beside the halves.
-_NAMINGS: Final = (
-    (
-        re.compile(
-            r"(?:(?P<module>.+)\.)?lora_(?P<half>[AB])(?:\.(?P<adapter>[^.]+))?\.weight", re.DOTALL
-        ),
-        "A",
-        "B",
-    ),
-    (LORA_EMBEDDING_KEY, "A", "B"),
-    (
-        re.compile(r"(?:(?P<module>.+)\.)?lora_(?P<half>down|up)(?P<adapter>)?\.weight", re.DOTALL),
-        "down",
-        "up",
-    ),
-)
-_KOHYA: Final = 2
 MAX_STEPS: Final = 1 << 23
-
-
-@dataclass(frozen=True)
-class LoraPair:
-    """The two halves of a low-rank update ``B @ A`` of one module.
-
-    Attributes
-    ----------
-    module : str
-        Name of the module that the update belongs to, in the source.
-    name : str
-        Name of the derived layer: ``MODULE[lora BA]``, with the adapter's name inside the brackets
-        if the module has several.
-    key_a, key_b : str
-        Keys of A, ``(r, in)``, and of B, ``(out, r)``.
-    shape_a, shape_b : (int, int)
-        Their shapes.
-    key_alpha : str or None
-        Where the naming (kohya's) has a place for alpha, the key that it would have.
-    """
-
-    module: str
-    name: str
-    key_a: str
-    key_b: str
-    shape_a: Shape
-    shape_b: Shape
-    key_alpha: str | None = None
-
-    @property
-    def rank(self) -> int:
-        """Rows of A; columns of B too, if they fit."""
-        return self.shape_a[0]
-
-    @property
-    def problem(self) -> Skip | None:
-        """Why A and B cannot be multiplied, or None."""
-        if self.rank == self.shape_b[1]:
-            return None
-        detail = {"pair": self.name, "rank_a": self.rank, "rank_b": self.shape_b[1]}
-        return Skip("lora_misfit", detail)
-
-
-def lora_pairs(shapes: Mapping[str, Shape]) -> tuple[LoraPair, ...]:
-    """Find the LoRA pairs of a source by their names.
-
-    Parameters
-    ----------
-    shapes : Mapping
-        The keys of all tensors that can be analysed, with their shapes.
-
-    Returns
-    -------
-    tuple of LoraPair
-        Two-dimensional halves that both are there: ``X.lora_A.weight`` and ``X.lora_B.weight``,
-        ``X.lora_A.ADAPTER.weight`` and its like, ``X.lora_embedding_A`` and its like (PEFT);
-        ``X.lora_down.weight`` and ``X.lora_up.weight`` (kohya). Those of convolutions have four
-        axes and are left alone.
-    """
-    halves: dict[tuple[str, int, str | None], dict[str, str]] = {}
-    for key, shape in shapes.items():
-        for naming, (pattern, half_a, half_b) in enumerate(_NAMINGS):
-            match = pattern.fullmatch(key)
-            if match is not None and len(shape) == 2:
-                half = {half_a: "A", half_b: "B"}[match["half"]]
-                owner = (match["module"] or "", naming, match["adapter"])
-                halves.setdefault(owner, {})[half] = key
-    complete = {owner: found for owner, found in halves.items() if len(found) == 2}
-    adapters = Counter(module for module, _, _ in complete)
-    pairs = []
-    for (module, naming, adapter), found in complete.items():
-        which = f" {adapter or 'default'}" if adapters[module] > 1 else ""
-        key_a, key_b = found["A"], found["B"]
-        name = f"{module}[lora BA{which}]"
-        key_alpha = None
-        if naming == _KOHYA:
-            key_alpha = f"{module}.alpha" if module else "alpha"
-        shape_a, shape_b = shapes[key_a], shapes[key_b]
-        pairs.append(LoraPair(module, name, key_a, key_b, shape_a, shape_b, key_alpha))
-    return tuple(pairs)
 
 
 @dataclass(frozen=True)

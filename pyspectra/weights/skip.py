@@ -169,6 +169,11 @@ _LIST: Final = (
         aside=True,
     ),
     Reason(
+        "lora_core",
+        "half of the LoRA pair {pair}, between whose halves lies a third tensor: not put together",
+        group="half of a LoRA pair with a third tensor between: not put together",
+    ),
+    Reason(
         "lora_misfit",
         "halves of the LoRA pair {pair} do not fit: A has rank {rank_a}, B has rank {rank_b}",
         group="halves of a LoRA pair that do not fit",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -97,27 +98,61 @@ def test_lora_of_an_embedding() -> None:
     check_core(by_name(named)["wte[lora BA]"], b @ a)
 
 
-def test_lone_halves_and_convolutions_stay_layers() -> None:
+def test_lone_halves_stay_layers() -> None:
     source = open_weights(
         {
             "x.lora_A.weight": normal(2, 5),
             "y.lora_B.one.weight": normal(5, 2),
             "y.lora_A.two.weight": normal(2, 5),
-            "c.lora_A.weight": normal(2, 5, 3, 3),
-            "c.lora_B.weight": normal(4, 2, 1, 1),
             "i.lora_A.weight": np.ones((2, 5), np.int8),
             "i.lora_B.weight": normal(5, 2),
         }
     )
     assert [(la.name, la.kind) for la in source] == [
-        ("c.lora_A", "conv2d"),
-        ("c.lora_B", "conv2d"),
         ("i.lora_B", "linear"),
         ("x.lora_A", "linear"),
         ("y.lora_A.two", "linear"),
         ("y.lora_B.one", "linear"),
     ]
     assert "integer dtype" in reasons(source)["i.lora_A"]
+
+
+@pytest.mark.parametrize(
+    ("name_a", "name_b", "alpha"),
+    [
+        ("{}.lora_A.weight", "{}.lora_B.weight", None),
+        ("{}.lora_down.weight", "{}.lora_up.weight", "{}.alpha"),  # kohya
+        ("{}.lora.down.weight", "{}.lora.up.weight", "{}.alpha"),  # diffusers
+        ("{}_lora.down.weight", "{}_lora.up.weight", None),
+        ("{}.lora_linear_layer.down.weight", "{}.lora_linear_layer.up.weight", None),
+    ],
+)
+@pytest.mark.parametrize("module", ["lora_unet_down_blocks_0_proj", "unet.mid_block.to_q"])
+@pytest.mark.parametrize("kernel", [(), (1, 1), (3, 3)])
+def test_dialects_and_convolutions(
+    name_a: str, name_b: str, alpha: str | None, module: str, kernel: tuple[int, ...]
+) -> None:
+    a, b = normal(4, 9, *kernel), normal(12, 4, *(1 for _ in kernel))
+    state = {name_a.format(module): a, name_b.format(module): b}
+    if alpha is not None:
+        state[alpha.format(module)] = np.array(2.0)
+    (layer,) = open_weights(state)
+    assert layer.name == f"{module}[lora BA]"
+    update = b.reshape(12, 4) @ a.reshape(4, -1)
+    check_core(pickle.loads(pickle.dumps(layer)), update * (0.5 if alpha else 1.0))
+
+
+def test_a_tensor_between_the_halves_is_said() -> None:
+    source = open_weights(
+        {
+            "c.lora_down.weight": normal(2, 5, 1, 1),
+            "c.lora_mid.weight": normal(2, 2, 3, 3),
+            "c.lora_up.weight": normal(4, 2, 1, 1),
+            "fc.weight": normal(9, 8),
+        }
+    )
+    assert "third tensor" in reasons(source)["c.lora_down"]
+    assert {layer.name for layer in source} == {"fc", "c.lora_mid"}
 
 
 def test_halves_that_do_not_fit() -> None:
