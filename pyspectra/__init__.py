@@ -38,6 +38,7 @@ from pyspectra.spectra.farms import farms
 from pyspectra.spectra.marchenko_pastur import marchenko_pastur
 from pyspectra.spectra.powerlaw import fit_powerlaw, fit_powerlaw_batch
 from pyspectra.spectra.randomize import find_traps
+from pyspectra.spectra.topk import TopK, svd_topk
 from pyspectra.types import ESD, MPFit, PowerLawFit, Status
 from pyspectra.weights import WeightSource, open_weights
 
@@ -80,6 +81,7 @@ __all__ = [
     "PyspectraError",
     "Report",
     "Status",
+    "TopK",
     "Trajectory",
     "Verdict",
     "WeightSource",
@@ -105,5 +107,6 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "svd_smoothing",
+    "svd_topk",
     "training",
 ]

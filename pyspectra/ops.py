@@ -149,6 +149,20 @@ def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
     return values, [Status(c) for c in codes]
 
 
+def normal_product(
+    W: HostArray, X: FloatArray, Y: FloatArray | None = None, *, transposed: bool = True
+) -> tuple[FloatArray, FloatArray | None]:
+    """Return ``Y + W @ X`` and, unless not `transposed`, ``W.T`` times that, by one read of W.
+
+    X (M, b) and Y (N, b) are C-contiguous float64; Y is zero where it is not given, and is written
+    to where it is. The same bits for any number of threads: ``csrc/linalg/normal_product.hpp``.
+    """
+    data, code = _matrices([W])
+    if Y is None:
+        Y = np.zeros((W.shape[0], X.shape[1]))
+    return Y, _core.linalg.normal_product(data[0], code, X, Y, transposed)
+
+
 def margins(X: Sequence[HostArray]) -> list[_core.spectra.Margins]:
     """Sums over the entries, rows and columns of 2-D arrays: ``csrc/spectra/margins.hpp``."""
     data, code = _matrices(X)

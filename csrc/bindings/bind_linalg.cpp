@@ -10,6 +10,7 @@
 #include "linalg/eigvals.hpp"
 #include "linalg/gram.hpp"
 #include "linalg/lapack.hpp"
+#include "linalg/normal_product.hpp"
 
 namespace pyspectra::bindings {
 namespace {
@@ -94,6 +95,24 @@ Solved svdvals(const std::vector<py::array>& X, int dtype) {
   return {result, status_codes(status)};
 }
 
+// Adds W X to `Y` and, where it is asked for, returns W^T Y.
+py::object normal_product(const py::array& W, int dtype, const Array& X, Array Y, bool transposed) {
+  const MatrixView in = matrix_view(W, dtype);
+  PS_REQUIRE(X.ndim() == 2 && Y.ndim() == 2 && X.shape(0) == in.cols && Y.shape(0) == in.rows &&
+                 X.shape(1) == Y.shape(1),
+             "normal_product: shapes disagree");
+  const Index b = X.shape(1);
+  Array Z(transposed ? std::vector<Index>{in.cols, b} : std::vector<Index>{0, b});
+  const double* const x = X.data();
+  double* const y = Y.mutable_data();
+  double* const z = transposed ? Z.mutable_data() : nullptr;
+  {
+    const Interruptibly unlocked;
+    linalg::normal_product(in, x, b, y, z);
+  }
+  return transposed ? py::object(Z) : py::none();
+}
+
 }  // namespace
 
 void bind_linalg(py::module_& m) {
@@ -102,6 +121,8 @@ void bind_linalg(py::module_& m) {
   m.def("gram", &gram, py::arg("X"), py::arg("dtype"), py::arg("out").noconvert());
   m.def("eigvals", &eigvals, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));
+  m.def("normal_product", &normal_product, py::arg("W"), py::arg("dtype"), py::arg("X").noconvert(),
+        py::arg("Y").noconvert(), py::arg("transposed"));
 }
 
 void bind_linalg_device(py::module_& m) {

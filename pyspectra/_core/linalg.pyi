@@ -16,6 +16,7 @@ __all__: list[str] = [
     "eigvals",
     "gram",
     "load_lapack",
+    "normal_product",
     "svdvals",
 ]
 
@@ -74,6 +75,13 @@ def load_lapack(capi: dict[str, typing.Any]) -> None:
     Fill the LAPACK table from __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack.
     """
 
+def normal_product(
+    W: numpy.ndarray,
+    dtype: typing.SupportsInt | typing.SupportsIndex,
+    X: numpy.typing.NDArray[numpy.float64],
+    Y: numpy.typing.NDArray[numpy.float64],
+    transposed: bool,
+) -> typing.Any: ...
 def svdvals(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...

@@ -34,6 +34,7 @@ class Purpose(enum.Enum):
     PERMUTATION = "permutation"  # of the entries of a matrix
     BOOTSTRAP = "bootstrap"  # replicates of a spectrum
     NULL = "null"  # what the test for structure draws
+    SUBSPACE = "subspace"  # start blocks and probes of iterative decompositions
     DATA = "data"  # which samples are looked at, or taken
     LAYERS = "layers"  # which layers are trained
 

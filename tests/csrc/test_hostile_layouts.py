@@ -109,6 +109,24 @@ def test_singular_values(X: HostArray) -> None:
 
 
 @thorough
+@given(X=matrices, width=st.sampled_from([1, 5, 17]), threads=st.sampled_from([1, 3]))
+def test_products(X: HostArray, width: int, threads: int) -> None:
+    ops.set_num_threads(threads)
+    block = np.ascontiguousarray(np.random.default_rng(0).standard_normal((X.shape[1], width)))
+
+    def products(x: HostArray) -> Array:
+        with np.errstate(all="ignore"):
+            Y, Z = ops.normal_product(x, block)
+        assert Z is not None
+        return np.concatenate([Y, Z])
+
+    for got, want in zip(
+        of_each_isa(lambda: products(X)), of_each_isa(lambda: products(plain(X))), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+@thorough
 @given(X=matrices, key=st.integers(0, 2**64 - 1), threads=st.sampled_from([1, 3]))
 def test_permutation(X: HostArray, key: int, threads: int) -> None:
     ops.set_num_threads(threads)

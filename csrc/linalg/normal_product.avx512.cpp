@@ -1,0 +1,16 @@
+#include "linalg/normal_product.hpp"
+
+namespace pyspectra::linalg::detail {
+namespace {
+constexpr int kLanes = 8;
+constexpr int kVectors = 2;
+constexpr int kRows = 12;
+#include "core/half.inl.hpp"
+#include "core/simd.inl.hpp"
+#include "core/widen.inl.hpp"
+#include "linalg/normal_product.inl.hpp"
+}  // namespace
+
+ProductKernels product_kernels_avx512() { return {kPanel, pack, accumulate}; }
+
+}  // namespace pyspectra::linalg::detail

@@ -1,0 +1,104 @@
+#include "linalg/normal_product.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/interrupt.hpp"
+#include "core/isa.hpp"
+#include "core/lent.hpp"
+#include "core/parallel.hpp"
+
+namespace pyspectra::linalg {
+namespace {
+
+constexpr Index kChunks = 16;    // of rows, with sums of their own
+constexpr Index kSumRows = 128;  // rows of Z a task
+constexpr Index kMostRows = detail::kBlockRows;
+
+// Kept from one call to the next, since fresh memory costs as much as the sums that go into it;
+// larger ones go back to the system.
+struct Buffers {
+  std::vector<double> x, sums, packed, y;
+
+  void trim() {
+    constexpr std::size_t kKept = std::size_t{1} << 21;
+    for (auto* buffer : {&x, &sums, &packed, &y})
+      if (buffer->capacity() > kKept) std::vector<double>().swap(*buffer);
+  }
+};
+
+// Row-major (rows x b) to panels of `panel` columns, one after the other, zero past the last
+// column.
+void to_panels(const double* from, Index rows, Index b, Index panel, double* to) {
+  for (Index first = 0; first < b; first += panel) {
+    const Index width = std::min(panel, b - first);
+    for (Index i = 0; i < rows; ++i, to += panel) {
+      std::copy_n(from + i * b + first, width, to);
+      std::fill(to + width, to + panel, 0.0);
+    }
+  }
+}
+
+void from_panels(const double* from, Index rows, Index b, Index panel, double* to) {
+  for (Index first = 0; first < b; first += panel) {
+    const Index width = std::min(panel, b - first);
+    for (Index i = 0; i < rows; ++i, from += panel) std::copy_n(from, width, to + i * b + first);
+  }
+}
+
+}  // namespace
+
+void normal_product(const MatrixView& W, const double* X, Index b, double* Y, double* Z) {
+  const detail::ProductKernels kernels = PS_SELECT_ISA(detail::product_kernels);
+  const Index N = W.rows, M = W.cols, panel = kernels.panel;
+  const Index groups = (b + panel - 1) / panel, width = groups * panel;
+  if (b == 0) return;
+  Lent<Buffers> buffers;
+  std::vector<double>&x = (*buffers).x, &sums = (*buffers).sums;
+  x.resize(M * width);
+  to_panels(X, M, b, panel, x.data());
+
+  const Index blocks = (N + kMostRows - 1) / kMostRows, chunks = std::min(blocks, kChunks);
+  if (Z != nullptr) sums.resize(std::max<Index>(chunks, 1) * M * width);
+  parallel_for(chunks, [&](Index c) {
+    Lent<Buffers> own;
+    std::vector<double>&packed = (*own).packed, &y = (*own).y;
+    packed.resize(kMostRows * (detail::kBlockCols + 8));
+    y.resize(kMostRows * width);
+    double* const z = Z == nullptr ? nullptr : sums.data() + c * M * width;
+    if (z != nullptr) std::fill_n(z, M * width, 0.0);
+    for (Index t = c * blocks / chunks; t < (c + 1) * blocks / chunks; ++t) {
+      check_interrupt();
+      const Index i0 = t * kMostRows, rows = std::min(kMostRows, N - i0);
+      to_panels(Y + i0 * b, rows, b, panel, y.data());
+      for (Index j0 = 0; j0 < M; j0 += detail::kBlockCols) {
+        const Index cols = std::min(detail::kBlockCols, M - j0);
+        const detail::Packed a = kernels.pack(W, i0, rows, j0, cols, packed.data());
+        for (Index g = 0; g < groups; ++g)
+          kernels.accumulate(a, rows, cols, x.data() + (g * M + j0) * panel,
+                             y.data() + g * rows * panel);
+      }
+      from_panels(y.data(), rows, b, panel, Y + i0 * b);
+      if (z == nullptr) continue;
+      for (Index j0 = 0; j0 < M; j0 += detail::kBlockCols) {
+        const Index cols = std::min(detail::kBlockCols, M - j0);
+        const detail::Packed a = kernels.pack(W, i0, rows, j0, cols, packed.data());
+        const detail::Packed transposed{a.a, a.col_step, a.row_step};
+        for (Index g = 0; g < groups; ++g)
+          kernels.accumulate(transposed, cols, rows, y.data() + g * rows * panel,
+                             z + (g * M + j0) * panel);
+      }
+    }
+  });
+  if (Z == nullptr) return;
+  // The first chunk's sums take up the others', piece by piece and always in the same order.
+  parallel_for((M * width + kSumRows * panel - 1) / (kSumRows * panel), [&](Index t) {
+    const Index first = t * kSumRows * panel, last = std::min(M * width, first + kSumRows * panel);
+    for (Index c = 1; c < chunks; ++c)
+      for (Index k = first; k < last; ++k) sums[k] += sums[c * M * width + k];
+  });
+  if (chunks == 0) std::fill(sums.begin(), sums.end(), 0.0);
+  from_panels(sums.data(), M, b, panel, Z);
+}
+
+}  // namespace pyspectra::linalg

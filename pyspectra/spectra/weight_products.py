@@ -1,0 +1,183 @@
+"""Products with a weight matrix, or with one and a low-rank update that is never formed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyspectra import ops
+from pyspectra._arrays import HostArray, as_host
+from pyspectra.errors import ArgumentTypeError, ArgumentValueError
+from pyspectra.types import FloatArray
+
+__all__ = ["WeightProducts", "read_factors"]
+
+# Fourth powers of what is outside of this come near the ends of the range of float64.
+_EXTREME = (1e-60, 1e60)
+
+
+@dataclass(frozen=True)
+class WeightProducts:
+    """A matrix ``W + B @ A`` as its products with blocks of vectors; its rows are its longer side.
+
+    Attributes
+    ----------
+    W : HostArray
+        (N, M) with N >= M.
+    B, A : ndarray of float64 or None
+        (N, r) and (r, M).
+    size : float
+        ``|W|_F + |B|_F |A|_F``: what rounding errors of the products are proportional to. NaN if
+        anything is not finite.
+    exponent : int
+        The matrix is 2^-exponent times what was given.
+    transposed : bool
+        It is the transpose of what was given.
+    """
+
+    W: HostArray
+    B: FloatArray | None
+    A: FloatArray | None
+    size: float
+    exponent: int
+    transposed: bool
+
+    @property
+    def N(self) -> int:
+        """Longer side."""
+        return self.W.shape[0]
+
+    @property
+    def M(self) -> int:
+        """Shorter side."""
+        return self.W.shape[1]
+
+    @property
+    def rounding(self) -> float:
+        """Bound on the rounding error of the product with a unit vector, there or back."""
+        rank = 0 if self.A is None else len(self.A)
+        return (self.N + self.M + rank + 4) * float(np.finfo(np.float64).eps) * self.size
+
+    def forward(self, X: FloatArray) -> FloatArray:
+        """Return ``(W + B A) @ X``, shape (N, b)."""
+        return ops.normal_product(self.W, _rows(X), self._update(X), transposed=False)[0]
+
+    def backward(self, Y: FloatArray) -> FloatArray:
+        """Return ``(W + B A).T @ Y``, shape (M, b)."""
+        start = None
+        if self.A is not None and self.B is not None:
+            start = _rows(self.A.T @ (self.B.T @ Y))
+        flipped = HostArray(self.W.data.T, self.W.dtype)
+        return ops.normal_product(flipped, _rows(Y), start, transposed=False)[0]
+
+    def normal(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return ``Y = (W + B A) @ X`` and ``(W + B A).T @ Y``."""
+        Y, Z = ops.normal_product(self.W, _rows(X), self._update(X))
+        assert Z is not None
+        if self.A is not None and self.B is not None:
+            Z += self.A.T @ (self.B.T @ Y)
+        return Y, Z
+
+    def gram(self) -> FloatArray:
+        """Return ``(W + B A).T @ (W + B A)``, shape (M, M), both triangles."""
+        lower = ops.gram([self.W])[0]
+        G = np.tril(lower)
+        G += np.tril(lower, -1).T
+        if self.A is not None and self.B is not None:
+            half = (self.backward_of_W(self.B) + 0.5 * (self.A.T @ (self.B.T @ self.B))) @ self.A
+            G += half + half.T
+        return G
+
+    def backward_of_W(self, Y: FloatArray) -> FloatArray:
+        """Return ``W.T @ Y`` without the update."""
+        flipped = HostArray(self.W.data.T, self.W.dtype)
+        return ops.normal_product(flipped, _rows(Y), transposed=False)[0]
+
+    def dense(self) -> FloatArray:
+        """Return the matrix as float64."""
+        W = self.W.to_float64()
+        return W if self.A is None or self.B is None else W + self.B @ self.A
+
+    def _update(self, X: FloatArray) -> FloatArray | None:
+        if self.A is None or self.B is None:
+            return None
+        return _rows(self.B @ (self.A @ X))
+
+
+def _rows(X: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(X)
+
+
+def read_factors(W: Any, function: str, argument: str = "W") -> WeightProducts:
+    """Take a matrix, or a tuple ``(W, B, A)``, for its products.
+
+    Parameters
+    ----------
+    W : array, tensor or tuple of three of them
+        Matrices, of float16, bfloat16, float32 or float64 and any strides.
+    function, argument : str
+        Whom errors speak of.
+
+    Returns
+    -------
+    WeightProducts
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something is no real floating-point matrix, or is empty, or shapes disagree.
+    """
+    parts = W if isinstance(W, tuple) else (W,)
+    if len(parts) not in (1, 3):
+        got = f"a tuple of {len(parts)}"
+        raise ArgumentTypeError(function, argument, "be a matrix or a tuple (W, B, A)", got)
+    hosts = [as_host(part, function=function, argument=argument) for part in parts]
+    for host in hosts:
+        if host.ndim != 2:
+            hint = "a convolution is kh*kw matrices W[:, :, i, j]"
+            raise ArgumentValueError(function, argument, "be 2-D", f"shape {host.shape}", hint)
+        if min(host.shape) == 0:
+            raise ArgumentValueError(function, argument, "not be empty", f"shape {host.shape}")
+    if len(hosts) == 3:
+        shapes = [host.shape for host in hosts]
+        (rows, cols), (b_rows, r), (a_rows, a_cols) = shapes
+        if b_rows != rows or a_cols != cols or a_rows != r:
+            need = "be (W, B, A) of shapes (n, m), (n, r) and (r, m)"
+            raise ArgumentValueError(function, argument, need, f"shapes {shapes}")
+    transposed = hosts[0].shape[0] < hosts[0].shape[1]
+    main = hosts[0]
+    B, A = (hosts[1].to_float64(), hosts[2].to_float64()) if len(hosts) == 3 else (None, None)
+    if transposed:
+        main = HostArray(main.data.T, main.dtype)
+        B, A = (None, None) if A is None or B is None else (A.T, B.T)
+    return _scaled(main, B, A, transposed)
+
+
+def _scaled(
+    W: HostArray, B: FloatArray | None, A: FloatArray | None, transposed: bool
+) -> WeightProducts:
+    size = _size(W, B, A)
+    low, high = _EXTREME
+    if low < size < high:
+        return WeightProducts(W, B, A, size, 0, transposed)
+    dense = W.to_float64()
+    if A is not None and B is not None:
+        with np.errstate(all="ignore"):
+            dense = dense + B @ A
+    if not np.isfinite(dense).all():
+        return WeightProducts(W, None, None, math.nan, 0, transposed)
+    largest = float(np.max(np.abs(dense)))
+    exponent = math.frexp(largest)[1]
+    scaled = HostArray(np.ldexp(dense, -exponent), "float64")
+    return WeightProducts(scaled, None, None, _size(scaled, None, None), exponent, transposed)
+
+
+def _size(W: HostArray, B: FloatArray | None, A: FloatArray | None) -> float:
+    size = math.sqrt(ops.margins([W])[0].square)
+    if A is not None and B is not None:
+        with np.errstate(all="ignore"):
+            size += float(np.linalg.norm(B)) * float(np.linalg.norm(A))
+    return size
