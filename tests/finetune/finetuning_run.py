@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from pyspectra.finetune import child_mask, fisher_diag
+from pyspectra.finetune import LIFT, LotteryTicket, TempBalance, child_mask, fisher_diag
 from pyspectra.optim import ChildAdamW
 
 WIDTH, BATCHES, ROWS = 5, 6, 4
@@ -100,6 +101,29 @@ def tuned(layout: str, mode: str, rank: int, world: int, mesh: Any) -> dict[str,
     return found | {f"{n} average": a for n, a in zip(names, averages, strict=True)}
 
 
+def layered(layout: str, rank: int, world: int, mesh: Any) -> dict[str, Any]:
+    """Train with learning rates by alpha, and with masks by magnitude after rank reduction."""
+    model = built(layout, mesh)
+    adam = torch.optim.AdamW(model.parameters(), lr=0.03)
+    child = ChildAdamW(model.named_parameters(), lr=0.03, mode="D")
+    layers = TempBalance(min_evals=0, every=2).attach(adam, model)
+    preset = replace(LIFT, rank=1, share=0.3, every=2)
+    masks = preset.attach(child, model, params=lambda n, _: "fc" in n and n.endswith("weight"))
+    for x, y in data():
+        part = slice(rank * ROWS // world, (rank + 1) * ROWS // world)
+        loss_fn(model, (x[part], y[part])).backward()
+        adam.step()
+        child.step()
+        model.zero_grad()
+        layers.step()
+    ticket = LotteryTicket(model, child, params=lambda n, _: "fc1.weight" in n)
+    ticket.prune(0.5, rewind=False)
+    found = {n.replace("module.", ""): whole(p) for n, p in model.named_parameters()}
+    factors = {f"lr of {k}": torch.tensor(v["lr"]) for k, v in layers.factors.items()}
+    chosen = {f"mask {n.replace('module.', '')}": m for n, m in masks.masks.items()}
+    return found | factors | chosen
+
+
 def whole(p: Any) -> torch.Tensor:
     x = p.full_tensor() if hasattr(p, "full_tensor") else p
     return x.detach().clone()
@@ -156,6 +180,7 @@ def main(rank: int, world: int, folder: Path) -> None:
             lambda layout=layout, none=none: fisher_diag(built(layout, mesh), none, loss_fn)
         )
         results[f"broken {layout}"] = broken(layout, rank, mesh)
+        results[f"layered {layout}"] = layered(layout, rank, world, mesh)
         for mode in "DF":
             results[f"tuned {layout} {mode}"] = tuned(layout, mode, rank, world, mesh)
     results["left whole"] = left_whole(uneven, mesh)

@@ -110,6 +110,24 @@ def test_fine_tuning_and_averages_are_those_of_one_process(
         torch.testing.assert_close(first[name], x, rtol=1e-3, atol=1e-4, msg=name)
 
 
+@pytest.mark.parametrize("layout", ["ddp", "fsdp"])
+def test_rules_by_layer_and_masks_are_those_of_one_process(results: Any, layout: str) -> None:
+    want = run.layered("plain", 0, 1, None)
+    assert len({float(x) for name, x in want.items() if name.startswith("lr of")}) > 2
+    zeros = {f"layers.{i}.fc1.weight": want[f"layers.{i}.fc1.weight"] == 0 for i in (0, 1)}
+    first, second = (own[f"layered {layout}"] for own in results)
+    assert first.keys() == want.keys()
+    for name, x in want.items():
+        assert torch.equal(first[name], second[name]), name
+        if name.startswith("mask"):
+            assert torch.equal(first[name], x), name
+        else:
+            torch.testing.assert_close(first[name], x, rtol=1e-3, atol=1e-4, msg=name)
+    assert sum(int(zero.sum()) for zero in zeros.values()) == 35
+    for name, zero in zeros.items():
+        assert torch.equal(first[name] == 0, zero)
+
+
 def test_scores_that_are_shards_select_as_whole_ones(results: Any) -> None:
     whole = {n: p.detach() for n, p in run.built("plain").named_parameters()}
     want = child_mask(whole, 0.3)
