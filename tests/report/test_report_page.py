@@ -124,7 +124,7 @@ def test_points_are_few_and_reach_both_ends(n):
 def test_curves_are_the_eigenvalues(hostile):
     data = data_of(hostile.to_html())
     for layer, written in zip(hostile.layers, data["layers"], strict=True):
-        (curve,) = written["s"]
+        curve = written["s"][0]
         evals = layer.esd.evals
         if not (np.isfinite(evals).all() and len(evals) and evals[-1] > 0):
             assert curve is None
@@ -140,7 +140,7 @@ def test_curves_are_the_eigenvalues(hostile):
 def test_the_law_begins_where_the_tail_does():
     report = ps.analyze({"fc.weight": heavy(90, 60)})
     (layer,) = report.layers
-    (curve,) = data_of(report.to_html())["layers"][0]["s"]
+    curve = data_of(report.to_html())["layers"][0]["s"][0]
     (x0, x1), (y0, y1) = curve["law"]
     assert 10**x0 == pytest.approx(layer.fit.xmin, rel=1e-3)
     assert 10**y0 == pytest.approx(layer.n_tail / len(layer.esd.evals), rel=1e-3)
@@ -166,6 +166,18 @@ def test_a_page_of_any_analysis(options):
     for x, y in filter(None, laws):
         assert (np.diff(y) < 0).all()
         assert len(x) == len(y) >= 2
+
+
+def test_the_bulk_and_permuted_entries_are_shown():
+    report = ps.analyze({"fc.weight": heavy(60, 40)}, mp_fit=True, randomize=True)
+    (layer,), data = report.layers, data_of(report.to_html())
+    own, permuted = data["layers"][0]["s"]
+    assert own["e"] == pytest.approx(layer.mp.lambda_plus, rel=1e-4)
+    assert 10 ** permuted["hi"] == pytest.approx(layer.randomized.evals[-1], rel=1e-3)
+    assert data["series"] == ["", "entries permuted"]
+    said = " ".join(told(layer))
+    assert f"at λ = {layer.mp.lambda_plus:.3g}" in said
+    assert "With its entries permuted" in said
 
 
 def test_a_page_of_what_changed():

@@ -20,7 +20,7 @@ from pyspectra.report.layer import LayerReport
 from pyspectra.spectra.alternatives import TruncatedPowerLaw
 from pyspectra.types import FloatArray, Status
 
-__all__ = ["MOST_POINTS", "curve", "law", "ranks", "shown_evals", "written_ranks"]
+__all__ = ["MOST_POINTS", "curve", "law", "permuted_curve", "ranks", "shown_evals", "written_ranks"]
 
 MOST_POINTS = 256
 STEPS = 65535
@@ -47,7 +47,12 @@ def ranks(n: int) -> NDArray[np.int64]:
 def shown_evals(layer: LayerReport) -> FloatArray:
     """Return the eigenvalues of a layer that can be drawn on a logarithmic axis, ascending."""
     evals = layer.esd.evals
-    if layer.esd.status is not Status.OK or not len(evals) or not evals[-1] > 0.0:
+    return _positive(evals) if layer.esd.status is Status.OK else np.zeros(0)
+
+
+def _positive(evals: FloatArray) -> FloatArray:
+    """Return the ascending values that are more than rounding."""
+    if not len(evals) or not evals[-1] > 0.0:
         return np.zeros(0)
     shown: FloatArray = evals[evals > FLOOR * evals[-1]]
     return shown
@@ -60,27 +65,43 @@ def curve(layer: LayerReport) -> dict[str, Any] | None:
     -------
     dict
         ``n``, the number of all eigenvalues; ``k``, of those that are drawn; ``lo``, ``hi``, the
-        logarithms of the least and the largest; ``q``, the points, in base64; ``x``, xmin; ``law``,
-        as `law` returns it. The last two are left out where no law was fitted to these eigenvalues.
+        logarithms of the least and the largest; ``q``, the points, in base64; ``x``, xmin, and
+        ``law``, as `law` returns it, unless no law was fitted to these eigenvalues; ``e``, the
+        upper edge of the Marchenko-Pastur law, where that was fitted.
     """
-    evals = shown_evals(layer)
-    if not len(evals):
+    made = _points(shown_evals(layer), len(layer.esd.evals))
+    if made is None:
         return None
-    logs = np.log10(evals[len(evals) - ranks(len(evals))])
-    low, high = float(logs[-1]), float(logs[0])
-    steps = np.rint((logs - low) / ((high - low) or 1.0) * STEPS).astype("<u2")
-    made = {
-        "n": len(layer.esd.evals),
-        "k": len(evals),
-        "lo": round(low, 5),
-        "hi": round(high, 5),
-        "q": base64.b64encode(steps.tobytes()).decode(),
-    }
+    if layer.mp is not None and layer.mp.status is Status.OK:
+        made["e"] = _short(layer.mp.lambda_plus)
     points = law(layer)
     if points is not None:
         made["x"] = _short(layer.fit.xmin)
         made["law"] = [[round(float(v), 4) for v in part] for part in points]
     return made
+
+
+def permuted_curve(layer: LayerReport) -> dict[str, Any] | None:
+    """Return the spectrum of the permuted entries, as `curve` does; None if it was not taken."""
+    if layer.randomized is None:
+        return None
+    evals = layer.randomized.evals
+    return _points(_positive(evals), len(evals))
+
+
+def _points(evals: FloatArray, n: int) -> dict[str, Any] | None:
+    if not len(evals):
+        return None
+    logs = np.log10(evals[len(evals) - ranks(len(evals))])
+    low, high = float(logs[-1]), float(logs[0])
+    steps = np.rint((logs - low) / ((high - low) or 1.0) * STEPS).astype("<u2")
+    return {
+        "n": n,
+        "k": len(evals),
+        "lo": round(low, 5),
+        "hi": round(high, 5),
+        "q": base64.b64encode(steps.tobytes()).decode(),
+    }
 
 
 def law(layer: LayerReport) -> tuple[FloatArray, FloatArray] | None:

@@ -8,7 +8,7 @@ from typing import Any
 from pyspectra._support.text import printable
 from pyspectra.report.columns import COLUMNS, Head, Look, shown
 from pyspectra.report.glyphs import UNICODE
-from pyspectra.report.html.curves import curve
+from pyspectra.report.html.curves import curve, permuted_curve
 from pyspectra.report.html.judgement import JUDGEMENTS, judgement
 from pyspectra.report.html.live_table import (
     TableHead,
@@ -73,5 +73,5 @@ def layer_data(layer: LayerReport, row: Mapping[str, Any]) -> dict[str, Any]:
         "k": judgement(layer).word,
         "w": [printable(sentence) for sentence in told(layer)],
         "v": [plain_value(value) for value in row.values()],
-        "s": [curve(layer)],
+        "s": [curve(layer), permuted_curve(layer)],
     }

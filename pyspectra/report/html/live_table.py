@@ -64,7 +64,7 @@ def _row(number: int, heads: Sequence[TableHead], row: TableRow) -> str:
             cells.append(f'<th scope="row"{_class(head.style)}>{link}</th>')
         else:
             cells.append(f"<td{_class(head.style)}>{content}</td>")
-    return f'<tr id="L{number}" data-k="{row.kind.word}">{"".join(cells)}</tr>'
+    return f'<tr id="L{number}" data-k="{text(row.kind.word)}">{"".join(cells)}</tr>'
 
 
 def name_cell(name: str) -> str:

@@ -31,6 +31,7 @@ from pyspectra.report.html.table import table
 __all__ = ["report_page"]
 
 NAMES_SHOWN = 40
+PERMUTED = "entries permuted"
 
 
 def report_page(report: ReportData) -> str:
@@ -48,7 +49,7 @@ def report_page(report: ReportData) -> str:
         _summary(report),
         sheet(),
         foot(report.options),
-        data_block(report.columns(), layers),
+        data_block(report.columns(), layers, ("", PERMUTED)),
     ]
     return page(
         f"{short_name(report.source)} – pyspectra",
@@ -174,7 +175,10 @@ def _bar(coverage: Coverage) -> str:
 
 
 def _summary(report: ReportData) -> str:
-    rows = [{"": name.replace("_", " "), "mean": value} for name, value in report.summary().items()
-            if not name.startswith("n_")]  # fmt: skip
+    rows = [
+        {"quantity": name.replace("_", " "), "mean": value}
+        for name, value in report.summary().items()
+        if not name.startswith("n_")
+    ]
     notes = "".join(f'<p class="soft">{text(clipped(note, 1000))}</p>' for note in report.notes)
     return section("Means over the layers", table(rows, label="Means over the layers"), notes)

@@ -17,7 +17,8 @@ __all__ = ["told"]
 
 def told(layer: LayerReport) -> list[str]:
     """Return sentences about a layer: what it is, its tail, what follows, its size."""
-    return [*_matrix(layer), *_tail(layer), *_judged(layer), *_structure(layer), *_size(layer)]
+    return [*_matrix(layer), *_tail(layer), *_judged(layer), *_structure(layer), *_bulk(layer),
+            *_size(layer)]  # fmt: skip
 
 
 def _number(value: float) -> str:
@@ -86,6 +87,22 @@ def _structure(layer: LayerReport) -> Iterator[str]:
         )
     if layer.structures:
         yield f"Recognised in it: {', '.join(layer.structures)}."
+
+
+def _bulk(layer: LayerReport) -> Iterator[str]:
+    mp, randomized = layer.mp, layer.randomized
+    if mp is not None and mp.status is Status.OK:
+        above = counted(mp.n_spikes, "eigenvalue lies", "eigenvalues lie")
+        yield (
+            f"The bulk of its spectrum ends where the Marchenko-Pastur law does, at "
+            f"λ = {_number(mp.lambda_plus)}; {above} clearly above."
+        )
+    traps = layer.metrics.get("n_traps")
+    if randomized is not None and traps is not None and math.isfinite(traps):
+        yield (
+            f"With its entries permuted, {counted(int(traps), 'direction')} of single large "
+            "entries (traps) would stand out."
+        )
 
 
 def _size(layer: LayerReport) -> Iterator[str]:

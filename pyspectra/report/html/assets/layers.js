@@ -158,10 +158,10 @@
     const canvas = chartElement.querySelector("canvas");
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `Spectrum of ${layer.t}. ${layer.w.join(" ")}`);
-    byId("chart-key").append(...present.flatMap(([curve, i]) => keyOf(curve, i, curves.length)));
+    byId("chart-key").append(...present.flatMap(([curve, i]) => keyOf(curve, i, spectrum.alone(curves))));
   }
 
-  function keyOf(curve, i, many) {
+  function keyOf(curve, i, alone) {
     const name = data.series[i] ? `${data.series[i]}: ` : "";
     const item = (words, colour, dash) => {
       const made = document.createElement("li");
@@ -170,7 +170,7 @@
       return made;
     };
     const items = [item(`${name}${curve.n} eigenvalues`, `c${i}`, false)];
-    if (curve.law) items.push(item(`${name}fitted law`, many > 1 ? `c${i}` : "c3", true));
+    if (curve.law) items.push(item(`${name}fitted law`, alone ? "c3" : `c${i}`, true));
     return items;
   }
 

@@ -164,9 +164,13 @@ const spectrum = (() => {
           label: view === "tail" ? "share of eigenvalues ≥ λ" : "share of eigenvalues in a decade" },
       ],
       series: [{}, ...curves.flatMap((_, i) => [
-        spectrumLine(view, i, curves[i], data), lawLine(curves.length, i)])],
+        spectrumLine(view, i, curves[i], data), lawLine(curves, i)])],
       hooks: {
-        drawClear: [(u) => curves.forEach((curve, i) => tailBegins(u, curve, i, curves.length))],
+        drawClear: [(u) => curves.forEach((curve, i) => {
+          const own = alone(curves) ? "--soft" : COLOURS[i];
+          upright(u, curve.x, alone(curves) ? "tail begins" : "", own);
+          upright(u, curve.e, alone(curves) ? "bulk ends" : "", own, 16);
+        })],
         setCursor: [(u) => say(reading(u, curves, decoded))],
         setSelect: [(u) => { u.narrowed = u.select.width > 0; }],
       },
@@ -189,36 +193,40 @@ const spectrum = (() => {
     };
   }
 
-  function lawLine(many, i) {
+  /** Whether one law at most is fitted, so that its marks need not tell whose they are. */
+  function alone(curves) {
+    return curves.filter((curve) => curve.law).length < 2;
+  }
+
+  function lawLine(curves, i) {
     return {
-      stroke: colour(many > 1 ? COLOURS[i] : "--c3"), width: 2, dash: [7, 5], spanGaps: true,
+      stroke: colour(alone(curves) ? "--c3" : COLOURS[i]), width: 2, dash: [7, 5], spanGaps: true,
       points: { show: false },
     };
   }
 
-  /** A line where the tail begins. */
-  function tailBegins(u, curve, i, many) {
-    if (!curve.x) return;
-    const at = Math.round(u.valToPos(curve.x, "x", true));
+  /** A line at an eigenvalue, with what it says. */
+  function upright(u, x, words, stroke, above = 0) {
+    if (!x) return;
+    const at = Math.round(u.valToPos(x, "x", true));
     const { left, top, width, height } = u.bbox;
     if (at < left || at > left + width) return;
     const { ctx } = u;
+    const dot = devicePixelRatio;
     ctx.save();
-    ctx.strokeStyle = colour(many > 1 ? COLOURS[i] : "--soft");
+    ctx.strokeStyle = colour(stroke);
     ctx.fillStyle = colour("--soft");
-    ctx.lineWidth = devicePixelRatio;
-    ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+    ctx.lineWidth = dot;
+    ctx.setLineDash([2 * dot, 3 * dot]);
     ctx.beginPath();
     ctx.moveTo(at, top);
     ctx.lineTo(at, top + height);
     ctx.stroke();
-    if (many === 1) {
-      ctx.textBaseline = "bottom";
-      ctx.font = `${12 * devicePixelRatio}px ${colour("--sans")}`;
-      ctx.textAlign = at > left + 0.8 * width ? "right" : "left";
-      ctx.fillText("tail begins", at + (ctx.textAlign === "left" ? 5 : -5) * devicePixelRatio,
-        top + height - 4 * devicePixelRatio);
-    }
+    ctx.textBaseline = "bottom";
+    ctx.font = `${12 * dot}px ${colour("--sans")}`;
+    ctx.textAlign = at > left + 0.8 * width ? "right" : "left";
+    ctx.fillText(words, at + (ctx.textAlign === "left" ? 5 : -5) * dot,
+      top + height - (4 + above) * dot);
     ctx.restore();
   }
 
@@ -234,5 +242,5 @@ const spectrum = (() => {
     return `λ ≥ ${x.toPrecision(3)}: ${told.join(" and ")} eigenvalues`;
   }
 
-  return { draw };
+  return { draw, alone };
 })();
