@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pyspectra.cli.completion import offer
 from pyspectra.cli.numbers import as_integer_text
 
 if TYPE_CHECKING:
@@ -52,13 +53,14 @@ def _add_option(parser: argparse.ArgumentParser, option: Option, flag: str) -> N
         text += "; may be given more than once, or with commas between them"
     if option.default is not None:
         text += f" (default: {option.default})"
-    parser.add_argument(
+    added = parser.add_argument(
         flag,
         action="append" if option.several else "store",
         metavar=option.metavar or option.name[0].upper(),
         help=text,
         **common,
     )
+    offer(added, option.choices)
 
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:

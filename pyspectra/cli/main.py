@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from pyspectra._support.text import nearest
 from pyspectra.cli import output
 from pyspectra.cli.commands import Command, all_commands
+from pyspectra.cli.completion import completed
 from pyspectra.cli.errors import UsageError
 
 __all__ = ["main"]
@@ -73,13 +74,16 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         self.options: list[str] = []
+        self.actions: list[argparse.Action] = []
         super().__init__(
             allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings
         )
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
         self.options += [name for name in names if name.startswith("--")]
-        return super().add_argument(*names, **settings)
+        action = super().add_argument(*names, **settings)
+        self.actions.append(action)
+        return action
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}. Hint: {self.prog} --help")
@@ -110,6 +114,9 @@ def _parse(argv: list[str], commands: Mapping[str, Command]) -> argparse.Namespa
         name = flags[0].split("=")[0]
         hint = _did_you_mean(name, parsers[arguments.command].options)
         raise UsageError(f"{arguments.command} has no option {name}. {hint}")
+    arguments.completed = [
+        completed(name, command.help, parsers[name].actions) for name, command in commands.items()
+    ]
     return arguments
 
 

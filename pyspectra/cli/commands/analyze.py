@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyspectra._support.text import counted
 from pyspectra.cli.analysis_options import add_options, add_running, flags, given_options, threads
 from pyspectra.cli.commands import Command
+from pyspectra.cli.completion import offer
 from pyspectra.cli.errors import UsageError, one_line
 from pyspectra.cli.numbers import as_integer_text
 from pyspectra.cli.output import (
@@ -62,6 +63,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_view(parser: argparse.ArgumentParser) -> None:
     """Add what chooses the rows of the table, on the screen and in Markdown."""
+    from pyspectra.report.columns import COLUMNS
     from pyspectra.report.groups import GROUPINGS
 
     add = parser.add_argument
@@ -69,9 +71,13 @@ def _add_view(parser: argparse.ArgumentParser) -> None:
         help="list every layer, also of a large model")  # fmt: skip
     add("--top", metavar="N", type=as_integer_text,
         help="list N layers: those to look at first, or the first by --sort")  # fmt: skip
-    add("--sort", metavar="C", help="sort by a column (any of --csv), the smallest first")
+    by_column = add(
+        "--sort", metavar="C", help="sort by a column (any of --csv), the smallest first"
+    )
+    offer(by_column, [column.name for column in COLUMNS])
     add("--reverse", action="store_true", help="with --sort: the largest first")
-    add("--by", metavar="G", help=f"a row of numbers for each group: {', '.join(GROUPINGS)}")
+    by = add("--by", metavar="G", help=f"a row of numbers for each group: {', '.join(GROUPINGS)}")
+    offer(by, tuple(GROUPINGS))
 
 
 # --- the run ------------------------------------------------------------------------------------
