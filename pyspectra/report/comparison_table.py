@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pyspectra._support.text import printable, shorten
+from pyspectra.report.comparison_data import ComparisonData
+from pyspectra.report.comparison_words import paragraphs
 from pyspectra.report.glyphs import ASCII, UNICODE, Glyphs
 
 if TYPE_CHECKING:
@@ -16,26 +18,7 @@ NAME_AT_LEAST = 16
 GAP = "  "
 
 
-class Compared(Protocol):
-    """What is shown of a comparison."""
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """What the two models are called."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was done to names so that they agree."""
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one dict for each layer."""
-
-    @property
-    def text(self) -> str:
-        """The sentences."""
-
-
-def render(found: Compared, console: Console) -> None:
+def render(found: ComparisonData, console: Console) -> None:
     """Print a comparison to a console.
 
     Parameters
@@ -62,7 +45,8 @@ def render(found: Compared, console: Console) -> None:
         console.print(Text(f"{side}: {printable(name)}", style="dim"), highlight=False)
     for note in found.notes:
         console.print(Text(f"note: {printable(note)}"), highlight=False)
-    console.print(Text(found.text), highlight=False)
+    for paragraph in paragraphs(found):
+        console.print(Text(" ".join(paragraph)), highlight=False)
 
 
 def _cells(row: dict[str, Any], glyphs: Glyphs) -> tuple[str, ...]:

@@ -25,14 +25,18 @@ KNOWN = (
 
 def sentences(found: ComparisonData) -> list[str]:
     """Say what differs, how sure that is, which layers are outliers, and a ranking or none."""
-    return [
-        *difference_sentences(found),
-        *_fitted(found),
-        *_outliers(found),
-        *related_sentences(found),
-        *ranking_sentences(found),
-        LIMIT,
-    ]
+    return [sentence for paragraph in paragraphs(found) for sentence in paragraph]
+
+
+def paragraphs(found: ComparisonData) -> list[list[str]]:
+    """Return the same sentences by what they are about; none of the paragraphs is empty."""
+    told = (
+        difference_sentences(found),
+        [*_fitted(found), *_outliers(found)],
+        related_sentences(found),
+        [*ranking_sentences(found), LIMIT],
+    )
+    return [paragraph for paragraph in map(list, told) if paragraph]
 
 
 def difference_sentences(found: ComparisonData) -> Iterator[str]:

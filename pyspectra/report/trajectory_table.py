@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyspectra._support.text import printable, shorten
 from pyspectra.report.glyphs import ASCII, UNICODE, Glyphs
 from pyspectra.report.trajectory_data import TrajectoryData
-from pyspectra.report.trajectory_words import sentences
+from pyspectra.report.trajectory_words import paragraphs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,8 @@ def render(found: TrajectoryData, console: Console) -> None:
     console.print()
     for note in found.notes:
         console.print(Text(f"note: {printable(note)}"), highlight=False)
-    console.print(Text(" ".join(sentences(found))), highlight=False)
+    for paragraph in paragraphs(found):
+        console.print(Text(" ".join(paragraph)), highlight=False)
 
 
 def _cells(entry: dict[str, Any], glyphs: Glyphs) -> tuple[str, ...]:

@@ -15,7 +15,18 @@ ENDS = "The last against the first:"
 
 def sentences(found: TrajectoryData) -> list[str]:
     """Say what was followed, how alpha went, how the ends differ, and what is missing."""
-    return [*_followed(found), *_course(found), *_ends(found), *_missing(found), LIMIT]
+    return [sentence for paragraph in paragraphs(found) for sentence in paragraph]
+
+
+def paragraphs(found: TrajectoryData) -> list[list[str]]:
+    """Return the same sentences by what they are about; none of the paragraphs is empty."""
+    told = (
+        [*_followed(found), *_course(found)],
+        _ends(found),
+        related_sentences(found.ends),
+        [*_missing(found), LIMIT],
+    )
+    return [paragraph for paragraph in map(list, told) if paragraph]
 
 
 def _followed(found: TrajectoryData) -> Iterator[str]:
@@ -46,7 +57,6 @@ def _course(found: TrajectoryData) -> Iterator[str]:
 def _ends(found: TrajectoryData) -> Iterator[str]:
     yield ENDS
     yield from difference_sentences(found.ends)
-    yield from related_sentences(found.ends)
 
 
 def _missing(found: TrajectoryData) -> Iterator[str]:

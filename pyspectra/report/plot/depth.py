@@ -79,6 +79,7 @@ def _draw_role(
     x = np.array([spot for spot, _ in drawn])
     alpha = np.array([row.alpha for _, row in drawn])
     stderr = np.array([row.fit.alpha_stderr for _, row in drawn])
+    errors = np.array([stderr, np.minimum(stderr, top - alpha)])
     structured = np.array([has_tail(row) for _, row in drawn])
     # Where there is no structure alpha says nothing, and no line goes there.
     _lines(
@@ -86,7 +87,7 @@ def _draw_role(
         linewidth=0.6 * own.line, alpha=0.7,
     )  # fmt: skip
     ax.errorbar(
-        x, alpha, yerr=stderr if len(found.spots) <= MOST_ERRORS else None, fmt=marker,
+        x, alpha, yerr=errors if len(found.spots) <= MOST_ERRORS else None, fmt=marker,
         color=colour, markersize=size, markeredgewidth=0.7, elinewidth=0.6, ecolor=(colour, 0.45),
         linestyle="none", label=role if len(found.roles) > 1 else None, zorder=3,
     )  # fmt: skip
