@@ -39,6 +39,7 @@ ARRAY_PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "a tensor of subclass {type}",
         "convert it to a plain torch.Tensor first",
     ),
+    "compressed": ("a tensor that was compressed when it was saved", "save it as it is"),
     "dtype": ("dtype {dtype}", _CONVERT),
     "no_array": ("an object of type {type}", _CONVERT),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO, Final
 
 from pyspectra.errors import FormatError
 
-__all__ = ["Stamp", "check_head", "open_binary", "read_json", "stamp"]
+__all__ = ["Stamp", "Window", "check_head", "open_binary", "read_json", "stamp"]
 
 _MAX_JSON_BYTES: Final = 100_000_000
 
@@ -64,6 +65,43 @@ def check_head(path: Path, expected: str) -> None:
         raise FormatError(
             f"{path}: looks like a web page (HTML), not {expected}. Hint: download the raw file."
         )
+
+
+class Window(io.RawIOBase):
+    """A part of a file that looks like a file.
+
+    Parameters
+    ----------
+    file : file
+        The whole, open; whoever uses several parts of it at once does so in one thread.
+    offset, size : int
+        Which of its bytes.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file, self._offset, self._size, self._position = file, offset, size, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        view = view[: max(0, self._size - self._position)]
+        self._file.seek(self._offset + self._position)
+        count: int = self._file.readinto(view)  # type: ignore[attr-defined]
+        self._position += count
+        return count
 
 
 def read_json(path: Path, expected: str) -> Any:

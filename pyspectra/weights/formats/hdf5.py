@@ -7,13 +7,12 @@ any weights do is listed, and not read.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from pyspectra._arrays import Allocate, ArrayInfo, HostArray, StoredArray
 from pyspectra._support.dtypes import BY_NAME
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import TensorEntry
-from pyspectra.weights.formats._files import Stamp
+from pyspectra.weights.formats._files import Stamp, Window
 from pyspectra.weights.formats.npz import MAX_RATIO, MAX_UNPACKED_BYTES
 from pyspectra.weights.formats.stored import open_unchanged
 from pyspectra.weights.skip import Skip
@@ -63,38 +62,9 @@ class Place:
         import h5py
 
         with open_unchanged(self.path, self.stamp) as file:
-            window = _Window(file, self.offset, self.size)
+            window = Window(file, self.offset, self.size)
             with h5py.File(window, "r") as opened:
                 yield opened
-
-
-class _Window(io.RawIOBase):
-    """A part of a file that looks like a file."""
-
-    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
-        self._file, self._offset, self._size, self._position = file, offset, size, 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        view = view[: max(0, self._size - self._position)]
-        self._file.seek(self._offset + self._position)
-        count: int = self._file.readinto(view)  # type: ignore[attr-defined]
-        self._position += count
-        return count
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from pyspectra._support.cached import cached_property
 
-__all__ = ["Foreign", "Global", "PickleError", "TruncatedError"]
+__all__ = ["Foreign", "Global", "PickleError", "Record", "TruncatedError"]
 
 MAX_NAME_LENGTH: Final = 256
 
@@ -63,3 +63,21 @@ class Foreign:
 
     name: str
     detail: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Record(Foreign):
+    """An object whose class is not imported, and whose content is kept.
+
+    Attributes
+    ----------
+    state : list
+        What the pickle says that the object holds, as its last element.
+    """
+
+    state: list[Any] = field(default_factory=list)
+
+    def get(self, name: str) -> Any:
+        """Return an attribute, None if the object has none of this name."""
+        found = self.state[-1] if self.state else None
+        return found.get(name) if isinstance(found, dict) else None

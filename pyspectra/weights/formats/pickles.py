@@ -19,7 +19,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pyspectra.weights.formats.pickle_budget import Budget
-from pyspectra.weights.formats.pickle_values import Foreign, Global, PickleError, TruncatedError
+from pyspectra.weights.formats.pickle_values import (
+    Foreign,
+    Global,
+    PickleError,
+    Record,
+    TruncatedError,
+)
 
 __all__ = ["Call", "read_pickle"]
 
@@ -259,9 +265,14 @@ class _Machine:
         self.answer(named, tuple(self.since_mark()), True)
 
     def build(self) -> None:
-        """Drop the state of an object; torch keeps the versions of modules in one of a dict."""
+        """Drop the state of an object, unless it is a record that keeps it.
+
+        torch keeps the versions of modules in the state of a dict.
+        """
         state = self.pop()
         target = self.top()
+        if isinstance(target, Record):
+            target.state[:] = [state]
         ordered = type(target) is not dict and isinstance(target, dict)
         if ordered and isinstance(state, dict) and "_metadata" in state:
             vars(target)["_metadata"] = state["_metadata"]
