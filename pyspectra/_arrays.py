@@ -139,7 +139,15 @@ class Loader(ABC):
 
 
 class StoredArray(Loader):
-    """An array whose elements are still in a file, and that knows where."""
+    """An array whose elements are still in a file, and that knows where.
+
+    Attributes
+    ----------
+    stored_as : object
+        How its numbers were quantised, of an array that is computed from others; else None.
+    """
+
+    stored_as: Any = None
 
     @property
     @abstractmethod

@@ -174,7 +174,8 @@ def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
         contents = _read_path(path, key)
         if any(map(may_be_quantised, contents.entries)):
             folder = path if path.is_dir() else path.parent
-            contents = replace(contents, quantisation=quantisation(folder))
+            told = {**quantisation(folder), **(contents.quantisation or {})}
+            contents = replace(contents, quantisation=told)
         return WeightSource(str(os.fspath(model_or_path)), contents)
     array = array_info(model_or_path) is not None
     raise ArgumentTypeError(

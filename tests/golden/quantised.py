@@ -1,8 +1,8 @@
 """The golden quantised weights: made by ``python -m golden.quantised`` from tests/.
 
 Each library packs a weight of its own and says what it is when it is dequantised. Needs torch,
-transformers, bitsandbytes, compressed-tensors (with loguru) and autoawq, of which only the file of
-one function is used; the versions are in `LIBRARIES`. The tests need none of them.
+transformers, bitsandbytes, compressed-tensors (with loguru), torchao and autoawq, of which only the
+file of one function is used; the versions are in `LIBRARIES`. The tests need none of them.
 """
 
 import importlib.util
@@ -13,7 +13,11 @@ import numpy as np
 
 PATH = Path(__file__).parent / "quantised.safetensors"
 EXPECTED = Path(__file__).parent / "quantised.npz"
-LIBRARIES = "bitsandbytes 0.50.2, compressed-tensors 0.20.0, transformers 5.23.0, autoawq 0.2.9"
+TORCHAO = Path(__file__).parent
+LIBRARIES = (
+    "bitsandbytes 0.50.2, compressed-tensors 0.20.0, transformers 5.23.0, autoawq 0.2.9, "
+    "torchao 0.18.0"
+)
 SHAPE = (16, 64)
 
 
@@ -129,8 +133,31 @@ def awq_weights() -> dict[str, tuple[dict[str, Any], Any]]:
     return {"awq": (tensors, W.T)}
 
 
+def torchao_model() -> Any:
+    """A model whose weights are of torchao's classes."""
+    import torch
+    from torchao.quantization import (
+        Float8WeightOnlyConfig,
+        Int8WeightOnlyConfig,
+        IntxWeightOnlyConfig,
+        PerGroup,
+        quantize_,
+    )
+
+    configs = {
+        "int8": Int8WeightOnlyConfig(),
+        "fp8": Float8WeightOnlyConfig(),
+        "int4": IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(32)),
+    }
+    layers = {name: torch.nn.Linear(SHAPE[1], SHAPE[0], bias=False) for name in configs}
+    model = torch.nn.ModuleDict(layers)
+    for name, config in configs.items():
+        quantize_(model[name], config)
+    return model
+
+
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
     import torch
     from safetensors.torch import save_file
 
@@ -147,6 +174,15 @@ def main() -> None:
         expected[name] = W.float().numpy()
     save_file(tensors, PATH, {"made with": LIBRARIES})
     np.savez_compressed(EXPECTED, **expected)
+
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+
+    model = torchao_model()
+    torch.save(model.state_dict(), TORCHAO / "torchao.pt")
+    flat, note = flatten_tensor_state_dict(model.state_dict())
+    save_file(flat, TORCHAO / "torchao.safetensors", note)
+    whole = {name: layer.weight.dequantize().numpy() for name, layer in model.items()}
+    np.savez_compressed(TORCHAO / "torchao.npz", **whole)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 import torch
 from reference import quantised as reference
+from safetensors import safe_open
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file
 from weights_checks import by_name, nothing_is_read, reasons, values
 
 import pyspectra as ps
+from pyspectra.weights.formats import torch_checkpoint
+from pyspectra.weights.formats.torchao import torchao_tensor
 from pyspectra.weights.quantised.bits import FLOAT_TABLES, unpacked
 
 Tensors = dict[str, torch.Tensor]
@@ -57,6 +60,58 @@ def test_weights_are_what_the_libraries_say(tmp_path: Path, layout: str) -> None
             assert off <= ROUNDS.get(layer.name, EXACT), layer.name
             assert layer.stored_as is not None
             assert len(layer.made_of) > 1
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_tensors_of_torchao(suffix: str) -> None:
+    opened = ps.open_weights(golden.TORCHAO / f"torchao{suffix}")
+    assert opened.skipped == ()
+    with np.load(golden.TORCHAO / "torchao.npz") as expected:
+        assert {layer.name for layer in opened} == set(expected.files)
+        for layer in opened:
+            found = values(pickle.loads(pickle.dumps(layer)))
+            np.testing.assert_array_equal(found, expected[layer.name])
+    assert {layer.name: str(layer.stored_as) for layer in opened} == {
+        "int8": "8 bits: int8, a scale a row",
+        "fp8": "8 bits: fp8 e4m3, a scale a row",
+        "int4": "4 bits: int4, groups of 32",
+    }
+
+
+def test_shards_of_torchao_describe_their_own_tensors(tmp_path: Path) -> None:
+    whole = load_torch(golden.TORCHAO / "torchao.safetensors")
+    with safe_open(golden.TORCHAO / "torchao.safetensors", "pt") as file:
+        note = file.metadata()
+    for i, name in enumerate(("int4", "int8", "fp8"), start=1):
+        own = {k: v for k, v in whole.items() if k.startswith(name)}
+        described = {k: note[k] for k in (f"{name}.weight",)}
+        described["tensor_names"] = json.dumps([f"{name}.weight"])
+        save_file(own, tmp_path / f"model-{i:05}-of-00003.safetensors", described)
+    opened = ps.open_weights(tmp_path)
+    assert {layer.name: layer.stored_as.bits for layer in opened if layer.stored_as} == {
+        "int4": 4,
+        "int8": 8,
+        "fp8": 8,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "changes"),
+    [
+        ("Int4TilePackedTensor", (2, 8), {}),  # another layout
+        ("Int8Tensor", (8, 2), {}),
+        ("Int8Tensor", (2, 8), {"scale": None}),
+        ("Int8Tensor", (2, 8), {"act_pre_scale": "anything"}),  # the weight was divided by it
+    ],
+)
+def test_what_is_not_known_of_torchao_is_no_tensor(
+    tmp_path: Path, name: str, shape: tuple[int, ...], changes: dict[str, Any]
+) -> None:
+    torch.save({"q": torch.ones(2, 8, dtype=torch.int8), "s": torch.ones(2, 1)}, tmp_path / "a.pt")
+    stored = torch_checkpoint.stored(tmp_path / "a.pt")
+    state = {"qdata": stored["q"], "scale": stored["s"], "zero_point": None}
+    assert torchao_tensor("Int8Tensor", (2, 8), state) is not None
+    assert torchao_tensor(name, shape, {**state, **changes}) is None
 
 
 def test_every_tensor_is_accounted_for() -> None:

@@ -181,7 +181,12 @@ def together(path: Path, opened: Mapping[str, Contents]) -> Contents:
 
     files = tuple(file for contents in parts for file in contents.files)
     beside = tuple(skipped for contents in parts for skipped in contents.beside)
-    return Contents(format, entries, close, beside=beside, files=files)
+    described = [contents.quantisation for contents in parts if contents.quantisation]
+    told = None
+    if described:  # each shard describes its own tensors
+        tensors = {key: text for one in described for key, text in one["tensors"].items()}
+        told = {**described[0], "tensors": tensors}
+    return Contents(format, entries, close, beside=beside, files=files, quantisation=told)
 
 
 def check_no_key(key: str | None) -> None:

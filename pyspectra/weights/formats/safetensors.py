@@ -182,8 +182,11 @@ def read(path: Path) -> Contents:
     FormatError
         If anything about the file is not as the format demands.
     """
-    tensors, _ = stored(path)
-    return Contents("safetensors", [stored_entry(t.name, t) for t in tensors])
+    tensors, note = stored(path)
+    # torchao describes its tensors there.
+    told = {"quant_method": "torchao", "tensors": note} if "tensor_names" in note else None
+    entries = [stored_entry(t.name, t) for t in tensors]
+    return Contents("safetensors", entries, quantisation=told)
 
 
 FORMAT = Format("safetensors", (".safetensors",), read, rank=0)

@@ -213,4 +213,5 @@ def stored_entry(key: str, array: StoredArray) -> TensorEntry:
         identity=info.identity,
         problem=array_skip(info.problem),
         raw=raw if array_skip(info.problem) is None else None,
+        stored_as=array.stored_as,
     )

@@ -24,6 +24,7 @@ from pyspectra.weights.formats.harmless import class_made
 from pyspectra.weights.formats.pickle_budget import Budget
 from pyspectra.weights.formats.pickle_values import Foreign, Global, PickleError
 from pyspectra.weights.formats.stored import StoredTensor, row_major
+from pyspectra.weights.formats.torchao import torchao_tensor
 
 __all__ = ["TorchObjects"]
 
@@ -245,6 +246,10 @@ class TorchObjects:
             raise PickleError("a tensor of a type, made by what makes no tensor")
         made = rebuild(inner)
         path = of_type.path if isinstance(of_type, Global) else "unknown"
+        if path.startswith("torchao.") and isinstance(made, StoredArray) and made.info.shape:
+            state = arguments[3] if len(arguments) > 3 else None
+            name = path.rpartition(".")[2]
+            return torchao_tensor(name, made.info.shape, state) or made
         if path in _PLAIN_TENSORS or not isinstance(made, StoredArray):
             return made
         return _subclass(path, made.info.shape, made.info.dtype)

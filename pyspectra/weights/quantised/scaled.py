@@ -69,8 +69,15 @@ class _Scaled(Scheme):
 
     name = "fp8 or int8 with scales"
 
-    def __init__(self, suffix: str, scales: tuple[str, ...], zeros: tuple[str, ...] = ()) -> None:
-        self.suffix = self.weight = suffix
+    def __init__(
+        self,
+        suffix: str,
+        scales: tuple[str, ...],
+        zeros: tuple[str, ...] = (),
+        weight: str | None = None,
+    ) -> None:
+        self.suffix = suffix
+        self.weight = suffix if weight is None else weight
         self.needed = {SCALE: scales}
         self.optional = {ZERO: zeros}
 
@@ -93,8 +100,10 @@ class _Scaled(Scheme):
         formula = functools.partial(
             _scaled, dtype=dtype, scale_dtype=scale_dtype, aligned=aligned, block=block
         )
-        words = f"{_WORDS[dtype]}, {block_words(shape, block)}"
-        return Weight(shape, StoredAs(8, words), formula, roles)
+        bits = module.config.target_bits(module.name + self.weight) or 8
+        words = _WORDS[dtype] if bits == 8 else f"int{bits}"
+        stored = StoredAs(bits, f"{words}, {block_words(shape, block)}")
+        return Weight(shape, stored, formula, roles)
 
 
 # --- two 4-bit floats in a byte -----------------------------------------------------------------
@@ -225,6 +234,11 @@ SCHEMES = (
     _FourBitFloats(".weight", ".weight_scale_2", divides=False, needed=True),
     _Scaled(".weight", _OF_WEIGHTS, (".weight_zero_point",)),
     _Scaled("", ("_scale_inv", "_scale")),
+    # torchao, a tensor of whose classes is flattened to those inside.
+    *(
+        _Scaled(f"{dot}_weight_qdata", (f"{dot}_weight_scale",), (f"{dot}_weight_zero_point",), w)
+        for dot, w in ((".", ".weight"), ("", "weight"))
+    ),
     _Mxfp4Blocks("_blocks", "_scales", turned=True),
     _Mxfp4Blocks(".blocks", ".scales", turned=False),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -69,6 +71,19 @@ class Config:
         """Return a positive integer, or None."""
         value = self.values.get(name)
         return value if type(value) is int and value > 0 else None
+
+    def target_bits(self, weight: str) -> int | None:
+        """Return the bits of the integers that torchao keeps in an int8 each, if it tells."""
+        tensors = self.values.get("tensors")
+        text = tensors.get(weight) if isinstance(tensors, Mapping) else None
+        try:
+            told = json.loads(text) if isinstance(text, str) else None
+        except (ValueError, RecursionError):
+            return None
+        for name in ("_data", "target_dtype", "_data"):
+            told = told.get(name) if isinstance(told, dict) else None
+        match = re.fullmatch(r"u?int([1-8])", told) if isinstance(told, str) else None
+        return None if match is None else int(match[1])
 
     def counts(self, name: str) -> tuple[int, ...]:
         """Return a list of positive integers, or nothing."""
