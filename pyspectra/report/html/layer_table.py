@@ -26,7 +26,7 @@ from pyspectra.report.options import AnalyzeOptions
 
 __all__ = ["LONGEST", "layer_data", "layer_table"]
 
-LONGEST = 1000  # of a name where a layer is open
+LONGEST = 300  # of a name where a layer is open
 _LOOK = Look(UNICODE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,6 +36,13 @@ __all__ = ["trajectory_page"]
 LONGEST_SENTENCE = 1200
 NAMES_SHOWN = 40
 MOST_LINES = 200  # of layers, behind their mean
+WIDTH = 470
+# What is drawn besides alpha: means over all layers of a checkpoint.
+FOLLOWED = {
+    "log_norm": "mean log10 of the squared norm",
+    "log_spectral_norm": "mean log10 of the spectral norm",
+    "stable_rank": "mean stable rank",
+}
 SPARK_WIDTH, SPARK_HEIGHT = 90, 22
 # What each layer is told of: name, head, help, classes, decimals.
 COURSE = {
@@ -54,12 +61,16 @@ def trajectory_page(found: TrajectoryData) -> str:
     said = sentences(found)
     ends = said.index(ENDS)
     facts = [counted(len(found.reports), "checkpoint"), counted(len(found.layers), "layer")]
+    checkpoints = [
+        {name.replace("_", " "): value for name, value in entry.items()}
+        for entry in found.summary()
+    ]
     columns = {"name": "Name of the layer.", "kind": "Kind of layer.", **COURSE}
     body = [
         _verdict(said[:ends]),
-        section("Overview", *_charts(found)),
+        section("Overview", _charts(found)),
         section("In words", f'<div class="words">{_paragraphs(said[ends + 1 : -1])}</div>'),
-        section("Checkpoints", table(found.summary(), label="Checkpoints")),
+        section("Checkpoints", table(checkpoints, label="Checkpoints")),
         section("Layers", _table(found)),
         *_missing(found),
         sheet(),
@@ -92,7 +103,7 @@ def _verdict(said: Sequence[str]) -> str:
 # --- pictures -----------------------------------------------------------------------------------
 
 
-def _charts(found: TrajectoryData) -> Iterator[str]:
+def _charts(found: TrajectoryData) -> str:
     steps = np.asarray(found.steps, dtype=np.float64)
     means = found.summary()
 
@@ -107,14 +118,13 @@ def _charts(found: TrajectoryData) -> Iterator[str]:
     if found.followed:
         lines.append(Line("mean over layers followed throughout", steps, mean("alpha"), 0))
     typical = (THRESHOLDS.alpha_low, THRESHOLDS.alpha_high)
-    yield line_chart(lines, x_name="step", y_name="tail exponent α", typical=typical,
-                     width=1000, height=300)  # fmt: skip
-    followed = {"log_norm": "mean log10 of the squared norm", "stable_rank": "mean stable rank"}
-    small = ""
-    for key, name in followed.items():
+    charts = line_chart(
+        lines, x_name="step", y_name="tail exponent α", typical=typical, width=WIDTH
+    )
+    for key, name in FOLLOWED.items():
         line = Line(name, steps, mean(key), 0)
-        small += line_chart([line], x_name="step", y_name=name, legend=False, width=470)
-    yield f'<div class="pair">{small}</div>'
+        charts += line_chart([line], x_name="step", y_name=name, legend=False, width=WIDTH)
+    return f'<div class="pair">{charts}</div>'
 
 
 def _spark(values: Sequence[float]) -> str:
