@@ -162,9 +162,10 @@ class LISA(LayerRule):
     The rule needs no scores. Blocks are the numbered entries of module lists, and of containers
     with the usual names (``layer``, ``layers``, ``h``, ``block``, ``blocks``). Every block has the
     same probability ``active / n``; embedding, head and final norm are always trained. A block that
-    is frozen keeps its moments: no step is taken with them until its turn comes again. The
-    defaults are those of the released script's documentation and of most users (2 blocks, 20
-    steps); the script itself trains one.
+    is frozen keeps its moments: no step is taken with them until its turn comes again.
+    DistributedDataParallel has to be told that not every parameter gets a gradient
+    (``find_unused_parameters=True``). The defaults are those of the released script's documentation
+    and of most users (2 blocks, 20 steps); the script itself trains one.
 
     References
     ----------
