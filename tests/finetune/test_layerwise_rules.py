@@ -345,9 +345,10 @@ def test_a_share_of_the_layers_is_rounded_down(percent: float, count: int) -> No
 def test_well_trained_layers_are_frozen() -> None:
     model = net()
     report = ps.analyze(model, goodness=False)
-    groups = param_groups(model, report, FreezeWellTrained(low=2.0, high=3.5), lr=0.1)
-    inside = {row.key for row in report if 2.0 <= row.alpha <= 3.5}
-    assert 0 < len(inside) < len(report)
+    rule = FreezeWellTrained(low=2.0, high=3.5, min_evals=40)
+    groups = param_groups(model, report, rule, lr=0.1)
+    inside = {row.key for row in report if 2.0 <= row.alpha <= 3.5 and len(row.esd.evals) >= 40}
+    assert 0 < len(inside) < sum(2.0 <= row.alpha <= 3.5 for row in report)
     assert {n for n in LAYERS if n not in trained(model)} == inside
     assert len(groups) == 2
 

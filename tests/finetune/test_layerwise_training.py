@@ -187,7 +187,7 @@ RULES = {
     "tempbalance": TEMP,
     "alphadecay": AlphaDecay(min_evals=0, every=3),
     "spectrum": Spectrum(every=2),
-    "freeze": FreezeWellTrained(low=1.0, high=2.0, every=2),
+    "freeze": FreezeWellTrained(low=1.0, high=2.0, min_evals=0, every=2),
 }
 
 

@@ -12,6 +12,7 @@ from pyspectra.errors import ArgumentValueError
 from pyspectra.finetune.layerwise.rule import Decision, LayerRule
 from pyspectra.finetune.layerwise.scores import ALPHA, SNR, LayerScore, takes_part
 from pyspectra.finetune.layerwise.units import Unit
+from pyspectra.report.findings import THRESHOLDS
 
 __all__ = ["LISA", "FreezeWellTrained", "Spectrum"]
 
@@ -99,6 +100,8 @@ class FreezeWellTrained(LayerRule):
     score : str
         What alpha is. The bounds are of the estimators ``"ww"`` and ``"csn"``, so by default the
         report's.
+    min_evals : int
+        Layers with fewer eigenvalues are trained: alpha tells nothing of them.
     every : int or None
         Calls of ``step()`` between two choices; by default there is one.
 
@@ -113,7 +116,8 @@ class FreezeWellTrained(LayerRule):
     >>> import torch
     >>> from pyspectra.finetune import FreezeWellTrained, param_groups
     >>> model = torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(2)])
-    >>> groups = param_groups(model, {"0.weight": 3.1, "1.weight": 7.5}, FreezeWellTrained())
+    >>> alphas = {"0.weight": 3.1, "1.weight": 7.5}
+    >>> groups = param_groups(model, alphas, FreezeWellTrained(min_evals=0))
     >>> [name for name, p in model.named_parameters() if p.requires_grad]
     ['1.weight', '1.bias']
     """
@@ -121,6 +125,7 @@ class FreezeWellTrained(LayerRule):
     low: float = 2.0
     high: float = 4.0
     score: str | None = ALPHA
+    min_evals: int = THRESHOLDS.few_evals
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,6 +133,8 @@ class FreezeWellTrained(LayerRule):
         high = check_number("FreezeWellTrained", "high", self.high, least=low)
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
+        least = check_count("FreezeWellTrained", "min_evals", self.min_evals, least=0)
+        object.__setattr__(self, "min_evals", least)
         if self.score is None:
             raise ArgumentValueError("FreezeWellTrained", "score", "name a score", "None")
 
@@ -138,7 +145,9 @@ class FreezeWellTrained(LayerRule):
         keys = [
             unit.key
             for unit in found
-            if takes_part(scores.get(unit.key)) and self.low <= scores[unit.key].value <= self.high
+            if takes_part(scores.get(unit.key))
+            and scores[unit.key].n_evals >= self.min_evals
+            and self.low <= scores[unit.key].value <= self.high
         ]
         return Decision(frozen=_names(found, keys))
 
