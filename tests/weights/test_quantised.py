@@ -146,6 +146,50 @@ def test_integers_that_share_words(bits: int) -> None:
     np.testing.assert_array_equal(unpacked(reference.words(numbers, bits), bits), numbers)
 
 
+# --- modules ------------------------------------------------------------------------------------
+
+
+class Codes(torch.nn.Parameter):
+    """A parameter with scales as an attribute, as those of bitsandbytes are."""
+
+
+class State:
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = tensors
+
+    def as_dict(self, packed: bool) -> Tensors:
+        assert packed
+        return self.tensors
+
+
+def module_of(tensors: Tensors, name: str) -> torch.nn.Module:
+    own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+    layer = torch.nn.Linear(64, 16, bias=False)
+    weight = Codes(own.pop("weight"), requires_grad=False)
+    layer._parameters["weight"] = weight
+    if "SCB" in own:
+        weight.SCB = own["SCB"]
+    elif "weight_scale_inv" in own:
+        layer.weight_scale_inv = torch.nn.Parameter(own["weight_scale_inv"], requires_grad=False)
+    else:
+        weight.quant_state = State({k.removeprefix("weight."): v for k, v in own.items()})
+    return torch.nn.ModuleDict({name: layer})
+
+
+@pytest.mark.parametrize(
+    "name", ["bitsandbytes_nf4", "bitsandbytes_fp4_nested", "bitsandbytes_int8", "fp8_blocks"]
+)
+def test_modules_are_read_like_their_files(name: str) -> None:
+    module = module_of(load_torch(golden.PATH), name)
+    expected = by_name(ps.open_weights(golden.PATH))[name]
+    opened = ps.open_weights(module)
+    (layer,) = opened
+    assert opened.skipped == ()
+    assert (layer.kind, layer.stored_as) == ("linear", expected.stored_as)
+    np.testing.assert_array_equal(values(layer), values(expected))
+    np.testing.assert_array_equal(values(pickle.loads(pickle.dumps(layer))), values(expected))
+
+
 # --- GPTQ ---------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from pyspectra._arrays import HostArray, array_info, as_host
+import numpy.typing as npt
+
+from pyspectra._arrays import HostArray, array_info, as_host, raw_array
 from pyspectra.weights.catalogue import Contents, TensorEntry
+from pyspectra.weights.formats.quantised_module import partners
 from pyspectra.weights.formats.quiet import computed_weight, derived_names
 from pyspectra.weights.kinds import module_kind
 from pyspectra.weights.layer import Held
@@ -40,6 +43,38 @@ def _load(module: Any, name: str, key: str) -> HostArray:
     return as_host(_value(module, name), function="Layer.load", argument=key)
 
 
+def _raw(module: Any, name: str) -> npt.NDArray[Any]:
+    return raw_array(_value(module, name))
+
+
+def _load_partner(module: Any, name: str, key: str) -> HostArray:
+    return as_host(_partner(module, name, key), function="Layer.load", argument=key)
+
+
+def _raw_partner(module: Any, name: str, key: str) -> npt.NDArray[Any]:
+    return raw_array(_partner(module, name, key))
+
+
+def _partner(module: Any, name: str, key: str) -> Any:
+    return dict(partners(module, name))[key]
+
+
+def _partner_entry(dot: str, module: Any, name: str, own: str, value: Any) -> TensorEntry:
+    info = array_info(value)
+    assert info is not None
+    load = Held(functools.partial(_load_partner, module, name, own))
+    raw = Held(functools.partial(_raw_partner, module, name, own))
+    return TensorEntry(
+        dot + own,
+        info.shape,
+        info.dtype,
+        load if info.problem is None else None,
+        identity=info.identity,
+        problem=Skip("buffer"),
+        raw=raw,
+    )
+
+
 def _entry(dot: str, module: Any, name: str, value: Any, identity: Any) -> TensorEntry:
     key = dot + name
     info = array_info(value)
@@ -55,6 +90,9 @@ def _entry(dot: str, module: Any, name: str, value: Any, identity: Any) -> Tenso
         identity or info.identity,
         array_skip(info.problem),
         _part_names(module, name),
+        raw=Held(functools.partial(_raw, module, name))
+        if array_skip(info.problem) is None
+        else None,
     )
 
 
@@ -70,6 +108,8 @@ def _module_entries(prefix: str, module: Any) -> Iterator[TensorEntry]:
     for name, value in module._parameters.items():
         if value is not None:
             yield _entry(dot, module, name, value, None)
+            for own, beside in partners(module, name):
+                yield _partner_entry(dot, module, name, own, beside)
     transient: set[str] = getattr(module, "_non_persistent_buffers_set", set())
     for name, value in module._buffers.items():
         if value is not None and name not in transient:
