@@ -134,14 +134,35 @@ def test_alphas_are_those_of_the_module(name: str, way: str, tmp_path: Path) -> 
 
 def without_experts(alphas: dict[str, float]) -> dict[str, float]:
     """Alphas by name alone: one by one, experts take other ids, and their router another name."""
-    return {
-        key.partition(" ")[2].replace("block_sparse_moe", "mlp"): alpha
-        for key, alpha in alphas.items()
-        if ".experts." not in key
-    }
+    rest = {key: alpha for key, alpha in by_name(alphas).items() if ".experts." not in key}
+    return {key.replace("block_sparse_moe", "mlp"): alpha for key, alpha in rest.items()}
 
 
 def norm(source: Any) -> float:
     """Return the sum of all squared weights."""
     layers = [layer for layer in open_weights(source) if layer.part_of is None]
     return sum(float((layer.load().to_float64() ** 2).sum()) for layer in layers)
+
+
+PICTURES = (1, 3, 32, 32)
+EXPORTED: dict[str, tuple[int, ...]] = {
+    "gru": (5, 1, 12), "vit": PICTURES, "resnet": PICTURES, "mobilenet_v2": PICTURES,
+}  # fmt: skip
+EXPORTS = [*((name, "torchscript") for name in EXPORTED), ("gru", "dynamo"), ("vit", "dynamo")]
+
+
+@pytest.mark.parametrize(("name", "exporter"), EXPORTS)
+def test_alphas_of_an_onnx_export_are_those_of_the_module(
+    name: str, exporter: str, tmp_path: Path
+) -> None:
+    dynamo = exporter == "dynamo"
+    pytest.importorskip("onnxscript" if dynamo else "onnx")
+    path, inputs = tmp_path / "m.onnx", torch.zeros(EXPORTED[name])
+    with others_may_warn():
+        torch.onnx.export(model_of(name).eval(), (inputs,), path, dynamo=dynamo, verbose=False)
+    # Norms become constants or are folded into convolutions, and ids count them.
+    assert by_name(alphas(path)) == pytest.approx(by_name(alphas_of_module(name)), rel=1e-5)
+
+
+def by_name(alphas: dict[str, float]) -> dict[str, float]:
+    return {key.partition(" ")[2]: alpha for key, alpha in alphas.items()}
