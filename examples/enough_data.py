@@ -7,11 +7,13 @@ steps and is looked at on the way: at 47, 469 and 4690 steps, which are ten epoc
 
     pip install "pyspectra-nn[torch,plot]"
     apt-get install dataset-fashion-mnist
-    python examples/enough_data.py --out enough_data.json
+    python examples/enough_data.py --out enough_data.jsonl
 
-``--network cnn`` and ``--network wide`` are the networks on which what was seen on the first one
-was tried; ``--noise 0.6`` gives so many images a class at random. ``--table FILE ...`` prints the
-tables of `docs/enough-data.md` and ``--plot FILE`` draws its picture from results that were kept.
+``--network cnn`` is the network on which what was seen on the first one was tried; ``--noise 0.6``
+gives so many images a class at random. What was found lies beside this script, and becomes tables
+and a picture, which `docs/enough-data.md` discusses::
+
+    python examples/enough_data.py --show examples/results/enough_data.jsonl --plot picture.png
 
 Data: Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017; 60 000 and 10 000 grey images of 28 x 28.
 """
@@ -19,12 +21,12 @@ Data: Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017; 60 000 and 10 000 grey image
 import argparse
 import gzip
 import json
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -67,7 +69,6 @@ def convolutional():
 NETWORKS = {
     "dense": lambda: dense(784, 384, 256, 128, 10),
     "cnn": convolutional,
-    "wide": lambda: dense(784, 768, 768, 10),
 }
 
 
@@ -84,19 +85,19 @@ def spectra(model):
     layers = [
         {
             "name": layer.name,
-            "alpha": layer.alpha,
-            "stderr": layer.fit.alpha_stderr,
+            "alpha": round(layer.alpha, 3),
+            "stderr": round(layer.fit.alpha_stderr, 3),
             "warning": layer.warning,
-            "log_norm": layer.metrics["log_norm"],
-            "log_spectral_norm": layer.metrics["log_spectral_norm"],
-            "stable_rank": layer.metrics["stable_rank"],
+            "log_norm": round(layer.metrics["log_norm"], 3),
+            "log_spectral_norm": round(layer.metrics["log_spectral_norm"], 3),
+            "stable_rank": round(layer.metrics["stable_rank"], 2),
         }
         for layer in report.layers
     ]
     return {"verdict": report.verdict.label, "layers": layers}
 
 
-def run(network, share, seed, *, train_set, test_set, noise=0.0, steps=STEPS, lr=1e-3):
+def run(network, share, seed, *, train_set, test_set, noise=0.0, steps=STEPS):
     """Train once; return a row for each of the steps at which the network is looked at."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(train_set[0]), generator=generator)
@@ -107,7 +108,7 @@ def run(network, share, seed, *, train_set, test_set, noise=0.0, steps=STEPS, lr
         y = torch.where(wrong, torch.randint(10, y.shape, generator=generator), y)
     torch.manual_seed(seed)
     model = NETWORKS[network]()
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     rows, step = [], 0
     while step < steps[-1]:
         for batch in torch.randperm(len(x), generator=generator).split(BATCH):
@@ -118,12 +119,131 @@ def run(network, share, seed, *, train_set, test_set, noise=0.0, steps=STEPS, lr
             if step in steps:
                 rows.append({
                     "network": network, "share": share, "noise": noise, "seed": seed, "step": step,
-                    "train_accuracy": accuracy(model, x[:6000], y[:6000]),
-                    "test_accuracy": accuracy(model, *test_set), **spectra(model),
+                    "train_accuracy": round(accuracy(model, x[:6000], y[:6000]), 4),
+                    "test_accuracy": round(accuracy(model, *test_set), 4), **spectra(model),
                 })  # fmt: skip
             if step == steps[-1]:
                 break
     return rows
+
+
+def is_judged(layer):
+    """Tell whether a layer has enough eigenvalues for its alpha to be looked at."""
+    return layer["warning"] != "too small to tell"
+
+
+def mean_alpha(row):
+    """Mean over the layers with 32 eigenvalues or more."""
+    return float(np.mean([layer["alpha"] for layer in row["layers"] if is_judged(layer)]))
+
+
+def groups(rows):
+    """Rows of one network, noise, number of steps and share, in this order."""
+    found = {}
+    for row in rows:
+        key = row["network"], row["noise"], row["step"], row["share"]
+        found.setdefault(key, []).append(row)
+    return dict(sorted(found.items(), key=lambda item: (item[0][0] != "dense", item[0])))
+
+
+def spread(values, digits):
+    """Mean and standard deviation over the seeds, as text."""
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def mean_norm(row):
+    """Mean of log10 of the sums of squared weights, over the same layers."""
+    return float(np.mean([layer["log_norm"] for layer in row["layers"] if is_judged(layer)]))
+
+
+def rank_correlation(number, rows):
+    """Spearman's correlation of a number of the rows with the accuracy on new images, as text."""
+    accuracies = [row["test_accuracy"] for row in rows]
+    return f"{spearmanr([number(row) for row in rows], accuracies).statistic:+.2f}"
+
+
+def comparisons(rows):
+    """Yield what is compared with what: its name, and rows of one network."""
+    yield "all runs, at all steps", rows
+    ends = list(zip(SHARES, STEPS, strict=True))
+    yield (
+        "as many epochs: 47, 469, 4690 steps",
+        [r for r in rows if (r["share"], r["step"]) in ends],
+    )
+    for step in STEPS:
+        yield f"1, 10 and 100%, {step} steps", [r for r in rows if r["step"] == step]
+    for share in SHARES:
+        yield f"{share:.0%}: 47, 469 and 4690 steps", [r for r in rows if r["share"] == share]
+    for share in SHARES:
+        end = share, STEPS[-1]
+        yield (
+            f"{share:.0%}, {STEPS[-1]} steps: seeds",
+            [r for r in rows if (r["share"], r["step"]) == end],
+        )
+
+
+def tables(rows):
+    """Return two tables in Markdown: what each group is like, and how alpha and accuracy relate."""
+    lines = [
+        "| network | steps | data | accuracy on training images | on new images | mean alpha "
+        "| alpha of each layer | log10 norm | verdicts |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (network, noise, step, share), group in groups(rows).items():
+        layers = zip(*([la for la in row["layers"] if is_judged(la)] for row in group), strict=True)
+        labels = [row["verdict"] for row in group]
+        lines.append("| " + " | ".join([
+            f"{network}, {noise:.0%} of the labels random" if noise else network,
+            str(step), f"{share:.0%}",
+            f"{np.mean([row['train_accuracy'] for row in group]):.3f}",
+            spread([row["test_accuracy"] for row in group], 3),
+            spread([mean_alpha(row) for row in group], 2),
+            ", ".join(f"{np.mean([la['alpha'] for la in layer]):.2f}" for layer in layers),
+            f"{np.mean([mean_norm(row) for row in group]):.2f}",
+            ", ".join(f"{labels.count(label)} {label}" for label in sorted(set(labels))),
+        ]) + " |")  # fmt: skip
+    lines += ["", "| network | what is compared | runs | alpha | norm |", "|---|---|---|---|---|"]
+    for network in dict.fromkeys(row["network"] for row in rows):
+        of_network = [r for r in rows if r["network"] == network and not r["noise"]]
+        for name, some in comparisons(of_network):
+            both = " | ".join(rank_correlation(number, some) for number in (mean_alpha, mean_norm))
+            lines.append(f"| {network} | {name} | {len(some)} | {both} |")
+    return "\n".join(lines)
+
+
+def draw(rows, path):
+    """Draw alpha against accuracy, a panel a network, to a file."""
+    from matplotlib.figure import Figure
+
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    figure = Figure(figsize=(4.0 * len(networks) + 1.8, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    colours = dict(zip(SHARES, ("#0072b2", "#e69f00", "#009e73"), strict=True))
+    for ax, network in zip(axes, networks, strict=True):
+        for row in rows:
+            if row["network"] == network:
+                ax.plot(
+                    mean_alpha(row), row["test_accuracy"],
+                    marker="ovs"[STEPS.index(row["step"])], ms=5, ls="none", alpha=0.8,
+                    color="#000000" if row["noise"] else colours[row["share"]],
+                    mfc="none" if row["noise"] else None,
+                )  # fmt: skip
+        ax.set_title({"dense": "four linear layers", "cnn": "convolutions"}.get(network, network))
+        ax.set_xscale("log")
+        ax.set_xticks([2, 3, 4, 6], ["2", "3", "4", "6"])
+        ax.minorticks_off()
+        ax.set_xlabel("mean alpha")
+    axes[0].set_ylabel("accuracy on new images")
+    for share, colour in colours.items():
+        axes[0].plot([], [], "o", color=colour, label=f"{share:.0%} of the data")
+    if any(row["noise"] for row in rows):
+        axes[0].plot([], [], "o", color="#000000", mfc="none", label="60% of the labels random")
+    for marker, step in zip("ovs", STEPS, strict=True):
+        axes[0].plot([], [], marker, color="0.6", label=f"{step} steps")
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside right center", fontsize="small"
+    )
+    figure.savefig(path, dpi=100)
 
 
 def main(arguments=None):
@@ -134,28 +254,32 @@ def main(arguments=None):
     parser.add_argument("--noise", type=float, default=0.0, help="share of labels drawn at random")
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--out", type=Path, help="write the rows to this file, as JSON")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument("--out", type=Path, help="append the rows to this file, a line each")
+    parser.add_argument("--show", type=Path, help="train nothing: print the tables of such a file")
+    parser.add_argument("--plot", type=Path, help="with --show: draw the picture")
     options = parser.parse_args(arguments)
 
+    if options.show is not None:
+        rows = [json.loads(line) for line in options.show.read_text().splitlines()]
+        print(tables(rows))
+        if options.plot is not None:
+            draw(rows, options.plot)
+        return
     train_set, test_set = load(options.data, "train"), load(options.data, "t10k")
-    rows = []
     for seed in options.seeds:
         for share in options.shares:
-            start = time.perf_counter()
-            rows += run(
+            rows = run(
                 options.network, share, seed, train_set=train_set, test_set=test_set,
-                noise=options.noise, lr=options.lr,
+                noise=options.noise, steps=options.steps,
             )  # fmt: skip
-            print(f"seed {seed}, {share:.0%}: {time.perf_counter() - start:.0f} s", flush=True)
-            for row in rows[-len(STEPS) :]:
-                alphas = [
-                    f"{la['alpha']:.2f}{'*' if la['warning'] else ''}" for la in row["layers"]
-                ]
-                print(f"  {row['step']:5d} {row['train_accuracy']:.3f} {row['test_accuracy']:.3f} "
-                      f"{row['verdict']:18s} {' '.join(alphas)}", flush=True)  # fmt: skip
+            for row in rows:
+                print(f"seed {seed}, {share:.0%} of the data, {row['step']} steps: accuracy "
+                      f"{row['test_accuracy']:.3f}, mean alpha {mean_alpha(row):.2f}, "
+                      f"{row['verdict']}", flush=True)  # fmt: skip
             if options.out:
-                options.out.write_text(json.dumps(rows))
+                with options.out.open("a") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 if __name__ == "__main__":

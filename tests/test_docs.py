@@ -15,6 +15,7 @@ from pyspectra.cli.commands import all_commands
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+DATASET = re.compile(r'"(/usr/share/datasets/[^"]+)"')
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
 
@@ -38,6 +39,9 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         pytest.importorskip(package)
     from safetensors.numpy import save_file
 
+    wanted = {Path(folder) for code in blocks(page, "python") for folder in DATASET.findall(code)}
+    if missing := [folder.name for folder in wanted if not folder.is_dir()]:
+        pytest.skip(f"Debian's package dataset-{missing[0]} is not installed")
     rng = np.random.default_rng(0)
     before = {f"block.{i}.fc.weight": rng.standard_normal((60, 40)) for i in range(3)}
     after = {key: W + 0.1 * rng.standard_normal(W.shape) for key, W in before.items()}
@@ -47,11 +51,17 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for file, tensors in files.items():
         save_file(tensors, tmp_path / f"{file}.safetensors")
     monkeypatch.chdir(tmp_path)
+    import torch
+
     namespace: dict[str, object] = {}
-    for code in blocks(page, "python"):
-        if "Trainer(" in code:  # needs a trainer of others: tests/training/test_three_lines.py
-            continue
-        exec(compile(code, name(page), "exec"), namespace)
+    threads = torch.get_num_threads()
+    try:
+        for code in blocks(page, "python"):
+            if "Trainer(" in code:  # needs a trainer of others: tests/training/test_three_lines.py
+                continue
+            exec(compile(code, name(page), "exec"), namespace)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
