@@ -7,6 +7,7 @@ this module, and the browser ends with it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import shutil
@@ -65,6 +66,7 @@ def files(weights, report, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     made = {
         "report": report.to_html(),
+        "empty": dataclasses.replace(report, layers=()).to_html(),
         "comparison": comparison_page(weights),
         "trajectory": trajectory_page(),
         "run": run_page(),
@@ -301,6 +303,19 @@ def test_a_compared_layer_shows_both(visit):
         box = page.locator("#chart .u-over").bounding_box()
         page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 20)
         assert " and " in page.locator("#readout").inner_text()
+
+
+def test_a_report_without_layers_opens(visit):
+    with visit("empty") as page:
+        assert page.locator("#count").inner_text() == "0 layers"
+        page.locator("#layers thead button").first.click()
+
+
+def test_a_click_beside_the_sheet_closes_it(visit):
+    with visit("report") as page:
+        page.locator("#layers tbody a").first.click()
+        page.mouse.click(40, 300)
+        assert not page.locator("#sheet").is_visible()
 
 
 def test_a_failed_layer_opens_without_a_picture(visit):

@@ -41,7 +41,8 @@ def layer_table(layers: Sequence[LayerReport], options: AnalyzeOptions) -> str:
 
 
 def _says_something(head: Head[LayerReport], layers: Sequence[LayerReport]) -> bool:
-    return any(head.show(layer, _LOOK)[0] not in ("", UNICODE.dash) for layer in layers)
+    texts = [head.show(layer, _LOOK)[0] for layer in layers]
+    return not texts or any(text_ not in ("", UNICODE.dash) for text_ in texts)
 
 
 def _style(head: Head[Any]) -> str:

@@ -11,6 +11,9 @@
   const valueOf = (i, column) => data.layers[i].v[indexOf[column]];
   const numberOf = (row) => Number(row.id.slice(1));
 
+  const isPressed = (button) => button.getAttribute("aria-pressed") === "true";
+  const press = (button, down) => button.setAttribute("aria-pressed", String(down));
+
   // --- sort -------------------------------------------------------------------------------------
 
   let order = { column: null, down: false };
@@ -73,7 +76,7 @@
 
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const pressed = new Set(chips.filter((c) => c.ariaPressed === "true").map((c) => c.dataset.k));
+    const pressed = new Set(chips.filter(isPressed).map((chip) => chip.dataset.k));
     let count = 0;
     for (const row of rows) {
       const i = numberOf(row);
@@ -91,7 +94,7 @@
   search.addEventListener("input", filter);
   for (const chip of chips) {
     chip.addEventListener("click", () => {
-      chip.ariaPressed = String(chip.ariaPressed !== "true");
+      press(chip, !isPressed(chip));
       filter();
     });
   }
@@ -213,7 +216,7 @@
     button.addEventListener("click", () => {
       view = button.dataset.view;
       for (const other of document.querySelectorAll("[data-view]")) {
-        other.ariaPressed = String(other === button);
+        press(other, other === button);
       }
       draw();
     });
