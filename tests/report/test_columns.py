@@ -13,7 +13,7 @@ from rich.console import Console
 
 import pyspectra as ps
 from pyspectra.metrics import METRICS
-from pyspectra.report import columns, data, options, table, weightwatcher
+from pyspectra.report import columns, data, heads, options, weightwatcher
 from pyspectra.report.columns import Column, Head, number
 
 OPTIONS: list[dict[str, Any]] = [
@@ -86,7 +86,7 @@ def test_a_record_is_all_that_a_new_column_needs(monkeypatch: pytest.MonkeyPatch
         "Share of the eigenvalues in the tail.",
         head=Head("share", number(lambda r: r.fit.n_tail / len(r.esd.evals), 3)),
     )
-    for module in (columns, table):
+    for module in (columns, heads):
         monkeypatch.setattr(module, "COLUMNS", (*columns.COLUMNS, new))
     report = ps.analyze(model())
     share = report.layers[0].fit.n_tail / 40
