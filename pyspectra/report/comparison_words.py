@@ -165,11 +165,13 @@ def _intruder_sentence(found: ComparisonData, looked: Sequence[LayerComparison])
         )
     most = sorted(found.intruders, key=lambda x: -x.n_intruders)
     listed = _listed([f"{x.a.label} ({x.n_intruders})" for x in most])
+    meaning = f"With so many, little of {first} is left."
+    if 2 * total <= all_k:
+        meaning = "LoRA makes more of them than full fine-tuning does (arXiv 2410.21228)."
     return (
         f"Intruder dimensions: {total} of the {all_k} leading directions of {second}, in "
         f"{len(most)} of {counted(len(looked), 'layer')}, resemble none of "
-        f"{first} (largest cosine below {epsilon:g}): {listed}. LoRA makes more of them than full "
-        "fine-tuning does (arXiv 2410.21228)."
+        f"{first} (largest cosine below {epsilon:g}): {listed}. {meaning}"
     )
 
 

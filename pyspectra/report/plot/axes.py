@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 COLUMN = (3.4, 2.6)
 """Width and height of a figure, in inches: a column of a paper."""
 DPI = 200
+DECADES = 30.0  # a factor, from which on a log axis has numbers enough at its decades
 WIDE = 4.0  # inches, from which on axes are no column
 
 # Okabe and Ito's colours, which the colour-blind tell apart; the lightest last. Never alone: each
@@ -148,6 +149,8 @@ def title(ax: Any, *lines: str) -> None:
 
 def finish(ax: Any, xlabel: str, ylabel: str, *, columns: int = 1) -> None:
     """Label the axes, put the legend above what is drawn, take two borders away."""
+    from matplotlib.ticker import NullFormatter
+
     own = sizes(ax)
     ax.set_xlabel(xlabel, fontsize=own.label)
     ax.set_ylabel(ylabel, fontsize=own.label)
@@ -157,6 +160,10 @@ def finish(ax: Any, xlabel: str, ylabel: str, *, columns: int = 1) -> None:
         spine.set_linewidth(0.6)
     ax.tick_params(which="major", width=0.6, length=3.0)
     ax.tick_params(which="minor", width=0.4, length=1.8)
+    for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        if axis.get_scale() == "log" and limits[1] > DECADES * limits[0]:
+            # Between decades there is nothing to read, and laying out nothing takes half the time.
+            axis.set_minor_formatter(NullFormatter())
     _legend(ax, own, columns)
 
 

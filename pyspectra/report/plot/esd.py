@@ -85,7 +85,7 @@ def _bars(ax: Any, row: LayerReport, bins: Bins, heights: FloatArray) -> None:
         in_tail &= bins.edges[:-1] <= (row.fit.xmax if cut else math.inf)
         bound = f" ≤ {row.fit.xmax:.3g}" if cut else ""
         count = row.fit.n_tail if cut else row.n_tail
-        tail = rf"tail: {count} from $\lambda_{{\min}}$ = {row.fit.xmin:.3g}{bound}"
+        tail = f"tail: {count} from xmin = {row.fit.xmin:.3g}{bound}"
     hidden = hidden_words(row, bins)
     all_of = f"{len(row.esd.evals)} eigenvalues" + (f", {hidden}" if hidden else "")
     draw_bars(ax, bins, heights, ~in_tail, color=REST, label=all_of)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspectra._support.text import pictured, shorten
-from pyspectra.report.plot.axes import GREY, LINES, MARKERS, PALETTE, colour, inches, sizes
+from pyspectra.report.plot.axes import GREY, LINES, MARKERS, PALETTE, WIDE, colour, inches, sizes
 from pyspectra.weights.roles import Place
 
 MOST_ROLES = 10  # with a colour of their own
 OTHER = "other"
-LABEL_LENGTH = 30
+LABEL_LENGTH = 30  # letters; in a column fewer
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def label_axis(ax: Any, found: Layout, names: Sequence[str]) -> str:
     if not found.by_block:
         every = max(1, math.ceil(len(names) * 1.5 * sizes(ax).tick / room))
         ticks = range(0, len(names), every)
-        labels = [pictured(shorten(names[i], LABEL_LENGTH)) for i in ticks]
+        longest = LABEL_LENGTH if room > 72.0 * WIDE else LABEL_LENGTH // 2
+        labels = [pictured(shorten(names[i], longest)) for i in ticks]
         ax.set_xticks(list(ticks), labels, rotation=90)
         return "layers in the order of the model"
     n_ticks = max(2, int(room / (4.5 * sizes(ax).tick)))

@@ -46,12 +46,12 @@ def draw(report: ReportData, layer: int | str | None, ax: Axes | None) -> Axes:
     upright(ax, fit.xmin, color=FIT, linestyle=":", linewidth=own.line)
     ax.plot(
         [fit.xmin], [fit.D], "o", color=FIT, markersize=1.4 * own.marker, zorder=4,
-        label=rf"chosen: $\lambda_{{\min}}$ = {fit.xmin:.3g}, D = {fit.D:.3f}, α = {fit.alpha:.2f}",
+        label=f"chosen: xmin = {fit.xmin:.3g}, D = {fit.D:.3f}, α = {fit.alpha:.2f}",
     )  # fmt: skip
     bins = bins_of(row.esd.evals, xmin=fit.xmin)
     ax.set_xscale("log")
     ax.set_xlim(bins.low, bins.high)
     ax.set_ylim(0.0, 1.05 * max(float(np.nanmax(found)), fit.D))
     title(ax, row.label, f"{size_words(row)}, {named(report)}")
-    finish(ax, r"start of the tail $\lambda_{\min}$", "distance D")
+    finish(ax, "start of the tail, xmin", "distance D")
     return ax
