@@ -363,6 +363,7 @@ MISFITS: list[tuple[str, Callable[[Tensors], None], str]] = [
     ("bitsandbytes_int8", put("bitsandbytes_int8.weight_format", torch.tensor([2]).byte()), "rows"),
     ("fp8_blocks", put("fp8_blocks.weight_scale_inv", torch.rand(3, 5)), "do not fit a weight"),
     ("fp8_blocks", put("fp8_blocks.weight_scale_inv", torch.rand(2, 1, 1)), "do not fit a weight"),
+    ("fp8_blocks", put("fp8_blocks.weight_scale_inv", torch.ones(2, 1).int()), "of type int32"),
     ("int4.weight_packed", drop("int4.weight_shape"), "int4.weight_shape is missing"),
     ("int4.weight_packed", put("int4.weight_shape", torch.tensor([16, 1 << 40])), "do not hold"),
     ("int4.weight_packed", put("int4.weight_shape", torch.tensor([-1, 64])), "do not fit"),

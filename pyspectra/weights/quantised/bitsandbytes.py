@@ -18,6 +18,7 @@ import numpy as np
 from pyspectra._support.dtypes import find
 from pyspectra.weights.catalogue import TensorEntry
 from pyspectra.weights.precision import StoredAs
+from pyspectra.weights.quantised.bits import two_a_byte
 from pyspectra.weights.quantised.scheme import (
     MAIN,
     Array,
@@ -41,7 +42,6 @@ NESTED_TABLE = "nested table"
 LAYOUT = "layout"
 
 _MAX_STATE_BYTES: Final = 1 << 16
-_BLOCKS_AT_A_TIME: Final = 1 << 14
 
 
 def _rows_of_int8(tensors: Mapping[str, Array]) -> FloatArray32:
@@ -102,10 +102,7 @@ class _Codes:
             scales *= of_scales[: len(codes)]
             scales += np.float32(self.offset)
         count = math.prod(self.shape)
-        out = np.empty(2 * len(octets), np.float32)
-        np.take(table, octets >> np.uint8(4), out=out[0::2])
-        np.take(table, octets & np.uint8(15), out=out[1::2])
-        out = out[:count]
+        out = two_a_byte(octets, table, high_first=True)[:count]
         whole = count // self.block
         cut = out[: whole * self.block].reshape(whole, self.block)
         cut *= scales[:whole, None]

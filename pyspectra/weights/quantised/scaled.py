@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyspectra._support.dtypes import find
+from pyspectra._support.dtypes import FLOAT_DTYPES, find
 from pyspectra.weights.catalogue import TensorEntry
 from pyspectra.weights.precision import StoredAs
-from pyspectra.weights.quantised.bits import E2M1, FLOAT_TABLES, low_first
+from pyspectra.weights.quantised.bits import E2M1, FLOAT_TABLES, two_a_byte
 from pyspectra.weights.quantised.scales import apply_scales, block_shape, block_words
 from pyspectra.weights.quantised.scheme import (
     MAIN,
@@ -89,6 +89,8 @@ class _Scaled(Scheme):
         shape, scales = module.shape(MAIN), module.shape(SCALE)
         dtype, scale_dtype = (type_of(module.tensors[role]).name for role in (MAIN, SCALE))
         told = module.config.counts("weight_block_size")
+        if scale_dtype not in (*FLOAT_DTYPES, *FLOAT_TABLES):
+            raise MisfitError(f"{module.tensors[SCALE].key} is of type {scale_dtype}")
         if dtype == "int8" and scale_dtype == _E8M0:
             return _two_a_byte(module, "mxfp4", {SCALE: scale_dtype})
         aligned, block = block_shape(shape, scales, told if len(told) <= len(shape) else ())
@@ -119,7 +121,7 @@ class _TwoAByte:
     divides: bool
 
     def __call__(self, tensors: Mapping[str, Array]) -> FloatArray32:
-        values = low_first(tensors[MAIN].view(np.uint8), E2M1)
+        values = two_a_byte(tensors[MAIN].view(np.uint8), E2M1)
         scales = small_floats(tensors[SCALE], self.scale_dtype).reshape(self.aligned)
         if GLOBAL in tensors:
             whole = np.float32(tensors[GLOBAL].reshape(-1)[0])
@@ -190,7 +192,7 @@ class _Blocks:
         size = 2 * blocks.shape[-1]
         out = np.empty((*lead, blocks.shape[-2] * size), np.float32)
         for index in range(len(blocks)):
-            values = low_first(blocks[index], E2M1)
+            values = two_a_byte(blocks[index], E2M1)
             values *= small_floats(exponents[index], _E8M0)[..., None]
             out[index] = values.reshape(out[index].shape)
         return np.swapaxes(out, -1, -2) if self.turned else out
