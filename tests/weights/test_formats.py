@@ -18,7 +18,7 @@ from pyspectra.errors import ArgumentError, ArgumentTypeError, ArgumentValueErro
 from pyspectra.training import average_checkpoints
 from pyspectra.weights import open_weights
 from pyspectra.weights.catalogue import Contents
-from pyspectra.weights.formats import Format, formats, planned_suffixes, registry, suffixes
+from pyspectra.weights.formats import Format, formats, registry, suffixes
 
 # --- the list -----------------------------------------------------------------------------------
 
@@ -28,11 +28,10 @@ def test_every_suffix_has_one_format() -> None:
     assert {"npz", "npy"} < {f.name for f in formats()}
     assert len(set(suffixes())) == len(suffixes())
     assert suffixes()[0] == ".safetensors"
-    assert not set(suffixes()) & set(planned_suffixes())
 
 
 def test_a_new_format_is_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that names formats follows: files, folders, messages, what is planned."""
+    """Everything that names formats follows: files, folders, messages."""
 
     def read(path: Path) -> Contents:
         import a_package_that_nobody_has  # noqa: F401
@@ -41,16 +40,13 @@ def test_a_new_format_is_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     new = Format("toy", (".toy",), read, extra="toys")
     everything = (*formats(), new)
-    monkeypatch.setattr(registry, "_USUAL", (".toy", ".puzzle"))
-    assert registry.planned_suffixes() == (".toy", ".puzzle")
     monkeypatch.setattr(registry, "formats", lambda: everything)
-    assert registry.planned_suffixes() == (".puzzle",)
     (tmp_path / "m.toy").write_bytes(b"x")
     for given in (tmp_path / "m.toy", tmp_path):
         with pytest.raises(ImportError, match=r"reading m\.toy needs .*\[toys\]"):
             open_weights(given)
     (tmp_path / "m.puzzle").write_bytes(b"x")
-    with pytest.raises(FormatError, match=r"\.puzzle files are not supported yet.*, \.toy and mod"):
+    with pytest.raises(FormatError, match=r"no supported .*'\.puzzle'.*, \.toy and mod"):
         open_weights(tmp_path / "m.puzzle")
 
 

@@ -6,7 +6,6 @@ from pyspectra.weights.formats.registry import (
     folder_of,
     format_of,
     formats,
-    planned_suffixes,
     read_file,
     suffixes,
 )
@@ -17,7 +16,6 @@ __all__ = [
     "folder_of",
     "format_of",
     "formats",
-    "planned_suffixes",
     "read_file",
     "suffixes",
 ]

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from pyspectra._arrays import Allocate, ArrayInfo, ArrayProblem, HostArray, StoredArray
 from pyspectra._support.dtypes import BY_NAME
 from pyspectra.errors import FormatError
-from pyspectra.weights.catalogue import Contents
+from pyspectra.weights.entries import Contents
 from pyspectra.weights.formats import state_dict
 from pyspectra.weights.formats._files import Stamp, Window, check_head, open_binary, stamp
 from pyspectra.weights.formats.harmless import CodeRefusedError

@@ -24,7 +24,7 @@ import numpy as np
 
 from pyspectra._arrays import Allocate, ArrayInfo, HostArray, StoredArray
 from pyspectra.errors import FormatError
-from pyspectra.weights.catalogue import Contents, TensorEntry
+from pyspectra.weights.entries import Contents, TensorEntry
 from pyspectra.weights.formats._files import Stamp, check_head, open_binary, stamp
 from pyspectra.weights.formats.registry import Format
 from pyspectra.weights.formats.stored import StoredTensor, open_unchanged, stored_entry

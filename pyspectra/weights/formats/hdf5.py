@@ -19,7 +19,7 @@ import numpy as np
 from pyspectra._arrays import Allocate, ArrayInfo, HostArray, StoredArray
 from pyspectra._support.dtypes import BY_NAME
 from pyspectra.errors import FormatError
-from pyspectra.weights.catalogue import TensorEntry
+from pyspectra.weights.entries import TensorEntry
 from pyspectra.weights.formats._files import Stamp, Window
 from pyspectra.weights.formats.npz import MAX_RATIO, MAX_UNPACKED_BYTES
 from pyspectra.weights.formats.stored import open_unchanged

@@ -20,6 +20,7 @@ from pyspectra.weights.formats.indices import (
     together,
 )
 from pyspectra.weights.formats.registry import read_file, suffixes
+from pyspectra.weights.formats.ways import way_of_folder
 from pyspectra.weights.order import natural_key
 from pyspectra.weights.skip import Skip
 
@@ -190,6 +191,9 @@ def _choose(
             f"{folder}: holds no weights itself, but the checkpoints of a training run: "
             f"{some(checkpoints)}. Hint: pass the path of one of them, or average them."
         )
+    way = next(filter(None, map(way_of_folder, (folder, *folders))), None)
+    if way is not None:
+        raise FormatError(f"{folder}: {way.what}, which is not read. Hint: {way.hint}")
     inside = names + [f"{p.name}/" for p in folders]
     raise FormatError(
         f"{folder}: no weights found. Looked for {', '.join(STANDARD)}, and for a single file "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from pyspectra.errors import FormatError
-from pyspectra.weights.catalogue import Contents, TensorEntry
+from pyspectra.weights.entries import Contents, TensorEntry
 from pyspectra.weights.formats._files import check_head, open_binary, stamp
 from pyspectra.weights.formats.hdf5 import Place, read_tree
 from pyspectra.weights.formats.keras_names import Variable, equations, variables

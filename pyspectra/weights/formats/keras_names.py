@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from pyspectra.weights.catalogue import TensorEntry
+from pyspectra.weights.entries import TensorEntry
 from pyspectra.weights.formats.hdf5 import Tree
 from pyspectra.weights.kernels import KernelLayout, einsum_layout
 from pyspectra.weights.kinds import IN, LINEAR, OUT, UNKNOWN

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pyspectra._arrays import Allocate, ArrayInfo, HostArray, StoredArray
 from pyspectra._support.dtypes import BY_NAME
 from pyspectra.errors import FormatError
-from pyspectra.weights.catalogue import Contents, TensorEntry
+from pyspectra.weights.entries import Contents, TensorEntry
 from pyspectra.weights.formats._files import check_head
 from pyspectra.weights.formats.onnx_graph import Constant, Graph, Node, read_model
 from pyspectra.weights.formats.onnx_uses import Quantised, Use, uses

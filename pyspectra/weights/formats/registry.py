@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Final
 
 from pyspectra.errors import ArgumentValueError, FormatError, missing_dependency
 from pyspectra.weights.copies import chosen
 from pyspectra.weights.entries import Contents
+from pyspectra.weights.formats.ways import way_of
 
 __all__ = [
     "Folder",
@@ -26,7 +26,6 @@ __all__ = [
     "folder_of",
     "format_of",
     "formats",
-    "planned_suffixes",
     "read_file",
     "suffixes",
 ]
@@ -81,10 +80,6 @@ class Folder:
     read: Callable[..., Contents]
 
 
-# Files of weights that people have, whether there is a format for them here or not.
-_USUAL: Final = (".h5", ".hdf5", ".keras", ".onnx", ".gguf")
-
-
 @functools.cache
 def formats() -> tuple[Format, ...]:
     """Return every format, the most usual first."""
@@ -124,11 +119,6 @@ def suffixes() -> tuple[str, ...]:
     return tuple(suffix for format in formats() for suffix in format.suffixes)
 
 
-def planned_suffixes() -> tuple[str, ...]:
-    """Return suffixes of weights files that are known and not read."""
-    return tuple(suffix for suffix in _USUAL if suffix not in suffixes())
-
-
 def format_of(path: Path | str) -> Format | None:
     """Return the format that the suffix of a file tells, or None."""
     suffix = Path(path).suffix.lower()
@@ -161,9 +151,10 @@ def read_file(path: Path, key: str | None = None) -> Contents:
     format = format_of(path)
     if format is None:
         supported = f"Supported are {', '.join(suffixes())} and model folders."
+        way = way_of(path)
+        if way is not None:
+            raise FormatError(f"{path}: {way.what}, which is not read. Hint: {way.hint}")
         suffix = path.suffix.lower()
-        if suffix in planned_suffixes():
-            raise FormatError(f"{path}: {suffix} files are not supported yet. {supported}")
         raise FormatError(f"{path}: no supported weights file (suffix {suffix!r}). {supported}")
     try:
         contents = format.read(path, key=key) if format.keyed else format.read(path)

@@ -43,7 +43,9 @@ WRAPPERS: Final = (
 )
 """Names under which training scripts keep the model in a checkpoint."""
 
-_TRAINING_STATE = re.compile(r"optim|sched|scaler|rng|hyper|config|callbacks|loops")
+_TRAINING_STATE = re.compile(
+    r"optim(?!ized)|opt_state|sched|scaler|rng|hyper|config|callbacks|loops"
+)
 # Beside a model its moving average is state; it is a model for whoever asks for it.
 _AVERAGE = re.compile(r"(?:^|_)ema(?:$|_)")
 _MAX_DEPTH: Final = 64
