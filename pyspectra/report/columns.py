@@ -189,6 +189,12 @@ def tabulate(
         return [{column.name: column.value(row) for column in own} for row in rows]
 
 
+def as_column(values: list[Any]) -> np.ndarray | list[Any]:
+    """Return values as an array where all are numbers, else as they are."""
+    numbers = all(isinstance(value, bool | int | float | np.number) for value in values)
+    return np.array(values) if numbers and values else values
+
+
 def summarize(
     entries: Sequence[Entry[R]], rows: Sequence[R], options: AnalyzeOptions
 ) -> dict[str, float]:

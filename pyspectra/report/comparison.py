@@ -91,6 +91,7 @@ class Comparison(ComparisonData, TableOutputs, SavesPlots):
                 "only_in_a": self.only_in_a,
                 "only_in_b": self.only_in_b,
                 "verdicts": [self.a.verdict.label, self.b.verdict.label],
+                "coverages": [vars(report.coverage) for report in (self.a, self.b)],
                 "text": self.text,
                 "ranking": self.ranking,
                 "summary": self.summary(),

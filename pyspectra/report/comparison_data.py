@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from pyspectra._support.arguments import check_choice
 from pyspectra._support.cached import cached_property
-from pyspectra.report.columns import fitted
+from pyspectra.report.columns import as_column, fitted
 from pyspectra.report.compared_layers import COLUMNS, LayerComparison, MeanShift, mean_shift
 from pyspectra.report.data import ReportData
 from pyspectra.report.findings import THRESHOLDS
@@ -78,12 +81,57 @@ class ComparisonData(Value):
     def __iter__(self) -> Iterator[LayerComparison]:
         return iter(self.layers)
 
-    def __getitem__(self, name: str) -> LayerComparison:
-        """Return the layer of that name in either model."""
+    # Beside an array a comparison is one thing, not a sequence whose entries numpy would compare.
+    __array_ufunc__ = None
+
+    def __contains__(self, layer: object) -> bool:
+        """Tell whether both models have a layer of this name, or whether this is a row."""
+        if isinstance(layer, str):
+            return any(layer in (row.a.label, row.b.label) for row in self.layers)
+        return layer in self.layers
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the layer of that name in either model, or a column: ``found["alpha_shift"]``.
+
+        A name that both a layer and a column have is refused: `layer` and `column` tell them apart.
+        """
+        if name not in {column.name for column in COLUMNS}:
+            return self.layer(name)
+        if name in self:
+            raise KeyError(
+                f"{name!r} is a layer and a column: write .layer({name!r}) or .column({name!r})"
+            )
+        return self.column(name)
+
+    def layer(self, name: str) -> LayerComparison:
+        """Return the layer of that name in either model.
+
+        Raises
+        ------
+        KeyError
+            If the models do not share such a layer.
+        """
         for row in self.layers:
             if name in (row.a.label, row.b.label):
                 return row
         raise KeyError(f"Comparison: no layer {name!r} is in both models.")
+
+    def column(self, name: str) -> np.ndarray | list[Any]:
+        """Return a column of the table: an array where all values are numbers, else a list.
+
+        Raises
+        ------
+        ArgumentValueError
+            If there is no such column.
+        """
+        check_choice("Comparison", "column", name, tuple(column.name for column in COLUMNS))
+        (column,) = (column for column in COLUMNS if column.name == name)
+        return as_column([column.value(row) for row in self.layers])
+
+    @property
+    def reports(self) -> tuple[ReportData, ReportData]:
+        """Both models' reports."""
+        return self.a, self.b
 
     @cached_property
     def compared(self) -> tuple[LayerComparison, ...]:

@@ -31,12 +31,22 @@ def sentences(found: ComparisonData) -> list[str]:
 def paragraphs(found: ComparisonData) -> list[list[str]]:
     """Return the same sentences by what they are about; none of the paragraphs is empty."""
     told = (
-        difference_sentences(found),
+        [*coverage_sentences(found), *difference_sentences(found)],
         [*_fitted(found), *_outliers(found)],
         related_sentences(found),
         [*ranking_sentences(found), LIMIT],
     )
     return [paragraph for paragraph in map(list, told) if paragraph]
+
+
+def coverage_sentences(found: ComparisonData) -> Iterator[str]:
+    """Say how much of both models was analysed."""
+    first, second = map(printable, found.names)
+    of_a, of_b = (report.coverage.words for report in (found.a, found.b))
+    if of_a == of_b:
+        yield f"{of_a[0].upper()}{of_a[1:]} were analysed in both."
+    else:
+        yield f"In {first} {of_a} were analysed, in {second} {of_b}."
 
 
 def difference_sentences(found: ComparisonData) -> Iterator[str]:
@@ -181,7 +191,17 @@ def _said_of(row: LayerReport) -> str:
 
 def ranking_sentences(found: ComparisonData) -> Iterator[str]:
     """Say which model alpha would rank first, with what is known of that; or why there is none."""
-    if not found.equal_architecture:
+    unread = [
+        printable(name)
+        for name, report in zip(found.names, (found.a, found.b), strict=True)
+        if not report.coverage.enough
+    ]
+    if unread:
+        yield (
+            "No ranking: less than half of the parameters in matrices could be analysed in "
+            f"{' and in '.join(unread)}."
+        )
+    elif not found.equal_architecture:
         yield "No ranking: the architectures differ, and so does what alpha says."
     elif len(found.compared) < FEWEST:
         yield f"No ranking: fewer than {FEWEST} layers can be compared."

@@ -135,9 +135,7 @@ class ReportData(Value):
         check_choice("Report", "column", name, tuple(self.columns()))
         shown = {column.name: column for column in columns.shown(columns.COLUMNS, self.options)}
         with np.errstate(all="ignore"):
-            values = [shown[name].value(row) for row in self.layers]
-        numbers = all(isinstance(value, bool | int | float | np.number) for value in values)
-        return np.array(values) if numbers and values else values
+            return columns.as_column([shown[name].value(row) for row in self.layers])
 
     def layer(self, which: int | str) -> LayerReport:
         """Return the row of a layer.

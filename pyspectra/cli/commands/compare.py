@@ -15,6 +15,7 @@ from pyspectra.cli.output import (
     check_not_read,
     check_outputs,
     check_plot_folder,
+    message,
     print_rich,
     write_outputs,
     write_plots,
@@ -23,6 +24,8 @@ from pyspectra.cli.output import (
 if TYPE_CHECKING:
     from pyspectra.report.comparison import Comparison
     from pyspectra.report.trajectory import Trajectory
+
+DONE, NOT_ENOUGH = 0, 1
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +64,10 @@ def _run(arguments: argparse.Namespace) -> int:
     taken = write_outputs(texts, arguments.quiet, found.files)
     if not taken and not arguments.quiet:
         print_rich(found.print)
-    return 0
+    unread = [report.source for report in found.reports if not report.coverage.enough]
+    for source in unread:
+        message(f"less than half of {source} could be analysed: nothing can be said of it")
+    return NOT_ENOUGH if unread else DONE
 
 
 def _compare(
@@ -129,4 +135,6 @@ COMMAND = Command(
         "pyspectra compare step-*.safetensors --csv course.csv",
         "pyspectra compare runs/mine   # its numbered checkpoints, in natural order",
     ),
+    statuses="0 done; 1 less than half of the parameters in matrices of a model could be analysed; "
+    "2 unusable arguments or input",
 )

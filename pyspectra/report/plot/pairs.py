@@ -77,7 +77,7 @@ def _pair(found: ComparisonData, layer: int | str | None) -> LayerComparison:
     if not isinstance(layer, str):
         raise ArgumentTypeError("plot", "layer", "be a name", repr(layer))
     try:
-        return found[layer]
+        return found.layer(layer)
     except KeyError:
         hint = f"e.g. {found.layers[0].a.label!r}" if found.layers else None
         requirement = "be in both models"
