@@ -56,7 +56,7 @@ _MOST_DIGITS: Final = 9
 # Each is looked for behind a dot or at the beginning, and at least one more word comes after it:
 # in a plain stack such as classifier.layers.0 there are no blocks.
 _BLOCKS: Final = tuple(
-    re.compile(rf"(?<![^.])(?:{line})[._]?(?P<block>\d+)\.(?=.)")
+    re.compile(rf"(?<![^.])_?(?:{line})[._]?(?P<block>\d+)\.(?=.)")
     for line in (
         # diffusers: several of them may stand in one of `attentions`.
         r"(?:\w+_)?transformer_blocks",
@@ -121,7 +121,7 @@ def _words(spellings: str) -> re.Pattern[str]:
 
 
 def _role(name: str, ends: str, within: str = "", inside: bool | None = None) -> _Role:
-    pattern = re.compile(rf"(?<![^.])(?:{_any(ends)})\Z")
+    pattern = re.compile(rf"(?<![^.])_?(?:{_any(ends)})\Z")
     return _Role(name, pattern, _words(within) if within else None, inside)
 
 

@@ -233,7 +233,7 @@ def test_one_huge_alpha_does_not_press_the_others() -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 45, 300])
-@pytest.mark.parametrize("name", ["part_{}_of_it", "model.layers.{}.fc"])
+@pytest.mark.parametrize("name", ["part_{}_of_it_and_more_of_it", "model.layers.{}.fc"])
 def test_depth_labels_do_not_overlap(layers: int, name: str) -> None:
     report = ps.analyze(
         {f"{name.format(i)}.weight": random(9, 9, seed=i) for i in range(layers)}, goodness=False

@@ -22,6 +22,11 @@ NAMES = {
         ("transformer.h.3.mlp.c_proj", "transformer.h", 3, "down"),
         ("lm_head", "", None, "head"),
     ],
+    "efficientnet": [
+        ("_conv_stem", "", None, "conv"),
+        ("_blocks.1._expand_conv", "_blocks", 1, "up"),
+        ("_blocks.1._depthwise_conv", "_blocks", 1, "depthwise conv"),
+    ],
     "bert": [
         ("bert.encoder.layer.11.attention.self.query", "bert.encoder.layer", 11, "q"),
         ("bert.encoder.layer.11.attention.output.dense", "bert.encoder.layer", 11, "o"),

@@ -32,7 +32,7 @@ WIDE = 4.0  # inches, from which on axes are no column
 PALETTE = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b5b5b", "#8c6d1f",
 )  # fmt: skip
-MARKERS = "osD^vP*Xph"
+MARKERS = "osD^v<>Pph"  # which are seen to be hollow when small
 LINES = ("-", "--", ":", "-.")
 
 BAND = "#e4f0e4"

@@ -109,6 +109,8 @@ def label_axis(ax: Any, found: Layout, names: Sequence[str]) -> str:
         ticks = range(0, len(names), every)
         longest = LABEL_LENGTH if room > 72.0 * WIDE else LABEL_LENGTH // 2
         labels = [pictured(shorten(names[i], longest)) for i in ticks]
+        if len(set(labels)) < len(labels):  # shortened to one another
+            labels = [str(i) for i in ticks]
         ax.set_xticks(list(ticks), labels, rotation=90)
         return "layers in the order of the model"
     n_ticks = max(2, int(room / (4.5 * sizes(ax).tick)))
