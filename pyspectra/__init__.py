@@ -11,6 +11,7 @@ from pyspectra.analysis.analyze import analyze
 from pyspectra.analysis.compare import compare
 from pyspectra.analysis.describe import describe
 from pyspectra.analysis.distances import Distances, LayerDistance, distances
+from pyspectra.analysis.intruders import intruder_dimensions
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.edit.prune import allocate_sparsity, prune
 from pyspectra.edit.smoothing import svd_smoothing
@@ -35,6 +36,7 @@ from pyspectra.report.verdicts import Verdict
 from pyspectra.spectra.comparison import DistributionComparison, compare_distributions
 from pyspectra.spectra.esd import eigvals, esd
 from pyspectra.spectra.farms import farms
+from pyspectra.spectra.intruders import Intruders
 from pyspectra.spectra.marchenko_pastur import marchenko_pastur
 from pyspectra.spectra.powerlaw import fit_powerlaw, fit_powerlaw_batch
 from pyspectra.spectra.randomize import find_traps
@@ -71,6 +73,7 @@ __all__ = [
     "Distances",
     "DistributionComparison",
     "FormatError",
+    "Intruders",
     "LayerComparison",
     "LayerDistance",
     "LayerReport",
@@ -99,6 +102,7 @@ __all__ = [
     "fit_powerlaw",
     "fit_powerlaw_batch",
     "get_num_threads",
+    "intruder_dimensions",
     "marchenko_pastur",
     "open_weights",
     "optim",

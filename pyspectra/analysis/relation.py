@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyspectra.errors import PyspectraError
-from pyspectra.spectra.intruders import Intruders, intruders
+from pyspectra.spectra.intruders import EPSILON, TOP_K, Intruders, intruders
 from pyspectra.types import FloatArray
 from pyspectra.weights import Layer
 from pyspectra.weights.kinds import IN, KINDS, OUT
@@ -59,13 +59,17 @@ def median_correlation(found: Sequence[float]) -> float:
     return float(np.median(known)) if 0 < len(found) <= 2 * len(known) else math.nan
 
 
-def intruders_between(a: Layer, b: Layer) -> Intruders | None:
+def intruders_between(
+    a: Layer, b: Layer, *, k: int = TOP_K, epsilon: float = EPSILON
+) -> Intruders | None:
     """Return the intruder dimensions of a layer of one matrix, `a` being the base.
 
     Parameters
     ----------
     a, b : Layer
         The layer before and after.
+    k, epsilon
+        As for `pyspectra.spectra.intruders.intruders`.
 
     Returns
     -------
@@ -79,9 +83,12 @@ def intruders_between(a: Layer, b: Layer) -> Intruders | None:
         base, tuned = arrays_to_compare(a, b)
     except (PyspectraError, OSError, MemoryError):
         return None
-    axes = a.axes or KINDS[a.kind].axes
-    (index,) = matrix_indices(a)
-    base, tuned = base[index], tuned[index]
-    if axes.index(OUT) > axes.index(IN):
-        base, tuned = base.T, tuned.T
-    return intruders(base, tuned)
+    return intruders(as_matrix(a, base), as_matrix(a, tuned), k=k, epsilon=epsilon)
+
+
+def as_matrix(layer: Layer, values: np.ndarray) -> np.ndarray:
+    """Return the values of a layer of one matrix with a row for each of what comes out of it."""
+    axes = layer.axes or KINDS[layer.kind].axes
+    (index,) = matrix_indices(layer)
+    matrix = np.asarray(values[index])
+    return matrix.T if axes.index(OUT) > axes.index(IN) else matrix

@@ -1,23 +1,50 @@
 """Intruder dimensions: directions of a tuned matrix that its base does not have.
 
+The definition compares a direction with all singular vectors of the base. Of a large matrix they
+take minutes, and are not needed. Let u be a leading direction of the tuned matrix and u_1 ... u_K
+those of the base.
+
+- If the cosine with one of these is at least epsilon, u is no intruder.
+- The squared cosines with all others sum to at most ``1 - sum_j (u^T u_j)^2``: if that is below
+  epsilon^2, none of them reaches epsilon.
+- Otherwise Lanczos's recurrence with W W^T on what is left of u gives Gauss's quadrature of the
+  measure that has, at each squared singular value, the squared cosine for its weight. By the
+  inequalities of Chebyshev, Markov and Stieltjes no single weight is larger than two neighbouring
+  weights of the quadrature. A direction that the base does not have is spread over many singular
+  vectors, and a dozen products show it.
+
+Where none of this decides, all singular vectors are computed.
+
 References
 ----------
 Shuttleworth, Andreas, Torralba, Sharma, "LoRA vs full fine-tuning: an illusion of equivalence"
 (2024), arXiv 2410.21228, algorithm 1.
+Szegoe, "Orthogonal polynomials", 3.41 (the inequalities of Chebyshev, Markov and Stieltjes).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from pyspectra._support.blas_threads import holding_blas
 from pyspectra.spectra.aside import run_aside
-from pyspectra.types import FloatArray, Value
+from pyspectra.spectra.singular_bounds import LanczosMeasures
+from pyspectra.spectra.topk import TopK, leading_triplets
+from pyspectra.spectra.weight_products import WeightProducts, read_factors
+from pyspectra.types import FloatArray, Status, Value
 
 TOP_K = 10
 EPSILON = 0.5
 LEAST_SQUARE = 1e-15  # of the largest eigenvalue of a Gram matrix: the rest is rounding
+# From this side on all singular vectors take longer than what decides without them.
+LARGE = 768
+TOLERANCE = 1e-9  # of singular values: their vectors have half of the digits
+MOST_STEPS = 40
+MORE = 5  # vectors of the base beyond those of the tuned matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +55,19 @@ class Intruders(Value):
     ----------
     similarities : tuple of float
         For each of the leading left singular vectors of the tuned matrix, the first first: its
-        largest ``|cos|`` with any left singular vector of the base.
+        largest ``|cos|`` with any left singular vector of the base; of a large matrix, with the
+        leading ones of the base.
     singular_values : tuple of float
         Their singular values.
     epsilon : float
         A direction is an intruder where its similarity is below this.
+    upper : tuple of float
+        No left singular vector of the base has a larger ``|cos|`` with the direction. It is on the
+        same side of epsilon as the similarity.
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import numpy as np, pyspectra as ps
     >>> from pyspectra.spectra.intruders import intruders
     >>> rng = np.random.default_rng(0)
     >>> base = rng.standard_normal((60, 40))
@@ -48,6 +79,7 @@ class Intruders(Value):
     similarities: tuple[float, ...]
     singular_values: tuple[float, ...]
     epsilon: float = EPSILON
+    upper: tuple[float, ...] = ()
 
     @property
     def k(self) -> int:
@@ -66,16 +98,18 @@ class Intruders(Value):
 
 
 def intruders(
-    base: FloatArray, tuned: FloatArray, *, k: int = TOP_K, epsilon: float = EPSILON
+    base: Any, tuned: Any, *, k: int = TOP_K, epsilon: float = EPSILON
 ) -> Intruders | None:
     """Find the intruder dimensions of a tuned matrix.
 
     Parameters
     ----------
-    base, tuned : ndarray of float64, shape (rows, cols)
-        The matrices, rows being what comes out of the layer.
+    base : ndarray, shape (rows, cols)
+        The matrix before, of floating-point numbers, rows being what comes out of the layer.
+    tuned : ndarray, or tuple of (B, A)
+        The matrix after, or the factors of what was added to it: ``base + B @ A``.
     k : int
-        How many of the leading directions of `tuned` are looked at.
+        How many of the leading directions of the tuned matrix are looked at.
     epsilon : float
         A direction whose ``|cos|`` with every left singular vector of `base` is below this is an
         intruder.
@@ -93,17 +127,112 @@ def intruders(
     columns, full rank) and there are r of them, the largest is at least ``1 / sqrt(r)``: with
     ``r <= 1 / epsilon**2`` there cannot be an intruder.
     """
-    if not (np.isfinite(base).all() and np.isfinite(tuned).all()):
+    before = read_factors(base, "intruders", "base")
+    after = read_factors(
+        (base, *tuned) if isinstance(tuned, tuple) else tuned, "intruders", "tuned"
+    )
+    sizes = before.size, after.size
+    if 1.0 / epsilon**2 >= before.M or not all(math.isfinite(x) and x > 0.0 for x in sizes):
         return None
-    if min(base.shape) <= 1.0 / epsilon**2 or not (base.any() and tuned.any()):
+    if before.M >= LARGE:
+        found = _by_leading(before, after, min(k, after.M), epsilon)
+        if found is not None:
+            return found
+    return _by_all(_dense(before), _dense(after), k, epsilon, 2.0**after.exponent)
+
+
+def _dense(products: WeightProducts) -> FloatArray:
+    W = products.dense()
+    return W.T if products.transposed else W
+
+
+def _by_all(
+    base: FloatArray, tuned: FloatArray, k: int, epsilon: float, unit: float
+) -> Intruders | None:
+    """Compare with all singular vectors of the base, which may differ from `tuned` in scale."""
+    if not (base.any() and tuned.any()):
         return None
     cost = 12.0 * base.size * min(base.shape)
     known, _ = run_aside(lambda: _left(base, None), cost)
     found, values = run_aside(lambda: _left(tuned, k), cost)
-    cosines = np.abs(known.T @ found)
-    return Intruders(
-        tuple(np.minimum(cosines.max(axis=0), 1.0).tolist()), tuple(values.tolist()), epsilon
-    )
+    cosines = np.minimum(np.abs(known.T @ found).max(axis=0), 1.0).tolist()
+    return Intruders(tuple(cosines), tuple((unit * values).tolist()), epsilon, tuple(cosines))
+
+
+def _by_leading(
+    before: WeightProducts, after: WeightProducts, k: int, epsilon: float
+) -> Intruders | None:
+    """Compare with the leading singular vectors of the base; None where that does not decide."""
+    # One more than is asked for tells how well the last is separated.
+    new = leading_triplets(after, min(k + 1, after.M), TOLERANCE)
+    old = leading_triplets(before, min(k + MORE, before.M), TOLERANCE)
+    if new.status is not Status.OK or old.status is not Status.OK:
+        return None
+    U, error = new.U[:, :k], _angles(new)[:k]
+    # The span of the base's vectors ends where the next singular value is furthest away.
+    count = k + int(np.argmax(-np.diff(old.s)[k - 1 : -1]))
+    gap = old.s[count - 1] - old.s[count] - 2.0 * old.bounds[count]
+    spread = float(np.linalg.norm(old.residuals[:count])) / gap if gap > 0.0 else 1.0
+    known = old.U[:, :count]
+    cosines = known.T @ U
+    nearest = np.argmax(np.abs(cosines), axis=0)
+    similarity = np.abs(cosines)[nearest, np.arange(U.shape[1])]
+    slack = error + _angles(old)[nearest]
+    left = U - known @ cosines
+    mass, drift = np.einsum("ij,ij->j", left, left), 2.0 * (error + spread)
+    upper = np.sqrt(mass + drift)
+    unsure = (similarity - slack < epsilon) & (upper >= epsilon)
+    if np.any(unsure):
+        share = _largest_share(
+            before, known, left[:, unsure], mass[unsure], epsilon**2 - drift[unsure]
+        )
+        upper[unsure] = np.sqrt(mass[unsure] * share + drift[unsure])
+    upper = np.maximum(upper, similarity + slack)
+    if not np.all((similarity - slack >= epsilon) | (upper < epsilon)):
+        return None
+    cosine, most = (np.minimum(x, 1.0).tolist() for x in (similarity, upper))
+    return Intruders(tuple(cosine), tuple(new.s[:k].tolist()), epsilon, tuple(most))
+
+
+def _angles(top: TopK) -> FloatArray:
+    """Bounds on the sines of the angles between left vectors and true ones: residual over gap."""
+    gaps = -np.diff(top.s) - top.bounds[:-1] - top.bounds[1:]
+    before, after = np.concatenate([[np.inf], gaps]), np.concatenate([gaps, [0.0]])
+    gap = np.minimum(before, after)
+    with np.errstate(divide="ignore"):
+        sines = math.sqrt(2.0) * (top.residuals + top.bounds) / np.maximum(gap, 0.0)
+    return np.asarray(np.minimum(sines, 1.0))
+
+
+def _largest_share(
+    products: WeightProducts,
+    known: FloatArray,
+    left: FloatArray,
+    mass: FloatArray,
+    wanted: FloatArray,
+) -> FloatArray:
+    """Bound the share that a single left singular vector has in each of what is `left`.
+
+    That is what of each direction is beside the vectors that are `known`, of squared length `mass`.
+    The bounds are improved until mass times share is below what is `wanted`, or no longer.
+    """
+
+    def square(X: FloatArray) -> FloatArray:
+        X = X - known @ (known.T @ X)
+        # Of the given matrix or of its transpose: W W^T acts on the rows of what was given.
+        flat = products.transposed
+        X = products.normal(X)[1] if flat else products.forward(products.backward(X))
+        return np.asarray(X - known @ (known.T @ X))
+
+    with holding_blas(1):
+        measures = LanczosMeasures(square, left)
+        share = np.ones(left.shape[1])
+        for _ in range(MOST_STEPS):
+            measures.step()
+            share = np.minimum(share, measures.largest_weights())
+            if np.all(mass * share < wanted):
+                break
+    return share
 
 
 def _left(W: FloatArray, k: int | None) -> tuple[FloatArray, FloatArray]:

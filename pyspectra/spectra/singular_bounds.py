@@ -173,13 +173,27 @@ class LanczosMeasures:
 
     def largest(self) -> FloatArray:
         """Return the largest eigenvalue of each tridiagonal matrix, shape (r,)."""
+        return np.asarray(np.linalg.eigvalsh(self._tridiagonal())[:, -1])
+
+    def largest_weights(self) -> FloatArray:
+        """Bound the share of the start vectors in any single eigenvector, shape (r,).
+
+        It is the largest sum of two neighbouring weights of Gauss's quadrature (Chebyshev, Markov,
+        Stieltjes): an eigenvalue lies between two nodes, or on one.
+        """
+        _, vectors = np.linalg.eigh(self._tridiagonal())
+        weights = np.pad(vectors[:, 0, :] ** 2, ((0, 0), (1, 1)))
+        return np.asarray(np.max(weights[:, 1:] + weights[:, :-1], axis=1))
+
+    def _tridiagonal(self) -> FloatArray:
         alphas, betas = np.array(self.alphas), np.array(self.betas)
         n, r = alphas.shape
         T = np.zeros((r, n, n))
         index = np.arange(n)
         T[:, index, index] = alphas.T
         T[:, index[1:], index[:-1]] = betas[:-1].T
-        return np.asarray(np.linalg.eigvalsh(T)[:, -1])
+        T[:, index[:-1], index[1:]] = betas[:-1].T
+        return T
 
 
 class ProbedNorm:

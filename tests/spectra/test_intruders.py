@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pyspectra.spectra import intruders as module
 from pyspectra.spectra.intruders import intruders
 
 
@@ -53,3 +54,57 @@ def test_what_has_no_intruders_to_speak_of() -> None:
     assert intruders(W, np.full_like(W, np.nan)) is None
     assert intruders(np.zeros_like(W), W) is None
     assert intruders(W[:, :4], W[:, :4]) is None  # some cosine is always at least a half
+
+
+# --- large matrices, without all singular vectors of the base -----------------------------------
+
+
+def matrix(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    W = rng.standard_t(3.0, shape) if kind == "heavy" else rng.standard_normal(shape)
+    if kind == "power":
+        W = W * np.arange(1, shape[1] + 1) ** -0.5
+    return np.asarray(W / np.sqrt(shape[0]))
+
+
+@pytest.mark.parametrize("amplitude", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize("kind", ["heavy", "normal", "power"])
+@pytest.mark.parametrize("shape", [(200, 260), (230, 230)])
+def test_leading_vectors_decide_as_all_do(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], kind: str, amplitude: float
+) -> None:
+    monkeypatch.setattr(module, "LARGE", 16)
+    refused = []
+    exact = module._by_all
+    monkeypatch.setattr(module, "_by_all", lambda *a: refused.append(a) or exact(*a))
+    rng = np.random.default_rng(5)
+    base = matrix(kind, shape, rng)
+    B, A = rng.standard_normal((shape[0], 6)), rng.standard_normal((6, shape[1]))
+    B *= amplitude * 2.0 / np.sqrt(shape[0] * shape[1])
+    for tuned in ((B, A), base + B @ A):
+        found = intruders(base, tuned, k=8)
+        assert found is not None
+        expected = np.array(by_definition(base, base + B @ A, 8))
+        assert found.indices == tuple(np.flatnonzero(expected < 0.5))
+        assert np.all(np.array(found.similarities) <= expected + 1e-3)
+        assert np.all(np.array(found.upper) >= expected - 1e-9)
+    # Two singular values that nearly agree leave their vectors open, and all are asked for.
+    assert not refused or kind == "heavy"
+
+
+def test_a_direction_from_deep_in_the_base_asks_for_all_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is no intruder, though none of the leading vectors of the base resembles it."""
+    monkeypatch.setattr(module, "LARGE", 16)
+    rng = np.random.default_rng(6)
+    base = matrix("normal", (150, 150), rng)
+    u, _, vt = np.linalg.svd(base)
+    found = intruders(base, (6.0 * u[:, 90:91], vt[90:91]), k=3)
+    assert found is not None
+    assert found.indices == ()
+    assert found.similarities[0] == pytest.approx(1.0)
+
+
+def test_shapes_that_disagree() -> None:
+    with pytest.raises(ValueError, match="'tuned' must be"):
+        intruders(np.ones((20, 20)), (np.ones((20, 2)), np.ones((3, 20))))
