@@ -51,8 +51,8 @@ def analyze(
     ----------
     model_or_path : nn.Module, mapping, WeightSource or path
         A model, a state dict (torch or numpy values), a ``.safetensors`` file, a Hugging Face
-        folder, a torch checkpoint (``.pt``, ``.pth``, ``.bin``; no pickled code is executed) or
-        an ``.npz`` file.
+        folder, a torch checkpoint (``.pt``, ``.pth``, ``.bin``; no pickled code is executed),
+        an ``.npz`` file, or whatever else `pyspectra.open_weights` reads.
     {options}
     base_model : optional
         Anything that `model_or_path` may be: analyse ``W - W_base`` instead, layers matched by

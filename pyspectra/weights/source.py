@@ -121,7 +121,8 @@ def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
     key : str, optional
         Which part of a checkpoint that holds several models, as a dotted path:
         ``key="model_ema"``. By default the part that goes by one of the usual names, and what
-        lies beside it is listed in `skipped`.
+        lies beside it is listed in `skipped`. Of a file of flat names, what the names of a part
+        begin with; of a pipeline, a component: ``key="unet"``.
 
     Returns
     -------
@@ -141,6 +142,9 @@ def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
 
     Notes
     -----
+    Weights of a documented quantisation are layers in float32, computed when they are loaded
+    (``Layer.stored_as``).
+
     LoRA pairs are scaled by the ``adapter_config.json`` of the folder; where there is none (a
     file, a state dict, a module), by 1, which leaves the power-law exponent as it is.
 

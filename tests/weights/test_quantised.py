@@ -62,6 +62,19 @@ def test_weights_are_what_the_libraries_say(tmp_path: Path, layout: str) -> None
             assert len(layer.made_of) > 1
 
 
+def test_spectra_are_those_of_the_weights_as_arrays() -> None:
+    found = ps.analyze(golden.PATH, min_evals=4)
+    with np.load(golden.EXPECTED) as arrays:
+        whole = {name if "experts" in name else f"{name}.weight": arrays[name] for name in arrays}
+    expected = ps.analyze(whole, min_evals=4)
+    assert {row.name for row in found} == {row.name for row in expected}
+    for row in found:
+        off = ROUNDS.get(row.name, EXACT)
+        np.testing.assert_allclose(
+            row.esd.evals, expected[row.name].esd.evals, rtol=10 * off, atol=off * row.esd.evals[-1]
+        )
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_tensors_of_torchao(suffix: str) -> None:
     opened = ps.open_weights(golden.TORCHAO / f"torchao{suffix}")
@@ -283,6 +296,22 @@ def test_the_configuration_tells_the_blocks(tmp_path: Path) -> None:
     (layer,) = ps.open_weights(path)
     W = reference.blockwise(stored.float().numpy(), scale.numpy(), (100, 100))
     np.testing.assert_allclose(values(layer), W, rtol=1e-6)
+
+
+def test_two_four_bit_floats_in_a_byte_with_exponents_as_scales() -> None:
+    octets = torch.randint(-128, 128, (6, 32), dtype=torch.int8)
+    exponents = torch.randint(120, 130, (6, 2), dtype=torch.uint8)
+    scales = exponents.view(torch.float8_e8m0fnu)
+    (layer,) = ps.open_weights({"fc.weight": octets, "fc.scale": scales})
+    sizes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    W = np.empty((6, 64))
+    for i in range(6):
+        for j in range(64):
+            code = (int(octets[i, j // 2]) & 0xFF) >> (4 * (j % 2)) & 15
+            size = sizes[code & 7] * 2.0 ** (int(exponents[i, j // 32]) - 127)
+            W[i, j] = -size if code & 8 else size
+    np.testing.assert_array_equal(values(layer), W)
+    assert str(layer.stored_as) == "4 bits: mxfp4, groups of 32"
 
 
 def test_stacked_experts_with_scales_of_their_own() -> None:
