@@ -274,8 +274,8 @@ def test_two_reports_share_axes_with_their_own_colours_and_all_limits() -> None:
 
 
 def test_titles_name_the_end_of_a_path(report: ps.Report) -> None:
-    there = "/home/somebody/models/a/very/long/path/runs/mine/model.safetensors"
-    ax = plot(replace(report, source=there), "depth")
+    path = "/home/somebody/models/a/very/long/path/runs/mine/model.safetensors"
+    ax = plot(replace(report, source=path), "depth")
     assert ax.get_title().endswith("\nmine/model.safetensors")
 
 

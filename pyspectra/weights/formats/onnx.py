@@ -21,7 +21,8 @@ from pyspectra._support.dtypes import BY_NAME
 from pyspectra.errors import FormatError
 from pyspectra.weights.entries import Contents, TensorEntry
 from pyspectra.weights.formats._files import check_head
-from pyspectra.weights.formats.onnx_graph import Constant, Graph, Node, read_model
+from pyspectra.weights.formats.onnx_file import read_model
+from pyspectra.weights.formats.onnx_graph import Constant, Graph, Node
 from pyspectra.weights.formats.onnx_uses import Quantised, Use, uses
 from pyspectra.weights.formats.registry import Format
 from pyspectra.weights.precision import StoredAs
