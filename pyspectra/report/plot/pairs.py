@@ -63,7 +63,9 @@ def draw_esd(found: ComparisonData, layer: int | str | None, ax: Axes | None) ->
     ax.set_yscale("log")
     ax.set_xlim(bins.low, bins.high)
     ax.set_ylim(min(heights) / 2.0, max(heights) * 2.0)
-    title(ax, pair.a.label, f"{size_words(pair.a)}: {pair.change}")
+    sure = pair.change in ("lower", "higher")
+    told = f"α is {pair.change} in {found.names[1]}" if sure else pair.change
+    title(ax, pair.a.label, f"{size_words(pair.a)}: {told}")
     finish(ax, r"eigenvalue λ of $W^T W$", "spectral density ρ(λ)")
     return ax
 
