@@ -31,16 +31,9 @@ __all__ = [
 ]
 
 WRAPPERS: Final = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "model_state",
-    "module",
-    "net",
-    "network",
-    "params",
-    "weights",
-)
+    "state_dict", "model_state_dict", "model", "model_state", "module", "net",
+    "network", "params", "weights",
+)  # fmt: skip
 """Names under which training scripts keep the model in a checkpoint."""
 
 _TRAINING_STATE = re.compile(
