@@ -78,6 +78,8 @@ NAMES = {
         ("blocks.2.1.conv_pwl", "blocks.2", 1, "down"),
         ("blocks.2.1.se.conv_reduce", "blocks.2", 1, "squeeze"),
         ("layers.1.downsample.reduction", "", None, "shortcut"),
+        ("encoder.stages.1.layers.0.attention.attention.projection_key",
+         "encoder.stages.1.layers", 0, "k"),
     ],
     "two towers": [
         ("text_model.encoder.layers.0.mlp.fc1", "text_model.encoder.layers", 0, "up"),
