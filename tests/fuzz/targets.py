@@ -19,6 +19,7 @@ import pyspectra as ps
 from pyspectra.training import History, average_checkpoints
 
 SEEDS = Path(__file__).parent / "seeds"
+CONTAINERS = "../../data/containers"  # golden files, from the folder of seeds
 
 # What a caller is told to expect of a broken file.
 REFUSALS = (ps.PyspectraError, FileNotFoundError)
@@ -116,6 +117,11 @@ TARGETS = {
         Target("torch_legacy", "model.pt", "legacy_*.pt", mutate.by_pickle),
         Target("npz", "model.npz", "*.npz", mutate.by_zip),
         Target("npy", "model.npy", "*.npy", mutate.by_bytes),
+        Target("onnx", "model.onnx", f"{CONTAINERS}/words.onnx", mutate.by_bytes),
+        Target("gguf", "model.gguf", f"{CONTAINERS}/small.gguf", mutate.by_bytes),
+        Target("flax", "model.msgpack", f"{CONTAINERS}/small.msgpack", mutate.by_bytes),
+        Target("exported", "model.pt2", f"{CONTAINERS}/small.pt2", mutate.by_zip),
+        Target("distributed", ".metadata", f"{CONTAINERS}/sharded", mutate.by_pickle, read_folder),
         Target("index", "model.safetensors.index.json", "shards", mutate.by_json, read_folder),
         Target("adapter", "adapter_config.json", "adapter", mutate.by_json, read_folder),
         Target("report", "report.npz", "report.saved", mutate.by_zip, read_report),

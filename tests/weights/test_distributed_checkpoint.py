@@ -123,6 +123,7 @@ def overlapping(metadata: Any) -> None:
         (lambda m: setattr(chunk(m), "sizes", torch.Size((1,))), "is none of"),
         (lambda m: shape(m, (9, 7)), "do not make up the shape"),
         (lambda m: shape(m, (8, 6)), "is outside of the shape"),
+        (lambda m: setattr(m.state_dict_metadata["model.1.weight"], "chunks", [3]), "incomplete"),
         (huge, "does not fit in"),
         (overlapping, "two of its pieces overlap"),
         (lambda m: setattr(m, "state_dict_metadata", None), "is not the metadata"),

@@ -149,8 +149,8 @@ class _Files:
         parts = PurePosixPath(name).parts if inside else ()
         if not parts or ".." in parts or PurePosixPath(name).is_absolute():
             raise FormatError(
-                f"{self._folder / METADATA}: refused: it names {str(name)[:80]!r}, which is not a "
-                "file inside its folder."
+                f"{self._folder / METADATA}: refused: it names {_short(name)}, which is not a file "
+                "inside its folder."
             )
         path = self._folder / name
         if path not in self.opened:
@@ -199,9 +199,14 @@ def _tensors(folder: Path, metadata: Record, files: _Files) -> dict[str, Any]:
     places: dict[tuple[str, tuple[int, ...]], Record] = {}
     stored = metadata.get("storage_data")
     for index, info in stored.items() if isinstance(stored, dict) else ():
-        if isinstance(index, Record) and isinstance(info, Record):
-            offset = index.get("offset")
-            places[str(index.get("fqn")), offset if isinstance(offset, tuple) else ()] = info
+        if not isinstance(index, Record) or not isinstance(info, Record):
+            continue
+        name, offset = index.get("fqn"), index.get("offset")
+        plain = (
+            isinstance(offset, tuple) and len(offset) <= MAX_RANK and all(map(_is_count, offset))
+        )
+        if isinstance(name, str):
+            places[name, offset if plain else ()] = info
     found: dict[str, Any] = {}
     for name, described in metadata.get("state_dict_metadata").items():
         if not isinstance(name, str) or not isinstance(described, Record):
@@ -220,15 +225,16 @@ def _tensor(name: str, described: Record, places: Mapping[Any, Record], files: _
     shape, chunks = _sizes(described.get("size")), described.get("chunks")
     properties = described.get("properties")
     held = properties.state[-1] if isinstance(properties, Record) and properties.state else None
-    dtype = next((x.name for x in held if isinstance(x, Global)), "") if held else ""
-    if isinstance(held, dict):
-        named = held.get("dtype")
-        dtype = named.name if isinstance(named, Global) else ""
+    fields = list(held.values()) if isinstance(held, dict) else held
+    fields = fields if isinstance(fields, tuple | list) else ()
+    dtype = next((x.name for x in fields if isinstance(x, Global)), "")
     if not isinstance(chunks, list) or not dtype:
         raise ValueError("its description is incomplete")
     made, problem = [], None
     bits = BY_NAME[dtype].bits if dtype in BY_NAME else 0
     for chunk in chunks:
+        if not isinstance(chunk, Record):
+            raise ValueError("its description is incomplete")
         begin, sides = _sizes(chunk.get("offsets")), _sizes(chunk.get("sizes"))
         info = places.get((name, begin))
         if info is None:
@@ -267,6 +273,10 @@ def _check_cover(shape: tuple[int, ...], chunks: list[_Chunk]) -> None:
             both &= begin[None, :, axis] < end[:, None, axis]
         if np.count_nonzero(both) != len(full):
             raise ValueError("two of its pieces overlap")
+
+
+def _short(name: Any) -> str:
+    return repr(name[:80]) if isinstance(name, str) else f"an object of type {type(name).__name__}"
 
 
 def _is_count(x: Any) -> bool:
