@@ -93,6 +93,11 @@ def test_states_of_optimizers_are_no_layers() -> None:
     assert not any(skipped.is_matrix for skipped in opened.skipped)
 
 
+def test_keys_that_are_no_text_stand_in_nobodys_way() -> None:
+    tensors: dict[Any, Any] = {**flat("model", 1.0), **flat("ema", 2.0), 7: np.ones(3)}
+    assert firsts(ps.open_weights(tensors, key="ema")) == dict.fromkeys(NAMES, 2.0)
+
+
 def test_a_prefix_that_nothing_has_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(flat("model", 1.0), path)

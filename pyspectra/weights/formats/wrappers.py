@@ -7,7 +7,7 @@ Checkpoints of files may be hostile, so that every walk here visits a mapping on
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from pyspectra._arrays import array_info
 from pyspectra._support.cached import cached_property
 from pyspectra._support.text import did_you_mean
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError
+from pyspectra.weights.formats.holders import Holders
 from pyspectra.weights.formats.pickle_values import Foreign, Global
 from pyspectra.weights.skip import Skip
 
@@ -46,7 +47,6 @@ _MAX_CHARACTERS: Final = 1 << 26
 # Names under mappings that have been visited before. Files of a few bytes make any number of them:
 # a mapping that holds another a dozen times, which holds another a dozen times, and so on.
 _MAX_REPEATED: Final = 1 << 14
-_MAX_CONTAINERS: Final = 1 << 22
 _MAX_CHOICES: Final = 20
 
 
@@ -96,54 +96,7 @@ def has_arrays(mapping: Mapping[Any, Any]) -> bool:
 
 def holds_arrays(value: object) -> bool:
     """Tell whether a mapping holds arrays, however deep; False for anything else."""
-    return isinstance(value, Mapping) and _Holders(value).by_name(value)
-
-
-class _Holders:
-    """The parts of a checkpoint that hold arrays, however deep; each container is visited once."""
-
-    def __init__(self, mapping: Mapping[Any, Any]) -> None:
-        # All of them are kept until this object goes, or their identities would say nothing.
-        self._found: list[Any] = [mapping]
-        owners: dict[int, list[int]] = {id(mapping): []}
-        holding: list[int] = []
-        mappings = {id(mapping)}
-        for inside in self._found:  # which grows
-            for value in inside.values() if isinstance(inside, Mapping) else inside:
-                if isinstance(value, Mapping | list | tuple):
-                    if id(value) not in owners:
-                        owners[id(value)] = []
-                        self._found.append(value)
-                        if isinstance(value, Mapping):
-                            mappings.add(id(value))
-                    owners[id(value)].append(id(inside))
-                elif array_info(value) is not None:
-                    holding.append(id(inside))
-            if len(self._found) > _MAX_CONTAINERS:
-                raise FormatError("A checkpoint holds more containers than any model has.")
-        self._by_name = _owners_too([one for one in holding if one in mappings], owners, mappings)
-        self._at_all = _owners_too(holding, owners, owners)
-
-    def by_name(self, value: object) -> bool:
-        """Tell whether a value is a mapping from which names lead to an array."""
-        return isinstance(value, Mapping) and id(value) in self._by_name
-
-    def at_all(self, value: object) -> bool:
-        """Tell whether a value is a mapping or a list with an array in it, in lists or not."""
-        return isinstance(value, Mapping | list | tuple) and id(value) in self._at_all
-
-
-def _owners_too(
-    holding: list[int], owners: Mapping[int, list[int]], within: Container[int]
-) -> set[int]:
-    """Add what holds these containers, what holds those, and so on."""
-    found = set(holding)
-    waiting = list(found)
-    for one in waiting:  # which grows
-        new = {owner for owner in owners[one] if owner in within} - found
-        found |= new
-        waiting += new
-    return found
+    return isinstance(value, Mapping) and Holders(value).by_name(value)
 
 
 def is_optimizer_state(value: object) -> bool:
@@ -216,7 +169,7 @@ def unwrapped(mapping: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
 def _unwrap(whole: Chosen) -> Chosen:
     """Descend through wrappers until tensors show."""
     mapping, path = whole.mapping, whole.path
-    holders = _Holders(mapping)
+    holders = Holders(mapping)
     beside: list[Item] = []
     visited = {id(mapping)}
     while not (has_arrays(mapping) and any(str(k).endswith(".weight") for k in mapping)):
@@ -235,7 +188,7 @@ def _unwrap(whole: Chosen) -> Chosen:
     return Chosen(mapping, path, tuple(beside))
 
 
-def _only_average(mapping: Mapping[Any, Any], holders: _Holders) -> str | None:
+def _only_average(mapping: Mapping[Any, Any], holders: Holders) -> str | None:
     """Return the name of a moving average that is all of a model that a checkpoint holds."""
     held = [k for k, x in mapping.items() if holders.by_name(x) and not _is_training(k, x)]
     only = held[0] if len(held) == 1 and not has_arrays(mapping) else None
@@ -243,7 +196,7 @@ def _only_average(mapping: Mapping[Any, Any], holders: _Holders) -> str | None:
 
 
 def _beside(
-    path: str, key: object, value: Any, holders: _Holders, visited: set[int], model: str
+    path: str, key: object, value: Any, holders: Holders, visited: set[int], model: str
 ) -> Item | None:
     """List what lies beside the mapping of a wrapper, if it is worth a word."""
     name = f"{path}{_name_of(key)}"
@@ -281,7 +234,7 @@ def _part(mapping: Mapping[Any, Any], key: object) -> Mapping[Any, Any]:
         return value
     if isinstance(value, Mapping) and rest:
         dot = f"{rest}."  # flat names, as in "model_ema.fc.weight"
-        under = {n[len(dot) :]: x for n, x in value.items() if str(n).startswith(dot)}
+        under = {str(n)[len(dot) :]: x for n, x in value.items() if str(n).startswith(dot)}
         if has_arrays(under):
             return under
     parts = list(_parts(mapping))
@@ -350,8 +303,8 @@ class _Flat:
         self._characters = self._repeated = 0
 
     @cached_property
-    def _holders(self) -> _Holders:
-        return _Holders(self._mapping)
+    def _holders(self) -> Holders:
+        return Holders(self._mapping)
 
     def visit(self, inside: Mapping[Any, Any], prefix: str, above: set[int]) -> None:
         again = id(inside) in self._visited
