@@ -228,7 +228,7 @@ def _nothing_in_common(pairing: Pairing) -> tuple[str, str, str | None]:
     ]
     hint = "layers are matched by name, without the prefixes of wrappers or one common prefix"
     return (
-        "have a layer that 'a' has too",
+        "have a layer that the first model has too",
         f"{listed[0] or 'none'}, not {listed[1] or 'none'}",
         hint,
     )

@@ -111,7 +111,8 @@ def test_arguments_are_refused_by_their_own_names() -> None:
         ps.compare(a, a, names=("x",))
     with pytest.raises(TypeError, match=r"^compare: 'names' must be two strings"):
         ps.compare(a, a, names="ab")
-    with pytest.raises(ValueError, match=r"^compare: 'b' must have a layer that 'a' has too"):
+    nothing_in_common = r"^compare: 'b' must have a layer that the first model has too"
+    with pytest.raises(ValueError, match=nothing_in_common):
         ps.compare(a, {"other.weight": tail(3.0, 1)})
     with pytest.raises(TypeError, match=r"^compare: 'b' must be"):
         ps.compare(a, 3)
