@@ -81,6 +81,9 @@ class ComparisonData(Value):
     def __iter__(self) -> Iterator[LayerComparison]:
         return iter(self.layers)
 
+    def __reversed__(self) -> Iterator[LayerComparison]:
+        return reversed(self.layers)
+
     # Beside an array a comparison is one thing, not a sequence whose entries numpy would compare.
     __array_ufunc__ = None
 

@@ -85,10 +85,13 @@ class Counts:
     @property
     def layers(self) -> dict[str, str]:
         """How a sentence counts layers: ``rows_layers`` is "1 layer" or "3 layers"."""
-        return {
+        one = self.n == 1
+        numbers = {
             f"{name}_layers": counted(getattr(self, name), "layer")
             for name in ("n", "rows", "large", "judged", "tailed")
         }
+        every = "the only layer with a fit" if one else f"any of {numbers['n_layers']}"
+        return numbers | {"any_layers": every, "their": "its" if one else "their"}
 
 
 def count_layers(layers: Sequence[LayerReport], enough: bool = True) -> Counts:

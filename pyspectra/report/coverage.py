@@ -85,6 +85,8 @@ class Coverage(Value):
     @property
     def words(self) -> str:
         """What was analysed: ``"98.7 % of the parameters in matrices"``."""
+        if not self.total:
+            return "no parameters in matrices"
         return f"{percent(self.analysed, self.total)} {OF_MATRICES}"
 
     @property
@@ -92,13 +94,13 @@ class Coverage(Value):
         """What was analysed, what was not, and why."""
         if not self.total:
             return []
-        told = [f"{self.words[0].upper()}{self.words[1:]} were analysed."]
+        told = [f"{_capital(self.words)} were analysed."]
         if self.left_out:
             told.append(f"The options left out {percent(self.left_out, self.total)}.")
         if self.unread:
             mostly = "" if self.n_unread == 1 else "mostly "
             told.append(
-                f"{percent(self.unread, self.total)} could not be "
+                f"{_capital(percent(self.unread, self.total))} could not be "
                 f"({counted(self.n_unread, 'tensor')}; {mostly}{self.why})."
             )
         if self.n_unknown:
@@ -117,6 +119,10 @@ def percent(part: int, total: int) -> str:
     if tenths == 0:
         return "less than 0.1 %"
     return f"{tenths / 10:.1f} %"
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 class Counted(Protocol):

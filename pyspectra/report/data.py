@@ -72,6 +72,9 @@ class ReportData(Value):
     def __iter__(self) -> Iterator[LayerReport]:
         return iter(self.layers)
 
+    def __reversed__(self) -> Iterator[LayerReport]:
+        return reversed(self.layers)
+
     def __contains__(self, layer: object) -> bool:
         """Tell whether there is a row of this name, or this row."""
         if isinstance(layer, str):

@@ -161,6 +161,9 @@ class PlanData(TableOutputs, Value):
     def __iter__(self) -> Iterator[PlannedLayer]:
         return iter(self.layers)
 
+    def __reversed__(self) -> Iterator[PlannedLayer]:
+        return reversed(self.layers)
+
     def __getitem__(self, name: str) -> PlannedLayer:
         """Return the layer of that name."""
         for layer in self.layers:

@@ -33,7 +33,7 @@ def render(plan: PlanData, console: Console, everything: bool = False) -> None:
         "",
         plan.format,
         counted(len(plan), "layer"),
-        f"{_short(summary['parameters'])} parameters",
+        f"{_short(summary['parameters']).rstrip()} parameters",
     ]
     kinds = glyphs.dot.join(f"{count} {kind}" for kind, count in summary["kinds"].items())
     lines = [

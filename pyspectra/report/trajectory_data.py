@@ -137,6 +137,9 @@ class TrajectoryData(Value):
     def __iter__(self) -> Iterator[LayerTrajectory]:
         return iter(self.layers)
 
+    def __reversed__(self) -> Iterator[LayerTrajectory]:
+        return reversed(self.layers)
+
     def __getitem__(self, name: str) -> LayerTrajectory:
         """Return the layer of that name, by its name in any checkpoint."""
         for layer in self.layers:

@@ -97,7 +97,7 @@ ALL_SMALL = Label(
 )  # fmt: skip
 NO_STRUCTURE_SEEN = Label(
     "no structure", NO_STRUCTURE.style, lambda c: not c.seen,
-    "No structure detected in any of {n_layers}, whatever their alpha (least p-value times number "
+    "No structure detected in {any_layers}, whatever {their} alpha (least p-value times number "
     "of layers: {structure_p:.2g}): the weights may be untrained, or changed too little to see.",
 )  # fmt: skip
 SMALL_SEEN = Label(

@@ -116,6 +116,27 @@ def test_every_view_says_it(capsys: Any) -> None:
     assert (coverage["analysed"], coverage["unread"]) == (3072, 2000)
 
 
+def test_nothing_to_analyse_is_not_called_all_of_it() -> None:
+    plan = ps.describe({"fc.bias": np.ones(8)})
+    assert plan.coverage.words == "no parameters in matrices"
+    assert "0 parameters" in str(plan).replace("\n", " ")
+
+
+def test_of_nothing_no_sentence_says_only(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a.weight": np.full_like(WHOLE, np.nan)}, path)
+    assert main(["analyze", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert "All could not be (1 tensor; not finite)." in " ".join(out.split())
+    assert "only" not in err
+    assert "none of the parameters in matrices could be analysed: no verdict" in err
+
+
+def test_one_layer_is_not_any_of_one() -> None:
+    text = ps.analyze({"a.weight": WHOLE}).verdict.text
+    assert text.startswith("No structure detected in the only layer with a fit, whatever its alpha")
+
+
 def test_it_is_saved_with_the_report(tmp_path: Path) -> None:
     report = ps.analyze({"a.weight": WHOLE, "b.weight": np.ones((51, 40), np.int8)})
     report.save(tmp_path / "r.npz")

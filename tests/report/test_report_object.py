@@ -54,6 +54,7 @@ def report() -> ps.Report:
 
 def test_a_report_is_a_sequence_of_rows_with_names(report: ps.Report) -> None:
     assert len(report) == len(report.layers) == len(list(report)) == 10
+    assert list(reversed(report)) == list(report)[::-1]
     assert report["head"] is report.layer("head") is report["head.weight"]
     assert "head" in report
     assert "alpha" not in report

@@ -107,7 +107,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if not taken and not arguments.quiet:
         print_rich(lambda console: report.print(console, **view, hint=HINT))
     if not report.coverage.enough:
-        message(f"only {report.coverage.words} could be analysed: no verdict")
+        only = "only " if report.coverage.analysed else ""
+        message(f"{only}{report.coverage.words} could be analysed: no verdict")
         return NOT_ENOUGH
     return _strict_status(report) if arguments.strict else DONE
 
