@@ -71,7 +71,8 @@ def difference_sentences(found: ComparisonData) -> Iterator[str]:
         )
         if math.isfinite(alpha.low):
             sentence += f" ({LEVEL:.0%} interval over layers {alpha.low:+.2f} to {alpha.high:+.2f})"
-        yield f"{sentence}; it is lower in {alpha.n_lower} layers and higher in {alpha.n_higher}."
+        lower = counted(alpha.n_lower, "layer")
+        yield f"{sentence}; it is lower in {lower} and higher in {alpha.n_higher}."
         yield from _beyond_error(found)
     for quantity, norm in (
         ("the spectral norm", found.log_spectral_norm_shift),

@@ -21,12 +21,28 @@ def sentences(found: TrajectoryData) -> list[str]:
 def paragraphs(found: TrajectoryData) -> list[list[str]]:
     """Return the same sentences by what they are about; none of the paragraphs is empty."""
     told = (
-        [*_followed(found), *_course(found)],
+        [*_unread(found), *_followed(found), *_course(found)],
         _ends(found),
         related_sentences(found.ends),
         [*_missing(found), LIMIT],
     )
     return [paragraph for paragraph in map(list, told) if paragraph]
+
+
+def _unread(found: TrajectoryData) -> Iterator[str]:
+    """Say of which checkpoints too little could be read for what follows to speak of them."""
+    unread = [
+        f"{printable(name)} ({report.coverage.words})"
+        for name, report in zip(found.names, found.reports, strict=True)
+        if not report.coverage.enough
+    ]
+    if unread:
+        more = len(unread) - NAMES_SHOWN
+        rest = f"; and {more} more" if more > 0 else ""
+        yield (
+            "Cannot be judged: less than half of the parameters in matrices could be analysed in "
+            f"{'; '.join(unread[:NAMES_SHOWN])}{rest}. What is left over says nothing of the model."
+        )
 
 
 def _followed(found: TrajectoryData) -> Iterator[str]:

@@ -133,3 +133,19 @@ def test_arguments_are_refused_by_their_own_names(tmp_path: Path) -> None:
         ps.compare(tmp_path)
     with pytest.raises(ValueError, match=r"^compare: 'a' must be a list of models or the folder"):
         ps.compare(tmp_path / "step-1.npz")
+
+
+def test_checkpoints_that_could_not_be_read_are_said_to_tell_nothing() -> None:
+    unread = {f"rest.{i}.weight": np.ones((60, 40), np.int8) for i in range(9)}
+    whole, left_over = checkpoint(3.0, 1), checkpoint(2.2, 1) | unread
+    names = ["step-1", "step-2"]
+    course = ps.compare([whole, left_over], names=names, goodness=False)
+    said = (
+        "Cannot be judged: less than half of the parameters in matrices could be analysed in "
+        "step-2 (10.0 % of the parameters in matrices). What is left over says nothing of the "
+        "model."
+    )
+    assert course.text.startswith(said)
+    assert course.to_dict()["text"].startswith(said)
+    assert said in course.to_html()
+    assert "Cannot be judged" not in ps.compare([whole, whole], names=names, goodness=False).text
