@@ -95,6 +95,30 @@ def test_several_checkpoints_and_a_folder(tmp_path: Path, capsys: Captured) -> N
     assert "list of models or the folder" in line
 
 
+@pytest.mark.parametrize(
+    ("steps", "names", "expected"),
+    [((10, 9, 8), None, (10, 9, 8)), ((10, 8, 9), ("x", "y", "z"), (10, 8, 9)),
+     ((10, 8, 9), None, (8, 9, 10))],
+)  # fmt: skip
+def test_an_order_of_ones_own_stays_and_names_go_with_their_models(
+    steps: tuple[int, ...],
+    names: tuple[str, ...] | None,
+    expected: tuple[int, ...],
+    tmp_path: Path,
+    capsys: Captured,
+) -> None:
+    W = np.random.default_rng(0).standard_normal((40, 30))
+    for step in steps:
+        save_file({"fc.weight": W * step}, tmp_path / f"step-{step}.safetensors")
+    paths = [str(tmp_path / f"step-{step}.safetensors") for step in steps]
+    named = ["--names", *names] if names else []
+    assert main(["compare", *paths, *named, "--json", "-", "--no-goodness"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["names"] == list(names or [f"step-{step}.safetensors" for step in expected])
+    norms = [np.log10(float(np.square(W * step).sum())) for step in expected]
+    np.testing.assert_allclose([entry["log_norm"] for entry in plain["summary"]], norms)
+
+
 def test_pictures_of_a_model_and_of_a_pair(
     models: tuple[str, str], tmp_path: Path, capsys: Captured
 ) -> None:

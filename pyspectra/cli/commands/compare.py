@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,11 +47,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pyspectra.weights.run_folder import in_natural_order
-
-    models = arguments.models
-    if len(models) > 2:  # a shell lists step-10 before step-9
-        models = [models[i] for i in in_natural_order(models)]
+    models = _in_order(arguments.models, arguments.names)
     outputs = {"--csv": arguments.csv, "--json": arguments.json, "--html": arguments.html}
     check_outputs(outputs, inputs=models)
     check_plot_folder(arguments.plot)
@@ -68,6 +65,20 @@ def _run(arguments: argparse.Namespace) -> int:
     for source in unread:
         message(f"less than half of {source} could be analysed: nothing can be said of it")
     return NOT_ENOUGH if unread else DONE
+
+
+def _in_order(models: list[str], names: list[str] | None) -> list[str]:
+    """Return models oldest first: as given, unless a shell has put step-10 before step-9.
+
+    An order that no shell makes is the user's own, and each of the `names` belongs to its model.
+    """
+    from pyspectra.weights.run_folder import in_natural_order
+
+    bare = [re.sub(r"\W|_", "", model) for model in models]  # many locales skip punctuation
+    by_shell = models == sorted(models) or bare == sorted(bare)
+    if len(models) <= 2 or names is not None or not by_shell:
+        return models
+    return [models[i] for i in in_natural_order(models)]
 
 
 def _compare(
