@@ -109,6 +109,9 @@ EXIT = """
 import os, signal, threading, time
 from pyspectra.spectra.aside import run_aside
 
+# A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def work():
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(1)
