@@ -1,26 +1,22 @@
-"""What `average_checkpoints` is given: what is averaged, by which weights, and where to."""
+"""What `average_checkpoints` is given: what is averaged, and by which weights."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from pyspectra._support.arguments import check_count, check_number, check_path
-from pyspectra._support.files import same_file
+from pyspectra.edit.files import SUFFIXES
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, MissingPathError
-from pyspectra.training.checkpoint_files import SUFFIXES, TORCH_SUFFIXES
 from pyspectra.weights.run_folder import find_checkpoints
 
-__all__ = ["check_inputs", "check_not_input", "check_out", "check_weights", "exists_already"]
+__all__ = ["check_inputs", "check_weights"]
 
 _FUNCTION: Final = "average_checkpoints"
 _LAST: Final = 8
-# Not that of "llama-1.5b": such a name is for a folder.
-_LIKE_A_SUFFIX = re.compile(r"\.[a-z]\w*")
 
 
 def check_inputs(paths_or_dir: Any, last: Any) -> list[Path]:
@@ -106,49 +102,3 @@ def check_weights(weights: Any, count: int) -> list[float] | None:
     values = [w / largest for w in values]  # so that the sum cannot overflow
     total = math.fsum(values)
     return [w / total for w in values]
-
-
-def check_out(target: Path, paths: list[Path], overwrite: bool) -> str:
-    """Return what is to be written: ``"safetensors"``, ``"torch"`` or ``"folder"``.
-
-    Raises
-    ------
-    ArgumentValueError
-        If it cannot be written to, is an input, or exists and may not be overwritten.
-    """
-    suffix = target.suffix.lower()
-    kinds = {".safetensors": "safetensors", **dict.fromkeys(TORCH_SUFFIXES, "torch")}
-    kind = kinds.get(suffix, "folder")
-    check_not_input(target, paths)
-    if kind == "folder" and os.path.lexists(target):
-        empty = target.is_dir() and not target.is_symlink() and not any(target.iterdir())
-        if not empty:
-            raise _bad_out(target, "which exists")
-    elif kind == "folder" and _LIKE_A_SUFFIX.fullmatch(suffix):
-        hint = "if that is to be a folder, make it first"
-        raise _bad_out(target, f"whose suffix is none of {', '.join(kinds)}", hint)
-    elif target.exists() and not target.is_file():
-        raise _bad_out(target, "which is not a file")
-    elif target.exists() and not overwrite:
-        raise exists_already(target)
-    parent = Path(os.path.realpath(target)).parent
-    if not parent.is_dir():
-        raise _bad_out(target, f"but there is no folder {str(parent)!r}")
-    return kind
-
-
-def check_not_input(target: Path, files: Sequence[Path]) -> None:
-    """Raise ArgumentValueError if the output is a file that is read, whatever it is called."""
-    if same_file(target, files) is not None:
-        raise _bad_out(target, "which is one of the inputs")
-
-
-def exists_already(target: Path) -> ArgumentValueError:
-    """Make the error for an output that exists and may not be overwritten."""
-    hint = "overwrite=True (--overwrite) replaces it"
-    return _bad_out(target, "which exists", hint)
-
-
-def _bad_out(target: Path, problem: str, hint: str | None = None) -> ArgumentValueError:
-    got = f"{str(target)!r}, {problem}"
-    return ArgumentValueError(_FUNCTION, "out", "be a file or a new folder", got, hint)

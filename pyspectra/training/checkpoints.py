@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from pyspectra._support.arguments import check_flag, check_path
+from pyspectra._support.arguments import check_flag
 from pyspectra._support.progress import check_progress, progress_bar
-from pyspectra._support.termination import cleaning_up
+from pyspectra.edit.files import Checkpoint, check_target, open_checkpoint, write_checkpoint
 from pyspectra.errors import FormatError
-from pyspectra.training.averaging import Job
-from pyspectra.training.averaging_arguments import (
-    check_inputs,
-    check_not_input,
-    check_out,
-    check_weights,
-    exists_already,
-)
-from pyspectra.training.checkpoint_files import Checkpoint, open_checkpoint
+from pyspectra.training.averaging import Mean
+from pyspectra.training.averaging_arguments import check_inputs, check_weights
 
 __all__ = ["AveragedCheckpoint", "average_checkpoints"]
-
-# Configuration, tokenizer and the code of a model: what a folder needs besides its weights.
-_COMPANIONS: Final = (".json", ".txt", ".model", ".jinja", ".py", ".vocab", ".bpe", ".tiktoken")
-_NOT_COMPANIONS = re.compile(r"trainer_state\.json|.*\.index\.json", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -160,73 +145,34 @@ def average_checkpoints(
     paths = check_inputs(paths_or_dir, last)
     shares = check_weights(weights, len(paths))
     replace = check_flag("average_checkpoints", "overwrite", overwrite)
-    target = check_path("average_checkpoints", "out", out)
-    kind = check_out(target, paths, replace)
-    checkpoints = [open_checkpoint(path) for path in paths]
+    target = check_target("average_checkpoints", out, paths, replace)
+    checkpoints = [open_checkpoint(path, "averaged") for path in paths]
     files = [file for checkpoint in checkpoints for file in checkpoint.files]
-    check_not_input(target, files)
+    target.check_not_input(files)
     newest = checkpoints[_newest(paths)]
-    _check_contents(newest, checkpoints, kind)
-    job = Job(newest, checkpoints, shares)
-    with (
-        cleaning_up(),
-        _written(target, replace, files) as temporary,
-        progress_bar(len(newest.tensors), "averaging", progress) as advance,
-    ):
-        if kind == "torch":
-            job.write_torch(temporary, target.suffix.lower(), advance)
-        elif kind == "folder":
-            temporary.mkdir()
-            job.write_safetensors(temporary / _weights_name(newest), advance)
-            _copy_companions(newest.path, temporary)
-        else:
-            job.write_safetensors(temporary, advance)
+    _check_contents(newest, checkpoints)
+    mean = Mean(checkpoints, shares)
+    with progress_bar(len(newest.tensors), "averaging", progress) as advance:
+        write_checkpoint(
+            target, newest, mean.values, inputs=files, one_file=True,
+            same_memory=mean.same_memory, advance=advance,
+        )  # fmt: skip
     n_averaged = sum(t.dtype.is_float for t in newest.tensors.values())
     return AveragedCheckpoint(
-        path=os.fspath(target),
+        path=os.fspath(target.path),
         checkpoints=tuple(map(str, paths)),
         weights=tuple(shares) if shares else (1 / len(paths),) * len(paths),
         n_averaged=n_averaged,
         n_copied=len(newest.tensors) - n_averaged,
-        not_finite=tuple(job.not_finite),
+        not_finite=tuple(mean.not_finite),
     )
 
 
-@contextlib.contextmanager
-def _written(target: Path, overwrite: bool, inputs: list[Path]) -> Iterator[Path]:
-    """Yield another name to write to, which becomes `target` if all goes well."""
-    real = Path(os.path.realpath(target))
-    temporary = real.with_name(f".{real.name[:200]}.{secrets.token_hex(8)}.tmp")
-    try:
-        yield temporary
-        check_not_input(target, inputs)  # again: it may have become a link in the meantime
-        if real.is_file():
-            if not overwrite:  # somebody has written it in the meantime
-                raise exists_already(target)
-            shutil.copymode(real, temporary)  # a private file stays private
-        os.replace(temporary, real)
-    except BaseException as error:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and str(error.filename).startswith(str(temporary)):
-            # The caller knows `out`, not the name that it has while it is written.
-            raise type(error)(error.errno, error.strerror, os.fspath(target)) from error
-        raise
-
-
-def _check_contents(newest: Checkpoint, checkpoints: list[Checkpoint], kind: str) -> None:
+def _check_contents(newest: Checkpoint, checkpoints: list[Checkpoint]) -> None:
     for checkpoint in checkpoints:
         _check_match(newest, checkpoint)
     if not any(t.dtype.is_float for t in newest.tensors.values()):
         raise FormatError(f"{newest.path}: holds no floating-point tensors to average.")
-    if kind != "torch" and newest.extras:
-        name = next(iter(newest.extras))
-        raise FormatError(
-            f"{newest.path}: {name!r} is not a tensor, and has no place in a safetensors file. "
-            "Hint: give 'out' the suffix .pt."
-        )
 
 
 def _newest(paths: list[Path]) -> int:
@@ -257,26 +203,3 @@ def _check_match(newest: Checkpoint, other: Checkpoint) -> None:
             raise FormatError(
                 f"{complaint}: tensor {key!r} has dtype {b.dtype.code} instead of {a.dtype.code}."
             )
-
-
-# --- folders ------------------------------------------------------------------------------------
-
-
-def _weights_name(newest: Checkpoint) -> str:
-    adapter = newest.files[0].name.startswith("adapter_model")
-    return "adapter_model.safetensors" if adapter else "model.safetensors"
-
-
-def _copy_companions(source: Path, folder: Path) -> None:
-    """Copy the small files of a model folder, and of its subfolders that hold no weights."""
-    if not source.is_dir():
-        return
-    for path in source.iterdir():
-        if path.is_dir():
-            inside = [p for p in path.iterdir() if p.is_file()]
-            if inside and all(p.suffix.lower() in _COMPANIONS for p in inside):
-                (folder / path.name).mkdir()
-                for p in inside:
-                    shutil.copyfile(p, folder / path.name / p.name)
-        elif path.suffix.lower() in _COMPANIONS and not _NOT_COMPANIONS.fullmatch(path.name):
-            shutil.copyfile(path, folder / path.name)

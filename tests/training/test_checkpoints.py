@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 import pyspectra.training.averaging as averaging
+from pyspectra.edit.files import SUFFIXES, open_checkpoint, writing
+from pyspectra.edit.files.rounding import round_to
 from pyspectra.errors import FormatError
 from pyspectra.training import average_checkpoints
-from pyspectra.training.averaging import round_to
-from pyspectra.training.checkpoint_files import SUFFIXES, open_checkpoint
 from pyspectra.weights import open_weights
 from pyspectra.weights.run_folder import find_checkpoints
 
@@ -77,6 +77,7 @@ def save_run(folder: Path, seeds: list[int]) -> list[Path]:
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(averaging, "CHUNK", 4)
+    monkeypatch.setattr(writing, "CHUNK", 4)
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -549,17 +550,17 @@ def test_broken_safetensors_leave_nothing(tmp_path: Path, monkeypatch: Any) -> N
 
     # A file that is replaced while it is averaged, and a disk that fills up.
     paths[1].write_bytes(whole)
-    opened = averaging.Job.chunks
+    opened = averaging.Mean.values
 
-    def replaced(self: Any, key: str) -> Any:
+    def replaced(self: Any, tensor: Any) -> Any:
         os.utime(paths[1], ns=(1, paths[1].stat().st_mtime_ns + 1_000_000_000))
-        return opened(self, key)
+        return opened(self, tensor)
 
-    def full(self: Any, key: str) -> Any:
+    def full(self: Any, tensor: Any) -> Any:
         raise OSError(28, "No space left on device")
 
     for fault, error in ((replaced, FormatError), (full, OSError)):
-        monkeypatch.setattr(averaging.Job, "chunks", fault)
+        monkeypatch.setattr(averaging.Mean, "values", fault)
         for target in (out, tmp_path / "folder", tmp_path / "o.pt"):
             with pytest.raises(error):
                 average_checkpoints(paths, target, overwrite=True)

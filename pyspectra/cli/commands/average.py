@@ -14,7 +14,7 @@ NAMES = {"paths_or_dir": "CKPT", "out": "--out"}
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    from pyspectra.training.checkpoint_files import SUFFIXES
+    from pyspectra.edit.files import SUFFIXES
 
     add = parser.add_argument
     add("checkpoints", metavar="CKPT", nargs="+",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyspectra._support.termination import cleaning_up
-from pyspectra.training.torch_files import save_torch
+from pyspectra.edit.files.torch_files import save_torch
 
 FOLDER, STATE = "ema", "ema_state.pt"
 _WEIGHTS = "model.safetensors"

@@ -15,13 +15,13 @@ import torch
 
 from pyspectra._support.arguments import check_path
 from pyspectra._support.termination import cleaning_up
+from pyspectra.edit.files.torch_files import save_torch
 from pyspectra.errors import ArgumentTypeError, FormatError, missing_dependency
 from pyspectra.optim import EMA
 from pyspectra.optim._fused.averages import load_file
 from pyspectra.training.callbacks import _source
 from pyspectra.training.callbacks._watching import Watching, validation
 from pyspectra.training.run_report import RunReport
-from pyspectra.training.torch_files import save_torch
 
 __all__ = ["EMACallback", "WatchCallback", "averaged_checkpoint"]
 

@@ -1,23 +1,28 @@
 """Checkpoints on disk: listing their tensors, reading ranges of their bytes.
 
 The readers of :mod:`pyspectra.weights` judge a file; this module reads what they have passed, by
-the byte, because averaging needs every element type and never a whole tensor.
+the byte, because a new file needs every element type, and most of them never a whole tensor.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from pyspectra._arrays import ArrayProblem, StoredArray
 from pyspectra._support.dtypes import DType
+from pyspectra.edit.files.extras import plain_copy
+from pyspectra.edit.files.rounding import from_bytes
 from pyspectra.errors import FormatError
-from pyspectra.training.checkpoint_extras import plain_copy
+from pyspectra.types import FloatArray
 from pyspectra.weights.formats import huggingface, indices, safetensors, torch_checkpoint, wrappers
 from pyspectra.weights.formats.stored import ReadRange, StoredTensor
 
@@ -64,6 +69,23 @@ class Tensor:
         """Bytes of the elements."""
         return math.prod(self.shape) * self.dtype.item_bytes
 
+    def raw_chunks(self, count: int) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield the bytes of the elements in their order, of at most `count` elements at a time."""
+        step = count * self.dtype.item_bytes
+        with self.open() as read:
+            for begin in range(0, self.nbytes, step):
+                yield read(begin, min(begin + step, self.nbytes))
+
+    def chunks(self, count: int) -> Iterator[FloatArray]:
+        """Yield the elements of a floating-point tensor as float64, at most `count` at a time."""
+        for raw in self.raw_chunks(count):
+            yield from_bytes(raw, self.dtype)
+
+    def read(self) -> FloatArray:
+        """Return a floating-point tensor as a new float64 array."""
+        with self.open() as read:
+            return from_bytes(read(0, self.nbytes), self.dtype).reshape(self.shape)
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -86,6 +108,11 @@ class Checkpoint:
     container : Mapping
         What stands beside the state dict in a checkpoint of Lightning, as far as a module is made
         from it; empty for others.
+    parts : Mapping
+        Of a model in shards, name of the file (relative to its folder) -> what it holds; empty for
+        one that is in a single file.
+    index : Path or None
+        The index of the shards.
     """
 
     path: Path
@@ -95,12 +122,14 @@ class Checkpoint:
     extras: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     container: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Checkpoint] = field(default_factory=dict)
+    index: Path | None = None
 
 
 # --- opening ------------------------------------------------------------------------------------
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, to_be: str = "copied") -> Checkpoint:
     """List the tensors of a checkpoint.
 
     Parameters
@@ -108,6 +137,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     path : Path
         A ``.safetensors`` file, an index of shards, a torch checkpoint, or a folder with either,
         or with all shards of a model and no index.
+    to_be : str
+        What is to be done to its tensors, for messages: ``"averaged"``.
 
     Returns
     -------
@@ -124,30 +155,30 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if path.is_dir():
         names = huggingface.weights_files(path, SUFFIXES)
         if len(names) > 1:
-            return _joined(path, path, {name: open_checkpoint(path / name) for name in names})
+            return _joined(path, path, {n: open_checkpoint(path / n, to_be) for n in names})
         file = path / names[0]
     else:
         file = path
     if file.name.endswith(indices.INDEX_SUFFIX):
-        return _open_index(path, file)
+        return _open_index(path, file, to_be)
     suffix = file.suffix.lower()
     if suffix in safetensors.FORMAT.suffixes:
-        tensors, metadata = _read_safetensors(file)
+        tensors, metadata = _read_safetensors(file, to_be)
         return Checkpoint(path, (file,), tensors, metadata)
     if suffix in TORCH_SUFFIXES:
-        return _read_torch(path, file)
+        return _read_torch(path, file, to_be)
     raise FormatError(
         f"{path}: not a checkpoint (suffix {suffix!r}). Supported are {', '.join(SUFFIXES)} "
         "and folders."
     )
 
 
-def _open_index(path: Path, file: Path) -> Checkpoint:
+def _open_index(path: Path, file: Path, to_be: str) -> Checkpoint:
     index = indices.open_index(file)
-    shards = {name: open_checkpoint(file.parent / name) for name in index.shards}
+    shards = {name: open_checkpoint(file.parent / name, to_be) for name in index.shards}
     index.check({name: list(shard.tensors) for name, shard in shards.items()})
     joined = _joined(path, file, shards)
-    return replace(joined, files=(file, *joined.files))
+    return replace(joined, files=(file, *joined.files), index=file)
 
 
 def _joined(path: Path, named: Path, shards: Mapping[str, Checkpoint]) -> Checkpoint:
@@ -157,12 +188,12 @@ def _joined(path: Path, named: Path, shards: Mapping[str, Checkpoint]) -> Checkp
     tensors = {key: tensor for part in parts for key, tensor in part.tensors.items()}
     extras = {key: value for part in parts for key, value in part.extras.items()}
     files = tuple(part.files[0] for part in parts)
-    return Checkpoint(path, files, tensors, parts[0].metadata, extras)
+    return Checkpoint(path, files, tensors, parts[0].metadata, extras, parts=shards)
 
 
-def _unsupported(file: Path, key: str, dtype: str) -> FormatError:
+def _unsupported(file: Path, key: str, dtype: str, to_be: str) -> FormatError:
     return FormatError(
-        f"{file}: tensor {key!r} has dtype {dtype}, which cannot be averaged. Supported are "
+        f"{file}: tensor {key!r} has dtype {dtype}, which cannot be {to_be}. Supported are "
         "float64, float32, float16 and bfloat16; integers and booleans are copied."
     )
 
@@ -170,21 +201,21 @@ def _unsupported(file: Path, key: str, dtype: str) -> FormatError:
 # --- safetensors --------------------------------------------------------------------------------
 
 
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_safetensors(file: Path, to_be: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     found, note = safetensors.stored(file)
-    return {t.name: _stored(file, t) for t in found}, note
+    return {t.name: _stored(file, t, to_be) for t in found}, note
 
 
-def _stored(file: Path, tensor: StoredTensor) -> Tensor:
+def _stored(file: Path, tensor: StoredTensor, to_be: str) -> Tensor:
     if not tensor.type.is_copied:
-        raise _unsupported(file, tensor.name, tensor.info.dtype)
+        raise _unsupported(file, tensor.name, tensor.info.dtype, to_be)
     return Tensor(tensor.name, tensor.type, tensor.shape, tensor.open, tensor.identity)
 
 
 # --- torch --------------------------------------------------------------------------------------
 
 
-def _read_torch(path: Path, file: Path) -> Checkpoint:
+def _read_torch(path: Path, file: Path, to_be: str) -> Checkpoint:
     whole = torch_checkpoint.stored(file)
     content = wrappers.unwrapped(whole)
     if content is None:
@@ -197,10 +228,10 @@ def _read_torch(path: Path, file: Path) -> Checkpoint:
             raise FormatError(f"{file}: two entries go by the name {key!r}, which cannot be kept.")
         if isinstance(value, StoredTensor):
             if value.problem is not None:
-                raise _unusable(file, key, value.problem)
-            tensors[key] = _stored(file, replace(value, name=key))
+                raise _unusable(file, key, value.problem, to_be)
+            tensors[key] = _stored(file, replace(value, name=key), to_be)
         elif isinstance(value, StoredArray):
-            raise _unusable(file, key, value.info.problem)
+            raise _unusable(file, key, value.info.problem, to_be)
         elif wrappers.holds_arrays(value):
             raise FormatError(
                 f"{file}: {key!r} holds tensors beside those of the state dict. Hint: save "
@@ -229,5 +260,5 @@ def _beside(file: Path, whole: Mapping[Any, Any]) -> dict[str, Any]:
     return found
 
 
-def _unusable(file: Path, key: str, problem: ArrayProblem | None) -> FormatError:
-    return FormatError(f"{file}: tensor {key!r} is {problem}, which cannot be averaged.")
+def _unusable(file: Path, key: str, problem: ArrayProblem | None, to_be: str) -> FormatError:
+    return FormatError(f"{file}: tensor {key!r} is {problem}, which cannot be {to_be}.")

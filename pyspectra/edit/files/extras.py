@@ -1,4 +1,4 @@
-"""What a torch state dict holds beside its tensors, copied from the newest checkpoint."""
+"""What a torch state dict holds beside its tensors, copied to a new one."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def plain_copy(file: Path, key: str, value: Any) -> Any:
 
 
 def _torch_tensor(file: Path, key: str, stored: StoredArray) -> Any:
-    torch = require_torch("averaging torch checkpoints")
+    torch = require_torch("copying torch tensors")
     usable = isinstance(stored, StoredTensor) and stored.problem is None
     if not isinstance(stored, StoredTensor) or not usable or not stored.type.is_copied:
         problem = stored.info.problem
@@ -93,6 +93,6 @@ def _torch_tensor(file: Path, key: str, stored: StoredArray) -> Any:
 
 def as_bytes(tensor: Any) -> npt.NDArray[np.uint8]:
     """View a contiguous torch tensor as its bytes."""
-    torch = require_torch("averaging torch checkpoints")
+    torch = require_torch("copying torch tensors")
     view: npt.NDArray[np.uint8] = tensor.reshape(-1).view(torch.uint8).numpy()
     return view
