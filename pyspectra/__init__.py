@@ -14,6 +14,7 @@ from pyspectra.analysis.distances import Distances, LayerDistance, distances
 from pyspectra.analysis.intruders import intruder_dimensions
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.edit.prune import allocate_sparsity, prune
+from pyspectra.edit.quantize import quantize
 from pyspectra.edit.smoothing import svd_smoothing
 from pyspectra.edit.traps import remove_traps
 from pyspectra.errors import (
@@ -107,6 +108,7 @@ __all__ = [
     "open_weights",
     "optim",
     "prune",
+    "quantize",
     "remove_traps",
     "set_num_threads",
     "show_config",
