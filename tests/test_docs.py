@@ -37,6 +37,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("safetensors", "pandas", "matplotlib", "torch"):
         pytest.importorskip(package)
+    if any("import peft" in code for code in blocks(page, "python")):
+        pytest.importorskip("peft", reason="the page adapts a model with PEFT")
     from safetensors.numpy import save_file
 
     wanted = {Path(folder) for code in blocks(page, "python") for folder in DATASET.findall(code)}

@@ -34,6 +34,7 @@ from pyspectra.finetune.layerwise import (  # noqa: E402
     param_groups,
     snr,
 )
+from pyspectra.finetune.lora_start import LoraStart, init_lora, olora, pissa  # noqa: E402
 from pyspectra.finetune.lottery import LotteryTicket, PruningRound  # noqa: E402
 from pyspectra.finetune.masks import child_mask  # noqa: E402
 from pyspectra.finetune.select import select  # noqa: E402
@@ -61,6 +62,7 @@ __all__ = [
     "LayerRule",
     "LayerScore",
     "LayerwiseScheduler",
+    "LoraStart",
     "LotteryTicket",
     "MaskScheduler",
     "PruningRound",
@@ -71,10 +73,13 @@ __all__ = [
     "coverage",
     "fisher_diag",
     "gradient_scores",
+    "init_lora",
     "layer_scores",
     "low_rank_scores",
     "magnitude_scores",
+    "olora",
     "param_groups",
+    "pissa",
     "select",
     "snr",
 ]
