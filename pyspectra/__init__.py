@@ -13,7 +13,9 @@ from pyspectra.analysis.describe import describe
 from pyspectra.analysis.distances import Distances, LayerDistance, distances
 from pyspectra.analysis.intruders import intruder_dimensions
 from pyspectra.config import get_num_threads, set_num_threads, show_config
-from pyspectra.edit.prune import allocate_sparsity, prune
+from pyspectra.edit.allocation import allocate_sparsity
+from pyspectra.edit.edited import EditedCheckpoint
+from pyspectra.edit.prune import prune
 from pyspectra.edit.quantize import quantize
 from pyspectra.edit.smoothing import svd_smoothing
 from pyspectra.edit.traps import remove_traps
@@ -73,6 +75,7 @@ __all__ = [
     "DeviceError",
     "Distances",
     "DistributionComparison",
+    "EditedCheckpoint",
     "FormatError",
     "Intruders",
     "LayerComparison",

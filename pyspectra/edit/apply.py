@@ -1,171 +1,180 @@
-"""The way of every edit: copy the model, check that it can be written to, edit, write back.
+"""The one way of every edit: open the model, ask what changes, and write that beside all else.
 
-Names, shapes, dtypes and devices stay as they are.
+Names, shapes, element types and devices stay as they are. A model in memory gives a new state dict,
+or is changed itself; one in files gives new files of the same form.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pyspectra._arrays import HostArray, array_info, is_torch_module, is_torch_tensor, require_torch
-from pyspectra._support.arguments import check_flag
+from pyspectra._arrays import is_torch_module
+from pyspectra._support.arguments import check_flag, shown
+from pyspectra._support.progress import Advance, check_progress, progress_bar
+from pyspectra.edit.edited import EditedCheckpoint
+from pyspectra.edit.files import SUFFIXES, check_target, open_checkpoint
+from pyspectra.edit.matrices import Recompute, Shapes
+from pyspectra.edit.memory import check_writable, copied, write
+from pyspectra.edit.on_disk import write_edited
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
-from pyspectra.types import FloatArray
-from pyspectra.weights import Layer, open_weights, reasons_for_none
-from pyspectra.weights.formats import state_dict
-from pyspectra.weights.kinds import LORA
-from pyspectra.weights.matricize import matricize
-from pyspectra.weights.selection import chosen_layers
+from pyspectra.weights import WeightSource, find_model, open_weights, reasons_for_none
+from pyspectra.weights.formats import state_dict, suffixes
 
-Edit = Callable[[Layer, Sequence[FloatArray]], Sequence[FloatArray] | None]
+__all__ = ["Changes", "Destination", "apply"]
+
+Changes = Callable[[WeightSource, Shapes], Mapping[str, Recompute]]
+"""Takes the open model and the shapes of the tensors that can be written, by their keys; returns
+how some of these change."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the new weights go, as the caller of an edit says.
+
+    Attributes
+    ----------
+    inplace : bool
+        Into the model itself instead of a copy.
+    out : path or None
+        The new file or folder, of a model in files.
+    overwrite : bool
+        Whether `out` may be a file that exists.
+    progress : bool or "auto"
+        Whether to show a bar.
+    """
+
+    inplace: bool = False
+    out: Any = None
+    overwrite: bool = False
+    progress: bool | str = "auto"
+
+    def check(self, function: str, on_disk: bool) -> None:
+        """Raise ArgumentError unless all this fits a model in files, or one in memory."""
+        inplace = check_flag(function, "inplace", self.inplace)
+        overwrite = check_flag(function, "overwrite", self.overwrite)
+        check_progress(function, self.progress)
+        if on_disk and self.out is None:
+            hint = "name the file or folder to write; the one that is read stays as it is"
+            raise ArgumentValueError(function, "out", "be given for a model in files", "None", hint)
+        if on_disk and inplace:
+            hint = "a file is never changed: name another one (out=)"
+            raise ArgumentValueError(
+                function, "inplace", "be False for a model in files", "True", hint
+            )
+        if not on_disk and self.out is not None:
+            hint = "save what is returned, or give the path of the model"
+            raise ArgumentValueError(
+                function, "out", "be None for a model in memory", shown(self.out), hint
+            )
+        if not on_disk and overwrite:
+            raise ArgumentValueError(function, "overwrite", "come with out", "True without it")
+
+    def bar(self, function: str, steps: int) -> AbstractContextManager[Advance]:
+        """Return the bar of so many steps."""
+        return progress_bar(steps, function, self.progress, function=function)
 
 
 def apply(
     function: str,
     model: Any,
-    layers: Sequence[int | str] | int | str | None,
-    inplace: bool,
-    edit: Edit,
+    changes: Changes,
+    destination: Destination,
+    *,
+    argument: str = "model",
 ) -> Any:
-    """Edit the weight matrices of a model: copy it, check that it can be written to, write back.
+    """Edit a model.
 
     Parameters
     ----------
     function : str
         The public function, for messages.
-    model : nn.Module or mapping
-        A model or a state dict (torch or numpy values).
-    layers : int, str, sequence of them or None
-        Which layers; None means all.
-    inplace : bool
-        Write into `model` instead of a copy.
-    edit : callable
-        Takes a layer and its matrices (float64); returns new ones, or None for a layer that stays.
+    model : nn.Module, mapping or path
+        A model, a state dict (torch or numpy values), or the path of a file or folder.
+    changes : callable
+        Tells what changes. Nothing is copied or written before it has returned.
+    destination : Destination
+        Where to.
+    argument : str
+        What `function` calls the model.
 
     Returns
     -------
-    dict or nn.Module
-        A new state dict; `model` itself with ``inplace=True``.
+    dict, nn.Module or EditedCheckpoint
+        A new state dict; `model` itself with ``inplace=True``; of a path, what was written.
 
     Raises
     ------
     ArgumentTypeError, ArgumentValueError
-        If `model` is of the wrong kind, holds no weight matrix or cannot be written to.
+        If `model` is of the wrong kind, holds no weight matrix or cannot be written to, or if
+        `destination` does not fit it.
+    FormatError, FileNotFoundError, OSError
+        If a file cannot be read or written.
     """
-    if not (is_torch_module(model) or isinstance(model, Mapping)):
+    on_disk = isinstance(model, (str, os.PathLike))
+    if not (on_disk or is_torch_module(model) or isinstance(model, Mapping)):
         got = f"an object of type {type(model).__name__}"
-        kinds = "be a torch module or a state dict"
-        raise ArgumentTypeError(function, "model", kinds, got, "load the file first")
-    inplace = check_flag(function, "inplace", inplace)
+        raise ArgumentTypeError(
+            function, argument, "be a torch module, a state dict or a path", got
+        )
+    destination.check(function, on_disk)
+    with called_as(function, model_or_path=argument, model=argument):
+        edit = _edit_files if on_disk else _edit_memory
+        return edit(function, model, changes, destination)
+
+
+def _edit_memory(function: str, model: Any, changes: Changes, destination: Destination) -> Any:
+    inplace = destination.inplace
     if inplace and isinstance(model, np.lib.npyio.NpzFile):
         memory = "be in memory with inplace=True"
         raise ArgumentTypeError(function, "model", memory, "an open .npz file")
-    with called_as(function, model_or_path="model"):
-        opened = open_weights(model)  # before the copy: it refuses what nobody could copy
-    with opened as source:
+    with open_weights(model) as source:  # before the copy: it refuses what nobody could copy
+        _check_holds_weights(function, source)
         state: Any = model.state_dict() if is_torch_module(model) else model
-        target = state if inplace else _copied(function, state)
-        tensors = state_dict.flat(target)
-        if not source.layers:
-            got = f"{source.name}, {reasons_for_none(source.skipped)}"
-            raise ArgumentValueError(function, "model", "hold a weight matrix", got)
-        # Parts are edited with their whole; LoRA pairs and recomputed weights are not stored.
-        stored = [
-            layer
-            for layer in chosen_layers(source.layers, source.skipped, layers, function)
-            if layer.part_of is None and layer.kind != LORA.name and layer.key in tensors
-        ]
-        for layer in stored:  # all of them before the first is written to
-            _check_writable(function, layer.key, tensors[layer.key])
-        for layer in stored:
-            values = _edited(layer, edit)
-            if values is not None:
-                _write(tensors[layer.key], values)
+        changed = changes(source, {key: tuple(x.shape) for key, x in _tensors(state).items()})
+        target = state if inplace else copied(function, state)
+        tensors = _tensors(target)
+        for key in changed:  # all of them before the first is written to
+            check_writable(function, key, tensors[key])
+        with destination.bar(function, len(changed)) as advance:
+            for key, new_values in changed.items():
+                values = new_values()
+                if values is not None:
+                    write(tensors[key], values)
+                advance(key)
     return model if inplace else target
 
 
-def _copied(function: str, value: Any) -> Any:
-    """Copy a state dict; tensors that share memory (tied weights) share that of the copies."""
-    try:
-        return copy.deepcopy(_copyable(value, {}))
-    except RecursionError as error:
-        got = "mappings that are nested too deeply to be copied"
-        raise ArgumentValueError(function, "model", "be a plain state dict", got) from error
+def _edit_files(
+    function: str, model: str | os.PathLike[str], changes: Changes, destination: Destination
+) -> EditedCheckpoint:
+    path = find_model(os.fspath(model))
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix in suffixes() and suffix not in SUFFIXES:
+        hint = f"edits write {', '.join(SUFFIXES)} and folders of these: convert the model first"
+        got = repr(str(path))
+        raise ArgumentValueError(function, "model", "be of a format that is written", got, hint)
+    target = check_target(function, destination.out, [path], destination.overwrite)
+    with open_weights(path) as source:
+        checkpoint = open_checkpoint(path, "edited")
+        target.check_not_input([*checkpoint.files, *source.files])
+        _check_holds_weights(function, source)
+        changed = changes(source, {key: x.shape for key, x in checkpoint.tensors.items()})
+        with destination.bar(function, len(checkpoint.tensors)) as advance:
+            return write_edited(target, checkpoint, changed, source.files, advance)
 
 
-def _copyable(value: Any, copies: dict[int, Any]) -> Any:
-    """Put what deepcopy refuses into another form: nothing is copied yet.
-
-    What holds one mapping twice, or itself, does so in the copy: `copies` are known by identity.
-    """
-    if id(value) in copies:
-        return copies[id(value)]
-    if isinstance(value, Mapping):
-        # A dict keeps its class and what it carries besides (torch's _metadata); an open .npz or a
-        # read-only view becomes a plain dict.
-        same = copy.copy(value) if isinstance(value, dict) else {}
-        copies[id(value)] = same
-        for key, item in value.items():
-            same[key] = _copyable(item, copies)
-        return same
-    if is_torch_tensor(value):
-        if not value.is_leaf:
-            value = value.detach()
-        info = array_info(value)
-        if info is not None and info.identity is not None and _repeats(value.shape, value.stride()):
-            return value.contiguous()
-    return value
+def _tensors(state: Mapping[Any, Any]) -> dict[str, Any]:
+    flat = state_dict.flat(state)
+    return {key: value for key, value in flat.items() if hasattr(value, "shape")}
 
 
-def _repeats(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Tell whether elements (of an expanded tensor, of overlapping windows) share memory.
-
-    No element of an axis may come before the end of what the finer axes span: true of every view
-    that slices and transposes make.
-    """
-    end = 0
-    for step, n in sorted((abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1):
-        if step <= end:
-            return True
-        end += (n - 1) * step
-    return False
-
-
-def _edited(layer: Layer, edit: Edit) -> FloatArray | None:
-    """Return the layer's values after `edit`, or None if they stay as they are."""
-    values = layer.load().to_float64()
-    if values.size == 0 or not np.isfinite(values).all():
-        return None
-    views = [X.data for X in matricize(layer, HostArray(values, "float64")).slices]
-    edited = edit(layer, views)
-    if edited is None:
-        return None
-    for view, matrix in zip(views, edited, strict=True):
-        view[...] = matrix
-    return values
-
-
-def _check_writable(function: str, key: str, tensor: Any) -> None:
-    strides = tensor.stride() if is_torch_tensor(tensor) else tensor.strides
-    if _repeats(tensor.shape, strides):
-        got = f"elements of {key!r} that share memory"
-        raise ArgumentValueError(function, "model", "be writable", got, "make it contiguous")
-    if not is_torch_tensor(tensor) and not tensor.flags.writeable:
-        raise ArgumentValueError(function, "model", "be writable", f"{key!r}, which is not")
-
-
-def _write(tensor: Any, values: FloatArray) -> None:
-    if is_torch_tensor(tensor):
-        torch = require_torch("an edit")
-        limit = torch.finfo(tensor.dtype).max
-        with torch.no_grad():
-            tensor.copy_(torch.from_numpy(np.clip(values, -limit, limit)))
-    elif tensor.dtype.kind == "f":
-        limit = float(np.finfo(tensor.dtype).max)
-        tensor[...] = np.clip(values, -limit, limit)
-    else:  # bfloat16, as wide as float32
-        tensor[...] = values
+def _check_holds_weights(function: str, source: WeightSource) -> None:
+    if not source.layers:
+        got = f"{source.name}, {reasons_for_none(source.skipped)}"
+        raise ArgumentValueError(function, "model", "hold a weight matrix", got)

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pyspectra._support.arguments import as_number, check_choice, check_number, shown
-from pyspectra.edit.apply import apply
-from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
-from pyspectra.report.data import ReportData
-from pyspectra.report.layer import LayerReport
+from pyspectra._support.dtypes import BY_NAME
+from pyspectra.edit.apply import Destination, apply
+from pyspectra.edit.documentation import documented
+from pyspectra.edit.matrices import (
+    Recompute,
+    Shapes,
+    by_matrices,
+    editable,
+    finite_values,
+    of_named,
+)
+from pyspectra.edit.selection import kth_magnitude
+from pyspectra.errors import ArgumentTypeError
 from pyspectra.types import FloatArray
-from pyspectra.weights import Layer, open_weights
-from pyspectra.weights.kinds import EMBEDDING
-from pyspectra.weights.selection import chosen_layers
+from pyspectra.weights import Layer, WeightSource
 
-__all__ = ["allocate_sparsity", "prune"]
-
-# A layer without a single weight passes nothing on.
-MOST = 0.998
+__all__ = ["prune"]
 
 
+@documented
 def prune(
     model: Any,
     sparsity: float | Mapping[str, float],
@@ -31,13 +36,15 @@ def prune(
     scope: str = "layer",
     layers: Sequence[int | str] | int | str | None = None,
     inplace: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: bool | str = "auto",
 ) -> Any:
     """Set the smallest weights of weight matrices to zero.
 
     Parameters
     ----------
-    model : nn.Module or mapping
-        A model or a state dict (torch or numpy values).
+    {model}
     sparsity : float or mapping of str to float
         Share of the weights that becomes zero, in [0, 1); or a share for each layer, by the name of
         the layer or of its parameter (`allocate_sparsity`): layers that are not named stay.
@@ -46,26 +53,25 @@ def prune(
         layers together.
     layers : int, str or sequence of them, optional
         Which layers, as in `pyspectra.analyze`; by default all but embeddings.
-    inplace : bool
-        Write into `model` instead.
+    {destination}
 
     Returns
     -------
-    dict or nn.Module
-        A new state dict that shares no memory with `model`; `model` itself with ``inplace=True``.
+    {returns}
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is of the wrong kind or range, names no layer, or `model` holds no weight
-        matrix or cannot be written to.
+    {raises}
 
     Notes
     -----
     Of n weights the round(s n) smallest by magnitude become zero; of equal ones those that come
     first, and with ``scope="global"`` all. What is zero already counts among them. All others stay
-    as they are, bit by bit, whatever their type. Tied weights stay tied. Biases and vectors stay,
-    and so does a layer that is not finite.
+    as they are, bit by bit, whatever their type. Biases and vectors stay, and so does a layer that
+    is not finite. With ``scope="global"`` a model is read up to four times, a layer at a time: once
+    for each 21 bits of its numbers, and once to write.
+
+    {notes}
 
     Examples
     --------
@@ -78,24 +84,20 @@ def prune(
     """
     scope = check_choice("prune", "scope", scope, ("layer", "global"))
     shares = _shares(sparsity)
-    if isinstance(shares, dict):
-        _check_named(model, shares)
-    if isinstance(shares, float) and scope == "global":
-        limit = _limit(model, shares, layers)
-    else:
-        limit = math.nan
 
-    def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
-        if layers is None and not isinstance(shares, dict) and layer.kind == EMBEDDING.name:
-            return None
-        if not math.isnan(limit):
-            return [np.where(np.abs(W) <= limit, 0.0, W) for W in matrices]
-        share = (
-            shares.get(layer.key, shares.get(layer.name)) if isinstance(shares, dict) else shares
-        )
-        return None if share is None else _without_smallest(matrices, share)
+    def changes(source: WeightSource, stored: Shapes) -> Mapping[str, Recompute]:
+        by_name = isinstance(shares, dict)
+        found = editable("prune", source, stored, layers, embeddings=by_name)
+        if isinstance(shares, dict):
+            own = of_named("prune", "sparsity", source, found, shares)
+            named = [layer for layer in found if layer.key in own]
+            return by_matrices(named, lambda x, Ws: _without_smallest(Ws, own[x.key]))
+        if scope == "global":
+            limit = _limit(found, shares)
+            return by_matrices(found, lambda _, Ws: _without_up_to(Ws, limit))
+        return by_matrices(found, lambda _, Ws: _without_smallest(Ws, shares))
 
-    return apply("prune", model, layers, inplace, edit)
+    return apply("prune", model, changes, Destination(inplace, out, overwrite, progress))
 
 
 def _shares(sparsity: object) -> float | dict[str, float]:
@@ -110,148 +112,34 @@ def _shares(sparsity: object) -> float | dict[str, float]:
     return check_number("prune", "sparsity", sparsity, least=0.0, below=1.0)
 
 
-def _check_named(model: Any, shares: Mapping[str, float]) -> None:
-    with called_as("prune", model_or_path="model"), open_weights(model) as source:
-        known = {name for layer in source.layers for name in (layer.key, layer.name)}
-    for name in shares:
-        if name not in known:
-            raise ArgumentValueError("prune", "sparsity", "name layers of the model", repr(name))
-
-
-def _without_smallest(matrices: Sequence[FloatArray], share: float) -> list[FloatArray]:
+def _without_smallest(matrices: Sequence[FloatArray], share: float) -> list[FloatArray] | None:
     """Return the matrices of a layer without their smallest entries."""
-    flat = np.concatenate([np.abs(W).reshape(-1) for W in matrices])
-    count = round(share * flat.size)
     out = np.concatenate([W.reshape(-1) for W in matrices])
-    out[np.argsort(flat, kind="stable")[:count]] = 0.0
+    size = np.abs(out)
+    count = round(share * size.size)
+    if count == 0:
+        return None
+    limit = np.partition(size, count - 1)[count - 1]
+    smaller = size < limit
+    out[smaller] = 0.0
+    # Of equal ones the first become zero, and as many as are missing.
+    out[np.flatnonzero(size == limit)[: count - np.count_nonzero(smaller)]] = 0.0
     ends = np.cumsum([W.size for W in matrices])[:-1]
     return [part.reshape(W.shape) for part, W in zip(np.split(out, ends), matrices, strict=True)]
 
 
-def _limit(model: Any, share: float, layers: Sequence[int | str] | int | str | None) -> float:
+def _without_up_to(matrices: Sequence[FloatArray], limit: float) -> list[FloatArray]:
+    return [np.where(np.abs(W) <= limit, 0.0, W) for W in matrices]
+
+
+def _limit(layers: Sequence[Layer], share: float) -> float:
     """Return the magnitude up to which weights of all layers together become zero."""
-    with called_as("prune", model_or_path="model"), open_weights(model) as source:
-        found = [
-            layer
-            for layer in chosen_layers(source.layers, source.skipped, layers, "prune")
-            if layer.part_of is None and (layers is not None or layer.kind != EMBEDDING.name)
-        ]
-        values = [np.abs(layer.load().to_float64()).reshape(-1) for layer in found]
-    values = [v for v in values if np.isfinite(v).all()]
-    if not values:
-        return -1.0
-    flat = np.concatenate(values)
-    count = round(share * flat.size)
-    return float(np.partition(flat, count - 1)[count - 1]) if count else -1.0
 
+    def read() -> Iterator[FloatArray]:
+        for layer in layers:
+            values = finite_values(layer)
+            if values is not None:
+                yield values
 
-def allocate_sparsity(
-    report: ReportData,
-    sparsity: float,
-    *,
-    epsilon: float = 0.3,
-    by: str = "block",
-) -> dict[str, float]:
-    """Spread a sparsity over layers by alpha: those with a lighter tail lose more.
-
-    Parameters
-    ----------
-    report : Report
-        Of the model; its alpha counts. The published one is of estimator ``"fix_finger"``
-        (AlphaPruning), or of sub-matrices, ``"farms(2000, 15, 1)"`` (FARMS).
-    sparsity : float
-        Share of the weights of these layers together that is to become zero, in (0, 1).
-    epsilon : float
-        Shares are from 1 - epsilon to 1 + epsilon times a common one, in [0, 1).
-    by : {"block", "layer"}
-        Layers of a numbered block have the mean of its alphas, as published, or each its own.
-
-    Returns
-    -------
-    dict of str to float
-        Name of the parameter -> share, for `prune`: of the layers in numbered modules if there are
-        any, else of all; no embeddings.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is of the wrong kind or range, or the report has no such layer.
-
-    Notes
-    -----
-    s_l = c (1 - e + 2 e (alpha_l - min) / (max - min)), with c such that the shares of all weights
-    together are `sparsity`. A share stops at 0.998, and the others make up for it. A layer without
-    an alpha counts as the mean. With equal alphas the shares are equal.
-
-    References
-    ----------
-    Lu et al., "AlphaPruning: using heavy-tailed self regularization theory for improved layer-wise
-    pruning of large language models", NeurIPS 2024, arXiv 2410.10912, and the released code. Hu et
-    al., "Eigenspectrum analysis of neural networks without aspect ratio bias", ICML 2025 (FARMS).
-
-    Examples
-    --------
-    >>> import numpy as np, pyspectra as ps
-    >>> rng = np.random.default_rng(0)
-    >>> light, heavy = rng.standard_normal((60, 60)), rng.standard_t(2, (60, 60))
-    >>> report = ps.analyze({"layers.0.weight": light, "layers.1.weight": heavy})
-    >>> {key: round(share, 2) for key, share in ps.allocate_sparsity(report, 0.5).items()}
-    {'layers.0.weight': 0.65, 'layers.1.weight': 0.35}
-    """
-    name = "allocate_sparsity"
-    if not isinstance(report, ReportData):
-        raise ArgumentTypeError(name, "report", "be a report", shown(report))
-    sparsity = check_number(name, "sparsity", sparsity, above=0.0, below=1.0)
-    epsilon = check_number(name, "epsilon", epsilon, least=0.0, below=1.0)
-    by = check_choice(name, "by", by, ("block", "layer"))
-    rows = _prunable(report)
-    if not rows:
-        got = "one without" if report.options.pool else "one with pool=False"
-        raise ArgumentValueError(name, "report", "have weight matrices, one row a layer", got)
-    alphas = np.array([row.alpha for row in rows])
-    if by == "block":
-        blocks = [_block(row.key) or row.key for row in rows]
-        alphas = np.array([_mean([a for a, b in zip(alphas, blocks, strict=True) if b == block])
-                           for block in blocks])  # fmt: skip
-    alphas = np.where(np.isfinite(alphas), alphas, _mean(alphas))
-    sizes = np.array([math.prod(row.shape) for row in rows], dtype=np.float64)
-    shares = spread(alphas, sizes, sparsity, epsilon)
-    return {row.key: float(share) for row, share in zip(rows, shares, strict=True)}
-
-
-def _prunable(report: ReportData) -> list[LayerReport]:
-    rows = [
-        row
-        for row in report.layers
-        if row.part_of is None and row.slice_id is None and row.kind != EMBEDDING.name
-    ]
-    return [row for row in rows if _block(row.key) is not None] or rows
-
-
-def _block(key: str) -> str | None:
-    """Return the name up to its first number: ``"encoder.layer.3"``."""
-    parts = key.split(".")[:-1]
-    for i, part in enumerate(parts):
-        if part.isdigit():
-            return ".".join(parts[: i + 1])
-    return None
-
-
-def _mean(values: Any) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan
-
-
-def spread(alphas: FloatArray, sizes: FloatArray, target: float, epsilon: float) -> FloatArray:
-    """Return shares of layers with these alphas and sizes, `target` of all weights together."""
-    low, high = alphas.min(), alphas.max()
-    if not low < high:  # NaN is not either
-        return np.full(len(alphas), target)
-    raw = 1.0 - epsilon + 2.0 * epsilon * (alphas - low) / (high - low)
-    shares = raw * (sizes.sum() * target / (sizes * raw).sum())
-    full = np.zeros(len(raw), dtype=bool)
-    while (shares > MOST).any() and target < MOST:
-        full |= shares > MOST
-        left = sizes.sum() * target - MOST * sizes[full].sum()
-        shares = np.where(full, MOST, raw * left / (sizes * raw)[~full].sum())
-    return np.minimum(shares, MOST) if target < MOST else np.full(len(raw), target)
+    bits = max((BY_NAME[layer.dtype].fraction_bits for layer in layers), default=0)
+    return kth_magnitude(read, share, bits)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyspectra._support.arguments import shown
-from pyspectra.edit.apply import apply
-from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
-from pyspectra.types import FloatArray
-from pyspectra.weights import Layer, open_weights
+from pyspectra.edit.apply import Destination, apply
+from pyspectra.edit.documentation import documented
+from pyspectra.edit.matrices import Recompute, Shapes, by_matrices, editable, of_named
+from pyspectra.errors import ArgumentTypeError
+from pyspectra.weights import WeightSource
 from pyspectra.weights.integer_grid import check_bits, checked_grid
-from pyspectra.weights.kinds import EMBEDDING
 
 __all__ = ["quantize"]
 
 
+@documented
 def quantize(
     model: Any,
     bits: int | Mapping[str, int] = 8,
@@ -25,6 +27,9 @@ def quantize(
     symmetric: bool = True,
     layers: Sequence[int | str] | int | str | None = None,
     inplace: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: bool | str = "auto",
 ) -> Any:
     """Round weight matrices to what integers of a few bits can hold; their type stays.
 
@@ -33,8 +38,7 @@ def quantize(
 
     Parameters
     ----------
-    model : nn.Module or mapping
-        A model or a state dict (torch or numpy values).
+    {model}
     bits : int or mapping of str to int
         Bits of an integer, from 2 to 8; or those of each layer, by the name of the layer or of its
         parameter: layers that are not named stay.
@@ -48,19 +52,15 @@ def quantize(
         that reach from the least weight, or zero, to the largest, or zero.
     layers : int, str or sequence of them, optional
         Which layers, as in `pyspectra.analyze`; by default all but embeddings.
-    inplace : bool
-        Write into `model` instead.
+    {destination}
 
     Returns
     -------
-    dict or nn.Module
-        A new state dict that shares no memory with `model`; `model` itself with ``inplace=True``.
+    {returns}
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is of the wrong kind or range, names no layer, or `model` holds no weight
-        matrix or cannot be written to.
+    {raises}
 
     Notes
     -----
@@ -71,9 +71,10 @@ def quantize(
     zero in both. These are the formulas of torch's ``fake_quantize_per_channel_affine`` and of
     torchao's ``MappingType.SYMMETRIC`` from ``-(2^(b-1) - 1)`` on and ``ASYMMETRIC``.
 
-    Computed in float64 and rounded to the stored type: points of the grid are no numbers of
-    bfloat16, say, so that there they are missed by up to 0.4 %. Biases and vectors stay, and so
-    does a layer that is not finite. Tied weights stay tied.
+    Points of the grid are no numbers of bfloat16, say, so that there they are missed by up to
+    0.4 %. Biases and vectors stay, and so does a layer that is not finite.
+
+    {notes}
 
     References
     ----------
@@ -90,17 +91,17 @@ def quantize(
     """
     grid = checked_grid("quantize", granularity, block, symmetric)
     wanted = _bits(bits)
-    if isinstance(wanted, dict):
-        _check_named(model, wanted)
 
-    def edit(layer: Layer, matrices: Sequence[FloatArray]) -> Sequence[FloatArray] | None:
-        if isinstance(wanted, dict):
-            own = wanted.get(layer.key, wanted.get(layer.name))
-        else:
-            own = None if layers is None and layer.kind == EMBEDDING.name else wanted
-        return None if own is None else grid.rounded(layer, matrices, own)
+    def changes(source: WeightSource, stored: Shapes) -> Mapping[str, Recompute]:
+        by_name = isinstance(wanted, dict)
+        found = editable("quantize", source, stored, layers, embeddings=by_name)
+        if not isinstance(wanted, dict):
+            return by_matrices(found, lambda x, Ws: grid.rounded(x, Ws, wanted))
+        own = of_named("quantize", "bits", source, found, wanted)
+        named = [layer for layer in found if layer.key in own]
+        return by_matrices(named, lambda x, Ws: grid.rounded(x, Ws, own[x.key]))
 
-    return apply("quantize", model, layers, inplace, edit)
+    return apply("quantize", model, changes, Destination(inplace, out, overwrite, progress))
 
 
 def _bits(bits: object) -> int | dict[str, int]:
@@ -112,11 +113,3 @@ def _bits(bits: object) -> int | dict[str, int]:
             raise ArgumentTypeError("quantize", "bits", "hold numbers by name", shown(name))
         found[name] = check_bits("quantize", "bits", number)
     return found
-
-
-def _check_named(model: Any, bits: Mapping[str, int]) -> None:
-    with called_as("quantize", model_or_path="model"), open_weights(model) as source:
-        known = {name for layer in source.layers for name in (layer.key, layer.name)}
-    for name in bits:
-        if name not in known:
-            raise ArgumentValueError("quantize", "bits", "name layers of the model", repr(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,9 @@ from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra._support.arguments import as_number, check_probability, shown
 from pyspectra._support.text import did_you_mean
-from pyspectra.edit.apply import apply
+from pyspectra.edit.apply import Destination, apply
+from pyspectra.edit.documentation import documented
+from pyspectra.edit.matrices import by_matrices, editable
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.metrics import Spectrum
 from pyspectra.metrics.detx import detx_index
@@ -27,45 +30,45 @@ from pyspectra.weights import Layer
 KEEP = ("detX", "powerlaw", "mp")
 
 
+@documented
 def svd_smoothing(
     model: Any,
     keep: str | float = "detX",
     *,
     layers: Sequence[int | str] | int | str | None = None,
     inplace: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: bool | str = "auto",
 ) -> Any:
     """Keep the leading singular directions of every weight matrix, and drop the others.
 
     Parameters
     ----------
-    model : nn.Module or mapping
-        A model or a state dict (torch or numpy values).
+    {model}
     keep : {"detX", "powerlaw", "mp"} or float in (0, 1]
         Which directions: those of the trace-log (ERG) tail; of the power-law tail
         (``lambda >= xmin``); the spikes above the Marchenko-Pastur bulk; or this fraction of each
         matrix's directions, at least one.
     layers : int, str or sequence of them, optional
         Which layers, as in `pyspectra.analyze`; all by default.
-    inplace : bool
-        Write into `model` instead.
+    {destination}
 
     Returns
     -------
-    dict or nn.Module
-        A new state dict that shares no memory with `model`; `model` itself with ``inplace=True``.
+    {returns}
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is of the wrong kind or range, or `model` holds no weight matrix or cannot be
-        written to.
+    {raises}
 
     Notes
     -----
     Convolutions are truncated slice by slice, with one threshold for all slices of a layer. A
     layer in which nothing is to be kept (no fit, no spikes) or that is not finite stays as it is,
-    as do biases, vectors and LoRA pairs. Computed in float64 and rounded to the stored dtype,
-    at most its largest finite number.
+    as do biases, vectors and LoRA pairs.
+
+    {notes}
 
     Examples
     --------
@@ -95,7 +98,12 @@ def svd_smoothing(
             for W, (e, vectors), k in zip(matrices, spectra, n_kept, strict=True)
         ]
 
-    return apply("svd_smoothing", model, layers, inplace, edit)
+    return apply(
+        "svd_smoothing",
+        model,
+        lambda source, stored: by_matrices(editable("svd_smoothing", source, stored, layers), edit),
+        Destination(inplace, out, overwrite, progress),
+    )
 
 
 def _fraction(keep: object) -> float | None:

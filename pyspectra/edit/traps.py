@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pyspectra._support.arguments import check_seed
-from pyspectra.edit.apply import apply
+from pyspectra.edit.apply import Destination, apply
+from pyspectra.edit.documentation import documented
+from pyspectra.edit.matrices import by_matrices, editable
 from pyspectra.spectra import randomize
 from pyspectra.types import FloatArray
 from pyspectra.weights import Layer
@@ -20,36 +23,35 @@ MAX_ROUNDS = 20
 OUTLIERS = 0.05
 
 
+@documented
 def remove_traps(
     model: Any,
     *,
     layers: Sequence[int | str] | int | str | None = None,
     seed: int = 0,
     inplace: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: bool | str = "auto",
 ) -> Any:
     """Remove correlation traps: take from the entries that carry them what makes the trap.
 
     Parameters
     ----------
-    model : nn.Module or mapping
-        A model or a state dict (torch or numpy values).
+    {model}
     layers : int, str or sequence of them, optional
         Which layers, as in `pyspectra.analyze`; all by default.
     seed : int
         Seed of the random permutations that show the traps, in [0, 2^64).
-    inplace : bool
-        Write into `model` instead.
+    {destination}
 
     Returns
     -------
-    dict or nn.Module
-        A new state dict that shares no memory with `model`; `model` itself with ``inplace=True``.
+    {returns}
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is of the wrong kind or range, or `model` holds no weight matrix or cannot be
-        written to.
+    {raises}
 
     Notes
     -----
@@ -63,6 +65,8 @@ def remove_traps(
     identity) stays as it is: they are the matrix, not outliers of it. Likewise entries that crowd
     in one row or column (an outlier channel), which are a direction of the matrix in its own order,
     and matrices that `pyspectra.find_traps` refuses (not finite, or without squares in float64).
+
+    {notes}
 
     Examples
     --------
@@ -81,7 +85,12 @@ def remove_traps(
         return edited
 
     seed = check_seed("remove_traps", "seed", seed)
-    return apply("remove_traps", model, layers, inplace, edit)
+    return apply(
+        "remove_traps",
+        model,
+        lambda source, stored: by_matrices(editable("remove_traps", source, stored, layers), edit),
+        Destination(inplace, out, overwrite, progress),
+    )
 
 
 def _without_traps(W: FloatArray, name: str, matrix: int, seed: int) -> FloatArray:

@@ -32,7 +32,7 @@ from pyspectra.weights.skip import SkippedLayer
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["WeightSource", "open_weights"]
+__all__ = ["WeightSource", "find_model", "open_weights"]
 
 
 class WeightSource:
@@ -174,7 +174,7 @@ def open_weights(model_or_path: Any, *, key: str | None = None) -> WeightSource:
     if isinstance(model_or_path, Mapping):
         return WeightSource("state dict", state_dict.read(model_or_path, key=key))
     if isinstance(model_or_path, (str, os.PathLike)):
-        path = _found(os.fspath(model_or_path))
+        path = find_model(os.fspath(model_or_path))
         contents = _read_path(path, key)
         if any(map(may_be_quantised, contents.entries)):
             folder = path if path.is_dir() else path.parent
@@ -198,8 +198,8 @@ def _check_no_key(key: str | None, what: str) -> None:
         raise ArgumentValueError("open_weights", "key", f"be None for {what}", repr(key))
 
 
-def _found(text: str) -> Path:
-    """Return the path of a source that exists, be it in the cache of the Hugging Face hub."""
+def find_model(text: str) -> Path:
+    """Return the path of a model that exists, be it in the cache of the Hugging Face hub."""
     path = check_path("open_weights", "model_or_path", text)
     try:
         exists = path.exists()

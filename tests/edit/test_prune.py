@@ -13,7 +13,8 @@ from reference import layerwise as ref
 from torch import nn
 
 import pyspectra as ps
-from pyspectra.edit.prune import MOST, spread
+from pyspectra.edit.allocation import MOST, spread
+from pyspectra.edit.selection import kth_magnitude
 
 # Shares of a handful of layers: a dozen float64 operations each.
 SHARE_RTOL = 1e-12
@@ -131,8 +132,8 @@ def test_shares_are_checked(arguments: Any, message: str) -> None:
         ps.prune(state(), *arguments)
     with pytest.raises(ValueError, match="prune: 'scope' must be one of"):
         ps.prune(state(), 0.5, scope="all")
-    with pytest.raises(TypeError, match="prune: 'model' must be a torch module or a state dict"):
-        ps.prune("model.safetensors", 0.5)
+    with pytest.raises(TypeError, match="prune: 'model' must be a torch module, a state dict or a"):
+        ps.prune([1.0], 0.5)
 
 
 # --- allocation -----------------------------------------------------------------------------------
@@ -212,3 +213,31 @@ def test_what_cannot_be_allocated_is_refused() -> None:
     embedding = ps.analyze({"embed.weight": np.random.default_rng(0).random((40, 20))})
     with pytest.raises(ValueError, match="must have weight matrices, one row a layer"):
         ps.allocate_sparsity(embedding, 0.5)
+
+
+# --- all layers together --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("share", [0.0, 1e-4, 0.3, 0.5, 0.97, 1.0])
+def test_the_limit_of_all_layers_is_exact(dtype: str, share: float) -> None:
+    rng = np.random.default_rng(3)
+    parts = [rng.standard_normal(200), rng.standard_normal(77) * 1e-4, np.zeros(9), -np.ones(5)]
+    parts = [np.asarray(x, dtype).astype(np.float64) for x in [*parts, rng.random(3) * 6e-8]]
+    readings = 0
+
+    def read() -> list[Any]:
+        nonlocal readings
+        readings += 1
+        return parts
+
+    bits = {"float16": 10, "float32": 23, "float64": 52}[dtype]
+    found = kth_magnitude(read, share, bits)
+    magnitudes = np.sort(np.abs(np.concatenate(parts)))
+    count = round(share * len(magnitudes))
+    assert found == (magnitudes[count - 1] if count else -1.0)
+    assert readings == ({10: 1, 23: 2, 52: 3}[bits] if count else 1)
+
+
+def test_nothing_is_left_of_no_layers() -> None:
+    assert kth_magnitude(list, 0.5, 10) == -1.0

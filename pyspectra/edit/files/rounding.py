@@ -11,7 +11,7 @@ from pyspectra._arrays import HostArray
 from pyspectra._support.dtypes import BY_NAME, DType
 from pyspectra.types import FloatArray
 
-__all__ = ["from_bytes", "round_to"]
+__all__ = ["from_bytes", "round_to", "within_range"]
 
 
 def round_to(values: FloatArray, dtype: str) -> npt.NDArray[Any]:
@@ -43,6 +43,28 @@ def round_to(values: FloatArray, dtype: str) -> npt.NDArray[Any]:
         # Adding would carry the payload of a NaN into infinity or the sign.
         quiet = (bits >> 16) | np.uint32(0x40)
         return np.where(np.isnan(values), quiet, rounded).astype("<u2")
+
+
+def within_range(values: FloatArray, dtype: str) -> FloatArray:
+    """Return float64 values with those beyond the range of another type at the ends of it.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        float64; NaN stays.
+    dtype : str
+        As for `round_to`.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, which `round_to` makes no infinity of.
+    """
+    kind = BY_NAME[dtype]
+    # bfloat16 has the exponents of float32.
+    exponents = np.finfo(np.float32 if dtype == "bfloat16" else kind.numpy).maxexp
+    largest = float(np.ldexp(2.0 - kind.spacing, exponents - 1))
+    return np.clip(values, -largest, largest)
 
 
 def from_bytes(raw: npt.NDArray[np.uint8], dtype: DType) -> FloatArray:
