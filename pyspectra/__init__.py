@@ -12,6 +12,8 @@ from pyspectra.analysis.compare import compare
 from pyspectra.analysis.describe import describe
 from pyspectra.analysis.distances import Distances, LayerDistance, distances
 from pyspectra.analysis.intruders import intruder_dimensions
+from pyspectra.analysis.quantization import quantization_sensitivity
+from pyspectra.analysis.quantization_result import LayerSensitivity, QuantizationSensitivity
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.edit.allocation import allocate_sparsity
 from pyspectra.edit.edited import EditedCheckpoint
@@ -81,11 +83,13 @@ __all__ = [
     "LayerComparison",
     "LayerDistance",
     "LayerReport",
+    "LayerSensitivity",
     "LayerTrajectory",
     "MPFit",
     "MissingDependencyError",
     "PowerLawFit",
     "PyspectraError",
+    "QuantizationSensitivity",
     "Report",
     "Status",
     "TopK",
@@ -111,6 +115,7 @@ __all__ = [
     "open_weights",
     "optim",
     "prune",
+    "quantization_sensitivity",
     "quantize",
     "remove_traps",
     "set_num_threads",

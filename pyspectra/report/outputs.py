@@ -1,4 +1,4 @@
-"""The ways out of a table of rows: pandas, CSV and JSON, the same for every value that has one."""
+"""The ways out of a table of rows: pandas, CSV, JSON and a page, the same for every value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-class TableOutputs:
+class RowOutputs:
     """Base of values that are a table: `columns`, `rows`, `to_dict` and `files` are theirs."""
 
     @property
@@ -38,20 +38,6 @@ class TableOutputs:
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the eigenvalues as plain values; NaN and infinity become None."""
         raise NotImplementedError
-
-    def to_html(self) -> str:
-        """Return it as a page: one HTML file that needs nothing but itself, and loads nothing."""
-        raise NotImplementedError
-
-    def save_html(self, path: str | PathLike[str]) -> None:
-        """Write the page of `to_html` to a file.
-
-        Parameters
-        ----------
-        path : str or path
-            The file to write, whole or not at all; none of those that were read.
-        """
-        self._written("save_html", path, self.to_html())
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return the rows as a pandas DataFrame.
@@ -98,6 +84,24 @@ class TableOutputs:
             function = f"{type(self).__name__}.{method}"
             write_text(check_output(function, "path", path, self.files), text)
         return text
+
+
+class TableOutputs(RowOutputs):
+    """Base of tables that have a page, too: `to_html` is theirs."""
+
+    def to_html(self) -> str:
+        """Return it as a page: one HTML file that needs nothing but itself, and loads nothing."""
+        raise NotImplementedError
+
+    def save_html(self, path: str | PathLike[str]) -> None:
+        """Write the page of `to_html` to a file.
+
+        Parameters
+        ----------
+        path : str or path
+            The file to write, whole or not at all; none of those that were read.
+        """
+        self._written("save_html", path, self.to_html())
 
 
 def plain(value: Any) -> Any:

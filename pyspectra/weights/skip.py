@@ -229,6 +229,7 @@ _LIST: Final = (
         group="unpacks to over {limit} times as many bytes",
         failed=True,
     ),
+    Reason("not_finite", "holds NaN or infinity: it has no nearest integers", failed=True),
     Reason("read_failed", "could not be read: {error}", group="could not be read", failed=True),
 )
 
