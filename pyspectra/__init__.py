@@ -17,6 +17,7 @@ from pyspectra.analysis.quantization_result import LayerSensitivity, Quantizatio
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.edit.allocation import allocate_sparsity
 from pyspectra.edit.edited import EditedCheckpoint
+from pyspectra.edit.merge import MergedModel, MergedTensor, merge
 from pyspectra.edit.prune import prune
 from pyspectra.edit.quantize import quantize
 from pyspectra.edit.smoothing import svd_smoothing
@@ -86,6 +87,8 @@ __all__ = [
     "LayerSensitivity",
     "LayerTrajectory",
     "MPFit",
+    "MergedModel",
+    "MergedTensor",
     "MissingDependencyError",
     "PowerLawFit",
     "PyspectraError",
@@ -112,6 +115,7 @@ __all__ = [
     "get_num_threads",
     "intruder_dimensions",
     "marchenko_pastur",
+    "merge",
     "open_weights",
     "optim",
     "prune",

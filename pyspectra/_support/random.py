@@ -37,6 +37,7 @@ class Purpose(enum.Enum):
     SUBSPACE = "subspace"  # start blocks and probes of iterative decompositions
     DATA = "data"  # which samples are looked at, or taken
     LAYERS = "layers"  # which layers are trained
+    MERGE = "merge"  # what is dropped of task vectors
 
 
 def random_key(purpose: Purpose, seed: int, name: str, *numbers: int) -> int:
