@@ -17,6 +17,14 @@ from pyspectra.finetune.children import (  # noqa: E402
     ChildNetwork,
     MaskScheduler,
 )
+from pyspectra.finetune.distillation import (  # noqa: E402
+    Distillation,
+    DistillationMixin,
+    FeatureMatching,
+    FeatureRecorder,
+    distillation_loss,
+    feature_loss,
+)
 from pyspectra.finetune.fisher import fisher_diag  # noqa: E402
 from pyspectra.finetune.layerwise import (  # noqa: E402
     HFT,
@@ -58,6 +66,10 @@ __all__ = [
     "ChildNetwork",
     "Coverage",
     "Decision",
+    "Distillation",
+    "DistillationMixin",
+    "FeatureMatching",
+    "FeatureRecorder",
     "FreezeWellTrained",
     "LayerRule",
     "LayerScore",
@@ -71,6 +83,8 @@ __all__ = [
     "change_scores",
     "child_mask",
     "coverage",
+    "distillation_loss",
+    "feature_loss",
     "fisher_diag",
     "gradient_scores",
     "init_lora",
