@@ -43,6 +43,7 @@ WARMUP, DECAY, EMA_DECAY = 0.1, 0.01, 0.95
 TUNING_SEEDS, FIRST_TUNING_SEED = 2, 1000
 ADAMW, OTHER, F, D, RANDOM = "AdamW", "AdamW, regularised", "F", "D", "D, random child"
 HEAD, AVERAGED = "head alone", "AdamW, averaged"
+LATER = (OTHER, RANDOM)  # they are run after the others of all cases
 
 
 @dataclass(frozen=True)
@@ -165,27 +166,27 @@ def result(case, method, trial, seed, part):
 # --- the plan -------------------------------------------------------------------------------------
 
 
-def trials(rates, wide, **other):
-    """Six rates for AdamW and the head, three rates with two values of each other option."""
+def trials(rates, wide, heads, f, d, **other):
+    """As many rates as trials for AdamW and the head, rates times values of one more for others."""
+    children = [Trial(r, s) for r, s in product(rates, d)]
     return {
         ADAMW: [Trial(r) for r in wide],
+        F: [Trial(r, s) for r, s in product(rates, f)],
+        D: children,
+        HEAD: [Trial(r) for r in heads],
         OTHER: [Trial(r, **{k: v}) for k, some in other.items() for r, v in product(rates, some)],
-        F: [Trial(r, s) for r, s in product(rates, (0.2, 0.4))],
-        D: [Trial(r, s) for r, s in product(rates, (0.1, 0.3))],
-        HEAD: [Trial(r) for r in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)],
+        RANDOM: children,
     }
 
 
-MINILM = trials((1e-4, 2e-4, 4e-4), (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4), dropout=(0.0, 0.2))
-SMALL = trials((1e-3, 3e-3, 1e-2), (3e-4, 1e-3, 2e-3, 3e-3, 6e-3, 1e-2), decay=(0.3, 3.0))
-SMALL[RANDOM] = SMALL[D]
-RATES = (5e-5, 1e-4, 2e-4)
-MPNET = {
-    ADAMW: [Trial(r) for r in RATES],
-    F: [Trial(r, 0.3) for r in RATES],
-    D: [Trial(r, 0.2) for r in RATES],
-    HEAD: [Trial(r) for r in (3e-3, 3e-2, 3e-1)],
-}
+MINILM = trials((1e-4, 2e-4, 4e-4), (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4),
+                (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1), (0.2, 0.4), (0.1, 0.3),
+                dropout=(0.0, 0.2))  # fmt: skip
+MPNET = trials((5e-5, 1e-4, 2e-4), (5e-5, 1e-4, 2e-4), (3e-3, 3e-2, 3e-1), (0.3,), (0.2,),
+               dropout=(0.0,))  # fmt: skip
+SMALL = trials((1e-3, 3e-3, 1e-2, 3e-2), (3e-4, 1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2),
+               (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0), (0.2, 0.4), (0.1, 0.3),
+               decay=(0.3, 3.0))  # fmt: skip
 
 CASES = {}  # name -> trials, tuning seeds, maker
 for _n in (100, 300):
@@ -236,18 +237,20 @@ def run(out, names, seeds):
             file.write(json.dumps(row) + "\n")
         print(*row.values(), flush=True)
 
-    for name in names:
-        plan, tuning, maker = CASES[name]
-        make = cache(maker)
+    makers = {name: cache(CASES[name][2]) for name in names}
+    for later, name in product((False, True), names):
+        plan, tuning, _ = CASES[name]
+        methods = [method for method in plan if (method in LATER) == later]
         for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + tuning):
             for k in range(len(plan[ADAMW])):
-                for method in plan:
-                    once(name, make, method, plan[method][k], seed, "validation")
-        chosen = {method: best(rows_of(out), name, method, plan, tuning) for method in plan}
+                for method in methods:
+                    once(name, makers[name], method, plan[method][k], seed, "validation")
+        rows = rows_of(out)
+        chosen = {method: best(rows, name, method, plan, tuning) for method in methods}
         for seed in range(seeds):
-            for method in plan:
+            for method in methods:
                 for trial in dict.fromkeys(chosen[method].values()):
-                    once(name, make, method, trial, seed, "test")
+                    once(name, makers[name], method, trial, seed, "test")
 
 
 # --- tables ---------------------------------------------------------------------------------------
