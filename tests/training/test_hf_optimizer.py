@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 transformers = pytest.importorskip("transformers")
 
+from pyspectra.finetune import child_mask, fisher_diag  # noqa: E402
 from pyspectra.optim import SGD, Adam, AdamW  # noqa: E402
 from pyspectra.training.callbacks.hf import optimizer_cls_and_kwargs  # noqa: E402
 
@@ -85,6 +86,33 @@ def test_the_optimizer_of_a_model_init_is_that_of_the_model(tmp_path: Path) -> N
         trained.append({n: p.detach().clone() for n, p in run.model.named_parameters()})
     for name, p in trained[1].items():
         torch.testing.assert_close(trained[0][name], p, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("by_init", [False, True])
+def test_the_trainer_moves_the_child_network_alone(tmp_path: Path, by_init: bool) -> None:
+    """Child-Tuning D by the recipe of docs/optimizers.md, with batches of a data collator."""
+    model = language_model()
+    loader = torch.utils.data.DataLoader(
+        DATA, batch_size=8, collate_fn=transformers.default_data_collator
+    )
+    scores = fisher_diag(model, loader, lambda model, batch: model(**batch).loss)
+    mask = child_mask(scores, reserve_p=0.3)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    args = arguments(tmp_path, max_steps=3, learning_rate=0.01, weight_decay=0.1)
+    of = language_model if by_init else model
+    given: dict[str, Any] = {"model_init" if by_init else "model": of}
+    chosen = optimizer_cls_and_kwargs(of, args, mode="D", mask=mask, decay_masked=False)
+    run = transformers.Trainer(
+        **given, args=args, train_dataset=DATA, optimizer_cls_and_kwargs=chosen
+    )
+    run.train()
+    assert "transformer.h.0.mlp.c_fc.weight" in mask
+    for name, p in run.model.named_parameters():
+        moved = p.detach() != before[name]
+        if name in mask:
+            assert torch.equal(moved, mask[name])
+        else:
+            assert moved.any()
 
 
 def test_a_search_over_rates_sets_those_of_each_trial(tmp_path: Path) -> None:
