@@ -370,6 +370,43 @@ def test_choices_are_checked(arguments: dict[str, Any], message: str) -> None:
         found.keep(**arguments)
 
 
+def test_torchao_takes_the_plan(tmp_path: Path) -> None:
+    """As the guide shows it; what torchao stores is what we say it will."""
+    why = "torchao is no part of the tests: its wheel is built for CUDA, and warns without"
+    pytest.importorskip("torchao", reason=why)
+    from torchao.quantization import IntxWeightOnlyConfig, quantize_
+    from torchao.quantization.granularity import PerAxis
+    from torchao.quantization.quant_primitives import MappingType
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.Linear(64, 32))
+    with torch.no_grad():
+        net[2].weight[:, 0] = 2.0
+    plan = ps.quantization_sensitivity(net, data=[torch.randn(50, 64)]).keep(4, budget=6.0)
+    ours = ps.quantize(net, plan)
+    assert set(plan.values()) == {4, 8}
+    for bits, dtype in ((8, torch.int8), (4, torch.int4)):
+        config = IntxWeightOnlyConfig(
+            weight_dtype=dtype,
+            granularity=PerAxis(0),
+            mapping_type=MappingType.SYMMETRIC_NO_CLIPPING_ERR,
+        )
+
+        def wanted(_: Any, name: str, bits: int = bits) -> bool:
+            return plan.get(f"{name}.weight") == bits
+
+        quantize_(net, config, filter_fn=wanted)
+    torch.save(net.state_dict(), tmp_path / "quantised.pt")
+    report = ps.analyze(tmp_path / "quantised.pt")
+    assert {row.key: row.stored_as.bits for row in report if row.stored_as} == plan
+    with ps.open_weights(tmp_path / "quantised.pt") as source:
+        for layer in source.layers:
+            step = ours[layer.key].abs().amax(1).numpy() / (2 ** (plan[layer.key] - 1) - 1)
+            far = np.abs(layer.load().to_float64() - ours[layer.key].double().numpy())
+            # Its range has one integer more, so that its scale may be smaller by as much.
+            assert (far.max(1) <= 1.01 * step).all()
+
+
 # --- outputs and arguments ----------------------------------------------------------------------
 
 
