@@ -25,6 +25,12 @@ from pyspectra.finetune.distillation import (  # noqa: E402
     distillation_loss,
     feature_loss,
 )
+from pyspectra.finetune.ensembles import (  # noqa: E402
+    Disagreement,
+    EnsemblePrediction,
+    disagreement,
+    ensemble_predict,
+)
 from pyspectra.finetune.fisher import fisher_diag  # noqa: E402
 from pyspectra.finetune.layerwise import (  # noqa: E402
     HFT,
@@ -66,8 +72,10 @@ __all__ = [
     "ChildNetwork",
     "Coverage",
     "Decision",
+    "Disagreement",
     "Distillation",
     "DistillationMixin",
+    "EnsemblePrediction",
     "FeatureMatching",
     "FeatureRecorder",
     "FreezeWellTrained",
@@ -83,7 +91,9 @@ __all__ = [
     "change_scores",
     "child_mask",
     "coverage",
+    "disagreement",
     "distillation_loss",
+    "ensemble_predict",
     "feature_loss",
     "fisher_diag",
     "gradient_scores",

@@ -6,8 +6,17 @@ A metric is one function with one record. To add one, write a function of the su
 
 from __future__ import annotations
 
+from pyspectra.training.metrics.calibration import Calibration, calibration, fit_temperature
 from pyspectra.training.metrics.classification import Classification
 from pyspectra.training.metrics.objects import computed, gathered
 from pyspectra.training.metrics.regression import Regression
 
-__all__ = ["Classification", "Regression", "computed", "gathered"]
+__all__ = [
+    "Calibration",
+    "Classification",
+    "Regression",
+    "calibration",
+    "computed",
+    "fit_temperature",
+    "gathered",
+]

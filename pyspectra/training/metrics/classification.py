@@ -14,6 +14,7 @@ from pyspectra._support.arguments import check_choice, check_count
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.training.metric_kinds import MetricKind, register
 from pyspectra.training.metrics.arrays import as_array
+from pyspectra.training.metrics.calibration import expected_error, width_bins
 
 __all__ = ["Classification", "ClassificationSums", "classification_metric"]
 
@@ -128,10 +129,9 @@ def f1(sums: ClassificationSums) -> float:
 @classification_metric(better="lower", unit="ece", aliases=("calibration_error",))
 def ece(sums: ClassificationSums) -> float:
     """Return the expected calibration error: how far confidence is from how often it was right."""
-    total = sums.bin_counts.sum()
-    if total == 0:
+    if sums.bin_counts.sum() == 0:
         return math.nan  # only classes came, and no probabilities
-    return float(np.abs(sums.bin_correct - sums.bin_confidence).sum() / total)
+    return expected_error(sums.bin_counts, sums.bin_confidence, sums.bin_correct)
 
 
 class Classification:
@@ -260,7 +260,7 @@ class Classification:
     def _calibrate(self, confidence: Floats, correct: NDArray[np.bool_]) -> None:
         finite = np.isfinite(confidence)
         confidence, correct = confidence[finite], correct[finite]
-        bins = np.minimum((confidence * self._n_bins).astype(np.int64), self._n_bins - 1)
+        bins = width_bins(confidence, self._n_bins)
         sums, n = self._sums, self._n_bins
         sums.bin_counts += np.bincount(bins, minlength=n)
         sums.bin_confidence += np.bincount(bins, confidence, n)
