@@ -211,7 +211,7 @@ def difference_from(function: str, argument: str, base: Base, model: Model) -> D
     """
 
     def unlike(got: str, hint: str | None = None) -> ArgumentValueError:
-        requirement = "have the names and shapes of 'base'"
+        requirement = "have the names and shapes of the base"
         return ArgumentValueError(function, argument, requirement, f"{model.name}, {got}", hint)
 
     owners = _owners(model.tensors)

@@ -155,7 +155,8 @@ def test_standard_output_is_no_file() -> None:
 def test_averages_do_not_replace_what_they_are_made_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pyspectra.training import average_checkpoints, averaging
+    from pyspectra.edit.files import writing
+    from pyspectra.training import average_checkpoints
 
     paths = []
     for i in range(2):
@@ -170,13 +171,13 @@ def test_averages_do_not_replace_what_they_are_made_from(
 
     # A link that comes while it is computed.
     target = tmp_path / "late.safetensors"
-    write = averaging.Job.write_safetensors
+    write = writing._Writer.write_safetensors
 
     def slowly(*arguments: object) -> None:
         write(*arguments)  # type: ignore[arg-type]
         target.symlink_to(shard)
 
-    monkeypatch.setattr(averaging.Job, "write_safetensors", slowly)
+    monkeypatch.setattr(writing._Writer, "write_safetensors", slowly)
     with pytest.raises(ArgumentValueError, match="one of the inputs"):
         average_checkpoints(paths, target, overwrite=True)
     assert shard.read_bytes() == before

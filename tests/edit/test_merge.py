@@ -355,7 +355,7 @@ def test_models_that_do_not_fit() -> None:
         ({**base, "head": np.ones(2)}, "has 'head' besides. Hint: leave out"),
         ({**base, "w": np.ones((2, 3), np.int64)}, "which lacks 'w'"),
     ):
-        begin = r"merge: 'models\[1\]' must have the names and shapes of 'base'.*"
+        begin = r"merge: 'models\[1\]' must have the names and shapes of the base.*"
         with pytest.raises(ValueError, match=begin + message):
             ps.merge(base, [base, model])
     assert np.array_equal(ps.merge(base, [{**base, "ids": np.arange(9)}])["ids"], np.arange(3))

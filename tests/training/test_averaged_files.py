@@ -93,12 +93,12 @@ def test_a_process_that_is_terminated_leaves_nothing(tmp_path: Path, out: str) -
     program = f"""
         import os, signal
         from pyspectra.training import averaging, average_checkpoints
-        mean = averaging.Job._mean
+        mean = averaging.Mean._mean
         def slow(self, values):
             print(sorted(os.listdir({str(tmp_path)!r})), flush=True)
             os.kill(os.getpid(), signal.SIGTERM)
             return mean(self, values)
-        averaging.Job._mean = slow
+        averaging.Mean._mean = slow
         average_checkpoints({str(tmp_path)!r}, {str(tmp_path / out)!r})
         print("not reached")
     """
