@@ -61,7 +61,7 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for code in blocks(page, "python"):
             if "Trainer(" in code:  # needs a trainer of others: tests/training/test_three_lines.py
                 continue
-            exec(compile(code, name(page), "exec"), namespace)
+            exec(compile(code, name(page), "exec", dont_inherit=True), namespace)
     finally:
         torch.set_num_threads(threads)
 

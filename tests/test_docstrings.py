@@ -12,7 +12,7 @@ import pytest
 
 import pyspectra as ps
 
-PACKAGES = (ps, ps.optim, ps.finetune, ps.training)
+PACKAGES = (ps, ps.optim, ps.finetune, ps.training, ps.training.search)
 PUBLIC = {
     f"{package.__name__}.{name}": getattr(package, name)
     for package in PACKAGES
@@ -42,9 +42,9 @@ def test_every_public_name_has_an_example(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples_run(name: str) -> None:
     """Those of the methods of a class, too."""
-    optional = pytest.importorskip if "pandas" in (inspect.getdoc(PUBLIC[name]) or "") else None
-    if optional is not None:
-        optional("pandas")
+    for package in ("pandas", "optuna"):
+        if package in (inspect.getdoc(PUBLIC[name]) or ""):
+            pytest.importorskip(package)
     threads = ps.get_num_threads()
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     runner = doctest.DocTestRunner(optionflags=flags)

@@ -38,6 +38,7 @@ class Purpose(enum.Enum):
     DATA = "data"  # which samples are looked at, or taken
     LAYERS = "layers"  # which layers are trained
     MERGE = "merge"  # what is dropped of task vectors
+    SEARCH = "search"  # values of the trials of a search
 
 
 def random_key(purpose: Purpose, seed: int, name: str, *numbers: int) -> int:

@@ -47,7 +47,7 @@ _HOMES = {
     "plot_spectra": "spectra_plot",
     "read_out": "reading_out",
 }
-_MODULES = ("curves", "data", "metrics", "predictions", "rules", "sanity")
+_MODULES = ("curves", "data", "metrics", "predictions", "rules", "sanity", "search")
 
 __all__ = [
     "AveragedCheckpoint",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -25,11 +24,12 @@ from pyspectra.training.collect.run import Plan, RunCollector
 from pyspectra.training.collect.spectra import SpectraCollector, SpectraPlan
 from pyspectra.training.diagnosis import curves_of
 from pyspectra.training.history import History
+from pyspectra.training.listening import Listener, listener_of
 from pyspectra.training.memory import Memory
 from pyspectra.training.processes import Record, processes
 from pyspectra.training.rules import Thresholds, known_codes
 from pyspectra.training.rules import facts as f
-from pyspectra.training.run_report import RunError, RunReport, TrainingWarning, sentence
+from pyspectra.training.run_report import RunReport
 from pyspectra.training.shared_records import SharedRecords
 from pyspectra.training.watch_arguments import (
     LOSSES,
@@ -70,8 +70,9 @@ class Watch:
     allow : collection of str
         ``"mc_dropout"``: modules may be in training mode in evaluations.
     thresholds : Thresholds, optional
-    on : {"warn", "raise", "collect"}
-        What a finding does besides being recorded: a warning, an exception for errors, nothing.
+    on : {"warn", "raise", "collect"} or Listener
+        What a finding does besides being recorded: a warning, an exception for errors, nothing; or
+        whatever a `pyspectra.training.listening.Listener` does (`search.OptunaFindings`).
     patience : int
         Clean checks after which a finding may be made again.
     pretrained : bool
@@ -129,7 +130,7 @@ class Watch:
         sparse: Collection[str] = (),
         allow: Collection[str] = (),
         thresholds: Thresholds | None = None,
-        on: str = "warn",
+        on: str | Listener = "warn",
         patience: int = 3,
         pretrained: bool = False,
         spectra_every: int | None = None,
@@ -140,7 +141,7 @@ class Watch:
         check_model(model)
         optimizers = checked_optimizers(optimizer)
         self._processes = processes("Watch", process_group)
-        self._on = check_choice("Watch", "on", on, ("warn", "raise", "collect"))
+        self._listener = listener_of(on, self._processes.is_first)
         for code in ignore:
             check_choice("Watch", "ignore", code, known_codes())
         kind = None if loss is None else check_choice("Watch", "loss", loss, LOSSES)
@@ -275,9 +276,11 @@ class Watch:
             self._run.pending += self._evaluations.facts(self._run.step)
         values, n = self._evaluations.taken(self._processes)
         if values:
+            step = self._step
             self._records.log(
-                step=self._step, epoch=self._epoch + 1, split="val", n=n, **cast(Any, values)
+                step=step, epoch=self._epoch + 1, split="val", n=n, **cast(Any, values)
             )
+            self._listener.evaluated(step, {f"val_{name}": x for name, x in values.items()})
 
     def eval_batch(
         self, loss: Any = None, *, outputs: Any = None, targets: Any = None, n: int | None = None,
@@ -312,7 +315,9 @@ class Watch:
             The findings that are new.
         """
         self._records.log(**values)
-        return self._judge([self._curves()])
+        found = self._judge([self._curves()])
+        self._listener.evaluated(values.get("step") or self._step, values)
+        return found
 
     def end_epoch(self, **metrics: Any) -> list[Finding]:
         """Take note that an epoch is done: judge curves and units, and write the history.
@@ -343,6 +348,8 @@ class Watch:
         facts += [curves, *self._run.labels(curves)]
         found += self._judge(facts)
         self.history.flush()
+        if values:
+            self._listener.evaluated(self._step, values)
         return found
 
     # --- findings -------------------------------------------------------------------------------
@@ -357,13 +364,8 @@ class Watch:
     def _tell(self, new: list[Finding]) -> list[Finding]:
         for finding in new:
             self._records.finding(finding)
-        if self._on == "warn" and self._processes.is_first:
-            for finding in new:
-                if finding.severity != "info":
-                    warnings.warn(sentence(finding), TrainingWarning, stacklevel=4)
-        errors = tuple(x for x in new if x.severity == "error")
-        if errors and self._on == "raise":
-            raise RunError(errors)
+        if new:
+            self._listener.found(new)
         return new
 
     def report(self) -> RunReport:

@@ -587,8 +587,10 @@ def test_an_empty_history_has_empty_tables() -> None:
 def test_what_records_and_reads_runs_needs_no_optional_package() -> None:
     code = (
         "import sys\n"
-        "for name in ('torch', 'pandas', 'matplotlib', 'tensorboard'): sys.modules[name] = None\n"
-        "import pyspectra.training as T\n"
+        "for name in "
+        "('torch', 'pandas', 'matplotlib', 'tensorboard', 'optuna', 'yaml'): "
+        "sys.modules[name] = None\n"
+        "import pyspectra.training as T; T.search.read_config\n"
         "h = T.History(); h.log(step=1, epoch=1, loss=1.0, val_loss=2.0)\n"
         "print(h.epochs[0]['val_loss'], T.curves.__name__)"
     )
