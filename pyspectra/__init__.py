@@ -17,6 +17,7 @@ from pyspectra.analysis.quantization_result import LayerSensitivity, Quantizatio
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.edit.allocation import allocate_sparsity
 from pyspectra.edit.edited import EditedCheckpoint
+from pyspectra.edit.intruders import reduce_intruders
 from pyspectra.edit.merge import MergedModel, MergedTensor, merge
 from pyspectra.edit.prune import prune
 from pyspectra.edit.quantize import quantize
@@ -121,6 +122,7 @@ __all__ = [
     "prune",
     "quantization_sensitivity",
     "quantize",
+    "reduce_intruders",
     "remove_traps",
     "set_num_threads",
     "show_config",

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from pyspectra._arrays import is_torch_module
 from pyspectra._support.arguments import check_count, check_number
-from pyspectra.analysis.relation import as_matrix, intruders_between
+from pyspectra.analysis.relation import intruders_between
 from pyspectra.errors import ArgumentValueError, called_as
 from pyspectra.spectra.intruders import EPSILON, TOP_K, Intruders, intruders
-from pyspectra.weights import Layer, WeightSource, open_weights
-from pyspectra.weights.lora import LoraProduct, lora_product
-from pyspectra.weights.matricize import matrix_shape
-from pyspectra.weights.names import unwrapped_name
+from pyspectra.weights import open_weights
+from pyspectra.weights.adapted import Adapted, adapted_layers
 from pyspectra.weights.pairing import pair_layers
 
 __all__ = ["intruder_dimensions"]
@@ -86,12 +82,9 @@ def intruder_dimensions(
     with before, called_as(FUNCTION, model_or_path="tuned"):
         after = open_weights(tuned)
         with after:
-            pairs = list(_adapted(before, after))
-            if pairs:
-                found = [
-                    (x.name, _of_adapter(x, pair, _scale(pair, tuned), k, epsilon))
-                    for x, pair in pairs
-                ]
+            adapted = list(adapted_layers(before, after, tuned))
+            if adapted:
+                found = [(x.layer.name, _of_adapter(x, k, epsilon)) for x in adapted]
             else:
                 shared = pair_layers(before, after).pairs
                 if not shared:
@@ -105,49 +98,10 @@ def intruder_dimensions(
     return {name: intruders for name, intruders in found if intruders is not None}
 
 
-def _adapted(before: WeightSource, after: WeightSource) -> Iterator[tuple[Layer, LoraProduct]]:
-    """Yield the layers of the base with the LoRA pairs that belong to them."""
-    named = {
-        unwrapped_name(x.name)[0]: x
-        for x in before.layers
-        if lora_product(x) is None and x.part_of is None
-    }
-    for layer in after.layers:
-        product = lora_product(layer)
-        if product is None:
-            continue
-        module = unwrapped_name(layer.name.partition("[")[0])[0]
-        found = named.get(module)
-        if found is None:  # one of the two is a part of the other's model
-            fits = [x for name, x in named.items() if _ends_with(name, module)]
-            found = fits[0] if len(fits) == 1 else None
-        if found is not None and matrix_shape(found)[2] == 1:
-            yield found, product
-
-
-def _ends_with(one: str, other: str) -> bool:
-    return one.endswith(f".{other}") or other.endswith(f".{one}")
-
-
-def _scale(product: LoraProduct, tuned: Any) -> float:
-    """Return the factor on ``B @ A``: of a PEFT model its layer has it, not the configuration."""
-    module, mark, rest = product.a.key.partition(".lora_")
-    if is_torch_module(tuned) and mark:
-        scaling = getattr(tuned.get_submodule(module), "scaling", None)
-        adapter = rest.split(".")[1] if "." in rest else ""
-        if isinstance(scaling, Mapping) and adapter in scaling:
-            return float(scaling[adapter])
-    return product.factor()
-
-
-def _of_adapter(
-    layer: Layer, product: LoraProduct, scale: float, k: int, epsilon: float
-) -> Intruders | None:
-    stored = layer.load()
-    values = stored.to_float64() if stored.dtype == "bfloat16" else stored.data
-    base = as_matrix(layer, values)
-    if base.shape != product.shape:
+def _of_adapter(adapted: Adapted, k: int, epsilon: float) -> Intruders | None:
+    matrices = adapted.matrices()
+    if matrices is None:
         return None
-    A, B = product.a.load().to_float64(), product.b.load().to_float64()
+    W, B, A = matrices
     with np.errstate(all="ignore"):  # infinities are found where the pair is multiplied
-        return intruders(base, (scale * B, A), k=k, epsilon=epsilon)
+        return intruders(W, (adapted.scale * B, A), k=k, epsilon=epsilon)

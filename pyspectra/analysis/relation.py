@@ -11,8 +11,7 @@ from pyspectra.errors import PyspectraError
 from pyspectra.spectra.intruders import EPSILON, TOP_K, Intruders, intruders
 from pyspectra.types import FloatArray
 from pyspectra.weights import Layer
-from pyspectra.weights.kinds import IN, KINDS, OUT
-from pyspectra.weights.matricize import matrix_indices, matrix_shape
+from pyspectra.weights.matricize import as_matrix, matrix_shape
 from pyspectra.weights.pairing import arrays_to_compare, shapes_to_compare
 
 # Entries of a layer that its correlation is taken from: its error is a thousandth then.
@@ -84,11 +83,3 @@ def intruders_between(
     except (PyspectraError, OSError, MemoryError):
         return None
     return intruders(as_matrix(a, base), as_matrix(a, tuned), k=k, epsilon=epsilon)
-
-
-def as_matrix(layer: Layer, values: np.ndarray) -> np.ndarray:
-    """Return the values of a layer of one matrix with a row for each of what comes out of it."""
-    axes = layer.axes or KINDS[layer.kind].axes
-    (index,) = matrix_indices(layer)
-    matrix = np.asarray(values[index])
-    return matrix.T if axes.index(OUT) > axes.index(IN) else matrix

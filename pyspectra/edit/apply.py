@@ -7,9 +7,10 @@ or is changed itself; one in files gives new files of the same form.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,15 @@ class Destination:
         Whether `out` may be a file that exists.
     progress : bool or "auto"
         Whether to show a bar.
+    inputs : sequence of Path
+        Files that are read besides those of the model: none is replaced.
     """
 
     inplace: bool = False
     out: Any = None
     overwrite: bool = False
     progress: bool | str = "auto"
+    inputs: Sequence[Path] = ()
 
     def check(self, function: str, on_disk: bool) -> None:
         """Raise ArgumentError unless all this fits a model in files, or one in memory."""
@@ -162,11 +166,12 @@ def _edit_files(
     target = check_target(function, destination.out, [path], destination.overwrite)
     with open_weights(path) as source:
         checkpoint = open_checkpoint(path, "edited")
-        target.check_not_input([*checkpoint.files, *source.files])
+        inputs = [*source.files, *destination.inputs]
+        target.check_not_input([*checkpoint.files, *inputs])
         _check_holds_weights(function, source)
         changed = changes(source, {key: x.shape for key, x in checkpoint.tensors.items()})
         with destination.bar(function, len(checkpoint.tensors)) as advance:
-            return write_edited(target, checkpoint, changed, source.files, advance)
+            return write_edited(target, checkpoint, changed, inputs, advance)
 
 
 def _tensors(state: Mapping[Any, Any]) -> dict[str, Any]:

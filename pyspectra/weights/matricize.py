@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pyspectra._arrays import HostArray
 from pyspectra.errors import ArgumentValueError
 from pyspectra.weights import kinds
 from pyspectra.weights.kinds import KINDS
 from pyspectra.weights.layer import Layer
 
-__all__ = ["WeightMatrices", "matricize", "matrix_indices", "matrix_shape"]
+__all__ = ["WeightMatrices", "as_matrix", "matricize", "matrix_indices", "matrix_shape"]
 
 
 @dataclass(frozen=True)
@@ -125,3 +127,24 @@ def matricize(layer: Layer, array: HostArray) -> WeightMatrices:
         )
     indices = kinds.matrix_indices(axes, layer.shape)
     return WeightMatrices(tuple(array.view(i) for i in indices), *_sizes(axes, layer.shape))
+
+
+def as_matrix(layer: Layer, values: np.ndarray) -> np.ndarray:
+    """Return the values of a layer of one matrix with a row for each of what comes out of it.
+
+    Parameters
+    ----------
+    layer : Layer
+        Tells the kind.
+    values : ndarray
+        Of the layer's shape.
+
+    Returns
+    -------
+    ndarray, shape (out, in)
+        A view.
+    """
+    axes = _axes("as_matrix", layer)
+    (index,) = kinds.matrix_indices(axes, layer.shape)
+    matrix = np.asarray(values[index])
+    return matrix.T if axes.index(kinds.OUT) > axes.index(kinds.IN) else matrix

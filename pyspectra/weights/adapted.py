@@ -1,0 +1,94 @@
+"""Which layer of a model an adapter of LoRA pairs belongs to, and by which factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyspectra._arrays import is_torch_module
+from pyspectra.types import FloatArray
+from pyspectra.weights.layer import Layer
+from pyspectra.weights.lora import LoraProduct, lora_product
+from pyspectra.weights.matricize import as_matrix, matrix_shape
+from pyspectra.weights.names import unwrapped_name
+from pyspectra.weights.source import WeightSource
+
+__all__ = ["Adapted", "adapted_layers"]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A layer of one matrix and the update ``scale * B @ A`` of it.
+
+    Attributes
+    ----------
+    layer : Layer
+        The layer of the base.
+    product : LoraProduct
+        The halves of the update.
+    scale : float
+        The factor on their product.
+    """
+
+    layer: Layer
+    product: LoraProduct
+    scale: float
+
+    def matrices(self) -> tuple[np.ndarray, FloatArray, FloatArray] | None:
+        """Read W, B and A, with a row for each of what comes out of the layer; None if B A misfits.
+
+        W is of the stored type, or float64 where that is bfloat16; B and A are float64, without the
+        scale.
+        """
+        stored = self.layer.load()
+        values = stored.to_float64() if stored.dtype == "bfloat16" else stored.data
+        W = as_matrix(self.layer, values)
+        if W.shape != self.product.shape:
+            return None
+        return W, self.product.b.load().to_float64(), self.product.a.load().to_float64()
+
+
+def adapted_layers(before: WeightSource, after: WeightSource, tuned: Any) -> Iterator[Adapted]:
+    """Yield the layers of a base with the LoRA pairs that belong to them.
+
+    Parameters
+    ----------
+    before, after : WeightSource
+        The base and the adapter, which may be one PEFT model.
+    tuned : object
+        What `after` was opened from: of a PEFT model its layers know the scales.
+    """
+    named = {
+        unwrapped_name(x.name)[0]: x
+        for x in before.layers
+        if lora_product(x) is None and x.part_of is None
+    }
+    for layer in after.layers:
+        product = lora_product(layer)
+        if product is None:
+            continue
+        module = unwrapped_name(layer.name.partition("[")[0])[0]
+        found = named.get(module)
+        if found is None:  # one of the two is a part of the other's model
+            fits = [x for name, x in named.items() if _ends_with(name, module)]
+            found = fits[0] if len(fits) == 1 else None
+        if found is not None and matrix_shape(found)[2] == 1:
+            yield Adapted(found, product, _scale(product, tuned))
+
+
+def _ends_with(one: str, other: str) -> bool:
+    return one.endswith(f".{other}") or other.endswith(f".{one}")
+
+
+def _scale(product: LoraProduct, tuned: Any) -> float:
+    """Return the factor on ``B @ A``: of a PEFT model its layer has it, not the configuration."""
+    module, mark, rest = product.a.key.partition(".lora_")
+    if is_torch_module(tuned) and mark:
+        scaling = getattr(tuned.get_submodule(module), "scaling", None)
+        adapter = rest.split(".")[1] if "." in rest else ""
+        if isinstance(scaling, Mapping) and adapter in scaling:
+            return float(scaling[adapter])
+    return product.factor()
