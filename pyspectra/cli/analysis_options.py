@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pyspectra.cli.completion import offer
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["add_options", "add_running", "flags", "given_options", "threads"]
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the options of an analysis."""
+def add_options(parser: argparse.ArgumentParser, names: Container[str] | None = None) -> None:
+    """Add the flags of the options of an analysis: of all, or of those with these names."""
     from pyspectra.report.options import records
 
     for option in records():
-        if option.flag is not None:
+        if option.flag is not None and (names is None or option.name in names):
             _add_option(parser, option, option.flag)
 
 
