@@ -10,15 +10,10 @@ from torch import Tensor, nn
 
 from pyspectra._support.arguments import shown
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
+from pyspectra.weights.roles import block_of
 
 __all__ = ["Coverage", "block_weights", "coverage"]
 
-# A block is a numbered entry of a container of one of these names: BERT, RoBERTa, MiniLM, ViT
-# (encoder.layer.i), Llama (layers.i), GPT-2 (h.i), T5 (encoder.block.i), timm (blocks.i), CLIP
-# (resblocks.i); or of any nn.ModuleList, as in XLM (attentions.i) and ALBERT
-# (albert_layer_groups.i). At least one module lies between it and the weight: in a plain stack such
-# as classifier.layers.0.weight there are no blocks.
-_CONTAINER = re.compile(r"h|layers?|(?:res)?blocks?")
 # What goes on before or after the blocks may have blocks of its own.
 _OUTSIDE = re.compile(r"(?:\w*_)?(?:heads?|poolers?|classifiers?|embeddings?)")
 # What heads and embeddings are called where they are no more than a layer.
@@ -133,9 +128,9 @@ def _matrices(model: nn.Module) -> Iterator[tuple[str, Tensor, nn.Module, bool]]
         path, _, leaf = name.rpartition(".")
         if not p.requires_grad or p in tables or _NO_WEIGHT.search(leaf) or not _is_matrix(p):
             continue
-        parts = path.split(".")
-        block = _block(model, parts)
-        before = parts if block is None else parts[:block]
+        block = _block(model, path)
+        before = (path if block is None else block).split(".")
+        before = before if block is None else before[:-1]
         if any(map(_OUTSIDE.fullmatch, before)) or (
             block is None and any(map(_LAYER.fullmatch, before))
         ):
@@ -148,38 +143,36 @@ def _is_matrix(p: Tensor) -> bool:
     return p.ndim == 2 or sum(n > 1 for n in p.shape) >= 2
 
 
-def _block(model: nn.Module, parts: list[str]) -> int | None:
-    """Return where on the way to a module the number of its block stands, if it is in one."""
-    for i in range(1, len(parts) - 1):  # a module lies between the block and the weight
-        if not parts[i].isdigit():
-            continue
-        if _CONTAINER.fullmatch(parts[i - 1]):
-            return i
-        if isinstance(model.get_submodule(".".join(parts[:i])), nn.ModuleList):
-            return i
-    return None
+def _block(model: nn.Module, name: str) -> str | None:
+    """Return the name of the block that a part of a model is in: ``"encoder.layer.3"``.
 
-
-def numbered_block(model: nn.Module, name: str) -> str | None:
-    """Return the path of the block that a parameter is in: ``"encoder.layer.3"``.
-
-    Its container is one of the usual names or a module list. Of the numbers on the way the first
-    counts, so that the experts of a block are parts of it.
+    It is what `block_of` tells from the name, or else the first entry of an ``nn.ModuleList`` on
+    the way. At least one word comes after the block: given the name of a weight's module, a plain
+    stack such as ``classifier.layers.0`` has no blocks.
     """
-    parts = name.split(".")[:-1]
-    for i in range(1, len(parts)):
-        container = ".".join(parts[:i])
-        if parts[i].isdigit() and (
-            isinstance(model.get_submodule(container), nn.ModuleList)
-            or (_CONTAINER.fullmatch(parts[i - 1]) and _has_parts(model, parts[: i + 1]))
-        ):
+    found = block_of(name)
+    if found is not None:
+        return found
+    parts = name.split(".")
+    for i in range(1, len(parts) - 1):
+        if parts[i].isdigit() and _is_entry(model, ".".join(parts[: i + 1])):
             return ".".join(parts[: i + 1])
     return None
 
 
-def _has_parts(model: nn.Module, parts: list[str]) -> bool:
-    """Tell whether a module has modules of its own: a plain stack of layers has no blocks."""
-    return next(model.get_submodule(".".join(parts)).children(), None) is not None
+def numbered_block(model: nn.Module, name: str) -> str | None:
+    """Return the name of the block that a parameter is in, or is a parameter of."""
+    found = _block(model, name)
+    if found is None or found != name.rpartition(".")[0]:
+        return found
+    # A plain stack of layers has no blocks.
+    has_parts = next(model.get_submodule(found).children(), None) is not None
+    return found if has_parts or _is_entry(model, found) else None
+
+
+def _is_entry(model: nn.Module, path: str) -> bool:
+    """Tell whether a module is an entry of an ``nn.ModuleList``."""
+    return isinstance(model.get_submodule(path.rpartition(".")[0]), nn.ModuleList)
 
 
 def _is_convolution(name: str, p: Tensor, module: nn.Module) -> bool:

@@ -16,22 +16,15 @@ from pyspectra._support.arguments import (
     shown,
 )
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
-from pyspectra.finetune.choice import Predicate
 from pyspectra.finetune.select import SCOPES, masks_of
-from pyspectra.finetune.weight_scores import (
-    RANK,
-    gradient_scores,
-    low_rank_scores,
-    magnitude_scores,
-)
+from pyspectra.finetune.weight_scores import RANK, SCORES, Params
 from pyspectra.optim import ChildAdamW
 
 __all__ = ["FISH", "GMT", "LIFT", "LT_SFT", "SIFT", "ChildNetwork", "MaskScheduler"]
 
 Scores = Mapping[str, Tensor]
-Params = Predicate | Iterable[str] | None
 
-_SCORES = ("gradient", "low_rank", "magnitude", "given")
+_GIVEN = "given"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +94,7 @@ class ChildNetwork:
     def __post_init__(self) -> None:
         name = "ChildNetwork"
         checked: dict[str, Any] = {
-            "score": check_choice(name, "score", self.score, _SCORES),
+            "score": check_choice(name, "score", self.score, (*SCORES, _GIVEN)),
             "share": check_probability(name, "share", self.share),
             "scope": check_choice(name, "scope", self.scope, SCOPES),
             "rank": check_count(name, "rank", self.rank),
@@ -121,12 +114,8 @@ class ChildNetwork:
         ValueError
             If the scores are to be given.
         """
-        if self.score == "gradient":
-            return gradient_scores(model, params)
-        if self.score == "low_rank":
-            return low_rank_scores(model, params, rank=self.rank)
-        if self.score == "magnitude":
-            return magnitude_scores(model, params)
+        if self.score in SCORES:
+            return SCORES[self.score](model, params, self.rank)
         raise ArgumentValueError("ChildNetwork", "scores", "be given", "None")
 
     def masks(self, scores: Scores) -> dict[str, Tensor]:
@@ -231,7 +220,7 @@ class MaskScheduler:
         if not isinstance(model, nn.Module):
             got = f"an object of type {type(model).__name__}"
             raise ArgumentTypeError("ChildNetwork", "model", "be a torch.nn.Module", got)
-        if (scores is not None) != (child.score == "given"):
+        if (scores is not None) != (child.score == _GIVEN):
             words = "be given" if scores is None else f"be None with score={child.score!r}"
             raise ArgumentValueError("ChildNetwork", "scores", words, shown(scores))
         self._child, self._optimizer, self._model = child, optimizer, model

@@ -27,8 +27,8 @@ def chosen(function: str, model: nn.Module, params: Predicate | Iterable[str] | 
     if params is None:
         names = block_weights(model)
         got = (
-            "None, which means the weights inside entries of layer, layers, h, block, blocks or "
-            f"a ModuleList, of which {type(model).__name__} has none that are trained"
+            "None, which means the weights inside numbered blocks (entries of layers, h, blocks or "
+            f"a ModuleList), of which {type(model).__name__} has none that are trained"
         )
     elif callable(params):
         names = [name for name, p in trained.items() if params(name, p)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -12,29 +14,81 @@ from pyspectra.errors import ArgumentTypeError, ArgumentValueError
 from pyspectra.finetune.choice import Predicate, chosen
 from pyspectra.optim._fused import sharded
 
-__all__ = ["change_scores", "gradient_scores", "low_rank_scores", "magnitude_scores"]
+__all__ = [
+    "SCORES",
+    "Params",
+    "WeightScore",
+    "change_scores",
+    "gradient_scores",
+    "low_rank_scores",
+    "magnitude_scores",
+]
 
 RANK = 128
 
 
-def _scored(
-    function: str,
-    model: nn.Module,
-    params: Predicate | Iterable[str] | None,
-    score: Callable[[str, nn.Parameter], Tensor],
-) -> dict[str, Tensor]:
-    if not isinstance(model, nn.Module):
-        got = f"an object of type {type(model).__name__}"
-        raise ArgumentTypeError(function, "model", "be a torch.nn.Module", got)
-    own = dict(model.named_parameters())
-    with torch.no_grad():
-        names = chosen(function, model, params)
-        return {name: score(name, own[name]).to(torch.float32) for name in names}
+Params = Predicate | Iterable[str] | None
 
 
-def magnitude_scores(
-    model: nn.Module, params: Predicate | Iterable[str] | None = None
-) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class WeightScore:
+    """A score of single weights, of a model as it is now.
+
+    Attributes
+    ----------
+    function : str
+        The public function, for messages.
+    of : callable
+        Name, parameter and rank -> scores of the parameter's shape.
+    """
+
+    function: str
+    of: Callable[[str, nn.Parameter, int], Tensor]
+
+    def __call__(self, model: nn.Module, params: Params, rank: int = RANK) -> dict[str, Tensor]:
+        """Return the scores of the parameters that are chosen, in float32.
+
+        Raises
+        ------
+        ArgumentTypeError, ArgumentValueError
+            As the public functions say.
+        """
+        if not isinstance(model, nn.Module):
+            got = f"an object of type {type(model).__name__}"
+            raise ArgumentTypeError(self.function, "model", "be a torch.nn.Module", got)
+        own = dict(model.named_parameters())
+        with torch.no_grad():
+            names = chosen(self.function, model, params)
+            return {name: self.of(name, own[name], rank).to(torch.float32) for name in names}
+
+
+def _magnitude(_name: str, p: nn.Parameter, _rank: int) -> Tensor:
+    return sharded.whole(p).abs()
+
+
+def _gradient(_name: str, p: nn.Parameter, _rank: int) -> Tensor:
+    return torch.zeros_like(sharded.whole(p)) if p.grad is None else sharded.whole(p.grad).abs()
+
+
+def _low_rank(name: str, p: nn.Parameter, rank: int) -> Tensor:
+    W = sharded.whole(p).to(torch.float32)
+    if W.ndim < 2:
+        got = f"{name!r} of shape {tuple(p.shape)}"
+        raise ArgumentValueError("low_rank_scores", "params", "name matrices", got)
+    U, S, V = torch.linalg.svd(W, full_matrices=False)
+    low: Tensor = (U[..., :rank] * S[..., None, :rank]) @ V[..., :rank, :]
+    return low.abs()
+
+
+SCORES: Final = {
+    "gradient": WeightScore("gradient_scores", _gradient),
+    "low_rank": WeightScore("low_rank_scores", _low_rank),
+    "magnitude": WeightScore("magnitude_scores", _magnitude),
+}
+"""The scores that a `ChildNetwork` computes by name."""
+
+
+def magnitude_scores(model: nn.Module, params: Params = None) -> dict[str, Tensor]:
     """Return the absolute value of every weight.
 
     Parameters
@@ -62,12 +116,10 @@ def magnitude_scores(
     >>> torch.equal(scores["weight"], model.weight.abs())
     True
     """
-    return _scored("magnitude_scores", model, params, lambda _, p: sharded.whole(p).abs())
+    return SCORES["magnitude"](model, params)
 
 
-def gradient_scores(
-    model: nn.Module, params: Predicate | Iterable[str] | None = None
-) -> dict[str, Tensor]:
+def gradient_scores(model: nn.Module, params: Params = None) -> dict[str, Tensor]:
     """Return the absolute value of the gradient that every weight has now.
 
     Parameters
@@ -96,17 +148,13 @@ def gradient_scores(
     >>> gradient_scores(model, ["weight"])
     {'weight': tensor([[3., 4.]])}
     """
-
-    def score(_: str, p: nn.Parameter) -> Tensor:
-        return torch.zeros_like(sharded.whole(p)) if p.grad is None else sharded.whole(p.grad).abs()
-
-    return _scored("gradient_scores", model, params, score)
+    return SCORES["gradient"](model, params)
 
 
 def change_scores(
     model: nn.Module,
     before: Mapping[str, Tensor],
-    params: Predicate | Iterable[str] | None = None,
+    params: Params = None,
 ) -> dict[str, Tensor]:
     """Return how far every weight has moved.
 
@@ -140,7 +188,7 @@ def change_scores(
     True
     """
 
-    def score(name: str, p: nn.Parameter) -> Tensor:
+    def change(name: str, p: nn.Parameter, _rank: int) -> Tensor:
         old = before.get(name)
         if not isinstance(old, Tensor) or old.shape != p.shape:
             got = f"shape {tuple(old.shape)}" if isinstance(old, Tensor) else "none"
@@ -148,11 +196,11 @@ def change_scores(
             raise ArgumentValueError("change_scores", "before", requirement, got)
         return (sharded.whole(p) - sharded.whole(old).to(p.device)).abs()
 
-    return _scored("change_scores", model, params, score)
+    return WeightScore("change_scores", change)(model, params)
 
 
 def low_rank_scores(
-    model: nn.Module, params: Predicate | Iterable[str] | None = None, *, rank: int = RANK
+    model: nn.Module, params: Params = None, *, rank: int = RANK
 ) -> dict[str, Tensor]:
     """Return the absolute value of every weight in the best approximation of low rank.
 
@@ -193,15 +241,4 @@ def low_rank_scores(
     >>> low_rank_scores(model, ["weight"], rank=1)["weight"].round().diagonal()
     tensor([3., 0., 0.])
     """
-    rank = check_count("low_rank_scores", "rank", rank)
-
-    def score(name: str, p: nn.Parameter) -> Tensor:
-        W = sharded.whole(p).to(torch.float32)
-        if W.ndim < 2:
-            got = f"{name!r} of shape {tuple(p.shape)}"
-            raise ArgumentValueError("low_rank_scores", "params", "name matrices", got)
-        U, S, V = torch.linalg.svd(W, full_matrices=False)
-        low: Tensor = (U[..., :rank] * S[..., None, :rank]) @ V[..., :rank, :]
-        return low.abs()
-
-    return _scored("low_rank_scores", model, params, score)
+    return SCORES["low_rank"](model, params, check_count("low_rank_scores", "rank", rank))

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NOWHERE", "Place", "place_of"]
+__all__ = ["NOWHERE", "Place", "block_of", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -286,6 +286,30 @@ def place_of(name: str, kind: str = "") -> Place:
     if role is None:
         role = next((r for k, r in _BY_KIND.items() if kind.startswith(k)), None)
     return Place(stack, block, role)
+
+
+def block_of(name: str) -> str | None:
+    """Tell the name of the numbered block that a layer is in.
+
+    Parameters
+    ----------
+    name : str
+        The name of the layer, with dots between its words.
+
+    Returns
+    -------
+    str or None
+        The beginning of the name, with the number; None outside of blocks.
+
+    Examples
+    --------
+    >>> block_of("model.layers.11.mlp.gate_proj")
+    'model.layers.11'
+    """
+    if len(name) > _LONGEST:
+        return None
+    _, block, _, end = _block(name)
+    return None if block is None else name[:end].rstrip("._")
 
 
 def _block(path: str) -> tuple[str, int | None, int, int]:

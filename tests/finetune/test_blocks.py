@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pyspectra.finetune.blocks import block_weights  # noqa: E402
+from pyspectra.finetune.blocks import block_weights, numbered_block  # noqa: E402
 
 
 class Tree(torch.nn.Module):
@@ -122,3 +122,19 @@ def test_stacks_of_weights_and_blocks_of_any_list() -> None:
         "layers.0.moe.input_linear.weight",
         "attentions.0.0.weight",
     ]
+
+
+def test_the_block_of_a_parameter_is_that_of_its_role() -> None:
+    names = {
+        "blocks.1.mlp.fc1.weight": "blocks.1",
+        "blocks.1.gamma": "blocks.1",  # of the block itself
+        "layers.2.blocks.3.attn.qkv.weight": "layers.2.blocks.3",  # Swin: a block of a stage
+        "encoder.block.0.layer.1.DenseReluDense.wo.weight": "encoder.block.0",
+        "model.layers.4.mlp.experts.7.w1.weight": "model.layers.4",
+        "towers.0.fc.weight": "towers.0",  # a module list of any name
+        "classifier.layers.0.weight": None,
+        "head.weight": None,
+    }
+    model = Tree(dict.fromkeys(names, W))
+    model.towers = torch.nn.ModuleList(model.towers.children())
+    assert {name: numbered_block(model, name) for name in names} == names

@@ -168,8 +168,8 @@ class LISA(LayerRule):
 
     Notes
     -----
-    The rule needs no scores. Blocks are the numbered entries of module lists, and of containers
-    with the usual names (``layer``, ``layers``, ``h``, ``block``, ``blocks``). Every block has the
+    The rule needs no scores. Blocks are the numbered entries of containers with the usual names
+    (``layers``, ``h``, ``blocks`` and others), and of module lists. Every block has the
     same probability ``active / n``; embedding, head and final norm are always trained. A block that
     is frozen keeps its moments: no step is taken with them until its turn comes again.
     DistributedDataParallel has to be told that not every parameter gets a gradient
