@@ -10,7 +10,7 @@ import contextlib
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ if _core.status_names() != {status.name.lower(): status.value for status in Stat
 _core.linalg.load_lapack({**cython_blas.__pyx_capi__, **cython_lapack.__pyx_capi__})
 
 DTYPE_CODES = {name: code for code, name in enumerate(FLOAT_DTYPES)}
+
+Block = TypeVar("Block", FloatArray, npt.NDArray[np.float32])
 
 # From this order on, one matrix is worth all BLAS threads when it dominates its batch.
 LARGE_ORDER = 1024
@@ -150,16 +152,17 @@ def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
 
 
 def normal_product(
-    W: HostArray, X: FloatArray, Y: FloatArray | None = None, *, transposed: bool = True
-) -> tuple[FloatArray, FloatArray | None]:
+    W: HostArray, X: Block, Y: Block | None = None, *, transposed: bool = True
+) -> tuple[Block, Block | None]:
     """Return ``Y + W @ X`` and, unless not `transposed`, ``W.T`` times that, by one read of W.
 
-    X (M, b) and Y (N, b) are C-contiguous float64; Y is zero where it is not given, and is written
-    to where it is. The same bits for any number of threads: ``csrc/linalg/normal_product.hpp``.
+    X (M, b) and Y (N, b) are C-contiguous, both float64 or both float32, and so are the sums; Y is
+    zero where it is not given, and is written to where it is. The same bits for any number of
+    threads: ``csrc/linalg/normal_product.hpp``.
     """
     data, code = _matrices([W])
     if Y is None:
-        Y = np.zeros((W.shape[0], X.shape[1]))
+        Y = np.zeros((W.shape[0], X.shape[1]), X.dtype)
     return Y, _core.linalg.normal_product(data[0], code, X, Y, transposed)
 
 

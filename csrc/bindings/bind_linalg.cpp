@@ -96,16 +96,20 @@ Solved svdvals(const std::vector<py::array>& X, int dtype) {
 }
 
 // Adds W X to `Y` and, where it is asked for, returns W^T Y.
-py::object normal_product(const py::array& W, int dtype, const Array& X, Array Y, bool transposed) {
+template <typename Real>
+py::object normal_product(const py::array& W, int dtype,
+                          const py::array_t<Real, py::array::c_style>& X,
+                          py::array_t<Real, py::array::c_style> Y, bool transposed) {
   const MatrixView in = matrix_view(W, dtype);
   PS_REQUIRE(X.ndim() == 2 && Y.ndim() == 2 && X.shape(0) == in.cols && Y.shape(0) == in.rows &&
                  X.shape(1) == Y.shape(1),
              "normal_product: shapes disagree");
   const Index b = X.shape(1);
-  Array Z(transposed ? std::vector<Index>{in.cols, b} : std::vector<Index>{0, b});
-  const double* const x = X.data();
-  double* const y = Y.mutable_data();
-  double* const z = transposed ? Z.mutable_data() : nullptr;
+  py::array_t<Real, py::array::c_style> Z(transposed ? std::vector<Index>{in.cols, b}
+                                                     : std::vector<Index>{0, b});
+  const Real* const x = X.data();
+  Real* const y = Y.mutable_data();
+  Real* const z = transposed ? Z.mutable_data() : nullptr;
   {
     const Interruptibly unlocked;
     linalg::normal_product(in, x, b, y, z);
@@ -121,8 +125,10 @@ void bind_linalg(py::module_& m) {
   m.def("gram", &gram, py::arg("X"), py::arg("dtype"), py::arg("out").noconvert());
   m.def("eigvals", &eigvals, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));
-  m.def("normal_product", &normal_product, py::arg("W"), py::arg("dtype"), py::arg("X").noconvert(),
-        py::arg("Y").noconvert(), py::arg("transposed"));
+  m.def("normal_product", &normal_product<double>, py::arg("W"), py::arg("dtype"),
+        py::arg("X").noconvert(), py::arg("Y").noconvert(), py::arg("transposed"));
+  m.def("normal_product", &normal_product<float>, py::arg("W"), py::arg("dtype"),
+        py::arg("X").noconvert(), py::arg("Y").noconvert(), py::arg("transposed"));
 }
 
 void bind_linalg_device(py::module_& m) {

@@ -3,7 +3,9 @@
 namespace pyspectra::linalg::detail {
 namespace {
 constexpr int kLanes = 4;
+template <typename Real>
 constexpr int kVectors = 2;
+template <typename Real>
 constexpr int kRows = 6;
 #include "core/half.inl.hpp"
 #include "core/simd.inl.hpp"
@@ -11,6 +13,6 @@ constexpr int kRows = 6;
 #include "linalg/normal_product.inl.hpp"
 }  // namespace
 
-ProductKernels product_kernels_avx2() { return {kPanel, pack, accumulate}; }
+ProductKernels product_kernels_avx2() { return product_kernels(); }
 
 }  // namespace pyspectra::linalg::detail

@@ -17,76 +17,79 @@ constexpr Index kMostRows = detail::kBlockRows;
 
 // Kept from one call to the next, since fresh memory costs as much as the sums that go into it;
 // larger ones go back to the system.
+template <typename Real>
 struct Buffers {
-  std::vector<double> x, sums, packed, y;
+  std::vector<Real> x, sums, packed, y;
 
   void trim() {
-    constexpr std::size_t kKept = std::size_t{1} << 21;
+    constexpr std::size_t kKept = (std::size_t{1} << 24) / sizeof(Real);
     for (auto* buffer : {&x, &sums, &packed, &y})
-      if (buffer->capacity() > kKept) std::vector<double>().swap(*buffer);
+      if (buffer->capacity() > kKept) std::vector<Real>().swap(*buffer);
   }
 };
 
 // Row-major (rows x b) to panels of `panel` columns, one after the other, zero past the last
 // column.
-void to_panels(const double* from, Index rows, Index b, Index panel, double* to) {
+template <typename Real>
+void to_panels(const Real* from, Index rows, Index b, Index panel, Real* to) {
   for (Index first = 0; first < b; first += panel) {
     const Index width = std::min(panel, b - first);
     for (Index i = 0; i < rows; ++i, to += panel) {
       std::copy_n(from + i * b + first, width, to);
-      std::fill(to + width, to + panel, 0.0);
+      std::fill(to + width, to + panel, Real{0});
     }
   }
 }
 
-void from_panels(const double* from, Index rows, Index b, Index panel, double* to) {
+template <typename Real>
+void from_panels(const Real* from, Index rows, Index b, Index panel, Real* to) {
   for (Index first = 0; first < b; first += panel) {
     const Index width = std::min(panel, b - first);
     for (Index i = 0; i < rows; ++i, from += panel) std::copy_n(from, width, to + i * b + first);
   }
 }
 
-}  // namespace
-
-void normal_product(const MatrixView& W, const double* X, Index b, double* Y, double* Z) {
-  const detail::ProductKernels kernels = PS_SELECT_ISA(detail::product_kernels);
-  const Index N = W.rows, M = W.cols, panel = kernels.panel;
+template <typename Real>
+void multiply(const detail::ProductSteps<Real>& steps, const MatrixView& W, const Real* X, Index b,
+              Real* Y, Real* Z) {
+  constexpr Index kBlockCols = detail::kBlockCols<Real>;
+  const Index N = W.rows, M = W.cols, panel = steps.panel;
   const Index groups = (b + panel - 1) / panel, width = groups * panel;
   if (b == 0) return;
-  Lent<Buffers> buffers;
-  std::vector<double>&x = (*buffers).x, &sums = (*buffers).sums;
+  Lent<Buffers<Real>> buffers;
+  std::vector<Real>&x = (*buffers).x, &sums = (*buffers).sums;
   x.resize(M * width);
   to_panels(X, M, b, panel, x.data());
 
   const Index blocks = (N + kMostRows - 1) / kMostRows, chunks = std::min(blocks, kChunks);
   if (Z != nullptr) sums.resize(std::max<Index>(chunks, 1) * M * width);
   parallel_for(chunks, [&](Index c) {
-    Lent<Buffers> own;
-    std::vector<double>&packed = (*own).packed, &y = (*own).y;
-    packed.resize(kMostRows * (detail::kBlockCols + 8));
+    Lent<Buffers<Real>> own;
+    std::vector<Real>&packed = (*own).packed, &y = (*own).y;
+    packed.resize(kMostRows * detail::kPackedRow<Real>);
     y.resize(kMostRows * width);
-    double* const z = Z == nullptr ? nullptr : sums.data() + c * M * width;
-    if (z != nullptr) std::fill_n(z, M * width, 0.0);
+    Real* const z = Z == nullptr ? nullptr : sums.data() + c * M * width;
+    if (z != nullptr) std::fill_n(z, M * width, Real{0});
     for (Index t = c * blocks / chunks; t < (c + 1) * blocks / chunks; ++t) {
       check_interrupt();
       const Index i0 = t * kMostRows, rows = std::min(kMostRows, N - i0);
       to_panels(Y + i0 * b, rows, b, panel, y.data());
-      for (Index j0 = 0; j0 < M; j0 += detail::kBlockCols) {
-        const Index cols = std::min(detail::kBlockCols, M - j0);
-        const detail::Packed a = kernels.pack(W, i0, rows, j0, cols, packed.data());
+      for (Index j0 = 0; j0 < M; j0 += kBlockCols) {
+        const Index cols = std::min(kBlockCols, M - j0);
+        const detail::Packed<Real> a = steps.pack(W, i0, rows, j0, cols, packed.data());
         for (Index g = 0; g < groups; ++g)
-          kernels.accumulate(a, rows, cols, x.data() + (g * M + j0) * panel,
-                             y.data() + g * rows * panel);
+          steps.accumulate(a, rows, cols, x.data() + (g * M + j0) * panel,
+                           y.data() + g * rows * panel);
       }
       from_panels(y.data(), rows, b, panel, Y + i0 * b);
       if (z == nullptr) continue;
-      for (Index j0 = 0; j0 < M; j0 += detail::kBlockCols) {
-        const Index cols = std::min(detail::kBlockCols, M - j0);
-        const detail::Packed a = kernels.pack(W, i0, rows, j0, cols, packed.data());
-        const detail::Packed transposed{a.a, a.col_step, a.row_step};
+      for (Index j0 = 0; j0 < M; j0 += kBlockCols) {
+        const Index cols = std::min(kBlockCols, M - j0);
+        const detail::Packed<Real> a = steps.pack(W, i0, rows, j0, cols, packed.data());
+        const detail::Packed<Real> transposed{a.a, a.col_step, a.row_step};
         for (Index g = 0; g < groups; ++g)
-          kernels.accumulate(transposed, cols, rows, y.data() + g * rows * panel,
-                             z + (g * M + j0) * panel);
+          steps.accumulate(transposed, cols, rows, y.data() + g * rows * panel,
+                           z + (g * M + j0) * panel);
       }
     }
   });
@@ -97,8 +100,18 @@ void normal_product(const MatrixView& W, const double* X, Index b, double* Y, do
     for (Index c = 1; c < chunks; ++c)
       for (Index k = first; k < last; ++k) sums[k] += sums[c * M * width + k];
   });
-  if (chunks == 0) std::fill(sums.begin(), sums.end(), 0.0);
+  if (chunks == 0) std::fill(sums.begin(), sums.end(), Real{0});
   from_panels(sums.data(), M, b, panel, Z);
+}
+
+}  // namespace
+
+void normal_product(const MatrixView& W, const double* X, Index b, double* Y, double* Z) {
+  multiply(PS_SELECT_ISA(detail::product_kernels).in_double, W, X, b, Y, Z);
+}
+
+void normal_product(const MatrixView& W, const float* X, Index b, float* Y, float* Z) {
+  multiply(PS_SELECT_ISA(detail::product_kernels).in_float, W, X, b, Y, Z);
 }
 
 }  // namespace pyspectra::linalg

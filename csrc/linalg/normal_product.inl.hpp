@@ -1,7 +1,7 @@
 // Conversion and the multiply kernel, once for every instruction set. Included inside the anonymous
-// namespace of a unit that has defined kLanes (doubles a vector), kVectors (vectors a panel) and
-// kRows (rows of a register tile), and included half, simd and widen.inl.hpp. kRows * kVectors
-// accumulators plus kVectors + 1 must fit the register file.
+// namespace of a unit that has defined kLanes (doubles a vector), and for each type kVectors
+// (vectors a panel) and kRows (rows of a register tile), and included half, simd and widen.inl.hpp.
+// kRows * kVectors accumulators plus kVectors + 1 must fit the register file.
 
 using pyspectra::DType;
 using pyspectra::Index;
@@ -9,18 +9,26 @@ using pyspectra::MatrixView;
 using pyspectra::linalg::detail::kBlockCols;
 using pyspectra::linalg::detail::kBlockRows;
 using pyspectra::linalg::detail::kMostPanel;
+using pyspectra::linalg::detail::kPackedRow;
 using pyspectra::linalg::detail::Packed;
+using pyspectra::linalg::detail::ProductKernels;
 
-constexpr int kPanel = kLanes * kVectors;
-static_assert(kPanel <= kMostPanel);
+typedef float vf __attribute__((vector_size(kLanes * 8)));
+static inline vf load(const float* p) {
+  vf v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+static inline void store(float* p, vf v) { __builtin_memcpy(p, &v, sizeof v); }
+static inline vf splat(float x) { return x - vf{}; }
 
-// Rows of the packed block are no power of two apart: twelve of them are read side by side, and
-// would fall into the same sets of the first-level cache.
-constexpr Index kPackedRow = kBlockCols + 8;
+template <typename Real>
+constexpr int kPanel = kVectors<Real> * kLanes * 8 / (int)sizeof(Real);
+static_assert(kPanel<double> <= kMostPanel && kPanel<float> <= kMostPanel);
 
-template <typename T>
-static Packed pack_block(const MatrixView& W, Index i0, Index rows, Index j0, Index cols,
-                         double* to) {
+template <typename T, typename Real>
+static Packed<Real> pack_block(const MatrixView& W, Index i0, Index rows, Index j0, Index cols,
+                               Real* to) {
   const T* const from = (const T*)W.data + i0 * W.row_stride + j0 * W.col_stride;
   // The axis along which the matrix is contiguous, or nearly so, stays the inner one.
   const Index row = W.row_stride < 0 ? -W.row_stride : W.row_stride;
@@ -28,28 +36,30 @@ static Packed pack_block(const MatrixView& W, Index i0, Index rows, Index j0, In
   if (col <= row) {
     for (Index i = 0; i < rows; ++i) {
       const T* const in = from + i * W.row_stride;
-      double* const out = to + i * kPackedRow;
+      Real* const out = to + i * kPackedRow<Real>;
       if (W.col_stride == 1) {
-        for (Index j = 0; j < cols; ++j) out[j] = widen(in[j]);
+        for (Index j = 0; j < cols; ++j) out[j] = (Real)widen(in[j]);
       } else {
-        for (Index j = 0; j < cols; ++j) out[j] = widen(in[j * W.col_stride]);
+        for (Index j = 0; j < cols; ++j) out[j] = (Real)widen(in[j * W.col_stride]);
       }
     }
-    return {to, kPackedRow, 1};
+    return {to, kPackedRow<Real>, 1};
   }
   for (Index j = 0; j < cols; ++j) {
     const T* const in = from + j * W.col_stride;
-    double* const out = to + j * kBlockRows;
+    Real* const out = to + j * kBlockRows;
     if (W.row_stride == 1) {
-      for (Index i = 0; i < rows; ++i) out[i] = widen(in[i]);
+      for (Index i = 0; i < rows; ++i) out[i] = (Real)widen(in[i]);
     } else {
-      for (Index i = 0; i < rows; ++i) out[i] = widen(in[i * W.row_stride]);
+      for (Index i = 0; i < rows; ++i) out[i] = (Real)widen(in[i * W.row_stride]);
     }
   }
   return {to, 1, kBlockRows};
 }
 
-static Packed pack(const MatrixView& W, Index i0, Index rows, Index j0, Index cols, double* to) {
+template <typename Real>
+static Packed<Real> pack(const MatrixView& W, Index i0, Index rows, Index j0, Index cols,
+                         Real* to) {
   switch (W.dtype) {
     case DType::float16:
       return pack_block<Half>(W, i0, rows, j0, cols, to);
@@ -63,39 +73,59 @@ static Packed pack(const MatrixView& W, Index i0, Index rows, Index j0, Index co
   return pack_block<double>(W, i0, rows, j0, cols, to);
 }
 
-template <int R>
-static inline void tile(const double* a, Index row_step, Index col_step, Index depth,
-                        const double* x, double* out) {
-  vd acc[R][kVectors];
-#pragma GCC unroll 16
+template <int R, Index RowStep, typename Real>
+static inline void tile(const Real* a, Index col_step, Index depth, const Real* x, Real* out) {
+  constexpr int V = kVectors<Real>, L = kPanel<Real> / V;
+  typedef decltype(load(x)) Vector;
+  Vector acc[R][V];
+#pragma GCC unroll 32
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) acc[r][v] = load(out + r * kPanel + v * kLanes);
+    for (int v = 0; v < V; ++v) acc[r][v] = Vector{};
   for (Index k = 0; k < depth; ++k) {
-    vd y[kVectors];
+    Vector y[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) y[v] = load(x + v * kLanes);
-#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) y[v] = load(x + v * L);
+#pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
-      const vd w = splat(a[r * row_step]);
+      const Vector w = splat(a[r * RowStep]);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) acc[r][v] += w * y[v];
+      for (int v = 0; v < V; ++v) acc[r][v] += w * y[v];
     }
     a += col_step;
-    x += kPanel;
+    x += kPanel<Real>;
   }
-#pragma GCC unroll 16
+#pragma GCC unroll 32
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) store(out + r * kPanel + v * kLanes, acc[r][v]);
+    for (int v = 0; v < V; ++v) {
+      Real* const at = out + r * kPanel<Real> + v * L;
+      store(at, load(at) + acc[r][v]);
+    }
 }
 
-static void accumulate(const Packed& a, Index rows, Index depth, const double* x, double* out) {
+// Steps between rows are known when this is compiled, so that a tile needs one address.
+template <Index RowStep, typename Real>
+static void accumulate_rows(const Packed<Real>& a, Index rows, Index depth, const Real* x,
+                            Real* out) {
+  constexpr int R = kRows<Real>;
   Index i = 0;
-  for (; i + kRows <= rows; i += kRows)
-    tile<kRows>(a.a + i * a.row_step, a.row_step, a.col_step, depth, x, out + i * kPanel);
+  for (; i + R <= rows; i += R)
+    tile<R, RowStep>(a.a + i * RowStep, a.col_step, depth, x, out + i * kPanel<Real>);
   for (; i + 3 <= rows; i += 3)
-    tile<3>(a.a + i * a.row_step, a.row_step, a.col_step, depth, x, out + i * kPanel);
+    tile<3, RowStep>(a.a + i * RowStep, a.col_step, depth, x, out + i * kPanel<Real>);
   for (; i < rows; ++i)
-    tile<1>(a.a + i * a.row_step, a.row_step, a.col_step, depth, x, out + i * kPanel);
+    tile<1, RowStep>(a.a + i * RowStep, a.col_step, depth, x, out + i * kPanel<Real>);
+}
+
+template <typename Real>
+static void accumulate(const Packed<Real>& a, Index rows, Index depth, const Real* x, Real* out) {
+  if (a.row_step == 1) return accumulate_rows<1>(a, rows, depth, x, out);
+  if (a.row_step == kBlockRows) return accumulate_rows<kBlockRows>(a, rows, depth, x, out);
+  accumulate_rows<kPackedRow<Real>>(a, rows, depth, x, out);
+}
+
+static ProductKernels product_kernels() {
+  return {{kPanel<double>, pack<double>, accumulate<double>},
+          {kPanel<float>, pack<float>, accumulate<float>}};
 }

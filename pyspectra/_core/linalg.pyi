@@ -75,11 +75,20 @@ def load_lapack(capi: dict[str, typing.Any]) -> None:
     Fill the LAPACK table from __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack.
     """
 
+@typing.overload
 def normal_product(
     W: numpy.ndarray,
     dtype: typing.SupportsInt | typing.SupportsIndex,
     X: numpy.typing.NDArray[numpy.float64],
     Y: numpy.typing.NDArray[numpy.float64],
+    transposed: bool,
+) -> typing.Any: ...
+@typing.overload
+def normal_product(
+    W: numpy.ndarray,
+    dtype: typing.SupportsInt | typing.SupportsIndex,
+    X: numpy.typing.NDArray[numpy.float32],
+    Y: numpy.typing.NDArray[numpy.float32],
     transposed: bool,
 ) -> typing.Any: ...
 def svdvals(

@@ -59,6 +59,8 @@ FAILURE = 1e-12
 # A standard normal number is below this with probability 0.177, and all of sixteen with 0.97e-12.
 _SMALL_COSINE = 0.2237
 
+_FACTORS = (1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 200.0, 1e3, 1e4, 1e5, 1e7, 1e9)
+
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -71,10 +73,14 @@ def upper_bounds(s: FloatArray, residual_gram: FloatArray, phi: float, k: int) -
 
 def largest_factor(s: FloatArray, residual_gram: FloatArray, k: int, allowed: FloatArray) -> float:
     """Return the largest phi of a list for which the bounds exceed s by at most `allowed`; or 0."""
-    for phi in (1e9, 1e7, 1e5, 1e4, 1e3, 200.0, 50.0, 20.0, 10.0, 5.0, 3.0, 2.0, 1.5):
-        if np.all(upper_bounds(s, residual_gram, phi, k) - s[:k] <= allowed):
-            return phi
-    return 0.0
+    few, many = -1, len(_FACTORS)  # the smaller of them do, if any does
+    while many - few > 1:
+        middle = (few + many) // 2
+        if np.all(upper_bounds(s, residual_gram, _FACTORS[middle], k) - s[:k] <= allowed):
+            few = middle
+        else:
+            many = middle
+    return _FACTORS[few] if few >= 0 else 0.0
 
 
 def is_above_spectrum(G: FloatArray, V: FloatArray, t: float, slack: float) -> bool:
@@ -143,10 +149,16 @@ class LanczosMeasures:
         q = self._basis[-1]
         z = self._operator(q)
         alpha = np.einsum("ij,ij->j", q, z)
-        for _ in range(2):  # against all before: lost orthogonality would void Bessel's inequality
+        beta = np.linalg.norm(z, axis=0)
+        # Against all before, since lost orthogonality would void Bessel's inequality, and once more
+        # where little was left.
+        for _ in range(2):
+            before = beta
             for old in self._basis:
                 z -= old * np.einsum("ij,ij->j", old, z)
-        beta = np.linalg.norm(z, axis=0)
+            beta = np.linalg.norm(z, axis=0)
+            if np.all(beta > 0.1 * before):
+                break
         scale = np.max([*np.abs(self.alphas), *self.betas, np.abs(alpha)], axis=0)
         beta = np.where(beta > 1e-12 * scale, beta, 0.0)
         self.alphas.append(alpha)
@@ -217,6 +229,22 @@ class ProbedNorm:
         if self._measures is not None:
             self._measures.step()
         self.steps += 1
+
+    def is_above(self, t: float) -> bool:
+        """Tell whether the largest eigenvalue is certainly above t."""
+        return self._measures is not None and bool(np.max(self._measures.largest()) > t)
+
+    def is_below(self, t: float) -> bool:
+        """Tell whether the largest eigenvalue is below t; wrong with probability below `FAILURE`.
+
+        It is what `bound` answers, for one number and without a search for the smallest.
+        """
+        if self._measures is None:
+            return True
+        if self.is_above(t):
+            return False
+        limit = (self._lengths / _SMALL_COSINE) ** 2
+        return bool(np.all(self._measures.kernel(np.full(limit.shape, t)) > limit))
 
     def bound(self) -> float:
         """Return a number that the largest eigenvalue exceeds with probability below `FAILURE`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,14 +16,15 @@ from pyspectra._support.arguments import check_count, check_number
 from pyspectra._support.blas_threads import holding_blas
 from pyspectra.errors import ConvergenceError
 from pyspectra.spectra.aside import run_aside
-from pyspectra.spectra.block_krylov import BLOCK, KrylovSpace, random_block
-from pyspectra.spectra.singular_bounds import (
-    FAILURE,
-    PROBES,
-    ProbedNorm,
-    is_above_spectrum,
-    largest_factor,
-    upper_bounds,
+from pyspectra.spectra.block_krylov import BLOCK, KrylovSpace, Ritz
+from pyspectra.spectra.single_space import SingleArray, SingleSpace
+from pyspectra.spectra.singular_bounds import PROBES, upper_bounds
+from pyspectra.spectra.triplets import (
+    ROUNDINGS,
+    Triplets,
+    certified,
+    quick_triplets,
+    triplets_in,
 )
 from pyspectra.spectra.weight_products import WeightProducts, read_factors
 from pyspectra.types import FloatArray, Status, Value
@@ -31,10 +33,10 @@ __all__ = ["TopK", "leading_triplets", "svd_topk"]
 
 # Beyond this share of all directions a Krylov space is no cheaper than all of them.
 _MOST_OF_ALL: Final = 0.6
-_MOST_PROBES: Final = 48  # products with random vectors, before the space grows instead
+_MOST_AT_FIRST: Final = 0.4  # of them, before the first look, where single precision is tried
+_LEAST_SINGLE: Final = 1e-10  # tolerances below this ask for float64 from the start
+_WIDEST: Final = 300.0  # the first singular value over the k-th, for single precision
 _OF_TOLERANCE: Final = 0.5  # what the method may spend of it: estimates take the rest
-# Where singular values are no larger than rounding errors: how many of these an error may have.
-_ROUNDINGS: Final = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +160,9 @@ def leading_triplets(products: WeightProducts, k: int, tol: float) -> TopK:
     if products.size == 0.0:
         return _as_given(products, _constant(products, k, 0.0, Status.OK))
     with holding_blas(1):
-        found = _by_space(products, k, tol)
+        found = _in_single(products, k, tol)
+        if found is None:
+            found = _by_space(products, k, tol)
         if found is None and 2 * k <= products.M:
             found = _by_gram(products, k, tol)
         if found is None:
@@ -173,42 +177,93 @@ def _constant(products: WeightProducts, k: int, value: float, status: Status) ->
     return TopK(same, U, V, same.copy(), same.copy(), status=status)
 
 
-@dataclass
-class _Triplets:
-    """Approximations with ``W V = U S`` up to rounding; rows are the longer side."""
-
-    U: FloatArray
-    s: FloatArray
-    V: FloatArray
-    F: FloatArray  # W^T U - V S
-    E: FloatArray  # W V - U S
-    rounding: float
-
-    def residuals(self, k: int) -> FloatArray:
-        """Return the larger of the two residuals of each of the first k."""
-        norms = [np.linalg.norm(X[:, :k], axis=0) for X in (self.E, self.F)]
-        return np.asarray(np.maximum(*norms))
-
-    def top(self, k: int, bounds: FloatArray, failure: float, method: str, count: int) -> TopK:
-        """Return the first k as a result."""
-        V, U = self.V[:, :k].copy(), self.U[:, :k].copy()
-        return TopK(
-            self.s[:k], U, V, self.residuals(k), bounds + self.rounding, failure, method, count
-        )
+def _top(
+    triplets: Triplets, k: int, bounds: FloatArray, failure: float, method: str, count: int
+) -> TopK:
+    """Return the first k of some triplets as a result."""
+    V, U = triplets.V[:, :k].copy(), triplets.U[:, :k].copy()
+    residuals, bounds = triplets.residuals(k), bounds + triplets.rounding
+    return TopK(triplets.s[:k], U, V, residuals, bounds, failure, method, count)
 
 
-def _triplets(products: WeightProducts, V: FloatArray, Y: FloatArray | None) -> _Triplets:
-    """Return the best triplets with right vectors in the span of V (orthonormal); Y is ``W V``."""
-    if Y is None:
-        Y = products.forward(V)
-    Q, R = np.linalg.qr(Y)
-    inner, s, outer = np.linalg.svd(R)
-    U, V = Q @ inner, V @ outer.T
-    F = products.backward(U) - V * s
-    E = Y @ outer.T - U * s
-    skew = sum(float(np.linalg.norm(X.T @ X - np.eye(len(s)))) for X in (U, V))
-    rounding = products.rounding + float(np.linalg.norm(E)) + skew * float(s[0])
-    return _Triplets(U, s, V, F, E, rounding)
+def _in_single(products: WeightProducts, k: int, tol: float) -> TopK | None:
+    """Find the triplets by a space in single precision and one multiplication in double.
+
+    None where that does not serve: singular values spread too widely, or there is no gap.
+    """
+    M = products.M
+    due = 2 * k + 4 * BLOCK
+    if tol < _LEAST_SINGLE or due > _MOST_AT_FIRST * M:
+        return None
+    # A Gram matrix takes the time of about 2 M / 3 products with vectors in single precision.
+    G = products.gram() if 3 * (due + 5 * PROBES) >= 2 * M else None
+    space = SingleSpace(M, products.normal_single if G is None else _multiplied_single(G))
+    extra = max(BLOCK, k // 4)
+    last: tuple[int, int] | None = None
+    while space.size + BLOCK <= _MOST_OF_ALL * M and not space.worn:
+        space.grow()
+        if space.size < due:
+            continue
+        ritz = space.ritz(min(k + extra, space.size - 1))
+        if ritz.s[k - 1] < ritz.s[0] / _WIDEST:
+            return None
+        excess = _excess(ritz, k, tol, 0.5)
+        if excess <= 1.0:
+            triplets = quick_triplets(products, space.vectors(ritz))
+            if triplets is None:
+                return None
+            found = certified(products, triplets, G, k, tol)
+            if found is not None:
+                return _top(triplets, k, *found, "krylov", space.size)
+            if excess < 1e-4:
+                return None  # rounding is what is left of the residuals
+            extra *= 2  # the rest is as large as what was found: look further down
+        done = _converged(ritz, k, tol)
+        due = space.size + _to_multiply(space.size, done, k, last)
+        last = space.size, done
+    return None if space.worn or 2 * k > M else _by_gram(products, k, tol)
+
+
+def _excess(ritz: Ritz, k: int, tol: float, power: float, rounding: float = 0.0) -> float:
+    """Return the largest error of the first k values, estimated, over what is allowed."""
+    s = ritz.s
+    allowed = _OF_TOLERANCE * tol * s[:k] + rounding
+    upper = upper_bounds(s, ritz.residual_gram, _factor(ritz, k, power), k)
+    return float(np.max((upper - s[:k]) / allowed))
+
+
+def _factor(ritz: Ritz, k: int, power: float) -> float:
+    """Return the phi to expect, from the gap between the k-th and what was not kept."""
+    last = float(ritz.s[k - 1])
+    ratio = min((1.02 * ritz.next_s / last) ** (2.0 * power), 0.99) if last > 0.0 else 0.0
+    return 1.0 / (1.0 - ratio)
+
+
+def _converged(ritz: Ritz, k: int, tol: float) -> int:
+    """Return how many of the first k values, without a break, are as good as they shall be."""
+    errors = 0.5 * _factor(ritz, k, 0.5) * np.diagonal(ritz.residual_gram)[:k]
+    good = errors <= _OF_TOLERANCE * tol * ritz.s[:k] ** 2
+    return k if np.all(good) else int(np.argmin(good))
+
+
+def _to_multiply(size: int, done: int, k: int, last: tuple[int, int] | None) -> int:
+    """Guess how many more vectors it takes for `done` to reach k: it grows steadily, then faster.
+
+    One look at the space costs as much as several blocks, so that few of them are wanted.
+    """
+    before, had = last if last is not None else (size // 2, 0)
+    slope = max(done - had, 1) / (size - before)
+    blocks = math.ceil(0.7 * max(k - done, 1) / slope / BLOCK)
+    return BLOCK * min(max(blocks, 1), 8)
+
+
+def _multiplied_single(G: FloatArray) -> Callable[[SingleArray], SingleArray]:
+    held = HostArray(G.astype(np.float32), "float32")
+
+    def normal(X: SingleArray) -> SingleArray:
+        return ops.normal_product(held, X, transposed=False)[0]
+
+    return normal
 
 
 def _by_space(products: WeightProducts, k: int, tol: float) -> TopK | None:
@@ -229,16 +284,13 @@ def _by_space(products: WeightProducts, k: int, tol: float) -> TopK | None:
             continue
         count = min(k + extra, space.size - 1)
         ritz = space.ritz(count)
-        allowed = _OF_TOLERANCE * tol * ritz.s[:k] + _ROUNDINGS * products.rounding
-        ratio = min((1.05 * ritz.next_s / ritz.s[k - 1]) ** 2, 0.99) if ritz.s[k - 1] > 0.0 else 0.0
-        upper = upper_bounds(ritz.s, ritz.residual_gram, 1.0 / (1.0 - ratio), k)
-        excess = float(np.max((upper - ritz.s[:k]) / allowed))
+        excess = _excess(ritz, k, tol, 1.0, ROUNDINGS * products.rounding)
         if excess <= 1.0:
             V = space.basis @ ritz.vectors
-            triplets = _triplets(products, V, space.image(ritz.vectors))
-            certified = _certified(products, triplets, G, k, tol)
-            if certified is not None:
-                return triplets.top(k, *certified, "krylov", space.size)
+            triplets = triplets_in(products, V, space.image(ritz.vectors))
+            found = certified(products, triplets, G, k, tol)
+            if found is not None:
+                return _top(triplets, k, *found, "krylov", space.size)
             extra *= 2  # the rest is as large as what was found: look further down
         due = space.size + BLOCK * _blocks_to_go(space.size, excess, last)
         last = space.size, excess
@@ -267,81 +319,34 @@ def _by_gram(products: WeightProducts, k: int, tol: float) -> TopK | None:
     """Find the triplets by the leading eigenvectors of the Gram matrix."""
     M = products.M
     G = products.gram()
-    count = min(M, k + max(BLOCK, k // 2))
-    _, vectors = run_aside(
-        lambda: eigh(G, subset_by_index=(M - count, M - 1), check_finite=False, driver="evr"),
-        2.0 * M**3,
-    )
-    triplets = _triplets(products, np.ascontiguousarray(vectors[:, ::-1]), None)
-    certified = _certified(products, triplets, G, k, tol)
-    return None if certified is None else triplets.top(k, *certified, "gram", 0)
+    count = min(M, k + max(BLOCK, k // 4))
+    found: tuple[FloatArray, float] | None = None
+    if tol >= _LEAST_SINGLE:
+        squares, vectors = _leading(G.astype(np.float32), count)
+        if squares[-k] > squares[-1] / _WIDEST**2:
+            triplets = quick_triplets(products, vectors[:, ::-1].astype(np.float64))
+            if triplets is not None:
+                found = certified(products, triplets, G, k, tol)
+    if found is None:
+        vectors = _leading(G, count)[1]
+        triplets = triplets_in(products, np.ascontiguousarray(vectors[:, ::-1]), None)
+        found = certified(products, triplets, G, k, tol)
+    return None if found is None or triplets is None else _top(triplets, k, *found, "gram", 0)
 
 
-def _certified(
-    products: WeightProducts, triplets: _Triplets, G: FloatArray | None, k: int, tol: float
-) -> tuple[FloatArray, float] | None:
-    """Return the error bounds of the first k values, and the probability that they do not hold.
+def _leading(G: Any, count: int) -> tuple[Any, Any]:
+    """Return the `count` largest eigenvalues of a symmetric matrix, ascending, and vectors."""
+    M = len(G)
 
-    What is wanted of the norm of the rest follows from the residuals: as little as will do. None
-    if the bounds are too large, or the rest is.
-    """
-    gram = triplets.F.T @ triplets.F
-    allowed = tol * triplets.s[:k] + _ROUNDINGS * triplets.rounding
-    last = float(triplets.s[k - 1])
-    # With a gap below the last of all vectors that were found, or without one after the k-th: then
-    # the rest may be as large as the last that is wanted and a little larger, if phi is large.
-    for count, least, least_phi in (
-        (len(triplets.s), last, 1.0),
-        (k, last + float(allowed[-1]), 2.0 / tol),
-    ):
-        s, V = triplets.s[:count], triplets.V[:, :count]
-        phi = largest_factor(s, gram[:count, :count], k, allowed)
-        if phi > least_phi:
-            tau = least * math.sqrt(1.0 - 1.0 / phi)
-            failure = _rest_is_below(products, V, G, tau, tol)
-            if failure is not None:
-                upper = upper_bounds(s, gram[:count, :count], phi, k)
-                return np.maximum(np.maximum(upper, least) - s[:k], 0.0), failure
-    return None
+    def work() -> tuple[Any, Any]:
+        if 8 * count >= M:  # all of them take no longer
+            values, vectors = eigh(G, check_finite=False, driver="evd")
+            return values[M - count :], vectors[:, M - count :]
+        chosen = (M - count, M - 1)
+        values, vectors = eigh(G, subset_by_index=chosen, check_finite=False, driver="evr")
+        return values, vectors
 
-
-def _rest_is_below(
-    products: WeightProducts, V: FloatArray, G: FloatArray | None, tau: float, tol: float
-) -> float | None:
-    """Return the probability that what is left of W beside V has a norm above tau; None if it may.
-
-    It is 0 where there is a proof.
-    """
-    if V.shape[1] == products.M:
-        return 0.0
-    slack = products.rounding * products.size  # of the Gram matrix, squares of singular values
-    if G is not None and slack <= 0.1 * tol * tau**2:
-        return 0.0 if is_above_spectrum(G, V, tau**2, slack) else None
-    return FAILURE if _probed(products, V, tau - 2.0 * products.rounding) else None
-
-
-def _probed(products: WeightProducts, V: FloatArray, tau: float) -> bool:
-    """Tell whether random vectors show that what is left of W beside V has a norm below tau."""
-    if tau <= 0.0:
-        return False
-
-    def beside(X: FloatArray) -> FloatArray:
-        return X - V @ (V.T @ X)
-
-    def rest(X: FloatArray) -> FloatArray:
-        return beside(products.normal(beside(X))[1])
-
-    probe = ProbedNorm(rest, beside(random_block(products.M, PROBES, 2, 0)))
-    previous = math.inf
-    while probe.steps < _MOST_PROBES:
-        probe.step()
-        bound = probe.bound()
-        if bound <= tau**2:
-            return True
-        if probe.steps > 8 and bound > previous * (1.0 - 1e-4):
-            return False  # it has come to its end
-        previous = bound
-    return False
+    return run_aside(work, 2.0 * M**3)
 
 
 def _whole(products: WeightProducts, k: int) -> TopK:
@@ -358,8 +363,8 @@ def _whole(products: WeightProducts, k: int) -> TopK:
         raise ConvergenceError("svd_topk: the iteration of LAPACK did not converge.") from error
     F = dense.T @ U - V * s
     E = dense @ V - U * s
-    triplets = _Triplets(U, s, V, F, E, products.rounding)
-    return triplets.top(k, triplets.residuals(k), 0.0, "svd", 0)
+    triplets = Triplets(U, s, V, F, E, products.rounding)
+    return _top(triplets, k, triplets.residuals(k), 0.0, "svd", 0)
 
 
 def _as_given(products: WeightProducts, top: TopK) -> TopK:

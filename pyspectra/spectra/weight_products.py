@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray, as_host
@@ -15,8 +16,8 @@ from pyspectra.types import FloatArray
 
 __all__ = ["WeightProducts", "read_factors"]
 
-# Fourth powers of what is outside of this come near the ends of the range of float64.
-_EXTREME = (1e-60, 1e60)
+# Squares of what is outside of this come near the ends of the range of float32.
+_EXTREME = (1e-9, 1e12)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,24 @@ class WeightProducts:
             Z += self.A.T @ (self.B.T @ Y)
         return Y, Z
 
+    @property
+    def single_rounding(self) -> float:
+        """Bound on the error of a product in single precision, as `rounding` is one in double."""
+        # What csrc/linalg/normal_product.hpp has, W and the vector rounded, and room beside.
+        terms = 640 + (self.N + self.M) // 256
+        return terms * 0.5 * float(np.finfo(np.float32).eps) * self.size
+
+    def normal_single(self, X: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return ``(W + B A).T @ (W + B A) @ X`` in single precision, shape (M, b)."""
+        start = self._update(np.asarray(X, np.float64))
+        Y, Z = ops.normal_product(
+            self.W, _rows(np.asarray(X, np.float32)), None if start is None else _single(start)
+        )
+        assert Z is not None
+        if self.A is not None and self.B is not None:
+            Z += _single(self.A.T @ (self.B.T @ Y))
+        return Z
+
     def gram(self) -> FloatArray:
         """Return ``(W + B A).T @ (W + B A)``, shape (M, M), both triangles."""
         lower = ops.gram([self.W])[0]
@@ -107,8 +126,12 @@ class WeightProducts:
         return _rows(self.B @ (self.A @ X))
 
 
-def _rows(X: FloatArray) -> FloatArray:
+def _rows(X: ops.Block) -> ops.Block:
     return np.ascontiguousarray(X)
+
+
+def _single(X: FloatArray) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(X, dtype=np.float32)
 
 
 def read_factors(W: Any, function: str, argument: str = "W") -> WeightProducts:

@@ -14,8 +14,9 @@ from reference import topk as ref
 
 import pyspectra as ps
 from pyspectra import ops
-from pyspectra.spectra import topk
+from pyspectra.spectra import topk, triplets
 from pyspectra.spectra.block_krylov import KrylovSpace
+from pyspectra.spectra.single_space import SingleSpace
 from pyspectra.spectra.singular_bounds import (
     PROBES,
     LanczosMeasures,
@@ -92,6 +93,51 @@ def test_each_method(method):
     top = by[method]()
     assert top.method == method
     check(W, top)
+
+
+def single(W, k, tol=1e-6):
+    return topk._in_single(read_factors(W, "svd_topk"), k, tol)
+
+
+@pytest.mark.parametrize(("exponent", "k"), [(0.0, 6), (0.3, 20), (1.0, 30)])
+def test_single_precision_only_seeks(monkeypatch, exponent, k):
+    """Values are those of float64, from vectors that were found in float32."""
+    monkeypatch.setattr(topk, "_by_space", lambda *_: pytest.fail("not needed"))
+    rng = np.random.default_rng(3)
+    W = rng.standard_normal((500, 400)) * power(400, exponent)
+    top = single(W, k)
+    assert top.method == "krylov"
+    check(W, top)
+    assert np.all(np.abs(top.s - ref.singular_values(W, k)) <= 1e-6 * top.s)
+    B, A = 0.05 * rng.standard_normal((500, 3)), rng.standard_normal((3, 400))
+    check(W + B @ A, single((W, B, A), k))
+
+
+@pytest.mark.parametrize(
+    ("W", "tol"),
+    [
+        (lambda: known(power(500, 3.0), 500), 1e-6),  # the last of 20 is 1e-4 of the first
+        (lambda: known(power(500, 0.5), 500), 1e-12),  # more digits than are in it
+        (lambda: known([3.0, 2.0] + [0.0] * 498, 500), 1e-6),  # nothing but rounding from the third
+    ],
+    ids=["wide", "fine", "deficient"],
+)
+def test_what_single_precision_cannot_find_is_left_to_double(W, tol):
+    W = W()
+    assert single(W, 20, tol) is None
+    check(W, ps.svd_topk(W, 20, tol=tol), tol)
+
+
+def test_errors_of_single_precision_count_in_what_probes_show():
+    W = known([5.0] * 4 + [1.0] * 396, 450)
+    products = read_factors(W, "svd_topk")
+    V = np.linalg.svd(W)[2][:4].T
+    for error, tau, below in ((1e-6, 1.1, True), (1e-6, 0.9, False), (0.1, 1.1, False)):
+        assert triplets._probed(V, tau, products.normal_single, error) is below
+    X = np.random.default_rng(0).standard_normal((400, 3))
+    wrong = products.normal_single(X) - W.T @ (W @ X)
+    bound = products.single_rounding * (2.0 * 5.0 + products.single_rounding)
+    assert np.all(np.linalg.norm(wrong, axis=0) <= bound * np.linalg.norm(X, axis=0))
 
 
 def test_probes_serve_where_the_gram_matrix_is_dear(monkeypatch):
@@ -312,6 +358,33 @@ def test_the_probed_norm_is_never_below_the_norm(seed):
         assert bounds[-1] >= evals[-1]
     assert bounds[-1] <= 1.5 * evals[-1]
     assert bounds[-1] < bounds[0]
+
+
+def test_one_number_is_told_from_the_probed_norm():
+    rng = np.random.default_rng(0)
+    evals = np.sort(rng.lognormal(0.0, 1.0, 400))
+    probe = ProbedNorm(lambda X: evals[:, None] * X, rng.standard_normal((400, PROBES)))
+    for _ in range(8):
+        probe.step()
+    bound = probe.bound()
+    assert probe.is_below(bound * 1.0001)
+    assert not probe.is_below(bound * 0.9999)
+    assert not probe.is_above(evals[-1])
+    assert probe.is_above(0.5 * evals[-1])
+
+
+def test_a_space_in_single_precision_stays_orthonormal():
+    W = known(power(300, 2.0), 320)
+    space = SingleSpace(300, read_factors(W, "svd_topk").normal_single)
+    for _ in range(5):
+        space.grow()
+    found = space.ritz(3)
+    V = space.vectors(found)
+    assert np.allclose(V.T @ V, np.eye(3), atol=1e-5)
+    assert np.allclose(found.s, ref.singular_values(W, 3), rtol=1e-5)
+    again = SingleSpace(300, read_factors(known([1.0] + [0.0] * 299, 300), "W").normal_single)
+    again.grow()
+    assert again.worn
 
 
 def test_a_space_goes_on_where_the_matrix_ends():

@@ -55,6 +55,30 @@ def test_is_the_product(isa, dtype, shape):
         assert np.all(np.abs(alone - values @ X) <= tol.gram_bound(m) * size)
 
 
+def single_bound(terms, pieces):
+    """What ``csrc/linalg/normal_product.hpp`` says of sums in single precision."""
+    unit = 0.5 * float(np.finfo(np.float32).eps)
+    return (min(terms, 512) + pieces + 3) * unit * 1.01
+
+
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES, (90, 1200, 16)], ids=str)
+def test_is_the_product_in_single_precision(isa, dtype, shape):
+    n, m, b = shape
+    rng = np.random.default_rng(n)
+    stored = host(rng.standard_normal((n, m)), dtype)
+    X, start = (rng.standard_normal(s).astype(np.float32) for s in ((m, b), (n, b)))
+    values = stored.to_float64()
+    size = np.abs(start) + np.abs(values) @ np.abs(X)
+    for data in layouts(stored.data):
+        Y, Z = ops.normal_product(HostArray(data, dtype), X, start.copy())
+        assert Y.dtype == Z.dtype == np.float32
+        assert np.all(np.abs(Y - (start + values @ X)) <= single_bound(m, m // 512 + 1) * size)
+        back = np.abs(values).T @ np.abs(Y).astype(np.float64)
+        wrong = np.abs(Z - values.T @ Y.astype(np.float64))
+        assert np.all(wrong <= single_bound(min(n, 96), n // 1536 + 17) * back)
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 2), (3, 0, 2), (3, 4, 0)], ids=str)
 def test_nothing_to_multiply(shape):
     n, m, b = shape
@@ -66,10 +90,11 @@ def test_nothing_to_multiply(shape):
     assert not Z.any()
 
 
-def test_the_same_bits_for_any_number_of_threads(isa):
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_the_same_bits_for_any_number_of_threads(isa, real):
     rng = np.random.default_rng(0)
     W = HostArray(rng.standard_normal((1700, 300)).astype(np.float32), "float32")
-    X = rng.standard_normal((300, 20))
+    X = rng.standard_normal((300, 20)).astype(real)
     found = []
     for threads in (1, 2, 5):
         ops.set_num_threads(threads)
