@@ -16,11 +16,14 @@ from pyspectra.analysis.quantization import quantization_sensitivity
 from pyspectra.analysis.quantization_result import LayerSensitivity, QuantizationSensitivity
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.edit.allocation import allocate_sparsity
+from pyspectra.edit.compress import compress
 from pyspectra.edit.edited import EditedCheckpoint
+from pyspectra.edit.input_grams import input_grams
 from pyspectra.edit.intruders import reduce_intruders
 from pyspectra.edit.merge import MergedModel, MergedTensor, merge
 from pyspectra.edit.prune import prune
 from pyspectra.edit.quantize import quantize
+from pyspectra.edit.ranks import allocate_ranks
 from pyspectra.edit.smoothing import svd_smoothing
 from pyspectra.edit.traps import remove_traps
 from pyspectra.errors import (
@@ -100,10 +103,12 @@ __all__ = [
     "Trajectory",
     "Verdict",
     "WeightSource",
+    "allocate_ranks",
     "allocate_sparsity",
     "analyze",
     "compare",
     "compare_distributions",
+    "compress",
     "describe",
     "distances",
     "eigvals",
@@ -114,6 +119,7 @@ __all__ = [
     "fit_powerlaw",
     "fit_powerlaw_batch",
     "get_num_threads",
+    "input_grams",
     "intruder_dimensions",
     "marchenko_pastur",
     "merge",

@@ -50,6 +50,7 @@ from pyspectra.finetune.layerwise import (  # noqa: E402
 )
 from pyspectra.finetune.lora_start import LoraStart, init_lora, olora, pissa  # noqa: E402
 from pyspectra.finetune.lottery import LotteryTicket, PruningRound  # noqa: E402
+from pyspectra.finetune.low_rank import LowRankLinear, factorize, load_low_rank  # noqa: E402
 from pyspectra.finetune.masks import child_mask  # noqa: E402
 from pyspectra.finetune.select import select  # noqa: E402
 from pyspectra.finetune.weight_scores import (  # noqa: E402
@@ -84,6 +85,7 @@ __all__ = [
     "LayerwiseScheduler",
     "LoraStart",
     "LotteryTicket",
+    "LowRankLinear",
     "MaskScheduler",
     "PruningRound",
     "Spectrum",
@@ -94,11 +96,13 @@ __all__ = [
     "disagreement",
     "distillation_loss",
     "ensemble_predict",
+    "factorize",
     "feature_loss",
     "fisher_diag",
     "gradient_scores",
     "init_lora",
     "layer_scores",
+    "load_low_rank",
     "low_rank_scores",
     "magnitude_scores",
     "olora",

@@ -236,7 +236,7 @@ _BY_KIND: Final = {"conv": "conv", "embedding": "embedding"}
 
 _PART: Final = re.compile(r"\[([^\[\]]*)\](?: \d+)?\Z")
 _LEAF: Final = re.compile(
-    r"(?:\.(?:weight|kernel|embedding|base_layer|original_module|linear_layer))+\Z"
+    r"(?:\.(?:weight|kernel|embedding|base_layer|original_module|linear_layer|(?:to|from)_rank))+\Z"
 )
 _ADAPTER: Final = re.compile(r"\.(?:base_layer|lora_[ab](?:\.\w+)?)(?![^.])")
 _QUALIFIERS: Final = (
