@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -177,7 +176,10 @@ class OptunaFindings:
         if self._monitor is None or self._monitor not in values:
             return
         number = as_number(values[self._monitor])
-        self._trial.report(math.nan if number is None else number, step)
+        if number is None:
+            got = shown(values[self._monitor])
+            raise ArgumentTypeError("OptunaFindings", self._monitor, "be a number", got)
+        self._trial.report(number, step)
         if self._trial.should_prune():
             raise self._pruned(f"{self._monitor} is {number:.4g} after {step} steps")
 

@@ -45,7 +45,7 @@ def plain_mapping(function: str, path: str | Path) -> tuple[str, dict[str, Any]]
     except RecursionError as error:
         raise FormatError(f"{name}: it is nested too deeply.") from error
     except ValueError as error:  # UnicodeDecodeError and the errors of all three readers
-        raise FormatError(f"{name}: {printable(' '.join(str(error).split()))}.") from error
+        raise FormatError(f"{name}: {printable(str(error))}.") from error
     if found is None:
         found = {}  # an empty YAML file
     if not isinstance(found, Mapping):
@@ -110,9 +110,28 @@ def _read_yaml(text: str) -> Any:
             construct = functools.partial(_constructed, make)
             Loader.add_constructor(tag, construct)
     try:
-        return yaml.load(text, Loader)  # a subclass of the safe one
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        found = yaml.load(text, Loader)  # a subclass of the safe one
+    except yaml.MarkedYAMLError as error:
+        mark = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
+        raise ValueError(mark + ", ".join(filter(None, (error.context, error.problem)))) from error
+    except yaml.reader.ReaderError as error:
+        raise ValueError(f"character {error.position}: {error.reason}") from error
+    if _size(found, {}) > MOST_VALUES:
+        raise ValueError(f"its aliases stand for more than {MOST_VALUES} values")
+    return found
+
+
+MOST_VALUES = 1_000_000
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """Return how many values a value is, each alias written out; one within itself is too deep."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(one, known) for one in inner)
+    return known[id(value)]
 
 
 def _constructed(make: Callable[[str], Any], loader: Any, node: Any) -> Any:

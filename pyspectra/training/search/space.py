@@ -15,13 +15,8 @@ from typing import Any, Union
 from pyspectra._support.arguments import check_flag, check_number, shown
 from pyspectra._support.text import did_you_mean
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError
-from pyspectra.training.search.config import (
-    convert,
-    field_types,
-    made,
-    merged,
-    parsed,
-)
+from pyspectra.training.search.config import merged, parsed
+from pyspectra.training.search.conversion import convert, field_types, made
 from pyspectra.training.search.reading import plain_mapping
 
 __all__ = ["Choice", "Range", "Searched", "Space", "as_space", "label_of", "read_space"]
@@ -181,6 +176,8 @@ class Space(Mapping[str, "Range | Choice"]):
         of fields that are integers hold integers.
     fixed : mapping
         Values of other fields, as in a file.
+    source : str
+        The file, which messages begin with.
 
     Raises
     ------

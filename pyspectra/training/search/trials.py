@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspectra._support.arguments import as_number, check_choice, check_path, shown
+from pyspectra._support.text import printable
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, FormatError
 from pyspectra.training.history_file import jsonable
 from pyspectra.training.search.space import label_of
@@ -207,10 +208,11 @@ class Trials:
         self._begun, self._whole = True, None
 
 
-MOST_SHOWN = 20
+MOST_SHOWN, WIDEST = 20, 24
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else str(value)
+    text = "" if value is None else printable(str(value))
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"

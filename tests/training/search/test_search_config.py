@@ -273,8 +273,16 @@ def test_hostile_names_and_recursion(tmp_path):
     with pytest.raises(ArgumentValueError) as caught:
         read(tmp_path, "yaml", '"\\e[31mred": 1')
     assert "\x1b" not in str(caught.value)
-    with pytest.raises(ArgumentValueError, match="not be nested without end"):
+    with pytest.raises(ps.FormatError, match="nested too deeply"):
         read(tmp_path, "yaml", "child: &a\n  child: *a\n", Node)
+    endless = {}
+    endless["child"] = endless
+    with pytest.raises(ArgumentValueError, match="not be nested without end"):
+        search.from_mapping(Node, endless)
+    laughs = ["a: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    laughs += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    with pytest.raises(ps.FormatError, match="stand for more than 1000000 values"):
+        read(tmp_path, "yaml", "\n".join([*laughs, "lr: *a11"]))
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,8 @@ def test_values_that_a_loop_reports_by_itself():
     watch.record(step=8, epoch=2, val_accuracy=0.25)
     found = trial.storage.get_trial(trial._trial_id).intermediate_values
     assert found == {0: 0.5, 7: 0.25}
+    with pytest.raises(ArgumentTypeError, match="'val_loss' must be a number, got 'low'"):
+        pruner.evaluated(9, {"val_loss": "low"})
     watch.close()
 
 

@@ -357,6 +357,9 @@ def test_trials_survive_their_process(tmp_path):
     assert len(again) == 3
     assert again.to_records()[0] == {"result": 0.9, "act": "b", "lr": 0.2}
     assert str(again).splitlines()[0].split() == ["result", "act", "lr", "codes", "seconds"]
+    again.add({"act": "\x1b[2J", "lr": 0.4}, 0.1, curve=[0.125] * 50)
+    assert max(map(len, str(again).splitlines())) < 80
+    assert str(again).replace("\n", "").isprintable()
     assert json.loads(path.read_text().splitlines()[0])["schema"] == "pyspectra.trials/1"
 
 
