@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ import numpy as np
 from pyspectra._arrays import is_torch_module, is_torch_tensor, require_torch
 from pyspectra._support.arguments import check_flag, shown
 from pyspectra._support.progress import check_progress, progress_bar
+from pyspectra.edit.adapters import Adapter, adapter_of, is_adapter
 from pyspectra.edit.files import Target, Tensor, check_target, write_checkpoint
 from pyspectra.edit.files.rounding import round_to
 from pyspectra.edit.memory import copied
 from pyspectra.edit.merge_arguments import check_models, check_settings
 from pyspectra.edit.merge_job import Job, MergedTensor
 from pyspectra.edit.task_vectors import Base, Difference, difference_from, opened
-from pyspectra.errors import ArgumentValueError
+from pyspectra.errors import ArgumentValueError, called_as
+from pyspectra.weights import open_weights
 from pyspectra.weights.formats import state_dict
 
 __all__ = ["MergedModel", "MergedTensor", "merge"]
@@ -135,7 +138,8 @@ def merge(
         checkpoint, an index of shards or a model folder.
     models : sequence of nn.Module, mapping or path
         The tuned models, each of any of these kinds. Their floating-point tensors have the names
-        and shapes of the base; their element types may differ.
+        and shapes of the base; their element types may differ. Or adapters of LoRA pairs, as PEFT
+        saves them: a folder knows their scale, in a file or a state dict it is 1.
     method : {"task_arithmetic", "magnitude_prune", "ties", "dare_linear", "dare_ties"}
         What becomes of the task vectors (a tuned model less the base), see Notes.
     weights : sequence of float, optional
@@ -236,9 +240,12 @@ def merge(
     if not before.tensors:
         got = f"{before.model.name}, which has none"
         raise ArgumentValueError(_FUNCTION, "base", "hold floating-point tensors", got)
-    job = Job(before, _vectors(before, given), settings)
     total = len(before.tensors) if target is None else len(before.model.tensors)
-    with progress_bar(total, "merging", progress, function=_FUNCTION) as advance:
+    with (
+        contextlib.ExitStack() as stack,
+        progress_bar(total, "merging", progress, function=_FUNCTION) as advance,
+    ):
+        job = Job(before, _vectors(before, base, given, stack), settings)
         if target is None:
             return _in_memory(state, job, advance)
         return _in_files(target, job, advance)
@@ -258,13 +265,24 @@ def _target(base: Base, out: Path | None, overwrite: bool) -> Target | None:
     return check_target(_FUNCTION, out, [base.model.checkpoint.path], overwrite)
 
 
-def _vectors(base: Base, given: Sequence[Any]) -> list[Difference]:
-    found = []
-    for i, model in enumerate(given):
+def _vectors(
+    base: Base, base_given: Any, given: Sequence[Any], stack: contextlib.ExitStack
+) -> list[Difference | Adapter]:
+    """Return the task vectors of models and of adapters, which the stack keeps open."""
+    found: list[Difference | Adapter] = []
+    source = None
+    for i, one in enumerate(given):
         argument = f"models[{i}]"
-        found.append(
-            difference_from(_FUNCTION, argument, base, opened(_FUNCTION, argument, model, "merged"))
-        )
+        model = opened(_FUNCTION, argument, one, "merged")
+        if is_torch_module(one) or not is_adapter(model):
+            found.append(difference_from(_FUNCTION, argument, base, model))
+            continue
+        if source is None:
+            with called_as(_FUNCTION, model_or_path="base"):
+                source = stack.enter_context(open_weights(base_given))
+        with called_as(_FUNCTION, model_or_path=argument):
+            adapter = stack.enter_context(open_weights(one))
+        found.append(adapter_of(_FUNCTION, argument, base, source, adapter, one, model))
     return found
 
 

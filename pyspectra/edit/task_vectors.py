@@ -20,7 +20,16 @@ from pyspectra.weights import find_model
 from pyspectra.weights.formats import state_dict
 from pyspectra.weights.formats.stored import ReadRange
 
-__all__ = ["Base", "Difference", "Model", "chunk_of", "difference_from", "opened", "tensors_of"]
+__all__ = [
+    "Base",
+    "Difference",
+    "Model",
+    "chunk_of",
+    "difference_from",
+    "listed",
+    "opened",
+    "tensors_of",
+]
 
 
 @dataclass(frozen=True)
@@ -231,12 +240,12 @@ def difference_from(function: str, argument: str, base: Base, model: Model) -> D
             if owners[found[0]] != owners[other] and not _equal(one, two):
                 raise unlike(f"where {found[0]!r} and {other!r} differ, which are tied in the base")
     if lacking:
-        raise unlike(f"which lacks {_listed(lacking)}")
+        raise unlike(f"which lacks {listed(lacking)}")
     shared = {owners[key] for key in owners if key in base.owners}
     more = [key for key, owner in owners.items() if owner not in shared]
     if more:
         raise unlike(
-            f"which has {_listed(more)} besides", "leave out what was added, such as a new head"
+            f"which has {listed(more)} besides", "leave out what was added, such as a new head"
         )
     return Difference(model, keys)
 
@@ -249,6 +258,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return all(np.array_equal(x, y, equal_nan=True) for x, y in pairs)
 
 
-def _listed(keys: list[str]) -> str:
+def listed(keys: list[str]) -> str:
+    """Return the first of some names, and how many more there are."""
     more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
     return f"{keys[0]!r}{more}"

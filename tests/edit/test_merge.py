@@ -343,6 +343,80 @@ def test_what_is_not_finite_is_named_and_masks_stay(tmp_path: Path) -> None:
     assert done.not_finite == ("w",)
 
 
+# --- adapters -----------------------------------------------------------------------------------
+
+
+def adapter(seed: int, rank: int = 2) -> dict[str, np.ndarray]:
+    """Return LoRA pairs as PEFT names them: of two layers and an embedding."""
+    rng = np.random.default_rng(seed)
+    name = "base_model.model.layers.{}.fc.lora_{}.weight"
+    found = {}
+    for i in range(2):
+        found[name.format(i, "A")] = rng.standard_normal((rank, 6))
+        found[name.format(i, "B")] = rng.standard_normal((9, rank))
+    found["base_model.model.embed.lora_embedding_A"] = rng.standard_normal((rank, 11))
+    found["base_model.model.embed.lora_embedding_B"] = rng.standard_normal((6, rank))
+    return found
+
+
+def with_adapter(base: dict[str, np.ndarray], pairs: dict[str, np.ndarray], scale: float) -> Any:
+    made = {key: W.copy() for key, W in base.items()}
+    prefix = "base_model.model."
+    for i in range(2):
+        name = f"layers.{i}.fc"
+        B, A = (pairs[f"{prefix}{name}.lora_{half}.weight"] for half in "BA")
+        made[f"{name}.weight"] += scale * B @ A
+    B, A = (pairs[f"{prefix}embed.lora_embedding_{half}"] for half in "BA")
+    made["embed.weight"] += scale * (B @ A).T
+    return made
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_adapters_are_what_they_add_to_the_base(tmp_path: Path, method: str) -> None:
+    rng = np.random.default_rng(0)
+    base = {f"layers.{i}.fc.weight": rng.standard_normal((9, 6)) for i in range(2)}
+    base |= {"embed.weight": rng.standard_normal((11, 6)), "norm.bias": rng.standard_normal(6)}
+    one, two = adapter(1), adapter(2)
+    full = {key: W + rng.standard_normal(W.shape) for key, W in base.items()}
+    sn.save_file(two, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 3.0})
+    )
+    given = options(method)
+    expected = reference.merged(
+        base, [with_adapter(base, one, 1.0), full, with_adapter(base, two, 1.5)], **given
+    )
+    got = ps.merge(base, [one, full, tmp_path], **given)
+    for key, value in expected.items():
+        np.testing.assert_allclose(got[key], value, atol=1e-12, err_msg=key)
+    if method == "ties":
+        sn.save_file(base, tmp_path / "base.safetensors")
+        ps.merge(
+            tmp_path / "base.safetensors", [one, full, tmp_path], out=tmp_path / "o.pt", **given
+        )
+        loaded = read(tmp_path / "o.pt")
+        assert all(np.array_equal(loaded[key].numpy(), value) for key, value in got.items())
+
+
+def test_adapters_that_do_not_fit() -> None:
+    base = {"layers.0.fc.weight": np.ones((9, 6)), "layers.1.fc.weight": np.ones((9, 6)),
+            "embed.weight": np.ones((11, 6))}  # fmt: skip
+    pairs = adapter(0)
+    head = {**pairs, "base_model.model.head.weight": np.ones((2, 6))}
+    dora = {**pairs, "base_model.model.layers.0.fc.lora_magnitude_vector": np.ones(9)}
+    narrow = {key: W for key, W in base.items() if "layers.1" not in key}
+    wide = {**base, "layers.1.fc.weight": np.ones((6, 9))}
+    for state, model, message in (
+        (base, head, "which has 'base_model.model.head.weight' besides"),
+        (base, dora, "lora_magnitude_vector' besides"),
+        (narrow, pairs, "layers.1.fc.* belongs to no such tensor"),
+        (wide, pairs, "layers.1.fc.* belongs to no such tensor"),
+    ):
+        begin = r"merge: 'models\[0\]' must have LoRA pairs alone.*"
+        with pytest.raises(ValueError, match=begin + message):
+            ps.merge(state, [model])
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 
