@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from pyspectra._support.arguments import as_number, check_choice, check_number, shown
-from pyspectra._support.dtypes import BY_NAME
 from pyspectra.edit.apply import Destination, apply
 from pyspectra.edit.documentation import documented
 from pyspectra.edit.matrices import (
@@ -20,7 +20,7 @@ from pyspectra.edit.matrices import (
     finite_values,
     of_named,
 )
-from pyspectra.edit.selection import kth_magnitude
+from pyspectra.edit.trimming import kth_largest
 from pyspectra.errors import ArgumentTypeError
 from pyspectra.types import FloatArray
 from pyspectra.weights import Layer, WeightSource
@@ -68,8 +68,7 @@ def prune(
     Of n weights the round(s n) smallest by magnitude become zero; of equal ones those that come
     first, and with ``scope="global"`` all. What is zero already counts among them. All others stay
     as they are, bit by bit, whatever their type. Biases and vectors stay, and so does a layer that
-    is not finite. With ``scope="global"`` a model is read up to four times, a layer at a time: once
-    for each 21 bits of its numbers, and once to write.
+    is not finite. With ``scope="global"`` a model is read several times, a layer at a time.
 
     {notes}
 
@@ -134,12 +133,14 @@ def _without_up_to(matrices: Sequence[FloatArray], limit: float) -> list[FloatAr
 
 def _limit(layers: Sequence[Layer], share: float) -> float:
     """Return the magnitude up to which weights of all layers together become zero."""
+    finite = [layer for layer in layers if finite_values(layer) is not None]
+    total = sum(math.prod(layer.shape) for layer in finite)
+    count = round(share * total)
+    if count == 0:
+        return -1.0
 
     def read() -> Iterator[FloatArray]:
-        for layer in layers:
-            values = finite_values(layer)
-            if values is not None:
-                yield values
+        for layer in finite:
+            yield layer.load().to_float64()
 
-    bits = max((BY_NAME[layer.dtype].fraction_bits for layer in layers), default=0)
-    return kth_magnitude(read, share, bits)
+    return kth_largest(read, total, total - count + 1)[0]

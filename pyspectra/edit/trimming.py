@@ -9,7 +9,7 @@ import numpy as np
 
 from pyspectra.types import FloatArray
 
-__all__ = ["Trim", "largest"]
+__all__ = ["Trim", "kth_largest", "largest"]
 
 # So many numbers are held at most.
 HELD: Final = 1 << 18
@@ -72,6 +72,28 @@ def largest(parts: Callable[[], Iterable[FloatArray]], total: int, count: int) -
         return Trim(-1.0)
     if count <= 0:
         return Trim(np.inf, 0)
+    return Trim(*kth_largest(parts, total, count))
+
+
+def kth_largest(
+    parts: Callable[[], Iterable[FloatArray]], total: int, count: int
+) -> tuple[float, int]:
+    """Find the magnitude of one number among all that are sorted by it.
+
+    Parameters
+    ----------
+    parts, total
+        As for `largest`.
+    count : int
+        Which number: 1 for the largest, `total` for the smallest.
+
+    Returns
+    -------
+    limit : float
+        Its magnitude.
+    equals : int
+        How many of those that equal it are among the `count` largest.
+    """
     known, left = 0, total  # the digits of the number so far; how many have them
     for shift, width in _DIGITS:
         if left <= HELD:
@@ -84,13 +106,15 @@ def largest(parts: Callable[[], Iterable[FloatArray]], total: int, count: int) -
         digit = int(np.flatnonzero(up_to >= count)[-1])
         count -= int(up_to[digit] - counts[digit])
         known, left = known << width | digit, int(counts[digit])
-    return Trim(_number(known), count)
+    return _number(known), count
 
 
-def _sorted(parts: Callable[[], Iterable[FloatArray]], shift: int, known: int, count: int) -> Trim:
+def _sorted(
+    parts: Callable[[], Iterable[FloatArray]], shift: int, known: int, count: int
+) -> tuple[float, int]:
     bits = np.sort(np.concatenate([*_beginning_with(parts, shift, known)]))
     limit = bits[-count]
-    return Trim(_number(int(limit)), count - int(np.count_nonzero(bits > limit)))
+    return _number(int(limit)), count - int(np.count_nonzero(bits > limit))
 
 
 def _beginning_with(

@@ -13,8 +13,8 @@ from reference import layerwise as ref
 from torch import nn
 
 import pyspectra as ps
+from pyspectra.edit import trimming
 from pyspectra.edit.allocation import MOST, spread
-from pyspectra.edit.selection import kth_magnitude
 
 # Shares of a handful of layers: a dozen float64 operations each.
 SHARE_RTOL = 1e-12
@@ -218,26 +218,25 @@ def test_what_cannot_be_allocated_is_refused() -> None:
 # --- all layers together --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("held", [4, 1 << 18])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("share", [0.0, 1e-4, 0.3, 0.5, 0.97, 1.0])
-def test_the_limit_of_all_layers_is_exact(dtype: str, share: float) -> None:
+def test_the_limit_of_all_layers_is_exact(
+    dtype: str, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trimming, "HELD", held)
     rng = np.random.default_rng(3)
-    parts = [rng.standard_normal(200), rng.standard_normal(77) * 1e-4, np.zeros(9), -np.ones(5)]
-    parts = [np.asarray(x, dtype).astype(np.float64) for x in [*parts, rng.random(3) * 6e-8]]
-    readings = 0
-
-    def read() -> list[Any]:
-        nonlocal readings
-        readings += 1
-        return parts
-
-    bits = {"float16": 10, "float32": 23, "float64": 52}[dtype]
-    found = kth_magnitude(read, share, bits)
-    magnitudes = np.sort(np.abs(np.concatenate(parts)))
-    count = round(share * len(magnitudes))
-    assert found == (magnitudes[count - 1] if count else -1.0)
-    assert readings == ({10: 1, 23: 2, 52: 3}[bits] if count else 1)
-
-
-def test_nothing_is_left_of_no_layers() -> None:
-    assert kth_magnitude(list, 0.5, 10) == -1.0
+    parts = [
+        rng.standard_normal((20, 10)),
+        rng.standard_normal((7, 11)) * 1e-4,
+        np.zeros((3, 3)),
+        -np.ones((5, 2)),
+        rng.random((2, 2)) * 6e-8,
+    ]
+    model = {f"{i}.weight": np.asarray(x, dtype) for i, x in enumerate(parts)}
+    sizes = np.sort(np.abs(np.concatenate([x.astype(float).reshape(-1) for x in model.values()])))
+    for share in (0.0, 1 / 300, 1e-2, 0.1, 0.5, 0.97, 0.999):
+        count = round(share * len(sizes))
+        limit = sizes[count - 1] if count else -1.0
+        out = ps.prune(model, share, scope="global")
+        for key, value in model.items():
+            assert np.array_equal(out[key], np.where(np.abs(value) <= limit, 0, value))
