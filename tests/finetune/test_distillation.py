@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -346,3 +347,40 @@ def test_what_is_no_teacher_is_refused() -> None:
         Distillation(nn.Linear(2, 2), features=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Distillation: 'teacher' must return a tensor"):
         Distillation(Told()).teacher_logits(torch.ones(2))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+def test_in_lightning_no_checkpoint_has_the_teacher(tmp_path: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of third parties, while they are imported
+        pl = pytest.importorskip("lightning.pytorch")
+
+    class Module(pl.LightningModule):
+        def __init__(self, teacher: Any) -> None:
+            super().__init__()
+            self.student = nn.Linear(4, 3)
+            self.distil = Distillation(teacher, temperature=4.0, weight=0.9)
+
+        def training_step(self, batch: Any, index: int) -> Any:
+            x, y = batch
+            return self.distil(self.student(x), x, y)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    x, teacher = torch.randn(12, 4), Speaker()
+    data = torch.utils.data.TensorDataset(x, torch.arange(12) % 3)
+    module, before = Module(teacher), teacher.inner.weight.clone()
+    start = module.student.weight.detach().clone()
+    fit = pl.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    fit.fit(module, torch.utils.data.DataLoader(data, batch_size=4))
+    fit.save_checkpoint(tmp_path / "last.ckpt")
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert {*saved["state_dict"]} == {"student.weight", "student.bias"}
+    assert teacher.calls == [(False, False)] * 3
+    assert torch.equal(teacher.inner.weight, before)
+    assert not torch.equal(module.student.weight, start)

@@ -366,7 +366,10 @@ def test_what_the_student_does_not_return_is_named(tmp_path: Path) -> None:
         trainer(tmp_path, Silent(), causal(1), texts(), save_strategy="no").train()
     with pytest.raises(ValueError, match="DistillationMixin: 'distillation_weight' must be in"):
         trainer(tmp_path, causal(0), causal(1), texts(), told={"distillation_weight": 2})
-    run = trainer(tmp_path, causal(0), classifier(1), texts(), save_strategy="no")
+    student = causal(0)
+    with pytest.raises(ValueError, match="'teacher' must be another model than the student"):
+        trainer(tmp_path, student, student, texts())
+    run = trainer(tmp_path, student, classifier(1), texts(), save_strategy="no")
     with pytest.raises(ValueError, match="DistillationMixin: 'teacher_logits' must have the shape"):
         run.train()
 

@@ -92,6 +92,9 @@ class DistillationMixin(Trainer):
             )  # fmt: skip
         self._asked_for_means = False
         super().__init__(*args, **kwargs)
+        if teacher is self.model:
+            requirement = "be another model than the student"
+            raise ArgumentValueError("DistillationMixin", "teacher", requirement, "the same")
         if features is not None:
             _check_trained(self.model, self.model_init is not None, features)
 
