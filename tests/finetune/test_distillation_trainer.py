@@ -222,6 +222,36 @@ def test_a_regression_follows_the_numbers_of_its_teacher(tmp_path: Path) -> None
         trainer(tmp_path, classifier(0, classes=1), teacher, rows).train()
 
 
+def test_logits_of_words_are_matched_where_there_are_words(tmp_path: Path) -> None:
+    student, teacher = causal(0), causal(1)
+    told = {"temperature": None, "distillation_weight": 0.999}
+    kept, seen = gradients_of_a_step(tmp_path, student, teacher, texts(), told=told)
+    soft = hard = count = 0.0
+    for batch in seen:
+        z, t = said(student, batch)[:, :-1], said(teacher, batch)[:, :-1].detach()
+        y = batch["labels"][:, 1:]
+        soft = soft + (z - t).square().mean(-1)[y != -100].sum()
+        hard = hard + F.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="sum")
+        count += int((y != -100).sum())
+    check(kept, student, (0.999 * soft + 0.001 * hard) / count)
+
+
+def test_numbers_of_several_outputs_are_items_each(tmp_path: Path) -> None:
+    student, teacher = classifier(0, classes=2), classifier(1, classes=2)
+
+    def squares(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        return (outputs["logits"] - labels).square().sum() / num_items_in_batch
+
+    rows = classes(torch.linspace(-1, 1, 48).reshape(24, 2))
+    options = {"told": {"temperature": None}, "extra": {"compute_loss_func": squares}}
+    kept, seen = gradients_of_a_step(tmp_path, student, teacher, rows, **options)
+    loss = 0.0
+    for batch in seen:
+        z, t = said(student, batch), said(teacher, batch).detach()
+        loss = loss + (W * F.mse_loss(z, t) + (1 - W) * F.mse_loss(z, batch["labels"])) / 2
+    check(kept, student, loss)
+
+
 def test_the_teacher_alone_needs_no_labels(tmp_path: Path) -> None:
     student, teacher = causal(0), causal(1)
     kept, seen = gradients_of_a_step(

@@ -151,7 +151,8 @@ class DistillationMixin(Trainer):
         if labels is not None:
             mask = labels != IGNORED
             self._warn_of_means(student, labels, task, num_items_in_batch)
-        loss = distil.weight * self._soft(student, teacher, mask, num_items_in_batch)
+        soft = self._soft(student, teacher, mask, _items_of_a_row(given), num_items_in_batch)
+        loss = distil.weight * soft
         if task is not None and distil.weight < 1.0:
             loss = loss + (1.0 - distil.weight) * task
         if distil.features is not None:
@@ -163,7 +164,9 @@ class DistillationMixin(Trainer):
         """Return the label of each row of logits, if labels are classes."""
         labels = inputs.get("shift_labels", inputs.get("labels"))
         temperature = self.distillation.temperature
-        if not isinstance(labels, Tensor) or temperature is None:
+        if not isinstance(labels, Tensor):
+            return None
+        if labels.is_floating_point() and temperature is None:
             return None
         if labels.is_floating_point():
             hint = "temperature=None compares outputs by their squared error"
@@ -175,7 +178,12 @@ class DistillationMixin(Trainer):
         return labels[:, 1:] if shifted else labels
 
     def _soft(
-        self, student: Tensor, teacher: Tensor, mask: Tensor | None, items: Tensor | int | None
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        mask: Tensor | None,
+        items_of_a_row: int,
+        items: Tensor | int | None,
     ) -> Tensor:
         """Return the divergence from the teacher, divided as the Trainer divides its own loss."""
         by_items = self._is_scaled(items) and items is not None
@@ -186,13 +194,15 @@ class DistillationMixin(Trainer):
             )  # fmt: skip
         if not by_items:
             return soft / self._shares(items)
-        return soft * (self._processes_of_a_mean() / _number(items).to(soft.device))
+        share = items_of_a_row * self._processes_of_a_mean() / _number(items).to(soft.device)
+        return soft * share
 
     def _warn_of_means(
         self, student: Tensor, labels: Tensor, task: Tensor | None, items: Tensor | int | None
     ) -> None:
         """Warn, once, where the model's loss is a mean although it was told the number of items."""
         own = self.compute_loss_func is None and self.label_smoother is None
+        own = own and self.distillation.temperature is not None
         if self._asked_for_means or task is None or items is None or not own:
             return
         if not self._is_scaled(items) or self._shares(items) == 1:
@@ -254,6 +264,13 @@ class DistillationMixin(Trainer):
 def _number(items: Tensor | int | None) -> Tensor:
     """Return the number of items, which comes once for each device of the process."""
     return torch.as_tensor(items).flatten()[0]
+
+
+def _items_of_a_row(inputs: dict[str, Any]) -> int:
+    """Return how many items the Trainer counts for a row: each number of a regression is one."""
+    labels = inputs.get("labels")
+    numbers = isinstance(labels, Tensor) and labels.is_floating_point() and labels.ndim > 1
+    return labels.shape[-1] if numbers and isinstance(labels, Tensor) else 1
 
 
 def _attended(inputs: dict[str, Any]) -> Tensor | None:
