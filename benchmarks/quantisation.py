@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from pruning_minilm import reviews
@@ -48,7 +48,7 @@ def embedded(model, tokens):
     return normalize((hidden * weight).sum(1) / weight.sum(1))
 
 
-def minilm():
+def minilm(_):
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -69,7 +69,7 @@ def minilm():
         near = [(x @ x.T).fill_diagonal_(-2).argmax(1) for x in (before, after)]
         return float((near[0] == near[1]).float().mean())
 
-    return "MiniLM", model, "encoder", batches[:1], batches[1:], embedded, same
+    return model, "encoder", batches[:1], batches[1:], embedded, same
 
 
 # --- EfficientNet -------------------------------------------------------------------------------
@@ -82,13 +82,13 @@ def efficientnet(sklearn):
     paths = [*sorted((sklearn / "datasets" / "images").glob("*.jpg")), images]
     photos = [Image.open(path).convert("RGB") for path in paths]
     dice, crops = random.Random(0), []
-    for i in range(120):
+    for i in range(80):
         photo = photos[i % len(photos)]
         side = dice.randrange(160, 400)
         left, top = (dice.randrange(n - side + 1) for n in photo.size)
-        part = photo.crop((left, top, left + side, top + side)).resize((160, 160))
+        part = photo.crop((left, top, left + side, top + side)).resize((128, 128))
         crops.append((np.asarray(part, np.float32).transpose(2, 0, 1) - 127.0) / 128.0)
-    batches = [torch.from_numpy(np.stack(crops[i : i + 20])) for i in range(0, 120, 20)]
+    batches = [torch.from_numpy(np.stack(crops[i : i + 10])) for i in range(0, 80, 10)]
 
     def same(before, after):
         """How often the class is the same."""
@@ -96,7 +96,10 @@ def efficientnet(sklearn):
 
     model = EfficientNetLite0(efficientnet_path()).eval()
     forward = lambda model, x: model(x)  # noqa: E731
-    return "EfficientNet-lite0", model, None, batches[:1], batches[1:], forward, same
+    return model, None, batches[:1], batches[1:], forward, same
+
+
+CASES = {"MiniLM": minilm, "EfficientNet-lite0": efficientnet}
 
 
 # --- one layer at a time ------------------------------------------------------------------------
@@ -130,9 +133,15 @@ def correlation(x, y, dice):
     found = []
     for _ in range(500):
         some = dice.integers(0, len(x), len(x))
-        found.append(spearmanr(x[some], y[some]).statistic)
+        found.append(spearman(x[some], y[some]))
     low, high = np.nanpercentile(found, (2.5, 97.5))
-    return f"{spearmanr(x, y).statistic:+.2f} ({low:+.2f} to {high:+.2f})"
+    return f"{spearman(x, y):+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def spearman(x, y):
+    """Spearman's rank correlation; NaN where all values are equal."""
+    with np.errstate(invalid="ignore"):
+        return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
 
 
 def rankings(found, again, model):
@@ -170,8 +179,9 @@ def plans(found):
     yield "4 bits for all", dict.fromkeys((row.key for row in found), 4)
     for by in LEVELS:
         yield f"3 or 5 by `{by}`", two.keep(3, budget=4, by=by)
-        yield "the other way round", turned(found, by).keep(3, budget=4, by="error")
-    yield "3, 4 or 5 by `output_change`", found.keep(3, budget=4, by="output_change")
+        yield f"`{by}` the other way round", turned(found, by).keep(3, budget=4, by="error")
+    for by in LEVELS:
+        yield f"3, 4 or 5 by `{by}`", found.keep(3, budget=4, by=by)
     dice = np.random.default_rng(0)
     for _ in range(RANDOM):
         layers = tuple(
@@ -200,11 +210,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sklearn", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--models", nargs="+", choices=(*CASES,), default=(*CASES,))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     ps.set_num_threads(options.threads)
-    for case in (minilm(), efficientnet(options.sklearn)):
-        name, model, layers, known, other, forward, same = case
+    for name in options.models:
+        model, layers, known, other, forward, same = CASES[name](options.sklearn)
         found, again = (
             ps.quantization_sensitivity(model, BITS, layers=layers, data=data, forward=forward)
             for data in (known, other[:1])
@@ -212,7 +223,7 @@ def main():
         print(f"\n## {name}: {len(found) // len(BITS)} layers")
         print("| number | 4 bits | 3 bits |\n|---|---|---|")
         for key, cells in rankings(found, again, model).items():
-            print(f"| {key} | {' | '.join(cells)} |")
+            print(f"| {key} | {' | '.join(cells)} |", flush=True)
         print("\n| bits | mean | change of the output | the same |\n|---|---|---|---|")
         for key, values in tried(model, found, other, forward, same).items():
             for mean, change, stays in values:

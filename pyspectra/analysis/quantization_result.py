@@ -379,14 +379,15 @@ def _cheapest(
     """Return the bits of each layer whose costs add up to the least, within a mean of bits.
 
     By dynamic programming: `best` is the least cost of the layers so far for each number of units
-    of room. Units are exact where the sizes of the layers have a common divisor that is large
-    enough; otherwise what a layer takes is rounded up, so that the budget holds in any case.
+    of room. A unit is the common divisor of the sizes of the layers, or a multiple of it where
+    there would be too many: then what a layer takes is rounded up, so that the budget holds.
     """
     sizes = {key: rows[0].parameters for key, rows in ladders.items()}
     total = sum(sizes.values())
     taken = sum(rows[0].bits * sizes[key] for key, rows in ladders.items())
     room = int((budget + ROUNDING) * total) - taken
-    unit = max(math.gcd(*sizes.values()), math.ceil(room / MOST_UNITS), 1)
+    common = math.gcd(*sizes.values())
+    unit = common * max(1, math.ceil(room / (common * MOST_UNITS)))
     best = np.zeros(room // unit + 1)
     chosen: dict[str, np.ndarray] = {}
     for key, rows in ladders.items():
