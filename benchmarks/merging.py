@@ -1,6 +1,6 @@
 """What is left of three tasks when models are merged, and do spectra help? Tables of merging.md.
 
-    python benchmarks/merging.py run OUT [--seeds 5]
+    python benchmarks/merging.py run OUT [--seeds 3]
     python benchmarks/merging.py table OUT
 
 The residual network of `layer_rules.py` learns 10 000 upright images of Debian's
@@ -197,7 +197,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=("run", "table"))
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     if options.command == "run":
         run(options.out, options.seeds)
