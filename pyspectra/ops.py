@@ -166,6 +166,13 @@ def normal_product(
     return Y, _core.linalg.normal_product(data[0], code, X, Y, transposed)
 
 
+def transposed_product(W: HostArray, Y: Block) -> Block:
+    """Return ``W.T @ Y`` by the same kernel; Y is (N, b), C-contiguous float64 or float32."""
+    data, code = _matrices([W])
+    Z: Block = _core.linalg.normal_product(data[0], code, None, Y, True)
+    return Z
+
+
 def margins(X: Sequence[HostArray]) -> list[_core.spectra.Margins]:
     """Sums over the entries, rows and columns of 2-D arrays: ``csrc/spectra/margins.hpp``."""
     data, code = _matrices(X)

@@ -1,6 +1,7 @@
 #include <pybind11/typing.h>
 
 #include <cstring>
+#include <optional>
 
 #include "bindings/bind.hpp"
 #include "core/fork.hpp"
@@ -95,19 +96,19 @@ Solved svdvals(const std::vector<py::array>& X, int dtype) {
   return {result, status_codes(status)};
 }
 
-// Adds W X to `Y` and, where it is asked for, returns W^T Y.
+// Adds W X to `Y`, if there is an X, and, where it is asked for, returns W^T Y.
 template <typename Real>
 py::object normal_product(const py::array& W, int dtype,
-                          const py::array_t<Real, py::array::c_style>& X,
+                          const std::optional<py::array_t<Real, py::array::c_style>>& X,
                           py::array_t<Real, py::array::c_style> Y, bool transposed) {
   const MatrixView in = matrix_view(W, dtype);
-  PS_REQUIRE(X.ndim() == 2 && Y.ndim() == 2 && X.shape(0) == in.cols && Y.shape(0) == in.rows &&
-                 X.shape(1) == Y.shape(1),
+  PS_REQUIRE(Y.ndim() == 2 && Y.shape(0) == in.rows &&
+                 (!X || (X->ndim() == 2 && X->shape(0) == in.cols && X->shape(1) == Y.shape(1))),
              "normal_product: shapes disagree");
-  const Index b = X.shape(1);
+  const Index b = Y.shape(1);
   py::array_t<Real, py::array::c_style> Z(transposed ? std::vector<Index>{in.cols, b}
                                                      : std::vector<Index>{0, b});
-  const Real* const x = X.data();
+  const Real* const x = X ? X->data() : nullptr;
   Real* const y = Y.mutable_data();
   Real* const z = transposed ? Z.mutable_data() : nullptr;
   {

@@ -14,6 +14,8 @@ namespace {
 constexpr Index kChunks = 16;    // of rows, with sums of their own
 constexpr Index kSumRows = 128;  // rows of Z a task
 constexpr Index kMostRows = detail::kBlockRows;
+constexpr Index kKeptBytes = Index{7}
+                             << 18;  // of converted rows: the second-level cache holds 2 MiB
 
 // Kept from one call to the next, since fresh memory costs as much as the sums that go into it;
 // larger ones go back to the system.
@@ -58,34 +60,44 @@ void multiply(const detail::ProductSteps<Real>& steps, const MatrixView& W, cons
   if (b == 0) return;
   Lent<Buffers<Real>> buffers;
   std::vector<Real>&x = (*buffers).x, &sums = (*buffers).sums;
-  x.resize(M * width);
-  to_panels(X, M, b, panel, x.data());
+  x.resize(X == nullptr ? 0 : M * width);
+  if (X != nullptr) to_panels(X, M, b, panel, x.data());
 
   const Index blocks = (N + kMostRows - 1) / kMostRows, chunks = std::min(blocks, kChunks);
+  // For Z the converted rows serve again, unless there is no room for them in the cache.
+  constexpr Index piece = kMostRows * detail::kPackedRow<Real>;
+  const Index pieces = (M + kBlockCols - 1) / kBlockCols;
+  const bool kept =
+      X != nullptr && Z != nullptr && pieces * piece * Index{sizeof(Real)} <= kKeptBytes;
   if (Z != nullptr) sums.resize(std::max<Index>(chunks, 1) * M * width);
   parallel_for(chunks, [&](Index c) {
     Lent<Buffers<Real>> own;
     std::vector<Real>&packed = (*own).packed, &y = (*own).y;
-    packed.resize(kMostRows * detail::kPackedRow<Real>);
+    packed.resize((kept ? pieces : 1) * piece);
+    std::vector<detail::Packed<Real>> converted(pieces);
     y.resize(kMostRows * width);
     Real* const z = Z == nullptr ? nullptr : sums.data() + c * M * width;
     if (z != nullptr) std::fill_n(z, M * width, Real{0});
     for (Index t = c * blocks / chunks; t < (c + 1) * blocks / chunks; ++t) {
       check_interrupt();
       const Index i0 = t * kMostRows, rows = std::min(kMostRows, N - i0);
+      const auto convert = [&](Index j0, Index cols) {
+        Real* const to = packed.data() + (kept ? j0 / kBlockCols * piece : 0);
+        return steps.pack(W, i0, rows, j0, cols, to);
+      };
       to_panels(Y + i0 * b, rows, b, panel, y.data());
-      for (Index j0 = 0; j0 < M; j0 += kBlockCols) {
+      for (Index j0 = 0; X != nullptr && j0 < M; j0 += kBlockCols) {
         const Index cols = std::min(kBlockCols, M - j0);
-        const detail::Packed<Real> a = steps.pack(W, i0, rows, j0, cols, packed.data());
+        const detail::Packed<Real> a = converted[j0 / kBlockCols] = convert(j0, cols);
         for (Index g = 0; g < groups; ++g)
           steps.accumulate(a, rows, cols, x.data() + (g * M + j0) * panel,
                            y.data() + g * rows * panel);
       }
-      from_panels(y.data(), rows, b, panel, Y + i0 * b);
+      if (X != nullptr) from_panels(y.data(), rows, b, panel, Y + i0 * b);
       if (z == nullptr) continue;
       for (Index j0 = 0; j0 < M; j0 += kBlockCols) {
         const Index cols = std::min(kBlockCols, M - j0);
-        const detail::Packed<Real> a = steps.pack(W, i0, rows, j0, cols, packed.data());
+        const detail::Packed<Real> a = kept ? converted[j0 / kBlockCols] : convert(j0, cols);
         const detail::Packed<Real> transposed{a.a, a.col_step, a.row_step};
         for (Index g = 0; g < groups; ++g)
           steps.accumulate(transposed, cols, rows, y.data() + g * rows * panel,

@@ -20,8 +20,9 @@
 
 namespace pyspectra::linalg {
 
-// Adds W X to Y. `Z` may be null: only Y is wanted then. No array may overlap another. Parallel
-// over rows of W; calls check_interrupt() after each block of them.
+// Adds W X to Y. `Z` may be null: only Y is wanted then. `X` may be null: Y stays as it is. No
+// array may overlap another. Parallel over rows of W; calls check_interrupt() after each block of
+// them.
 void normal_product(const MatrixView& W, const double* X, Index b, double* Y, double* Z);
 void normal_product(const MatrixView& W, const float* X, Index b, float* Y, float* Z);
 

@@ -79,7 +79,7 @@ def load_lapack(capi: dict[str, typing.Any]) -> None:
 def normal_product(
     W: numpy.ndarray,
     dtype: typing.SupportsInt | typing.SupportsIndex,
-    X: numpy.typing.NDArray[numpy.float64],
+    X: numpy.typing.NDArray[numpy.float64] | None,
     Y: numpy.typing.NDArray[numpy.float64],
     transposed: bool,
 ) -> typing.Any: ...
@@ -87,7 +87,7 @@ def normal_product(
 def normal_product(
     W: numpy.ndarray,
     dtype: typing.SupportsInt | typing.SupportsIndex,
-    X: numpy.typing.NDArray[numpy.float32],
+    X: numpy.typing.NDArray[numpy.float32] | None,
     Y: numpy.typing.NDArray[numpy.float32],
     transposed: bool,
 ) -> typing.Any: ...

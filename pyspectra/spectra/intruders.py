@@ -165,22 +165,45 @@ def _by_leading(
     """Compare with the leading singular vectors of the base; None where that does not decide."""
     # One more than is asked for tells how well the last is separated.
     new = leading_triplets(after, min(k + 1, after.M), TOLERANCE)
-    old = leading_triplets(before, min(k + MORE, before.M), TOLERANCE)
-    if new.status is not Status.OK or old.status is not Status.OK:
+    if new.status is not Status.OK:
         return None
     U, error = new.U[:, :k], _angles(new)[:k]
+    # What is spread over the base needs none of its vectors. The others resemble leading ones.
+    known, mass = np.zeros((len(U), 0)), np.ones(U.shape[1])
+    share = _largest_share(before, known, U, mass, epsilon**2 - 2.0 * error, patient=False)
+    spread = np.sqrt(share + 2.0 * error)
+    few = int(np.count_nonzero(spread >= epsilon)) + 1
+    for wanted in sorted({min(few, k), k}):
+        found = _beside_leading(before, new, wanted, spread, epsilon)
+        if found is not None:
+            return found
+    return None
+
+
+def _beside_leading(
+    before: WeightProducts, new: TopK, wanted: int, spread: FloatArray, epsilon: float
+) -> Intruders | None:
+    """Compare with about `wanted` leading vectors of the base; None where that does not decide.
+
+    No cosine with a vector of the base is above `spread`.
+    """
+    k = len(spread)
+    U, error = new.U[:, :k], _angles(new)[:k]
+    old = leading_triplets(before, min(wanted + MORE, before.M), TOLERANCE)
+    if old.status is not Status.OK:
+        return None
     # The span of the base's vectors ends where the next singular value is furthest away.
-    count = k + int(np.argmax(-np.diff(old.s)[k - 1 : -1]))
+    count = wanted + int(np.argmax(-np.diff(old.s)[wanted - 1 : -1]))
     gap = old.s[count - 1] - old.s[count] - 2.0 * old.bounds[count]
-    spread = float(np.linalg.norm(old.residuals[:count])) / gap if gap > 0.0 else 1.0
+    tilt = float(np.linalg.norm(old.residuals[:count])) / gap if gap > 0.0 else 1.0
     known = old.U[:, :count]
     cosines = known.T @ U
     nearest = np.argmax(np.abs(cosines), axis=0)
-    similarity = np.abs(cosines)[nearest, np.arange(U.shape[1])]
+    similarity = np.abs(cosines)[nearest, np.arange(k)]
     slack = error + _angles(old)[nearest]
     left = U - known @ cosines
-    mass, drift = np.einsum("ij,ij->j", left, left), 2.0 * (error + spread)
-    upper = np.sqrt(mass + drift)
+    mass, drift = np.einsum("ij,ij->j", left, left), 2.0 * (error + tilt)
+    upper = np.minimum(np.sqrt(mass + drift), spread)
     unsure = (similarity - slack < epsilon) & (upper >= epsilon)
     if np.any(unsure):
         share = _largest_share(
@@ -210,11 +233,13 @@ def _largest_share(
     left: FloatArray,
     mass: FloatArray,
     wanted: FloatArray,
+    patient: bool = True,
 ) -> FloatArray:
     """Bound the share that a single left singular vector has in each of what is `left`.
 
     That is what of each direction is beside the vectors that are `known`, of squared length `mass`.
-    The bounds are improved until mass times share is below what is `wanted`, or no longer.
+    The bounds are improved until mass times share is below what is `wanted`, or, unless `patient`,
+    until those that are not improve no longer.
     """
 
     def square(X: FloatArray) -> FloatArray:
@@ -227,10 +252,13 @@ def _largest_share(
     with holding_blas(1):
         measures = LanczosMeasures(square, left)
         share = np.ones(left.shape[1])
-        for _ in range(MOST_STEPS):
+        for step in range(MOST_STEPS):
             measures.step()
-            share = np.minimum(share, measures.largest_weights())
-            if np.all(mass * share < wanted):
+            before, share = share, np.minimum(share, measures.largest_weights())
+            unsure = mass * share >= wanted
+            if not np.any(unsure):
+                break
+            if not patient and step >= 4 and np.all(share[unsure] > 0.97 * before[unsure]):
                 break
     return share
 

@@ -68,11 +68,10 @@ class WeightProducts:
 
     def backward(self, Y: FloatArray) -> FloatArray:
         """Return ``(W + B A).T @ Y``, shape (M, b)."""
-        start = None
+        Z = self.backward_of_W(Y)
         if self.A is not None and self.B is not None:
-            start = _rows(self.A.T @ (self.B.T @ Y))
-        flipped = HostArray(self.W.data.T, self.W.dtype)
-        return ops.normal_product(flipped, _rows(Y), start, transposed=False)[0]
+            Z += self.A.T @ (self.B.T @ Y)
+        return Z
 
     def normal(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return ``Y = (W + B A) @ X`` and ``(W + B A).T @ Y``."""
@@ -112,8 +111,7 @@ class WeightProducts:
 
     def backward_of_W(self, Y: FloatArray) -> FloatArray:
         """Return ``W.T @ Y`` without the update."""
-        flipped = HostArray(self.W.data.T, self.W.dtype)
-        return ops.normal_product(flipped, _rows(Y), transposed=False)[0]
+        return ops.transposed_product(self.W, _rows(Y))
 
     def dense(self) -> FloatArray:
         """Return the matrix as float64."""

@@ -52,6 +52,9 @@ def test_is_the_product(isa, dtype, shape):
         )
         alone, nothing = ops.normal_product(HostArray(data, dtype), X, transposed=False)
         assert nothing is None
+        back = ops.transposed_product(HostArray(data, dtype), start)
+        largest = np.abs(values).T @ np.abs(start)
+        assert np.all(np.abs(back - values.T @ start) <= tol.gram_bound(n + 20) * largest)
         assert np.all(np.abs(alone - values @ X) <= tol.gram_bound(m) * size)
 
 
@@ -115,3 +118,5 @@ def test_shapes_that_disagree_are_refused():
     W = HostArray(np.ones((4, 3)), "float64")
     with pytest.raises(ValueError, match="shapes disagree"):
         ops.normal_product(W, np.ones((4, 2)))
+    with pytest.raises(ValueError, match="shapes disagree"):
+        ops.transposed_product(W, np.ones((3, 2)))
