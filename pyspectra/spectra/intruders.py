@@ -11,7 +11,8 @@ those of the base.
   measure that has, at each squared singular value, the squared cosine for its weight. By the
   inequalities of Chebyshev, Markov and Stieltjes no single weight is larger than two neighbouring
   weights of the quadrature. A direction that the base does not have is spread over many singular
-  vectors, and a dozen products show it.
+  vectors, and a dozen products or two show it. This is asked first, of all of u, since what it
+  answers needs no vector of the base.
 
 Where none of this decides, all singular vectors are computed.
 

@@ -126,8 +126,9 @@ def svd_topk(W: Any, k: int, *, tol: float = 1e-6) -> TopK:
     thousands of directions, as in an identity) all singular values are computed. ``docs/topk.md``
     has the formulas.
 
-    The error of a singular value is about the square of its residual, so that vectors have half the
-    digits of values: a smaller `tol` makes vectors better.
+    The space is sought in float32 where values do not spread too widely; they and their bounds come
+    from products in float64. The error of a singular value is about the square of its residual, so
+    that vectors have half the digits of values: a smaller `tol` makes vectors better.
 
     References
     ----------

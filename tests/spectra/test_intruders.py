@@ -91,6 +91,31 @@ def test_leading_vectors_decide_as_all_do(
     assert not refused or kind == "heavy"
 
 
+def test_what_is_spread_over_the_base_asks_for_fewer_of_its_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LARGE", 16)
+    asked = []
+    found_by = module.leading_triplets
+    monkeypatch.setattr(
+        module, "leading_triplets", lambda p, k, tol: asked.append(k) or found_by(p, k, tol)
+    )
+    rng = np.random.default_rng(7)
+    base = matrix("heavy", (230, 230), rng)
+    B, A = rng.standard_normal((230, 6)), 0.1 * rng.standard_normal((6, 230))
+    found = intruders(base, (B, A), k=6)
+    assert found is not None
+    assert found.indices == tuple(range(6))
+    assert asked[0] == 7
+    assert asked[1] < 6 + module.MORE
+    assert len(asked) == 2
+    asked.clear()
+    same = intruders(base, base, k=6)
+    assert same is not None
+    assert same.n == 0
+    assert asked == [7, 6 + module.MORE]
+
+
 def test_a_direction_from_deep_in_the_base_asks_for_all_vectors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
