@@ -511,3 +511,12 @@ def test_memory_follows_the_parts_that_are_read_and_not_the_tensor(
     finally:
         tracemalloc.stop()
     assert peak < W.nbytes / 2
+
+
+def test_every_method_is_documented() -> None:
+    page = Path(__file__).parents[2] / "docs" / "merging.md"
+    text = page.read_text()
+    for name in NAMES:
+        assert f'"{name}"' in (ps.merge.__doc__ or "")
+        assert f"``{name}``" in (ps.merge.__doc__ or "")
+        assert f"| `{name}` |" in text
