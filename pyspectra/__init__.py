@@ -8,12 +8,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pyspectra.analysis.analyze import analyze
+from pyspectra.analysis.bit_choice import LayerSensitivity
 from pyspectra.analysis.compare import compare
 from pyspectra.analysis.describe import describe
 from pyspectra.analysis.distances import Distances, LayerDistance, distances
 from pyspectra.analysis.intruders import intruder_dimensions
 from pyspectra.analysis.quantization import quantization_sensitivity
-from pyspectra.analysis.quantization_result import LayerSensitivity, QuantizationSensitivity
+from pyspectra.analysis.quantization_result import QuantizationSensitivity
 from pyspectra.config import get_num_threads, set_num_threads, show_config
 from pyspectra.edit.allocation import allocate_sparsity
 from pyspectra.edit.compress import compress

@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 from torch import nn
 
 import pyspectra as ps
-from pyspectra.analysis.quantization_result import LayerSensitivity, QuantizationSensitivity
+from pyspectra.analysis.bit_choice import LayerSensitivity
+from pyspectra.analysis.quantization_result import QuantizationSensitivity
 
 # Singular values of two routes, of matrices of some 40 rows.
 RTOL = 1e-9
