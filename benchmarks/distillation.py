@@ -1,12 +1,12 @@
 """What do teachers and ensembles give? Fashion-MNIST; tables of distillation.md and ensembles.md.
 
-    python benchmarks/distillation.py run OUT [--seeds 5]
+    python benchmarks/distillation.py run OUT [--seeds 5] [--students 3]
     python benchmarks/distillation.py table OUT
 
 Data and helpers are those of lottery.py: 6 000 images to train on, 5 000 others to choose by, all
 10 000 of the test set. *Teachers*: a convolutional network for each seed, with AdamW and a cosine
-for 15 epochs. *Students*: one hidden layer of 32, 15 epochs, on labels, on smoothed labels, on the
-seed's teacher at several temperatures, on all teachers together; each arm has two learning rates,
+for 15 epochs. *Students*: one hidden layer of 32, 30 epochs, on labels, on smoothed labels, on the
+seed's teacher at several temperatures, on all teachers together; each arm has three learning rates,
 of which the one with the best mean on the other images counts. *Ensembles*: all teachers together,
 against one, against the weights of one run averaged (the last epochs; an EMA of every step), and
 against the predictions of its last epochs averaged.
@@ -29,7 +29,7 @@ from pyspectra.training.metrics import calibration, fit_temperature
 
 IMAGES, CHOOSING, BATCH = 6000, 5000, 100
 EPOCHS, LAST = 15, 5
-STUDENT_EPOCHS, RATES, WEIGHT = 15, (2e-3, 6e-3), 0.9
+STUDENT_EPOCHS, RATES, WEIGHT = 30, (3e-3, 1e-2, 3e-2), 0.9
 # A constant rate at the end, since the mean of weights that stand still is these weights.
 FLAT = 0.3
 
@@ -127,12 +127,13 @@ def with_temperature(what, choosing, test, ys, seed, **more):
 def ensembles(teachers, ys):
     rows = []
     for seed, found in enumerate(teachers):
-        for what in ("end", "mean of weights", "EMA"):
-            rows += with_temperature(what, found[what]["choosing"], found[what]["test"], ys, seed)
+        for what, name in (("end", "one network"), ("mean of weights", "its last 5 weights, mean"),
+                           ("EMA", "its EMA")):  # fmt: skip
+            rows += with_temperature(name, found[what]["choosing"], found[what]["test"], ys, seed)
         late = {n: torch.stack([e[n] for e in found["late"]]) for n in ys}
         means = {n: EnsemblePrediction.of(z).mean.log() for n, z in late.items()}
         rate = disagreement(late["test"]).rate
-        rows += with_temperature("last epochs, mean of probabilities", means["choosing"],
+        rows += with_temperature("its last 5 epochs, mean of probabilities", means["choosing"],
                                  means["test"], ys, seed, disagreement=rate)  # fmt: skip
     # All but one seed each time, so that the ensembles' numbers have an error, too.
     for seed in range(len(teachers)):
@@ -183,7 +184,7 @@ def students(seed, teachers, x, y, sets, ys):
     return rows
 
 
-def run(out, seeds):
+def run(out, seeds, learners):
     torch.set_num_threads(1)
     x, y = load("train")
     test = load("t10k")
@@ -199,7 +200,7 @@ def run(out, seeds):
     teachers = [torch.load(out / f"teacher{seed}.pt") for seed in range(seeds)]
     rows = ensembles(teachers, ys)
     (out / "ensembles.json").write_text(json.dumps(rows))
-    for seed in range(seeds):
+    for seed in range(learners):
         file = out / f"students{seed}.json"
         if not file.exists():
             file.write_text(json.dumps(students(seed, teachers, x, y, sets, ys)))
@@ -224,7 +225,7 @@ def table(out):
         own = [r for r in rows if r["what"] == what]
         T = summary([r["temperature"] for r in own]) if "temperature" in own[0] else "1"
         mass = summary([100 * r["ece of equal mass"] for r in own])
-        brier = summary([r["brier"] for r in own])
+        brier = fine([r["brier"] for r in own])
         rates = [100 * r["disagreement"] for r in own if "disagreement" in r]
         rate = f"{np.mean(rates):.1f} %" if rates else ""
         print(f"| {what} | {T} | {cells(own)} | {mass} | {brier} | {rate} |")
@@ -232,9 +233,14 @@ def table(out):
 
 def cells(rows):
     percent = [summary([100 * r[k] for r in rows]) for k in ("accuracy", "ece")]
-    nll = [r["nll"] for r in rows]
-    error = np.std(nll, ddof=1) / len(nll) ** 0.5 if len(nll) > 1 else 0.0
-    return f"{percent[0]} | {np.mean(nll):.3f} ± {error:.3f} | {percent[1]}"
+    return f"{percent[0]} | {fine([r['nll'] for r in rows])} | {percent[1]}"
+
+
+def fine(values):
+    """Mean and standard error, in thousandths."""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
 
 
 def main():
@@ -242,9 +248,10 @@ def main():
     parser.add_argument("command", choices=("run", "table"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--students", type=int, default=3, help="seeds of students")
     told = parser.parse_args()
     if told.command == "run":
-        run(told.out, told.seeds)
+        run(told.out, told.seeds, told.students)
     else:
         table(told.out)
 

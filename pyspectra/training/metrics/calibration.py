@@ -100,8 +100,8 @@ def calibration(
     sorted samples into parts that differ by one at most; equal confidences may be in two bins.
     A probability of 0 of the right class counts as the least number above 0.
 
-    ECE depends on the bins, and is above 0 for a perfectly calibrated model too, by chance: some
-    sqrt(bins / samples). NLL and Brier score need no bins, and judge accuracy as well.
+    ECE depends on the bins, and is above 0 for a perfectly calibrated model too, by chance: by up
+    to 0.4 sqrt(bins / samples). NLL and Brier score need no bins, and judge accuracy as well.
 
     References
     ----------
