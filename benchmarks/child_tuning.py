@@ -182,8 +182,8 @@ def trials(rates, wide, heads, f, d, **other):
 MINILM = trials((1e-4, 2e-4, 4e-4), (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4),
                 (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1), (0.2, 0.4), (0.1, 0.3),
                 dropout=(0.0, 0.2))  # fmt: skip
-MPNET = trials((5e-5, 1e-4, 2e-4), (5e-5, 1e-4, 2e-4), (3e-3, 3e-2, 3e-1), (0.3,), (0.2,),
-               dropout=(0.0,))  # fmt: skip
+MPNET = trials((2.5e-5, 5e-5, 1e-4, 2e-4), (2.5e-5, 5e-5, 1e-4, 2e-4), (1e-3, 3e-3, 3e-2, 3e-1),
+               (0.3,), (0.2,), dropout=(0.0,))  # fmt: skip
 SMALL = trials((1e-3, 3e-3, 1e-2, 3e-2), (3e-4, 1e-3, 2e-3, 3e-3, 6e-3, 1e-2, 2e-2, 3e-2),
                (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0), (0.2, 0.4), (0.1, 0.3),
                decay=(0.3, 3.0))  # fmt: skip
