@@ -82,7 +82,9 @@ def intruder_dimensions(
     with before, called_as(FUNCTION, model_or_path="tuned"):
         after = open_weights(tuned)
         with after:
-            adapted = list(adapted_layers(before, after, tuned))
+            adapted = list(
+                adapted_layers(before, after, tuned, function=FUNCTION, argument="tuned")
+            )
             if adapted:
                 found = [(x.layer.name, _of_adapter(x, k, epsilon)) for x in adapted]
             else:

@@ -110,7 +110,8 @@ def adapter_of(
     more = [k for k, t in model.tensors.items() if t.dtype.is_float and k not in halves]
     if more:
         raise unlike(f"which has {listed(more)} besides")
-    found = {id(one.product): one for one in adapted_layers(source, adapter, given)}
+    layers = adapted_layers(source, adapter, given, function=function, argument=argument)
+    found = {id(one.product): one for one in layers}
     updates: dict[str, Adapted] = {}
     for name, product in pairs:
         update = found.get(id(product))

@@ -112,7 +112,9 @@ def reduce_intruders(
     with before:
 
         def changes(source: WeightSource, stored: Shapes) -> Mapping[str, Recompute]:
-            adapted = list(adapted_layers(before, source, tuned))
+            adapted = list(
+                adapted_layers(before, source, tuned, function=FUNCTION, argument="tuned")
+            )
             if adapted:
                 return _of_adapter(adapted, stored, reduction)
             return _of_model(before, source, stored, reduction)

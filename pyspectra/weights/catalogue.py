@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from pyspectra._arrays import FLOAT_DTYPES, HostArray, Loader
 from pyspectra._support.dtypes import find
-from pyspectra.weights.entries import Contents, ScaleOf, TensorEntry
+from pyspectra.weights.entries import Contents, TensorEntry
 from pyspectra.weights.kernels import kernel_layout
 from pyspectra.weights.kinds import (
     KINDS,
@@ -27,7 +27,7 @@ from pyspectra.weights.kinds import (
     layer_name,
 )
 from pyspectra.weights.layer import Layer
-from pyspectra.weights.lora import LoraProduct, lora_layer
+from pyspectra.weights.lora import LoraProduct, LoraScale, lora_layer
 from pyspectra.weights.lora_names import Flattened, flat_shape, lora_pairs
 from pyspectra.weights.order import order_key
 from pyspectra.weights.parts import part_layers
@@ -37,7 +37,7 @@ __all__ = ["Contents", "TensorEntry", "catalogue"]
 
 
 def catalogue(
-    entries: Sequence[TensorEntry], lora_scale: ScaleOf | None = None
+    entries: Sequence[TensorEntry], lora_scale: LoraScale | None = None
 ) -> tuple[tuple[Layer, ...], tuple[SkippedLayer, ...]]:
     """Give ids to the weights and part them from everything else.
 
@@ -45,7 +45,7 @@ def catalogue(
     ----------
     entries : sequence of TensorEntry
         All tensors of a source, in its order, which gives the positions.
-    lora_scale : callable, optional
+    lora_scale : LoraScale, optional
         See `Contents`.
 
     Returns
@@ -193,7 +193,7 @@ class _Half:
 
 
 def _lora_halves(
-    entries: Sequence[TensorEntry], lora_scale: ScaleOf | None, names: _Names
+    entries: Sequence[TensorEntry], lora_scale: LoraScale | None, names: _Names
 ) -> dict[str, _Half]:
     usable: dict[str, Layer] = {}
     identity: dict[str, Hashable | None] = {}
@@ -225,7 +225,9 @@ def _lora_halves(
             )
             if owner is None or owner == pair.name:
                 skip = Skip("lora_half", {"pair": pair.name})
-                product = LoraProduct(usable[pair.key_a], usable[pair.key_b], scale, alpha)
+                product = LoraProduct(
+                    usable[pair.key_a], usable[pair.key_b], scale, alpha, lora_scale
+                )
                 derive = functools.partial(lora_layer, pair, product)
                 if alpha is not None:
                     halves[alpha.key] = _Half(Skip("lora_alpha", {"pair": pair.name}))

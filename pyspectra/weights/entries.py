@@ -12,12 +12,11 @@ import numpy.typing as npt
 from pyspectra._arrays import HostArray, Loader
 from pyspectra.weights.kernels import KernelLayout, folded
 from pyspectra.weights.kinds import is_weight_key
+from pyspectra.weights.lora import LoraScale
 from pyspectra.weights.precision import StoredAs
 from pyspectra.weights.skip import Skip, SkippedLayer
 
-__all__ = ["Contents", "ScaleOf", "TensorEntry"]
-
-ScaleOf = Callable[[str, int], float]
+__all__ = ["Contents", "TensorEntry"]
 
 
 @dataclass(frozen=True)
@@ -121,8 +120,8 @@ class Contents:
         Tensors in source order.
     close : callable
         Releases what the entries hold on to.
-    lora_scale : callable or None
-        Name of a module and rank of its LoRA pair to the factor on their product; None for 1.
+    lora_scale : LoraScale or None
+        The factors on the products of LoRA pairs; None for 1.
     beside : tuple of SkippedLayer
         What the source holds besides the model, and why it is not analysed.
     files : tuple of Path
@@ -134,7 +133,7 @@ class Contents:
     format: str
     entries: Sequence[TensorEntry]
     close: Callable[[], None] = _nothing
-    lora_scale: ScaleOf | None = None
+    lora_scale: LoraScale | None = None
     beside: tuple[SkippedLayer, ...] = ()
     files: tuple[Path, ...] = ()
     quantisation: Mapping[str, Any] | None = None

@@ -51,6 +51,11 @@ class LoraScale:
     alpha_pattern : Mapping
         Regular expression (`pyspectra.weights.name_patterns`) to alpha, for the modules whose name
         it matches as a whole or after a dot; the first match wins.
+    inputs_first : bool
+        ``fan_in_fan_out``: whether weights of the base are stored with their inputs first (GPT-2).
+    start : str
+        ``init_lora_weights`` where that has changed the weights of the base before the training:
+        the adapter belongs to what was left of them. Otherwise empty.
 
     Notes
     -----
@@ -61,6 +66,8 @@ class LoraScale:
     alpha: float
     rank_stabilised: bool = False
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    inputs_first: bool = False
+    start: str = ""
 
     @cached_property
     def _patterns(self) -> list[tuple[NamePattern, float]]:
@@ -123,12 +130,15 @@ class LoraProduct:
         Factor on ``B @ A``; with `alpha`, the factor besides ``alpha / r``.
     alpha : Layer or None
         The stored alpha (kohya), one number.
+    config : LoraScale or None
+        What the configuration of the adapter says.
     """
 
     a: Layer
     b: Layer
     scale: float
     alpha: Layer | None = None
+    config: LoraScale | None = None
 
     def factor(self) -> float:
         """Return the factor on ``B @ A``."""

@@ -417,6 +417,62 @@ def test_adapters_that_do_not_fit() -> None:
             ps.merge(state, [model])
 
 
+def adapter_folder(folder: Path, pairs: dict[str, np.ndarray], **config: Any) -> Path:
+    folder.mkdir()
+    sn.save_file(pairs, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2, **config})
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "flag"), [(["square"], True), (["square", "wide"], True), (["square", "wide"], False)]
+)
+def test_weights_with_their_inputs_first_are_added_to_so(
+    tmp_path: Path, names: list[str], flag: bool
+) -> None:
+    """GPT-2's: the shape of a square one tells nothing, the configuration or another one does."""
+    rng = np.random.default_rng(0)
+    base = {
+        "square.weight": rng.standard_normal((6, 6)),
+        "wide.weight": rng.standard_normal((6, 9)),
+    }
+    pairs = {}
+    expected = dict(base)
+    for name in names:
+        columns, rows = base[f"{name}.weight"].shape
+        A, B = rng.standard_normal((2, columns)), rng.standard_normal((rows, 2))
+        pairs |= {f"base_model.model.{name}.lora_{h}.weight": x for h, x in (("A", A), ("B", B))}
+        expected[f"{name}.weight"] = base[f"{name}.weight"] + (B @ A).T
+    folder = adapter_folder(tmp_path / "adapter", pairs, fan_in_fan_out=flag)
+    got = ps.merge(base, [folder])
+    for key, value in expected.items():
+        np.testing.assert_allclose(got[key], value, atol=1e-12, err_msg=key)
+    sn.save_file(base, tmp_path / "base.safetensors")
+    of_files = ps.intruder_dimensions(tmp_path / "base.safetensors", folder)
+    turned = ps.intruder_dimensions(
+        {key: W.T for key, W in base.items()}, {key: W.T for key, W in expected.items()}
+    )
+    assert {name: x.n for name, x in of_files.items()} == {name: turned[name].n for name in names}
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
+def test_adapters_of_what_is_left_of_the_base_are_refused(tmp_path: Path, start: str) -> None:
+    base = {f"layers.{i}.fc.weight": np.ones((9, 6)) for i in range(2)}
+    base["embed.weight"] = np.ones((11, 6))
+    folder = adapter_folder(tmp_path / "adapter", adapter(0), init_lora_weights=start)
+    begin = rf"must be an adapter of the base as it is, .* init_lora_weights='{start}'"
+    with pytest.raises(ValueError, match=r"merge: 'models\[0\]' " + begin):
+        ps.merge(base, [folder])
+    with pytest.raises(ValueError, match="reduce_intruders: 'tuned' " + begin):
+        ps.reduce_intruders(base, folder, out=tmp_path / "new")
+    with pytest.raises(ValueError, match="intruder_dimensions: 'tuned' " + begin):
+        ps.intruder_dimensions(base, folder)
+    plain = adapter_folder(tmp_path / "plain", adapter(0), init_lora_weights="gaussian")
+    assert not np.array_equal(ps.merge(base, [plain])["embed.weight"], base["embed.weight"])
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 

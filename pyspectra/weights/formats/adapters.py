@@ -15,6 +15,8 @@ from pyspectra.weights.name_patterns import NamePattern, UnsafePatternError
 __all__ = ["ADAPTER_CONFIG", "lora_scale"]
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
+# Ways to start an adapter that take something away from the weights of the base.
+_CHANGING_STARTS: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _MAX_CHARACTERS: Final = 1 << 21  # in all patterns together
 
 
@@ -52,7 +54,13 @@ def lora_scale(path: Path) -> LoraScale | None:
         _number(path, "lora_alpha", config["lora_alpha"]),
         bool(stabilised),
         {p: _number(path, "alpha_pattern", alpha) for p, alpha in (patterns or {}).items()},
+        config.get("fan_in_fan_out") is True,
+        _changing_start(config.get("init_lora_weights")),
     )
+
+
+def _changing_start(start: Any) -> str:
+    return start if isinstance(start, str) and start.lower().startswith(_CHANGING_STARTS) else ""
 
 
 def _number(path: Path, name: str, value: Any) -> float:
