@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final
 
 from pyspectra._arrays import is_torch_module
@@ -106,6 +106,8 @@ def _check_goes_with(record: MergeMethod, argument: str, value: Any, kept: Seque
 
 def _one_each(argument: str, values: Any, count: int) -> list[Any]:
     try:
+        if isinstance(values, Set | Mapping | str):  # without an order, or without numbers
+            raise TypeError
         given = list(values)
     except TypeError as error:
         got = f"an object of type {type(values).__name__}"

@@ -86,9 +86,10 @@ class IntegerGrid:
         if self.granularity == "channel":
             return self._nearest(lines, bits)
         n, m = lines.shape
-        whole = m - m % self.block
+        block = min(self.block, max(m, 1))
+        whole = m - m % block
         out = np.empty((n, m))
-        full = np.ascontiguousarray(lines[:, :whole]).reshape(-1, self.block)
+        full = np.ascontiguousarray(lines[:, :whole]).reshape(-1, block)
         out[:, :whole] = self._nearest(full, bits).reshape(n, whole)
         out[:, whole:] = self._nearest(lines[:, whole:], bits)
         return out

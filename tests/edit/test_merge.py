@@ -514,6 +514,7 @@ def test_bad_arguments(tmp_path: Path) -> None:
         (state, [state], {"method": "ties", "density": [0.1, 0.2]}, ValueError, "each of the 1"),
         (state, [state], {"weights": [0.0]}, ValueError, "not all be 0"),
         (state, [state], {"weights": 0.5}, TypeError, "a sequence of numbers"),
+        (state, [state, state], {"weights": {2.0, 1.0}}, TypeError, "numbers, got .* type set"),
         (state, [state], {"scale": np.nan}, ValueError, "'scale'"),
         (state, [state], {"normalize": 1}, TypeError, "'normalize' must be a bool"),
         (state, [state], {"out": tmp_path / "x.pt"}, ValueError, "'out' must be None"),

@@ -196,3 +196,10 @@ def test_what_is_not_finite_stays() -> None:
 def test_arguments_are_checked(bits: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=f"quantize: {message}"):
         ps.quantize(state(), bits, **options)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_blocks_longer_than_a_channel_are_channels(symmetric: bool) -> None:
+    whole = ps.quantize(state(), 4, symmetric=symmetric)
+    longer = ps.quantize(state(), 4, granularity="block", block=10**30, symmetric=symmetric)
+    assert all(np.array_equal(longer[key], value) for key, value in whole.items())
