@@ -7,12 +7,12 @@ those of the base.
 - If the cosine with one of these is at least epsilon, u is no intruder.
 - The squared cosines with all others sum to at most ``1 - sum_j (u^T u_j)^2``: if that is below
   epsilon^2, none of them reaches epsilon.
-- Otherwise Lanczos's recurrence with W W^T on what is left of u gives Gauss's quadrature of the
-  measure that has, at each squared singular value, the squared cosine for its weight. By the
-  inequalities of Chebyshev, Markov and Stieltjes no single weight is larger than two neighbouring
-  weights of the quadrature. A direction that the base does not have is spread over many singular
-  vectors, and a dozen products or two show it. This is asked first, of all of u, since what it
-  answers needs no vector of the base.
+- Otherwise Lanczos's recurrence with W W^T on what is left of u gives orthonormal polynomials of
+  the measure that has, at each squared singular value, the squared cosine for its weight, and these
+  bound each single weight: `pyspectra.spectra.shares`, which also accounts for the rounding of the
+  products. A direction that the base does not have is spread over many singular vectors, and a
+  dozen products or two show it. This is asked first, of all of u, since what it answers needs no
+  vector of the base.
 
 Where none of this decides, all singular vectors are computed.
 
@@ -20,7 +20,8 @@ References
 ----------
 Shuttleworth, Andreas, Torralba, Sharma, "LoRA vs full fine-tuning: an illusion of equivalence"
 (2024), arXiv 2410.21228, algorithm 1.
-Szegoe, "Orthogonal polynomials", 3.41 (the inequalities of Chebyshev, Markov and Stieltjes).
+Akhiezer, "The classical moment problem" (1965), chapter 2 (the mass of a point and the Christoffel
+function).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ import numpy as np
 
 from pyspectra._support.blas_threads import holding_blas
 from pyspectra.spectra.aside import run_aside
-from pyspectra.spectra.singular_bounds import LanczosMeasures
+from pyspectra.spectra.shares import SharesOfEigenvectors
+from pyspectra.spectra.single_space import SingleArray
 from pyspectra.spectra.topk import TopK, leading_triplets
 from pyspectra.spectra.weight_products import WeightProducts, read_factors
 from pyspectra.types import FloatArray, Status, Value
@@ -240,28 +242,47 @@ def _largest_share(
 
     That is what of each direction is beside the vectors that are `known`, of squared length `mass`.
     The bounds are improved until mass times share is below what is `wanted`, or, unless `patient`,
-    until those that are not improve no longer.
+    until those that are not improve no longer. Products are taken in single precision first, and
+    by the patient in double where that does not decide.
     """
+    # Of the given matrix or of its transpose: W W^T acts on the rows of what was given.
+    flat = products.transposed
 
-    def square(X: FloatArray) -> FloatArray:
-        X = X - known @ (known.T @ X)
-        # Of the given matrix or of its transpose: W W^T acts on the rows of what was given.
-        flat = products.transposed
-        X = products.normal(X)[1] if flat else products.forward(products.backward(X))
-        return np.asarray(X - known @ (known.T @ X))
+    def beside(X: FloatArray | SingleArray) -> FloatArray:
+        return np.asarray(X - known @ (known.T @ X), np.float64)
 
+    def single(X: FloatArray) -> FloatArray:
+        X = beside(X)
+        return beside(products.normal_single(X) if flat else products.outer_single(X))
+
+    def double(X: FloatArray) -> FloatArray:
+        X = beside(X)
+        return beside(products.normal(X)[1] if flat else products.forward(products.backward(X)))
+
+    share = np.ones(left.shape[1])
+    if patient and np.any(wanted <= 0.0):
+        return share
     with holding_blas(1):
-        measures = LanczosMeasures(square, left)
-        share = np.ones(left.shape[1])
-        for step in range(MOST_STEPS):
-            measures.step()
-            before, share = share, np.minimum(share, measures.largest_weights())
-            unsure = mass * share >= wanted
-            if not np.any(unsure):
-                break
-            if not patient and step >= 4 and np.all(share[unsure] > 0.97 * before[unsure]):
+        for square in (single, double) if patient else (single,):
+            unsure = np.flatnonzero(share >= wanted / mass)
+            found = SharesOfEigenvectors(square, double, left[:, unsure])
+            _improve(found, wanted[unsure] / mass[unsure], patient)
+            share[unsure] = np.minimum(found.shares, share[unsure])
+            if np.all(share < wanted / mass):
                 break
     return share
+
+
+def _improve(found: SharesOfEigenvectors, goal: FloatArray, patient: bool) -> None:
+    """Go on until all shares are below the goal, or those that are not improve no longer."""
+    least = np.ones(len(goal))
+    for step in range(MOST_STEPS):
+        before, least = least, np.minimum(least, found.step(goal))
+        unsure = found.shares >= goal
+        if not np.any(unsure):
+            return
+        if not patient and step >= 4 and np.all(least[unsure] > 0.97 * before[unsure]):
+            return
 
 
 def _left(W: FloatArray, k: int | None) -> tuple[FloatArray, FloatArray]:

@@ -45,6 +45,7 @@ from pyspectra.types import FloatArray
 __all__ = [
     "FAILURE",
     "PROBES",
+    "SMALL_COSINE",
     "LanczosMeasures",
     "ProbedNorm",
     "is_above_spectrum",
@@ -57,7 +58,7 @@ FAILURE = 1e-12
 """Bound on the probability that `ProbedNorm` is too small."""
 
 # A standard normal number is below this with probability 0.177, and all of sixteen with 0.97e-12.
-_SMALL_COSINE = 0.2237
+SMALL_COSINE = 0.2237
 
 _FACTORS = (1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 200.0, 1e3, 1e4, 1e5, 1e7, 1e9)
 
@@ -134,19 +135,21 @@ class LanczosMeasures:
 
     Attributes
     ----------
+    basis : list of ndarray of shape (M, r)
+        The q_j, one more than there were steps.
     alphas, betas : list of ndarray of shape (r,)
         Coefficients: ``beta_j q_{j+1} = A q_j - alpha_j q_j - beta_{j-1} q_{j-1}``.
     """
 
     def __init__(self, operator: Callable[[FloatArray], FloatArray], start: FloatArray) -> None:
         self._operator = operator
-        self._basis = [start / np.linalg.norm(start, axis=0)]
+        self.basis = [start / np.linalg.norm(start, axis=0)]
         self.alphas: list[FloatArray] = []
         self.betas: list[FloatArray] = []
 
     def step(self) -> None:
         """Go on by one product."""
-        q = self._basis[-1]
+        q = self.basis[-1]
         z = self._operator(q)
         alpha = np.einsum("ij,ij->j", q, z)
         beta = np.linalg.norm(z, axis=0)
@@ -154,7 +157,7 @@ class LanczosMeasures:
         # where little was left.
         for _ in range(2):
             before = beta
-            for old in self._basis:
+            for old in self.basis:
                 z -= old * np.einsum("ij,ij->j", old, z)
             beta = np.linalg.norm(z, axis=0)
             if np.all(beta > 0.1 * before):
@@ -163,7 +166,7 @@ class LanczosMeasures:
         beta = np.where(beta > 1e-12 * scale, beta, 0.0)
         self.alphas.append(alpha)
         self.betas.append(beta)
-        self._basis.append(z / np.where(beta > 0.0, beta, np.inf))
+        self.basis.append(z / np.where(beta > 0.0, beta, np.inf))
 
     def kernel(self, t: FloatArray) -> FloatArray:
         """Return the sum of the squares of the orthonormal polynomials at t, shape (..., r).
@@ -187,15 +190,10 @@ class LanczosMeasures:
         """Return the largest eigenvalue of each tridiagonal matrix, shape (r,)."""
         return np.asarray(np.linalg.eigvalsh(self._tridiagonal())[:, -1])
 
-    def largest_weights(self) -> FloatArray:
-        """Bound the share of the start vectors in any single eigenvector, shape (r,).
-
-        It is the largest sum of two neighbouring weights of Gauss's quadrature (Chebyshev, Markov,
-        Stieltjes): an eigenvalue lies between two nodes, or on one.
-        """
+    def weights(self) -> FloatArray:
+        """Return the weights of Gauss's quadrature, shape (r, number of steps)."""
         _, vectors = np.linalg.eigh(self._tridiagonal())
-        weights = np.pad(vectors[:, 0, :] ** 2, ((0, 0), (1, 1)))
-        return np.asarray(np.max(weights[:, 1:] + weights[:, :-1], axis=1))
+        return np.asarray(vectors[:, 0, :] ** 2)
 
     def _tridiagonal(self) -> FloatArray:
         alphas, betas = np.array(self.alphas), np.array(self.betas)
@@ -243,7 +241,7 @@ class ProbedNorm:
             return True
         if self.is_above(t):
             return False
-        limit = (self._lengths / _SMALL_COSINE) ** 2
+        limit = (self._lengths / SMALL_COSINE) ** 2
         return bool(np.all(self._measures.kernel(np.full(limit.shape, t)) > limit))
 
     def bound(self) -> float:
@@ -251,7 +249,7 @@ class ProbedNorm:
         measures = self._measures
         if measures is None:
             return 0.0
-        limit = (self._lengths / _SMALL_COSINE) ** 2
+        limit = (self._lengths / SMALL_COSINE) ** 2
         low = np.maximum(measures.largest(), 0.0)
         high = low + np.maximum(low, np.finfo(np.float64).tiny)
         for _ in range(200):

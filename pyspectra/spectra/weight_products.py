@@ -99,6 +99,16 @@ class WeightProducts:
             Z += _single(self.A.T @ (self.B.T @ Y))
         return Z
 
+    def outer_single(self, Y: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return ``(W + B A) @ (W + B A).T @ Y`` in single precision, shape (N, b)."""
+        Z = ops.transposed_product(self.W, _rows(np.asarray(Y, np.float32)))
+        if self.A is not None and self.B is not None:
+            Z += _single(self.A.T @ (self.B.T @ np.asarray(Y, np.float64)))
+        start = self._update(np.asarray(Z, np.float64))
+        return ops.normal_product(
+            self.W, Z, None if start is None else _single(start), transposed=False
+        )[0]
+
     def gram(self) -> FloatArray:
         """Return ``(W + B A).T @ (W + B A)``, shape (M, M), both triangles."""
         lower = ops.gram([self.W])[0]

@@ -130,6 +130,32 @@ def test_a_direction_from_deep_in_the_base_asks_for_all_vectors(
     assert found.similarities[0] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("deep", [7, 60, 140])
+@pytest.mark.parametrize("cosine", [0.45, 0.498, 0.502, 0.6])
+def test_a_direction_that_holds_about_half_of_a_vector_of_the_base(
+    monkeypatch: pytest.MonkeyPatch, dtype: type, deep: int, cosine: float
+) -> None:
+    """Single precision, and what is found without all vectors, do not move the limit."""
+    monkeypatch.setattr(module, "LARGE", 16)
+    rng = np.random.default_rng(8)
+    base = matrix("heavy", (150, 180), rng).astype(dtype)
+    u, _, vt = np.linalg.svd(base.astype(np.float64), full_matrices=False)
+    sides = []
+    for vectors in (u[:, deep], vt[deep]):
+        other = rng.standard_normal(len(vectors))
+        other -= vectors * (vectors @ other)
+        other *= np.sqrt(1.0 - cosine**2) / np.linalg.norm(other)
+        sides.append(cosine * vectors + other)
+    B, A = 300.0 * sides[0][:, None], sides[1][None]
+    expected = np.array(by_definition(base.astype(np.float64), base.astype(np.float64) + B @ A, 3))
+    assert abs(expected[0] - cosine) < 1e-2
+    found = intruders(base, (B, A), k=3)
+    assert found is not None
+    assert found.indices == tuple(np.flatnonzero(expected < 0.5))
+    assert np.all(np.array(found.upper) >= expected - 1e-6)
+
+
 def test_shapes_that_disagree() -> None:
     with pytest.raises(ValueError, match="'tuned' must be"):
         intruders(np.ones((20, 20)), (np.ones((20, 2)), np.ones((3, 20))))
