@@ -104,8 +104,7 @@ class Step:
 
     layer: Layer
     rank: int
-    G: FloatArray | None
-    function: str
+    S: FloatArray | None  # of `low_rank.check_grams`
 
     def stored(self, W: FloatArray) -> FloatArray:
         """Return a matrix with a row for each output as the layer stores it, or the reverse."""
@@ -113,7 +112,7 @@ class Step:
 
     def factors(self, W: FloatArray) -> tuple[FloatArray, FloatArray] | None:
         """Return B and A for the weight as it is stored; None if that is not finite."""
-        return low_rank.factors(self.stored(W), self.rank, self.G, self.function)
+        return low_rank.factors(self.stored(W), self.rank, self.S)
 
 
 def planned(
@@ -157,7 +156,7 @@ def planned(
                 raise ArgumentValueError(function, "ratio", needed, repr(name))
     else:
         found = low_rank.compressible(function, source, model, layers)
-        rule = by or ("spectrum" if grams is None else "loss")
+        rule = by if by is not None else "spectrum" if grams is None else "loss"
         with called_as(function):
             ranks = allocated(source, model, ratio, rule, grams if rule == "loss" else None, layers)
     return _plan(function, found, ranks, grams)
@@ -180,7 +179,5 @@ def _plan(
         for layer in found
         if (rank := rank_of[layer.key]) is not None and rank < min(layer.shape)
     ]
-    moments = low_rank.check_grams(function, grams, [layer for layer, _ in smaller]) or {}
-    return {
-        layer.key: Step(layer, rank, moments.get(layer.key), function) for layer, rank in smaller
-    }
+    roots = low_rank.check_grams(function, grams, [layer for layer, _ in smaller]) or {}
+    return {layer.key: Step(layer, rank, roots.get(layer.key)) for layer, rank in smaller}

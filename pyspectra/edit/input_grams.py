@@ -81,7 +81,7 @@ def input_grams(
     mask: Any = None
 
     def collect(key: str, args: Any, kwargs: Any) -> None:
-        x = (args[0] if args else kwargs["input"]).detach()
+        x = (args[0] if args else next(iter(kwargs.values()))).detach()
         if mask is not None and x.shape[:-1] == mask.shape:
             x = x[mask.to(x.device)]
         x = x.reshape(-1, x.shape[-1]).double()

@@ -26,7 +26,6 @@ __all__ = [
     "in_blocks",
     "largest_rank",
     "rows_are_outputs",
-    "seen_by_inputs",
 ]
 
 KIND_NAMES: Final = (LINEAR.name, CONV1D_GPT2.name)
@@ -98,12 +97,14 @@ def rows_are_outputs(layer: Layer) -> bool:
 def check_grams(
     function: str, grams: object, layers: Sequence[Layer]
 ) -> dict[str, FloatArray] | None:
-    """Return the inputs' second moments of these layers by key; None if there are none.
+    """Return S of each of these layers by key, the Cholesky factor of its inputs' second moments.
+
+    They are damped before. A layer whose inputs are all zero is left out; None without `grams`.
 
     Raises
     ------
     ArgumentTypeError, ArgumentValueError
-        If they are no mapping to square matrices of numbers, or one is missing.
+        If they are no mapping to positive semidefinite matrices of numbers, or one is missing.
     """
     if grams is None:
         return None
@@ -124,47 +125,27 @@ def check_grams(
             got = f"shape {G.shape}" if G.shape != (n, n) else "NaN or infinity"
             needed = f"be finite and of shape ({n}, {n}) for {layer.key!r}"
             raise ArgumentValueError(function, "grams", needed, got)
-        checked[layer.key] = G
+        S = _root(function, G)
+        if S is not None:
+            checked[layer.key] = S
     return checked
 
 
-def seen_by_inputs(W: FloatArray, G: FloatArray | None, function: str) -> FloatArray:
-    """Return W S, whose singular values tell what its directions do to inputs.
-
-    Parameters
-    ----------
-    W : ndarray of float64, shape (out, in)
-        Weight.
-    G : ndarray of float64, shape (in, in), or None
-        Second moments of the inputs, damped before use: S is their Cholesky factor. None or zero:
-        S is the identity.
-    function : str
-        The public function, for messages.
-
-    Returns
-    -------
-    ndarray of float64, shape (out, in)
-
-    Raises
-    ------
-    ArgumentValueError
-        If `G` is not positive semidefinite.
-    """
-    mean = 0.0 if G is None else float(np.trace(G)) / len(G)
-    if G is None or mean == 0.0:
-        return W
+def _root(function: str, G: FloatArray) -> FloatArray | None:
+    """Return the Cholesky factor of damped second moments; None if they are zero."""
+    mean = float(np.trace(G)) / len(G)
+    if mean == 0.0:
+        return None
     damped = G + DAMPING * mean * np.eye(len(G))
     try:
         S = run_aside(lambda: np.linalg.cholesky(damped), len(G) ** 3 / 3)
     except np.linalg.LinAlgError:
         needed = "hold positive semidefinite matrices"
         raise ArgumentValueError(function, "grams", needed, "another") from None
-    return np.asarray(W @ S)
+    return np.asarray(S, dtype=np.float64)
 
 
-def factors(
-    W: FloatArray, rank: int, G: FloatArray | None, function: str
-) -> tuple[FloatArray, FloatArray] | None:
+def factors(W: FloatArray, rank: int, S: FloatArray | None) -> tuple[FloatArray, FloatArray] | None:
     """Return B and A of this rank with ``B @ A`` as near to W as can be.
 
     Parameters
@@ -173,10 +154,8 @@ def factors(
         Weight.
     rank : int
         At most the shorter side.
-    G : ndarray of float64, shape (in, in), or None
-        Second moments of the inputs: near is then what W does to them.
-    function : str
-        The public function, for messages.
+    S : ndarray of float64, shape (in, in), or None
+        Of `check_grams`: near is then what W does to the inputs.
 
     Returns
     -------
@@ -184,10 +163,10 @@ def factors(
         B (out, rank) and A (rank, in), with ``B.T @ B == A @ A.T`` diagonal: the singular values of
         the product. None if W is not finite.
     """
-    top = svd_topk(seen_by_inputs(W, G, function), rank)
+    top = svd_topk(W if S is None else W @ S, rank)
     if top.status is not Status.OK:
         return None
-    if G is None:
+    if S is None:
         s, U, Vt = top.s, top.U, top.V.T
     else:
         # The best product is U U^T W, with the leading directions U of what comes out.

@@ -18,7 +18,6 @@ from pyspectra.edit.low_rank import (
     in_blocks,
     largest_rank,
     rows_are_outputs,
-    seen_by_inputs,
 )
 from pyspectra.errors import ArgumentValueError, called_as
 from pyspectra.report.data import ReportData
@@ -106,7 +105,7 @@ def allocate_ranks(
     second moments (damped by a hundredth of their mean): s_i^2 is then what the mean square of the
     layer's outputs loses without the direction. It knows nothing of what later layers do with it.
 
-    ``"uniform"``: ``ratio m n / (m + n)``, rounded down, at least one.
+    ``"uniform"``: ``ratio m n / (m + n)``, rounded down, at least one; all with a ratio of 1.
 
     References
     ----------
@@ -195,7 +194,7 @@ def _of_model(
     source: WeightSource, model: Any, grams: object, layers: Selection, spectra: bool
 ) -> list[_Curve]:
     found = compressible("allocate_ranks", source, model, layers)
-    moments = check_grams("allocate_ranks", grams, found) or {}
+    roots = check_grams("allocate_ranks", grams, found) or {}
     curves = []
     for layer in found:
         W = layer.load().to_float64()
@@ -204,8 +203,8 @@ def _of_model(
         energies = np.ones(min(W.shape))
         if spectra:
             seen = W if rows_are_outputs(layer) else W.T
-            seen = seen_by_inputs(seen, moments.get(layer.key), "allocate_ranks")
-            energies = _shares(_evals(seen))
+            S = roots.get(layer.key)
+            energies = _shares(_evals(seen if S is None else seen @ S))
         curves.append(_Curve(layer.key, (W.shape[0], W.shape[1]), energies))
     return _some(curves, counted(len(found), "layer"))
 
@@ -229,8 +228,10 @@ def _shares(evals: FloatArray) -> FloatArray:
 
 
 def _same_part(curve: _Curve, ratio: float) -> int:
-    rank = max(1, int(ratio * curve.size / curve.step))
-    return rank if rank <= curve.most else min(curve.shape)
+    if ratio == 1.0:
+        return min(curve.shape)
+    rank = int(ratio * curve.size / curve.step * (1.0 + 1e-12))
+    return min(max(1, rank), curve.most)
 
 
 def _best(curves: Sequence[_Curve], budget: int) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def _stacked(function: str, members: Sequence[Any]) -> Tensor:
     if len(shapes) != 1:
         got = f"shapes {sorted(shapes)}" if shapes else "none"
         raise ArgumentValueError(function, "members", "hold arrays of one shape", got)
-    dtype = max((t.dtype for t in tensors), key=lambda d: d.itemsize)
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))
     return torch.stack([t.detach().to("cpu", dtype) for t in tensors])
 
 

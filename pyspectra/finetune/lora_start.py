@@ -210,7 +210,8 @@ def init_lora(
         If `model` is no module.
     ValueError
         If it has no such adapter on a linear layer; or if a layer has another adapter, a merged or
-        trained one, a rank beyond its size, or a weight that is quantised, not finite or tied.
+        trained one, a rank beyond its size, no positive scaling, or a weight that is quantised, not
+        finite or tied.
         Nothing has been changed then.
 
     Notes
@@ -317,6 +318,7 @@ class _Adapted:
         `counts` tells how often the model has a parameter, by its identity.
         """
         W, rank = self.W, len(self.A)
+        scaling = float(self.module.scaling[self.adapter])
         shape = (len(self.B), self.A.shape[1])
         if not W.is_floating_point() or W.shape != shape:
             return "have floating-point weights", f"{W.dtype} of shape {tuple(W.shape)}"
@@ -324,6 +326,8 @@ class _Adapted:
             return "have no rank beyond the size of a layer", f"rank {rank} of shape {shape}"
         if len(self.module.lora_A) > 1:
             return "have one adapter a layer", f"{[*self.module.lora_A]}"
+        if not scaling > 0.0:
+            return "have a positive lora_alpha", f"a scaling of {scaling:g}"
         if getattr(self.module, "merged", False):
             return "have no merged adapter", "one"
         if bool(torch.any(self.B != 0)):

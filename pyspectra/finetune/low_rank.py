@@ -223,7 +223,8 @@ def load_low_rank(model: M, state: Mapping[str, Tensor], *, strict: bool = True)
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind, or two factors belong to no linear layer of `model`.
+        If an argument is of the wrong kind, or two factors do not fit a linear layer of `model`,
+        which is then as it was.
     RuntimeError
         From ``load_state_dict``, if names or shapes disagree.
 
@@ -246,6 +247,7 @@ def load_low_rank(model: M, state: Mapping[str, Tensor], *, strict: bool = True)
         raise ArgumentTypeError("load_low_rank", name, needed, got)
     strict = check_flag("load_low_rank", "strict", strict)
     known = replaceable(model)
+    found: dict[str, tuple[Tensor, Tensor]] = {}
     for key, A in state.items():
         name = key.removesuffix(".to_rank.weight")
         B = state.get(f"{name}.from_rank.weight")
@@ -254,11 +256,26 @@ def load_low_rank(model: M, state: Mapping[str, Tensor], *, strict: bool = True)
         if f"{name}.weight" not in known:
             got = f"none called {name!r}"
             raise ArgumentValueError("load_low_rank", "model", "have its linear layers", got)
+        _check_fits(model, name, A, B)
+        found[name] = A, B
+    for name, factors in found.items():
+        if _is_low_rank(model, name):  # it shares the weight of another, which has been replaced
+            continue
         weight = model.get_parameter(f"{name}.weight").detach()
-        empty = [weight.new_empty(factor.shape) for factor in (A, B)]
-        _replace(model, f"{name}.weight", *empty)
+        _replace(model, f"{name}.weight", *(weight.new_empty(x.shape) for x in factors))
     model.load_state_dict(state, strict=strict)
     return model
+
+
+def _check_fits(model: nn.Module, name: str, A: Tensor, B: Tensor) -> None:
+    """Raise ArgumentValueError unless the product of two factors has the shape of the layer."""
+    shape = model.get_parameter(f"{name}.weight").shape
+    is_linear = isinstance(model.get_submodule(name), nn.Linear)
+    rows, cols = shape if is_linear else shape[::-1]  # the other kind is stored transposed
+    if A.ndim != 2 or B.ndim != 2 or (len(B), *A.shape) != (rows, B.shape[1], cols):
+        got = f"{tuple(B.shape)} and {tuple(A.shape)}"
+        needed = f"have factors of a matrix of shape ({rows}, {cols}) for {name!r}"
+        raise ArgumentValueError("load_low_rank", "state", needed, got)
 
 
 def _is_low_rank(model: nn.Module, name: str) -> bool:

@@ -228,6 +228,30 @@ def test_states_that_do_not_fit(net: Net) -> None:
         load_low_rank({}, state)  # type: ignore[type-var]
 
 
+def test_factors_of_another_shape_are_refused_and_nothing_has_changed() -> None:
+    def network(inside: int, outside: int) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(20, inside), nn.Linear(inside, outside, bias=False))
+
+    state = factorize(network(24, 30), {"0": 4, "1": 4}).state_dict()
+    for other in (network(24, 40), network(26, 30)):
+        with pytest.raises(
+            ValueError, match="load_low_rank: 'state' must have factors of a matrix"
+        ):
+            load_low_rank(other, state)
+        assert [type(layer) for layer in other] == [nn.Linear, nn.Linear]
+
+
+def test_moments_that_are_none_change_nothing() -> None:
+    model = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20))
+    before = copy.deepcopy(model.state_dict())
+    grams = {"0": np.eye(20), "1": -np.eye(20)}
+    for edit in (ps.compress, factorize):
+        with pytest.raises(ValueError, match="'grams' must hold positive semidefinite"):
+            edit(model, {"0": 4, "1": 4}, grams=grams, inplace=True)
+        assert [type(layer) for layer in model] == [nn.Linear, nn.Linear]
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
 def test_a_compressed_module_is_analysed(net: Net) -> None:
     report = ps.analyze(factorize(net, RANKS), min_evals=1, goodness=False)
     names = [row.name for row in report]
@@ -271,6 +295,7 @@ def test_what_is_not_finite_stays() -> None:
         ({3: 3}, {}, "'ratio' must hold ranks by name, got a name of type int"),
         ({"fc": 3}, {"by": "loss"}, "'by' must be None where ranks are given, got 'loss'"),
         (0.5, {"by": "loss"}, "'grams' must be given for by='loss'"),
+        (0.5, {"by": ""}, "'by' must be one of"),
         ({"fc": 3}, {"grams": {}}, "'grams' must have 'fc.weight'"),
         (0.5, {"inplace": 1}, "'inplace' must be a bool"),
         ({"conv": 2}, {}, "'ratio' must name linear layers"),

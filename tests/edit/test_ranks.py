@@ -82,6 +82,12 @@ def test_flat_layers_keep_more_than_steep_ones() -> None:
     assert ps.allocate_ranks(scaled, 0.5, by="uniform") == {"a.weight": 11, "b.weight": 11}
 
 
+def test_the_whole_budget_leaves_layers_whole() -> None:
+    weights = {"a.weight": matrix((20, 21), np.ones(20)), "b.weight": matrix((20, 20), np.ones(20))}
+    for by in ("uniform", "spectrum"):
+        assert ps.allocate_ranks(weights, 1.0, by=by) == {"a.weight": 20, "b.weight": 20}
+
+
 def test_a_layer_stays_whole_where_that_is_cheaper() -> None:
     """At half its rank two factors of a square matrix are as large as the matrix."""
     weights = {"a.weight": matrix((40, 40), np.ones(40)), "b.weight": matrix((40, 40), [1.0, 0.1])}

@@ -45,6 +45,15 @@ def test_numbers_have_a_mean_and_no_softmax() -> None:
     np.testing.assert_allclose(found, np.tensordot(SHARES, y, axes=1), **CLOSE)
 
 
+def test_members_of_several_types_have_one_that_holds_all() -> None:
+    narrow, wide = torch.tensor([[1e30, 1.0]]), torch.tensor([[0.5, 0.25]])
+    found = EnsemblePrediction.of([wide.half(), narrow.bfloat16()], combine="outputs")
+    assert torch.equal(found.members, torch.stack([wide, narrow.bfloat16().float()]))
+    assert EnsemblePrediction.of([wide, torch.tensor([[3, 4]])]).members[0].tolist() == [
+        [0.5, 0.25]
+    ]
+
+
 def test_a_class_may_be_ruled_out() -> None:
     z = torch.tensor([[[0.0, -math.inf]], [[0.0, 0.0]]])
     assert EnsemblePrediction.of(z).mean.tolist() == [[0.75, 0.25]]

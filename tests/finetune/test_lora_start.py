@@ -215,6 +215,7 @@ def test_what_cannot_be_set_is_refused_and_left(peft: Any) -> None:
     merged = adapted(peft)
     merged.merge_adapter()
     refused(merged, "'model' must have no merged adapter")
+    refused(adapted(peft, lora_alpha=0), "'model' must have a positive lora_alpha, got a scaling")
     broken = adapted(peft)
     with torch.no_grad():
         broken.base_model.model.down.base_layer.weight[0, 0] = torch.nan

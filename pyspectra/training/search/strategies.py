@@ -6,8 +6,8 @@ import functools
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
 
 from pyspectra._support.arguments import (
     as_number,
@@ -115,8 +115,7 @@ def _drawn(
 ) -> Iterator[Values]:
     searched = as_space(function, space)
     count, key = check_count(function, "n", n), check_seed(function, "seed", seed)
-    check_choice(function, "method", method, ("independent", "sobol"))
-    positions = _independent if method == "independent" else _sobol
+    positions = _METHODS[check_choice(function, "method", method, tuple(_METHODS))]
     return (
         {
             name: one.at(position)
@@ -135,6 +134,13 @@ def _sobol(names: tuple[str, ...], n: int, seed: int, stage: int) -> Iterator[Fl
     shifts = [generator(Purpose.SEARCH, seed, name, stage, 0).random() for name in names]
     for i in range(n):
         yield (_sobol_points(len(names), max(i, 1).bit_length())[i] + shifts) % 1.0
+
+
+_METHODS: Final[dict[str, Callable[..., Iterator[Any]]]] = {
+    "independent": _independent,
+    "sobol": _sobol,
+}
+"""Ways of drawing: each yields a row of positions in [0, 1) for each trial, one for each name."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -213,13 +219,15 @@ def refine(
 def _rounds(
     space: Space, trials: Trials, stages: list[Any], best: float, factor: float
 ) -> Iterator[Values]:
-    current, seen = space, list[Trial]()
+    current, seen = space, dict[str, Trial]()  # of equal values, which small spaces repeat, one
     for stage in stages:
         drawn = list(stage(current))
         yield from trials.missing(drawn)
-        seen += [found for values in drawn if (found := trials.get(values)) is not None]
+        for values in drawn:
+            if (found := trials.get(values)) is not None:
+                seen[label_of("refine", "trials", values)] = found
         current = narrowed(
-            current, seen, best=best, factor=factor, better=trials.better, within=space
+            current, seen.values(), best=best, factor=factor, better=trials.better, within=space
         )
 
 

@@ -320,6 +320,20 @@ def test_refining_finds_a_known_optimum(method):
     assert np.mean(fine) < 0.75 * np.mean(coarse)
 
 
+def test_equal_values_of_a_small_space_count_once(monkeypatch):
+    counted = []
+
+    def narrowed(space, trials, **options):
+        counted.append([trial.values["n"] for trial in trials])
+        return search.narrowed(space, trials, **options)
+
+    monkeypatch.setattr("pyspectra.training.search.strategies.narrowed", narrowed)
+    trials = Trials()
+    for values in search.refine({"n": Range(1, 4, integer=True)}, trials, 30, rounds=2):
+        trials.add(values, values["n"])
+    assert [sorted(numbers) for numbers in counted] == [[1, 2, 3, 4]] * 2
+
+
 def test_a_search_that_was_stopped_goes_on(tmp_path):
     space = {"x": Range(0.0, 1.0)}
 
