@@ -126,6 +126,18 @@ def test_extreme_logits_and_classes_that_are_ruled_out(dtype: Any) -> None:
     assert torch.isfinite(s.grad).all()
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+@pytest.mark.parametrize("temperature", [2.0, None])
+def test_a_broken_teacher_is_not_taken_for_one_that_agrees(
+    broken: float, temperature: float | None
+) -> None:
+    student = torch.zeros(2, 3)
+    teacher = torch.tensor([[broken, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    loss = distillation_loss(student, teacher, temperature=temperature, reduction="none")
+    assert not loss[0].isfinite()
+    assert loss[1] == 0
+
+
 def test_a_batch_of_padding_costs_nothing() -> None:
     s, t = logits(2, 3, 4)
     s.requires_grad_()

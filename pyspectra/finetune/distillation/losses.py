@@ -268,8 +268,9 @@ def _soft(student: Tensor, teacher: Tensor, temperature: float | None) -> Tensor
     log_q = F.log_softmax(student / temperature, dim=-1)
     log_p = F.log_softmax(teacher / temperature, dim=-1)
     p = log_p.exp()
-    # A class without probability adds nothing, where 0 times infinity would be no number.
-    divergence = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=-1)
+    # A class without probability adds nothing, where 0 times infinity would be no number. A teacher
+    # that is broken must not look like one that agrees: NaN stays.
+    divergence = torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(dim=-1)
     return temperature**2 * divergence
 
 
