@@ -174,6 +174,11 @@ def ensemble_predict(
     """
     name = "ensemble_predict"
     check_choice(name, "combine", combine, _COMBINE)
+    if isinstance(models, torch.nn.Module) and not isinstance(models, torch.nn.ModuleList):
+        # A Sequential would give its layers.
+        got = f"an object of type {type(models).__name__}"
+        hint = "a single one goes into a list, too"
+        raise ArgumentTypeError(name, "models", "be a sequence of models", got, hint)
     found = [*models] if isinstance(models, Iterable) else [models]
     if not found or not all(callable(model) for model in found) or not isinstance(models, Iterable):
         raise ArgumentTypeError(name, "models", "hold at least one model", shown(models))

@@ -143,6 +143,10 @@ def test_disagreement_of_tokens_and_of_members_that_are_sure() -> None:
         (lambda: ensemble_predict([], torch.ones(1)), "ensemble_predict: 'models' must hold"),
         (lambda: ensemble_predict(3, torch.ones(1)), "ensemble_predict: 'models' must hold"),
         (lambda: ensemble_predict(["a"], torch.ones(1)), "'models' must hold at least one model"),
+        (
+            lambda: ensemble_predict(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.ones(1, 2)),
+            "'models' must be a sequence of models, got an object of type Sequential",
+        ),
         (lambda: ensemble_predict([nn.Identity()], 3), "'inputs' must be a batch or batches"),
         (lambda: ensemble_predict([nn.Identity()], []), "'inputs' must hold at least one batch"),
         (
