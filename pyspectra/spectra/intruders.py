@@ -45,7 +45,7 @@ EPSILON = 0.5
 LEAST_SQUARE = 1e-15  # of the largest eigenvalue of a Gram matrix: the rest is rounding
 # From this side on all singular vectors take longer than what decides without them.
 LARGE = 768
-TOLERANCE = 1e-9  # of singular values: their vectors have half of the digits
+TOLERANCE = 1e-8  # of singular values: their vectors have half of the digits
 MOST_STEPS = 40
 MORE = 5  # vectors of the base beyond those of the tuned matrix
 

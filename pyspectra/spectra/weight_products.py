@@ -101,13 +101,15 @@ class WeightProducts:
 
     def outer_single(self, Y: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return ``(W + B A) @ (W + B A).T @ Y`` in single precision, shape (N, b)."""
-        Z = ops.transposed_product(self.W, _rows(np.asarray(Y, np.float32)))
+        start = None
         if self.A is not None and self.B is not None:
-            Z += _single(self.A.T @ (self.B.T @ np.asarray(Y, np.float64)))
-        start = self._update(np.asarray(Z, np.float64))
-        return ops.normal_product(
-            self.W, Z, None if start is None else _single(start), transposed=False
-        )[0]
+            start = _single(self.A.T @ (self.B.T @ np.asarray(Y, np.float64)))
+        # Of the transposed matrix this is what reads it once.
+        flat = HostArray(self.W.data.T, self.W.dtype)
+        Z, out = ops.normal_product(flat, _rows(np.asarray(Y, np.float32)), start)
+        assert out is not None
+        update = self._update(np.asarray(Z, np.float64))
+        return out if update is None else out + _single(update)
 
     def gram(self) -> FloatArray:
         """Return ``(W + B A).T @ (W + B A)``, shape (M, M), both triangles."""
