@@ -24,8 +24,8 @@ def suggest(trial: Any, space: Searched) -> dict[str, Any]:
     Returns
     -------
     dict
-        Value of each key, as `grid` and `random` give them. Choices that are lists have their JSON
-        for their name in the study.
+        Value of each key, as `grid` and `random` give them. Choices that are lists, or equal to
+        one before them, have their JSON for their name in the study.
 
     Raises
     ------
@@ -49,10 +49,11 @@ def _suggested(trial: Any, key: str, one: Range | Choice) -> Any:
         if one.integer:
             return trial.suggest_int(key, int(one.low), int(one.high), log=one.log)
         return trial.suggest_float(key, one.low, one.high, log=one.log)
-    names = {
-        c if c is None or isinstance(c, str | int | float) else label_of("suggest", key, c): c
-        for c in one.choices
-    }
+    names: dict[Any, Any] = {}
+    for c in one.choices:
+        # 1, 1.0 and true are three choices, but one key of a dict.
+        plain = (c is None or isinstance(c, str | int | float)) and c not in names
+        names[c if plain else label_of("suggest", key, c)] = c
     return names[trial.suggest_categorical(key, list(names))]
 
 

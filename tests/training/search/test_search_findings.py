@@ -220,6 +220,14 @@ def test_lightning(softmax):
         assert list(found) == [4, 8]
 
 
+def test_choices_that_are_equal_to_python_stay_apart():
+    space = {"n": Choice([0, False, 0.0])}
+    found = [
+        suggest(optuna.trial.FixedTrial({"n": name}), space)["n"] for name in (0, "false", "0.0")
+    ]
+    assert [type(value) for value in found] == [int, bool, float]
+
+
 def test_suggestions_lie_in_the_space():
     space = Space({"lr": Range(1e-4, 1.0, log=True), "n": Range(1, 8, log=True, integer=True),
                    "act": Choice(["relu", None, True, 2]),
