@@ -38,8 +38,11 @@ DTYPE_CODES = {name: code for code, name in enumerate(FLOAT_DTYPES)}
 
 Block = TypeVar("Block", FloatArray, npt.NDArray[np.float32])
 
-# From this order on, one matrix is worth all BLAS threads when it dominates its batch.
+# From this order on, one matrix is worth all BLAS threads.
 LARGE_ORDER = 1024
+# From this order on, it is worth all of ours where it dominates its batch: kLarge of
+# csrc/linalg/eigvals.cpp.
+SPREAD_ORDER = 512
 
 cuda_built = _core.cuda.built
 get_num_threads = _core.num_threads
@@ -119,7 +122,7 @@ def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
         for i, values, code in zip(indices, out, codes, strict=True):
             evals[i], status[i] = values, Status(code)
 
-    alone = [i for i, a in enumerate(data) if len(a) >= LARGE_ORDER and work[i] > fair_share]
+    alone = [i for i, a in enumerate(data) if len(a) >= SPREAD_ORDER and work[i] > fair_share]
     rest = [i for i in range(len(data)) if i not in set(alone)]
     for i in alone:
         solve([i])

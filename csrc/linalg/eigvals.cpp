@@ -12,9 +12,11 @@
 #include "core/isa.hpp"
 #include "core/lent.hpp"
 #include "core/parallel.hpp"
+#include "linalg/bisection.hpp"
 #include "linalg/lapack_steps.hpp"
 #include "linalg/tridiagonal.hpp"
 #include "linalg/tridiagonalize.hpp"
+#include "linalg/wide_band.hpp"
 
 namespace pyspectra::linalg {
 namespace {
@@ -64,26 +66,13 @@ double largest_magnitude(const double* a, Index n, Index lda) {
   return std::bit_cast<double>(largest);
 }
 
-// How many times as fast as single-threaded xSYTRD our own reduction is (n = 384 to 2048, OpenBLAS;
-// figures in tridiagonalize.hpp). On the baseline it wins only for small matrices.
-double own_speed(Index n) {
-  switch (current_isa()) {
-    case Isa::avx512:
-      return 2.4;
-    case Isa::avx2:
-      return 1.2;
-    default:
-      return n <= 64 ? 1.0 : 0.4;
-  }
-}
+// Without vectors of four lanes LAPACK's kernels are faster from n = 65 on.
+bool lapack_is_faster(Index n) { return current_isa() == Isa::baseline && n > 64; }
 
-// Ours is single-threaded. For one large matrix alone, LAPACK has all BLAS threads, each of which
-// after the first adds about 0.7 (measured on two), up to the memory's limit.
-bool lapack_is_faster(Index n, bool alone) {
-  double lapack_speed = 1.0;
-  if (alone && n >= 1024) lapack_speed = std::min(4.0, 1.0 + 0.7 * (num_threads() - 1));
-  return lapack_speed > own_speed(n);
-}
+// Orders from which on a matrix that comes alone is spread over all threads.
+constexpr Index kLarge = 512;
+
+bool on_all_threads(Index n, bool alone) { return alone && n >= kLarge && !lapack_is_faster(n); }
 
 // The power of two that takes the largest entry to [1/2, 1) where it is outside (low, high), else
 // none: within, every step of the reduction stays in the range of double, and so does its result.
@@ -127,7 +116,7 @@ Reduced reduce(const SymmetricView& A, bool alone) {
   out.d.resize(A.n);
   out.e.resize(std::max<Index>(A.n - 1, 0));
   if (A.n == 0) return out;
-  const bool by_lapack = A.n > 1 && lapack_is_faster(A.n, alone);
+  const bool by_lapack = A.n > 1 && lapack_is_faster(A.n);
   const double* a = A.data;
   Index lda = A.col_stride;
   const auto copied = [&] {
@@ -151,6 +140,8 @@ Reduced reduce(const SymmetricView& A, bool alone) {
   }
   if (by_lapack) {
     out.status = lapack_tridiagonalize(copy.data(), A.n, out.d.data(), out.e.data());
+  } else if (on_all_threads(A.n, alone)) {
+    tridiagonalize_large(a, A.n, lda, out.d.data(), out.e.data());
   } else {
     work.resize(tridiagonalize_work(A.n));
     tridiagonalize(a, A.n, lda, out.d.data(), out.e.data(), work.data());
@@ -229,6 +220,7 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
   parallel_for(count,
                [&](Index task) { reduced[order[task]] = reduce(A[order[task]], count == 1); });
 
+  const bool alone = count == 1 && on_all_threads(A[0].n, true);
   std::vector<Tridiagonal> tridiagonal;
   std::vector<Index> source;
   for (Index k = 0; k < count; ++k) {
@@ -238,7 +230,11 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
   }
   for (std::size_t t = 0; t < source.size(); ++t)
     tridiagonal.push_back({evals[source[t]], reduced[source[t]].e.data(), A[source[t]].n});
-  const std::vector<Status> solved = tridiagonal_eigvals(tridiagonal);
+  std::vector<Status> solved(source.size(), Status::ok);
+  if (alone && !tridiagonal.empty())
+    bisect(tridiagonal[0].d, tridiagonal[0].e, tridiagonal[0].n);
+  else
+    solved = tridiagonal_eigvals(tridiagonal);
 
   std::vector<Status> status(count);
   for (Index k = 0; k < count; ++k) status[k] = reduced[k].status;

@@ -21,8 +21,9 @@ struct Strips {
   }
 };
 
-// Householder QR of the rows x kBand matrix p, rows >= kBand. R goes into the upper triangle of
+// Householder QR of the rows x kBand matrix p, rows >= kBand, whose rows are kStride apart. R goes into the upper triangle of
 // `r` (by rows), the reflectors V replace p, and I - V T V^T is their product.
+template <Index kStride>
 static void factor_panel(double* p, Index rows, double* r, double (&T)[kBand][kBand]) {
   const vi lane = lane_numbers();
   // dots[j] = sum over rows below k of p[.][k] p[.][j]: the norm of column k, its products with the
@@ -33,11 +34,11 @@ static void factor_panel(double* p, Index rows, double* r, double (&T)[kBand][kB
   for (; i + kWays <= rows; i += kWays)
 #pragma GCC unroll 4
     for (int w = 0; w < kWays; ++w)
-      partial[w] += splat(p[(i + w) * kBand]) * load(p + (i + w) * kBand);
-  for (; i < rows; ++i) partial[0] += splat(p[i * kBand]) * load(p + i * kBand);
+      partial[w] += splat(p[(i + w) * kStride]) * load(p + (i + w) * kStride);
+  for (; i < rows; ++i) partial[0] += splat(p[i * kStride]) * load(p + i * kStride);
   vd dots = (partial[0] + partial[1]) + (partial[2] + partial[3]);
   for (int k = 0; k < kBand; ++k) {
-    double* const top = p + k * kBand;
+    double* const top = p + k * kStride;
     const Reflector h = reflector(top[k], dots[k]);
     const vd product = load(top) + dots * splat(h.inverse);  // v_k^T p, and v_k^T v_j for j < k
     const vd scaled = only(lane > splat_i(k), product * splat(-h.tau));
@@ -59,13 +60,13 @@ static void factor_panel(double* p, Index rows, double* r, double (&T)[kBand][kB
     const vi others = lane != splat_i(k);
     const int next = k + 1 < kBand ? k + 1 : k;
     const double next_change = change[next];
-    store(top + kBand, only(others, load(top + kBand)) + splat(top[kBand + k]) * change);
+    store(top + kStride, only(others, load(top + kStride)) + splat(top[kStride + k]) * change);
 #pragma GCC unroll 4
     for (int w = 0; w < kWays; ++w) partial[w] = vd{};
     for (i = k + 2; i + kWays <= rows; i += kWays) {
 #pragma GCC unroll 4
       for (int w = 0; w < kWays; ++w) {
-        double* const row = p + (i + w) * kBand;
+        double* const row = p + (i + w) * kStride;
         const double x = row[k];
         const double y = row[next] + x * next_change;
         const vd updated = only(others, load(row)) + splat(x) * change;
@@ -74,7 +75,7 @@ static void factor_panel(double* p, Index rows, double* r, double (&T)[kBand][kB
       }
     }
     for (; i < rows; ++i) {
-      double* const row = p + i * kBand;
+      double* const row = p + i * kStride;
       const double x = row[k];
       const double y = row[next] + x * next_change;
       const vd updated = only(others, load(row)) + splat(x) * change;
@@ -84,7 +85,7 @@ static void factor_panel(double* p, Index rows, double* r, double (&T)[kBand][kB
     dots = (partial[0] + partial[1]) + (partial[2] + partial[3]);
   }
   for (int k = 0; k < kBand; ++k) {
-    double* const row = p + k * kBand;
+    double* const row = p + k * kStride;
     for (int j = 0; j < kBand; ++j) {
       r[k * kBand + j] = j >= k ? row[j] : 0.0;
       row[j] = j < k ? row[j] : j == k ? 1.0 : 0.0;
@@ -229,7 +230,7 @@ static void to_band(const Strips& A, double* W, double* Y, double* Vt, double* W
     if (p > 0)
       update(panel, rows + kBand, V0 + p * kTile, W + p * kTile, Vt + p * kTile, Wt + p * kTile);
     for (int k = 0; k < kTile; ++k) r[k] = 0.0;
-    if (rows > 0) factor_panel(panel + kTile, rows, r, T);
+    if (rows > 0) factor_panel<kBand>(panel + kTile, rows, r, T);
     keep_band(panel, r, p, band);
     if (rows == 0) break;
     const double* const V = A.at(p, 0);

@@ -1,0 +1,14 @@
+#include "linalg/bisection.hpp"
+
+namespace pyspectra::linalg::detail {
+namespace {
+constexpr int kLanes = 8;
+// clang-format off
+#include "core/simd.inl.hpp"
+#include "linalg/bisection.inl.hpp"
+// clang-format on
+}  // namespace
+
+BisectionKernels bisection_avx512() { return {kChains * kLanes, count_below}; }
+
+}  // namespace pyspectra::linalg::detail

@@ -1,0 +1,69 @@
+// Tridiagonal form of one large symmetric matrix by all threads, for its eigenvalues.
+//
+// As in tridiagonalize.hpp, with a stage between: full to a band of kWide columns, that to a band of
+// as many columns as a vector has lanes, that to tridiagonal form.
+//
+//   1. full to wide band: Householder QR of a panel of kWide columns (in parts of one vector a row),
+//      V and T of its compact WY form, W = A V T - V (T^T V^T A V T) / 2, A -= V W^T + W V^T. The
+//      matrix is held as strips of kWide columns, so that its tiles of kWide x kWide are operands of
+//      a matrix product as they stand. Each entry is read twice and written once a panel, for 8
+//      kWide flops: the arithmetic units are the limit on any number of cores. 4/3 n^3 flops, and 4
+//      kWide n^2 of small products.
+//   2. wide to narrow: successive band reduction (Bischof, Lang, Sun, ACM TOMS 26, 2000). A sweep
+//      takes one vector's width of columns to the narrow band and chases the bulge down in blocks of
+//      kWide; sweeps follow each other two blocks apart, spread over threads. 6 kWide n^2 flops.
+//   3. narrow to tridiagonal: band_to_tridiagonal.inl.hpp.
+//
+// Which thread does what changes no bit: each tile and each sum has one task that computes it in one
+// order.
+#pragma once
+
+#include "core/types.hpp"
+
+namespace pyspectra::linalg {
+
+// As `tridiagonalize`, with the help of the pool; n >= 2, the largest entry from 2^-900 to 2^900 (or
+// all zero). Allocates about 5/8 n^2 + 500 n doubles itself.
+void tridiagonalize_large(const double* a, Index n, Index lda, double* d, double* e);
+
+namespace detail {
+
+constexpr Index kWide = 32;
+// Doubles from one column of the wide band to the next: two blocks of rows, and off a power of two.
+constexpr Index kBandStride = 2 * kWide + 8;
+
+// A factor of a product of tiles: element (r, k) at a[r * row + k * step], b is row-major.
+struct Factor {
+  const double* a;
+  Index row, step;
+  const double* b;
+};
+
+// A bulge on its way down the wide band: its reflectors act on the rows and columns from `column`.
+struct WideSweep {
+  alignas(64) double v[kWide * 8];
+  alignas(64) double t[8 * 8];
+  Index column;
+};
+
+struct WideBandKernels {
+  Index lanes;
+  // out (kWide x kWide, row-major) += the sum of `count` products of tiles.
+  void (*product)(double* out, const Factor* factors, int count);
+  // Householder QR of a panel of `rows` x kWide, row-major: R to `r` (kWide x kWide), the
+  // reflectors replace the panel, their scales go to tau.
+  void (*factor)(double* panel, Index rows, double* r, double* tau);
+  // band: column-major, element (i, j) at j * kBandStride + i. The first step of sweep s, and each
+  // later one.
+  void (*begin)(double* band, Index s, WideSweep& sweep);
+  void (*advance)(double* band, WideSweep& sweep);
+  // The narrow band to tridiagonal form; work of (n + 32) * 16 doubles.
+  void (*finish)(const double* band, Index n, double* d, double* e, double* work, void (*check)());
+};
+
+WideBandKernels wide_band_baseline();
+WideBandKernels wide_band_avx2();
+WideBandKernels wide_band_avx512();
+
+}  // namespace detail
+}  // namespace pyspectra::linalg

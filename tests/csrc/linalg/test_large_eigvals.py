@@ -1,0 +1,104 @@
+"""Eigenvalues of one matrix that is spread over all threads: wide band and bisection."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import tolerances as tol
+from csrc.linalg.test_linalg_kernels import assert_evals, gram_matrix, kinds_of, random_symmetric
+
+import pyspectra as ps
+from pyspectra import ops
+from pyspectra.types import Status
+
+pytestmark = pytest.mark.usefixtures("isa")
+SMALLEST = ops.SPREAD_ORDER
+
+
+@pytest.mark.parametrize("n", [SMALLEST, SMALLEST + 1, 575])
+def test_every_kind(n: int) -> None:
+    """The order is a multiple of the band's width, one more, and one less."""
+    for kind, (A, want) in kinds_of(n).items():
+        (evals,), (status,) = ops.eigvals([A])
+        assert status is Status.OK, kind
+        assert_evals(evals, want, kind)
+
+
+def test_a_matrix_of_many_panels() -> None:
+    """Its band takes more memory than order times stride: a write past the end would be seen."""
+    ops.set_isa(max(ops.available_isas(), key=["baseline", "avx2", "avx512"].index))
+    A = random_symmetric(2500)
+    (evals,), _ = ops.eigvals([A])
+    assert_evals(evals, np.linalg.eigvalsh(A))
+
+
+def test_the_bits_are_the_same_for_any_number_of_threads_and_beside_another_call() -> None:
+    A = gram_matrix(700)
+    ops.set_num_threads(1)
+    (want,), _ = ops.eigvals([A])
+    for threads in (2, 3, 8):
+        ops.set_num_threads(threads)
+        for _ in range(3):
+            np.testing.assert_array_equal(ops.eigvals([A])[0][0], want)
+    found: list[np.ndarray] = []
+    callers = [
+        threading.Thread(target=lambda: found.append(ops.eigvals([A])[0][0])) for _ in range(3)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for evals in found:
+        np.testing.assert_array_equal(evals, want)
+
+
+def test_only_the_lower_triangle_is_read_and_nothing_is_written() -> None:
+    A = random_symmetric(600)
+    hidden = np.tril(A) + np.triu(np.full(A.shape, np.nan), 1)
+    want = ps.eigvals(A)
+    for data in (hidden, np.asfortranarray(hidden)):
+        kept = data.copy()
+        data.flags.writeable = False
+        np.testing.assert_array_equal(ops.eigvals([data])[0][0], want)
+        np.testing.assert_array_equal(data, kept)
+
+
+def test_scaling_by_a_power_of_two_is_exact() -> None:
+    A = gram_matrix(530)
+    plain = ps.eigvals(A)
+    for power in (-1000, -460, 3, 460, 950):
+        np.testing.assert_array_equal(
+            ps.eigvals(np.ldexp(A, power)), np.ldexp(plain, power), err_msg=str(power)
+        )
+
+
+def test_what_has_no_eigenvalues_has_a_status() -> None:
+    A = random_symmetric(540)
+    A[500, 2] = np.nan
+    (evals,), (status,) = ops.eigvals([A])
+    assert status is Status.NOT_FINITE
+    assert np.isnan(evals).all()
+    (evals,), (status,) = ops.eigvals([np.full((600, 600), 1e307)])
+    assert status is Status.NOT_FINITE
+    (zeros,), (status,) = ops.eigvals([np.zeros((600, 600))])
+    assert status is Status.OK
+    np.testing.assert_array_equal(zeros, 0.0)
+
+
+def test_weakly_coupled_equal_entries() -> None:
+    """The counts keep couplings far below the diagonal apart: clusters come out to first order."""
+    n, e = 520, 2.0**-40
+    A = np.eye(n) + e * (np.eye(n, k=1) + np.eye(n, k=-1))
+    want = 1.0 - 2.0 * e * np.cos(np.pi * np.arange(1, n + 1) / (n + 1))
+    np.testing.assert_allclose(ps.eigvals(A), want, rtol=4.0 * tol.EXACT_FACTOR)
+
+
+def test_it_agrees_with_the_same_matrix_in_a_batch() -> None:
+    A = gram_matrix(640)
+    batch = ps.eigvals(np.stack([A, A, A]))
+    alone = ps.eigvals(A)
+    np.testing.assert_allclose(
+        alone, batch[1], rtol=0.0, atol=tol.eigvals_atol(len(A), float(alone[-1]))
+    )
