@@ -107,8 +107,8 @@ def gram(X: Sequence[HostArray], out: Sequence[FloatArray] | None = None) -> lis
 def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
     """Ascending eigenvalues of symmetric float64 matrices of any mix of sizes (lower triangles).
 
-    Matrices that dominate the batch are solved one by one with all BLAS threads; the rest are
-    spread over threads, BLAS held to one. Failed matrices come back as NaN with their status.
+    Matrices that dominate the batch are solved one by one, each by all threads; of the rest each by
+    one thread, BLAS held to one. Failed matrices come back as NaN with their status.
     """
     data = [_readable(a) for a in A]
     work = [float(len(a)) ** 3 for a in data]

@@ -1,11 +1,11 @@
 // All eigenvalues of one symmetric tridiagonal matrix by all threads: bisection with Sturm counts.
 //
 // The number of eigenvalues below x is the number of sign changes in the sequence of leading
-// principal minors p_i = (d_i - x) p_(i-1) - e_(i-1)^2 p_(i-2), rescaled by powers of two on its way
-// (Givens 1954; Barth, Martin, Wilkinson, Numer. Math. 9, 1967). Eight sequences fit a vector, and
-// no step divides, while QL (tridiagonal.hpp) is one chain of divisions for one matrix. Intervals
-// that hold eigenvalues are halved level by level, each once for all of its eigenvalues, until they
-// are 2^-53 of the norm wide.
+// principal minors p_i = (d_i - x) p_(i-1) - e_(i-1)^2 p_(i-2), rescaled by powers of two on its
+// way (Givens 1954; Barth, Martin, Wilkinson, Numer. Math. 9, 1967). Eight sequences fit a vector,
+// and no step divides, while QL (tridiagonal.hpp) is one chain of divisions for one matrix.
+// Intervals that hold eigenvalues are halved level by level, each once for all of its eigenvalues,
+// until they are 2^-53 of the norm wide.
 //
 // The same bits for any number of threads: an interval's count depends on the matrix and x alone.
 #pragma once

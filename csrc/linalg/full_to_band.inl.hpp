@@ -21,8 +21,9 @@ struct Strips {
   }
 };
 
-// Householder QR of the rows x kBand matrix p, rows >= kBand, whose rows are kStride apart. R goes into the upper triangle of
-// `r` (by rows), the reflectors V replace p, and I - V T V^T is their product.
+// Householder QR of the rows x kBand matrix p, rows >= kBand, whose rows are kStride apart. R goes
+// into the upper triangle of `r` (by rows), the reflectors V replace p, and I - V T V^T is their
+// product.
 template <Index kStride>
 static void factor_panel(double* p, Index rows, double* r, double (&T)[kBand][kBand]) {
   const vi lane = lane_numbers();

@@ -185,7 +185,8 @@ class Reduction {
       double* const vy = vv + kTile;
       std::fill(vv, vy + kTile, 0.0);
       for (Index I = first + g * kGroup; I < std::min(blocks_, first + (g + 1) * kGroup); ++I) {
-        const Factor squares{V(p, I), 1, kWide, V(p, I)}, products{V(p, I), 1, kWide, Y_ + I * kTile};
+        const Factor squares{V(p, I), 1, kWide, V(p, I)},
+            products{V(p, I), 1, kWide, Y_ + I * kTile};
         kernels_.product(vv, &squares, 1);
         kernels_.product(vy, &products, 1);
       }

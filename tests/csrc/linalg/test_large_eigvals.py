@@ -13,12 +13,11 @@ import pyspectra as ps
 from pyspectra import ops
 from pyspectra.types import Status
 
-pytestmark = pytest.mark.usefixtures("isa")
 SMALLEST = ops.SPREAD_ORDER
 
 
 @pytest.mark.parametrize("n", [SMALLEST, SMALLEST + 1, 575])
-def test_every_kind(n: int) -> None:
+def test_every_kind(n: int, isa: str) -> None:
     """The order is a multiple of the band's width, one more, and one less."""
     for kind, (A, want) in kinds_of(n).items():
         (evals,), (status,) = ops.eigvals([A])
@@ -28,13 +27,12 @@ def test_every_kind(n: int) -> None:
 
 def test_a_matrix_of_many_panels() -> None:
     """Its band takes more memory than order times stride: a write past the end would be seen."""
-    ops.set_isa(max(ops.available_isas(), key=["baseline", "avx2", "avx512"].index))
     A = random_symmetric(2500)
     (evals,), _ = ops.eigvals([A])
     assert_evals(evals, np.linalg.eigvalsh(A))
 
 
-def test_the_bits_are_the_same_for_any_number_of_threads_and_beside_another_call() -> None:
+def test_the_bits_are_the_same_for_any_number_of_threads_and_beside_another_call(isa: str) -> None:
     A = gram_matrix(700)
     ops.set_num_threads(1)
     (want,), _ = ops.eigvals([A])
@@ -54,7 +52,7 @@ def test_the_bits_are_the_same_for_any_number_of_threads_and_beside_another_call
         np.testing.assert_array_equal(evals, want)
 
 
-def test_only_the_lower_triangle_is_read_and_nothing_is_written() -> None:
+def test_only_the_lower_triangle_is_read_and_nothing_is_written(isa: str) -> None:
     A = random_symmetric(600)
     hidden = np.tril(A) + np.triu(np.full(A.shape, np.nan), 1)
     want = ps.eigvals(A)
@@ -65,7 +63,7 @@ def test_only_the_lower_triangle_is_read_and_nothing_is_written() -> None:
         np.testing.assert_array_equal(data, kept)
 
 
-def test_scaling_by_a_power_of_two_is_exact() -> None:
+def test_scaling_by_a_power_of_two_is_exact(isa: str) -> None:
     A = gram_matrix(530)
     plain = ps.eigvals(A)
     for power in (-1000, -460, 3, 460, 950):
@@ -74,7 +72,7 @@ def test_scaling_by_a_power_of_two_is_exact() -> None:
         )
 
 
-def test_what_has_no_eigenvalues_has_a_status() -> None:
+def test_what_has_no_eigenvalues_has_a_status(isa: str) -> None:
     A = random_symmetric(540)
     A[500, 2] = np.nan
     (evals,), (status,) = ops.eigvals([A])
@@ -87,7 +85,7 @@ def test_what_has_no_eigenvalues_has_a_status() -> None:
     np.testing.assert_array_equal(zeros, 0.0)
 
 
-def test_weakly_coupled_equal_entries() -> None:
+def test_weakly_coupled_equal_entries(isa: str) -> None:
     """The counts keep couplings far below the diagonal apart: clusters come out to first order."""
     n, e = 520, 2.0**-40
     A = np.eye(n) + e * (np.eye(n, k=1) + np.eye(n, k=-1))
@@ -95,7 +93,7 @@ def test_weakly_coupled_equal_entries() -> None:
     np.testing.assert_allclose(ps.eigvals(A), want, rtol=4.0 * tol.EXACT_FACTOR)
 
 
-def test_it_agrees_with_the_same_matrix_in_a_batch() -> None:
+def test_it_agrees_with_the_same_matrix_in_a_batch(isa: str) -> None:
     A = gram_matrix(640)
     batch = ps.eigvals(np.stack([A, A, A]))
     alone = ps.eigvals(A)
