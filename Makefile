@@ -65,11 +65,13 @@ $(VENV)/.models: $(VENV)/.venv requirements-models.txt
 	touch $@
 
 $(VENV)/.test: $(VENV)/.venv constraints.txt pyproject.toml
-	$(PIP) $$($(VENV)/bin/python tools/extra.py test)
+	$(VENV)/bin/python tools/extra.py test > $(VENV)/test-requirements.txt
+	$(PIP) -r $(VENV)/test-requirements.txt
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.venv constraints.txt pyproject.toml
-	$(PIP) $$($(VENV)/bin/python tools/extra.py lint)
+	$(VENV)/bin/python tools/extra.py lint > $(VENV)/lint-requirements.txt
+	$(PIP) -r $(VENV)/lint-requirements.txt
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.venv constraints.txt

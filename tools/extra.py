@@ -1,4 +1,4 @@
-"""Print the requirements of an extra of pyproject.toml, so that they install without a build."""
+"""Print the requirements of an extra of pyproject.toml, a line each, to install without a build."""
 
 import re
 import sys
@@ -9,4 +9,4 @@ extras = text.split("[project.optional-dependencies]")[1].split("\n[")[0]
 found = re.search(rf"^{re.escape(sys.argv[1])} = \[(.*?)\]", extras, re.DOTALL | re.MULTILINE)
 if found is None:
     sys.exit(f"pyproject.toml has no extra {sys.argv[1]!r}")
-print(" ".join(requirement for requirement in re.findall(r'"([^"]+)"', found.group(1))))
+print("\n".join(re.findall(r'"([^"]+)"', found.group(1))))
