@@ -34,8 +34,9 @@ import numpy as np
 
 from pyspectra._support.blas_threads import holding_blas
 from pyspectra.spectra.aside import run_aside
+from pyspectra.spectra.common_space import common_space
 from pyspectra.spectra.shares import SharesOfEigenvectors
-from pyspectra.spectra.single_space import SingleArray
+from pyspectra.spectra.single_space import SingleArray, SingleSpace
 from pyspectra.spectra.topk import TopK, leading_triplets
 from pyspectra.spectra.weight_products import WeightProducts, read_factors
 from pyspectra.types import FloatArray, Status, Value
@@ -167,7 +168,10 @@ def _by_leading(
 ) -> Intruders | None:
     """Compare with the leading singular vectors of the base; None where that does not decide."""
     # One more than is asked for tells how well the last is separated.
-    new = leading_triplets(after, min(k + 1, after.M), TOLERANCE)
+    with holding_blas(1):
+        common = common_space(before, after)
+    own, updated = common if common is not None else (None, None)
+    new = leading_triplets(after, min(k + 1, after.M), TOLERANCE, updated)
     if new.status is not Status.OK:
         return None
     U, error = new.U[:, :k], _angles(new)[:k]
@@ -177,22 +181,27 @@ def _by_leading(
     spread = np.sqrt(share + 2.0 * error)
     few = int(np.count_nonzero(spread >= epsilon)) + 1
     for wanted in sorted({min(few, k), k}):
-        found = _beside_leading(before, new, wanted, spread, epsilon)
+        found = _beside_leading(before, own, new, wanted, spread, epsilon)
         if found is not None:
             return found
     return None
 
 
 def _beside_leading(
-    before: WeightProducts, new: TopK, wanted: int, spread: FloatArray, epsilon: float
+    before: WeightProducts,
+    space: SingleSpace | None,
+    new: TopK,
+    wanted: int,
+    spread: FloatArray,
+    epsilon: float,
 ) -> Intruders | None:
     """Compare with about `wanted` leading vectors of the base; None where that does not decide.
 
-    No cosine with a vector of the base is above `spread`.
+    No cosine with a vector of the base is above `spread`. They may be in a `space` already.
     """
     k = len(spread)
     U, error = new.U[:, :k], _angles(new)[:k]
-    old = leading_triplets(before, min(wanted + MORE, before.M), TOLERANCE)
+    old = leading_triplets(before, min(wanted + MORE, before.M), TOLERANCE, space)
     if old.status is not Status.OK:
         return None
     # The span of the base's vectors ends where the next singular value is furthest away.

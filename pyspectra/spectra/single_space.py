@@ -44,6 +44,8 @@ class SingleSpace:
         Length of the vectors, more than a block has.
     normal : callable
         Takes an (M, b) block X of float32 and returns ``W^T W X``.
+    start : ndarray of float64, shape (M, BLOCK), or None
+        Orthonormal vectors to begin with; random ones by default.
     size : int
         Number of vectors that have been multiplied.
     worn : bool
@@ -53,6 +55,7 @@ class SingleSpace:
 
     M: int
     normal: Callable[[SingleArray], SingleArray]
+    start: FloatArray | None = field(default=None, repr=False)
     size: int = field(init=False, default=0)
     worn: bool = field(init=False, default=False)
     _rows: SingleArray = field(init=False, repr=False)  # the vectors
@@ -65,7 +68,9 @@ class SingleSpace:
         room = min(self.M, 12 * BLOCK)
         self._rows = np.empty((room, self.M), np.float32)
         self._T = np.zeros((room, room))
-        start, _ = _orthonormal(random_block(self.M, BLOCK, 0, 0))
+        start = self.start
+        if start is None:
+            start, _ = _orthonormal(random_block(self.M, BLOCK, 0, 0))
         self._next = start.astype(np.float32)
 
     def grow(self) -> None:
@@ -102,19 +107,27 @@ class SingleSpace:
         rows[:room], T[:room, :room] = self._rows, self._T
         self._rows, self._T = rows, T
 
-    def ritz(self, count: int) -> Ritz:
+    def basis(self, first: int = 0) -> SingleArray:
+        """Return the vectors from the `first` on as rows, as far as they have been multiplied."""
+        return self._rows[first : self.size]
+
+    def ritz(self, count: int, added: FloatArray | None = None) -> Ritz:
         """Return the leading `count` approximations, fewer than the size of the space.
 
-        Vectors of small eigenvalues of T need float64, except where all eigenvalues in question
-        are known to have about the same size.
+        They are those of ``W^T W``, or of it and a matrix whose range is in the space, `added`
+        being that matrix in the basis. Vectors of small eigenvalues of T need float64, except where
+        all eigenvalues in question are known to have about the same size.
         """
         p = self.size
         T = self._T[:p, :p]
-        if self._close:
+        if added is not None:
+            T = T + added
+        elif self._close:
             T = T.astype(np.float32)
         values, vectors = eigh(T, driver="evd", check_finite=False)
         s = np.sqrt(np.maximum(values[::-1].astype(np.float64), 0.0))
-        self._close = bool(s[count - 1] > s[0] / _CLOSE)
+        if added is None:
+            self._close = bool(s[count - 1] > s[0] / _CLOSE)
         kept = np.ascontiguousarray(vectors[:, ::-1][:, :count])
         tail = self._coupling @ kept[p - BLOCK :].astype(np.float64)
         tail /= np.where(s[:count] > 0.0, s[:count], np.inf)

@@ -17,6 +17,7 @@ from pyspectra._support.blas_threads import holding_blas
 from pyspectra.errors import ConvergenceError
 from pyspectra.spectra.aside import run_aside
 from pyspectra.spectra.block_krylov import BLOCK, KrylovSpace, Ritz
+from pyspectra.spectra.common_space import UpdatedSpace
 from pyspectra.spectra.single_space import SingleArray, SingleSpace
 from pyspectra.spectra.singular_bounds import PROBES, upper_bounds
 from pyspectra.spectra.triplets import (
@@ -154,14 +155,21 @@ def svd_topk(W: Any, k: int, *, tol: float = 1e-6) -> TopK:
     return leading_triplets(products, k, tol)
 
 
-def leading_triplets(products: WeightProducts, k: int, tol: float) -> TopK:
-    """Do what `svd_topk` does, for arguments that have been checked."""
+def leading_triplets(
+    products: WeightProducts, k: int, tol: float, space: SingleSpace | UpdatedSpace | None = None
+) -> TopK:
+    """Do what `svd_topk` does, for arguments that have been checked.
+
+    A `space` of these products that another search has grown, or will use, is tried first.
+    """
     if math.isnan(products.size):
         return _as_given(products, _constant(products, k, math.nan, Status.NOT_FINITE))
     if products.size == 0.0:
         return _as_given(products, _constant(products, k, 0.0, Status.OK))
     with holding_blas(1):
-        found = _in_single(products, k, tol)
+        found = _in_single(products, k, tol, space)
+        if found is None and space is not None:
+            found = _in_single(products, k, tol)
         if found is None:
             found = _by_space(products, k, tol)
         if found is None and 2 * k <= products.M:
@@ -187,10 +195,13 @@ def _top(
     return TopK(triplets.s[:k], U, V, residuals, bounds, failure, method, count)
 
 
-def _in_single(products: WeightProducts, k: int, tol: float) -> TopK | None:
+def _in_single(
+    products: WeightProducts, k: int, tol: float, space: SingleSpace | UpdatedSpace | None = None
+) -> TopK | None:
     """Find the triplets by a space in single precision and one multiplication in double.
 
-    None where that does not serve: singular values spread too widely, or there is no gap.
+    None where that does not serve: singular values spread too widely, or there is no gap, or a
+    space that was given, whose first block is not random, lacks a direction.
     """
     M = products.M
     due = 2 * k + 4 * BLOCK
@@ -198,12 +209,16 @@ def _in_single(products: WeightProducts, k: int, tol: float) -> TopK | None:
         return None
     # A Gram matrix takes the time of about 2 M / 3 products with vectors in single precision.
     G = products.gram() if 3 * (due + 5 * PROBES) >= 2 * M else None
-    space = SingleSpace(M, products.normal_single if G is None else _multiplied_single(G))
+    given = space is not None
+    if space is None:
+        space = SingleSpace(M, products.normal_single if G is None else _multiplied_single(G))
     extra = max(BLOCK, k // 4)
     last: tuple[int, int] | None = None
-    while space.size + BLOCK <= _MOST_OF_ALL * M and not space.worn:
-        space.grow()
+    while True:
         if space.size < due:
+            if space.worn or space.size + BLOCK > _MOST_OF_ALL * M:
+                break
+            space.grow()
             continue
         ritz = space.ritz(min(k + extra, space.size - 1))
         if ritz.s[k - 1] < ritz.s[0] / _WIDEST:
@@ -216,7 +231,7 @@ def _in_single(products: WeightProducts, k: int, tol: float) -> TopK | None:
             found = certified(products, triplets, G, k, tol)
             if found is not None:
                 return _top(triplets, k, *found, "krylov", space.size)
-            if excess < 1e-4:
+            if given or excess < 1e-4:
                 return None  # rounding is what is left of the residuals
             extra *= 2  # the rest is as large as what was found: look further down
         done = _converged(ritz, k, tol)
