@@ -20,6 +20,10 @@ __all__ = ["WeightProducts", "read_factors"]
 _EXTREME = (1e-9, 1e12)
 
 
+# From this shorter side on, blocks of 96 columns give work to as many threads as blocks of rows do.
+_LONG = 1536
+
+
 @dataclass(frozen=True)
 class WeightProducts:
     """A matrix ``W + B @ A`` as its products with blocks of vectors; its rows are its longer side.
@@ -123,7 +127,12 @@ class WeightProducts:
 
     def backward_of_W(self, Y: FloatArray) -> FloatArray:
         """Return ``W.T @ Y`` without the update."""
-        return ops.transposed_product(self.W, _rows(Y))
+        if self.M < _LONG:
+            return ops.transposed_product(self.W, _rows(Y))
+        # Read by columns, few sums are open at a time and stay in the cache. Read by rows, every
+        # block of rows adds to all sums of the product, which are too many for it.
+        flat = HostArray(self.W.data.T, self.W.dtype)
+        return ops.normal_product(flat, _rows(Y), transposed=False)[0]
 
     def dense(self) -> FloatArray:
         """Return the matrix as float64."""

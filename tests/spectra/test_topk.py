@@ -186,6 +186,20 @@ def test_a_low_rank_update_is_never_formed(monkeypatch):
     check(whole.T, top)
 
 
+@pytest.mark.parametrize("cols", [200, 1600])
+def test_products_with_the_transpose_of_short_and_long_matrices(cols):
+    rng = np.random.default_rng(4)
+    W = rng.standard_normal((1601, cols)).astype(np.float32)
+    B, A, Y = (rng.standard_normal(shape) for shape in ((1601, 2), (2, cols), (1601, 19)))
+    found = []
+    for threads in (1, 3):
+        ops.set_num_threads(threads)
+        found.append(read_factors((W, B, A), "svd_topk").backward(Y))
+    expected = (W + B @ A).T @ Y
+    assert np.max(np.abs(found[0] - expected)) <= 1e-13 * np.linalg.norm(W) * np.linalg.norm(Y)
+    assert np.array_equal(found[0], found[1])
+
+
 def test_an_update_that_cancels_the_matrix():
     rng = np.random.default_rng(2)
     B, A = rng.standard_normal((400, 3)), rng.standard_normal((3, 300))
