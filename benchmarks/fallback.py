@@ -1,0 +1,114 @@
+"""What a matrix costs whose small singular values its Gram matrix does not resolve.
+
+    python benchmarks/fallback.py [--sizes 384 768 1024 2048] [--rounds 5] [--threads 2]
+
+Each time is that of `ps.esd(W)`, float32 weights, as a multiple of what a Gaussian matrix of the
+same shape takes, which its Gram matrix resolves; the aim is 2.5 at most. Beside it stand singular
+values by numpy and torch, in float64. They are held to |error| <= 20 eps n sigma_max against
+numpy's, which those of a Gram matrix are far from reaching.
+"""
+
+import argparse
+
+import numpy as np
+import timing
+
+import pyspectra as ps
+
+
+def one_small(rng, rows, cols):
+    """One column is nearly a combination of two others."""
+    W = rng.standard_normal((rows, cols))
+    W[:, 0] = (W[:, 1] + W[:, 2]) / np.sqrt(2) + 1e-5 * W[:, 0]
+    return W
+
+
+def graded(rng, rows, cols):
+    """Columns fall geometrically by 1e-6, and the spectrum with them."""
+    return rng.standard_normal((rows, cols)) * np.geomspace(1, 1e-6, cols)
+
+
+def dead_rows(rng, rows, cols):
+    """A quarter of the inputs is dead, as pruning leaves them."""
+    W = rng.standard_normal((rows, cols))
+    W[:, rng.permutation(cols)[: cols // 4]] = 0.0
+    return W
+
+
+def low_rank(rng, rows, cols):
+    """A product of rank cols / 2: what remains is the rounding of float32."""
+    rank = cols // 2
+    return rng.standard_normal((rows, rank)) @ rng.standard_normal((rank, cols)) / np.sqrt(rank)
+
+
+KINDS = {"one small": one_small, "graded": graded, "dead rows": dead_rows, "low rank": low_rank}
+
+
+def check(evals, W, expected, name):
+    """Ascending squared singular values against descending singular values."""
+    error = np.max(np.abs(np.sqrt(evals[::-1]) - expected))
+    bound = timing.TOLERANCE * timing.EPS * max(W.shape) * expected[0]
+    if error > bound:
+        raise SystemExit(f"{name} {W.shape}: an error of {error:.3g}, where {bound:.3g} is allowed")
+
+
+def measure(shape, rounds):
+    """Rows of the table for matrices of one shape."""
+    rng = np.random.default_rng(min(shape))
+    resolved = rng.standard_normal(shape).astype(np.float32)
+    matrices = {name: kind(rng, *shape).astype(np.float32) for name, kind in KINDS.items()}
+    contenders = {"gram": lambda: ps.esd(resolved, method="gram")}
+    for name, W in matrices.items():
+        contenders[name] = lambda W=W: ps.esd(W)
+        contenders[f"numpy {name}"] = lambda W=W: np.linalg.svd(
+            W.astype(np.float64), compute_uv=False
+        )
+        torch = _torch()
+        if torch is not None:
+            contenders[f"torch {name}"] = lambda W=W, torch=torch: torch.linalg.svdvals(
+                torch.from_numpy(W).double()
+            )
+    seconds, results = timing.alternate(contenders, rounds)
+    gram = seconds["gram"]
+    for name, W in matrices.items():
+        check(results[name].evals, W, results[f"numpy {name}"], name)
+        peers = {p: seconds.get(f"{p} {name}") for p in ("numpy", "torch")}
+        yield [
+            f"{shape[0]} x {shape[1]}",
+            name,
+            timing.milliseconds(gram),
+            timing.milliseconds(seconds[name]),
+            f"{seconds[name] / gram:.2f}",
+            *(
+                "" if t is None else f"{timing.milliseconds(t)} ({t / seconds[name]:.2f}x)"
+                for t in peers.values()
+            ),
+        ]
+
+
+def _torch():
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return None
+    return torch
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[384, 768, 1024, 2048])
+    parser.add_argument("--aspect", type=int, default=1, help="rows for each column")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of pyspectra; of others OMP_NUM_THREADS")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        ps.set_num_threads(arguments.threads)
+    rows = []
+    for n in arguments.sizes:
+        rows += measure((n * arguments.aspect, n), arguments.rounds)
+    head = ["shape", "kind", "Gram path", "this", "of the Gram path", "numpy svd", "torch svdvals"]
+    timing.table(head, rows)
+
+
+if __name__ == "__main__":
+    main()
