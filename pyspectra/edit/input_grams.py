@@ -9,6 +9,7 @@ from typing import Any
 
 from pyspectra._arrays import is_torch_module, require_torch
 from pyspectra._support.progress import progress_bar
+from pyspectra._support.text import counted
 from pyspectra.edit.holders import holders_of
 from pyspectra.edit.low_rank import compressible
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
@@ -46,12 +47,12 @@ def input_grams(
     -------
     dict of str to ndarray of float64
         Name of the parameter -> mean of ``x x^T`` over all inputs x of the layer, shape (in, in).
-        Layers that no batch reaches are left out.
+        Layers that no sample reaches are left out.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind, there is no batch, no such layer, or an input is not
+        If an argument is of the wrong kind, there is no sample, no such layer, or an input is not
         finite.
 
     Notes
@@ -85,6 +86,8 @@ def input_grams(
         if mask is not None and x.shape[:-1] == mask.shape:
             x = x[mask.to(x.device)]
         x = x.reshape(-1, x.shape[-1]).double()
+        if len(x) == 0:  # a batch of none, or one that its mask leaves out whole
+            return
         moments = x.T @ x
         sums[key] = moments if key not in sums else sums[key].add_(moments)
         counts[key] = counts.get(key, 0) + len(x)
@@ -100,7 +103,10 @@ def input_grams(
             advance("")
     if batches == 0:
         raise ArgumentValueError("input_grams", "data", "give at least one batch", "none")
-    grams = {key: sums[key].cpu().numpy() / max(1, counts[key]) for key in keys if key in sums}
+    if keys and not counts:
+        got = f"{counted(batches, 'batch', 'batches')} from which none of the layers had an input"
+        raise ArgumentValueError("input_grams", "data", "give at least one sample", got)
+    grams = {key: sums[key].cpu().numpy() / counts[key] for key in keys if key in sums}
     for key, G in grams.items():
         if not math.isfinite(float(G.sum())):
             got = f"NaN or infinity into {key!r}"

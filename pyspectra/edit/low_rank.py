@@ -32,6 +32,7 @@ KIND_NAMES: Final = (LINEAR.name, CONV1D_GPT2.name)
 # On the diagonal of the inputs' second moments, as a part of its mean: directions that no sample
 # has count a little.
 DAMPING: Final = 1e-2
+_ASYMMETRY: Final = 1e-3  # of the largest entry: what sums in 16 bits may differ by
 
 
 def largest_rank(shape: Sequence[int]) -> int:
@@ -125,6 +126,11 @@ def check_grams(
             got = f"shape {G.shape}" if G.shape != (n, n) else "NaN or infinity"
             needed = f"be finite and of shape ({n}, {n}) for {layer.key!r}"
             raise ArgumentValueError(function, "grams", needed, got)
+        if (
+            np.abs(G - G.T).max() > _ASYMMETRY * np.abs(G).max()
+        ):  # of which Cholesky would read half
+            needed = f"hold symmetric matrices, as for {layer.key!r}"
+            raise ArgumentValueError(function, "grams", needed, "one that is not")
         S = _root(function, G)
         if S is not None:
             checked[layer.key] = S

@@ -82,7 +82,7 @@ def adapted_layers(
         product = lora_product(layer)
         if product is None:
             continue
-        _check_start(function, argument, product)
+        _check_plain(function, argument, product)
         module = unwrapped_name(layer.name.partition("[")[0])[0]
         found = named.get(module)
         if found is None:  # one of the two is a part of the other's model
@@ -117,8 +117,8 @@ def _inputs_come_first(pairs: Sequence[tuple[Layer, LoraProduct]]) -> bool:
     return bool(telling) and all(telling)
 
 
-def _check_start(function: str, argument: str, product: LoraProduct) -> None:
-    """Raise ArgumentValueError if the adapter belongs to what its start has left of the base."""
+def _check_plain(function: str, argument: str, product: LoraProduct) -> None:
+    """Raise ArgumentValueError if adding the adapter to the base is not what it does."""
     start = "" if product.config is None else product.config.start
     if start:
         requirement = "be an adapter of the base as it is"
@@ -127,6 +127,11 @@ def _check_start(function: str, argument: str, product: LoraProduct) -> None:
             "merge it by peft's merge_and_unload, or let peft make a plain one of it "
             "(save_pretrained with path_initial_model_for_weight_conversion)"
         )
+        raise ArgumentValueError(function, argument, requirement, got, hint)
+    if product.config is not None and product.config.invoked:
+        requirement = "be an adapter that counts for every token"
+        got = "an activated LoRA (alora_invocation_tokens), which counts from those tokens on"
+        hint = "no weights of the base stand for it: it stays an adapter"
         raise ArgumentValueError(function, argument, requirement, got, hint)
 
 

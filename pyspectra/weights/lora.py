@@ -56,6 +56,9 @@ class LoraScale:
     start : str
         ``init_lora_weights`` where that has changed the weights of the base before the training:
         the adapter belongs to what was left of them. Otherwise empty.
+    invoked : bool
+        ``alora_invocation_tokens`` is given: the update counts from those tokens of the input on
+        alone (activated LoRA).
 
     Notes
     -----
@@ -68,6 +71,7 @@ class LoraScale:
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
     inputs_first: bool = False
     start: str = ""
+    invoked: bool = False
 
     @cached_property
     def _patterns(self) -> list[tuple[NamePattern, float]]:

@@ -469,6 +469,11 @@ def test_adapters_of_what_is_left_of_the_base_are_refused(tmp_path: Path, start:
         ps.reduce_intruders(base, folder, out=tmp_path / "new")
     with pytest.raises(ValueError, match="intruder_dimensions: 'tuned' " + begin):
         ps.intruder_dimensions(base, folder)
+    activated = adapter_folder(tmp_path / "a", adapter(0), alora_invocation_tokens=[7, 11])
+    with pytest.raises(
+        ValueError, match=r"merge: 'models\[0\]' must be an adapter that counts for"
+    ):
+        ps.merge(base, [activated])
     plain = adapter_folder(tmp_path / "plain", adapter(0), init_lora_weights="gaussian")
     assert not np.array_equal(ps.merge(base, [plain])["embed.weight"], base["embed.weight"])
 

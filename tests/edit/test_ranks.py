@@ -166,6 +166,11 @@ def test_what_is_left_out() -> None:
         ((0.5,), {"grams": 3}, "'grams' must be a mapping"),
         ((0.5,), {"grams": {"a": np.eye(3)}}, r"'grams' must be finite and of shape \(20, 20\)"),
         ((0.5,), {"grams": {"a": -np.eye(20) + 2}}, "'grams' must hold positive semidefinite"),
+        (
+            (0.5,),
+            {"grams": {"a": np.triu(np.ones((20, 20)))}},
+            "'grams' must hold symmetric matrices",
+        ),
         ((0.5,), {"layers": "b"}, "'layers' must hold what the model has"),
     ],
 )
@@ -237,6 +242,7 @@ def test_refused_data() -> None:
         ((model, 3), "'data' must be an iterable of batches"),
         ((model, {"x": 3}), "'data' must be an iterable of batches"),
         ((model, []), "'data' must give at least one batch, got none"),
+        ((model, [torch.ones(0, 6)]), "'data' must give at least one sample, got 1 batch from"),
         ((model, [torch.full((2, 6), torch.nan)]), "'data' must give finite inputs"),
     ):
         with pytest.raises((ValueError, TypeError), match=f"input_grams: {message}"):

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
+import numpy as np
+
 from pyspectra._support.arguments import shown
 from pyspectra._support.text import did_you_mean
 from pyspectra.errors import ArgumentError, ArgumentTypeError, ArgumentValueError
@@ -76,6 +78,8 @@ def convert(source: str, key: str, annotation: Any, value: Any) -> Any:
     ArgumentTypeError
         If the annotation is not supported.
     """
+    if isinstance(value, np.generic):  # of a space that numpy made
+        value = value.item()
     origin = typing.get_origin(annotation)
     if annotation in (Any, object):
         return _read(value)

@@ -56,6 +56,7 @@ def lora_scale(path: Path) -> LoraScale | None:
         {p: _number(path, "alpha_pattern", alpha) for p, alpha in (patterns or {}).items()},
         config.get("fan_in_fan_out") is True,
         _changing_start(config.get("init_lora_weights")),
+        bool(config.get("alora_invocation_tokens")),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,6 +109,13 @@ def test_overrides_are_read_by_the_annotation(override, key, value):
     for name in key.split("."):
         config = getattr(config, name)
     assert (type(config), config) == (type(value), value)
+
+
+def test_scalars_of_numpy_are_those_of_python():
+    values = {"optimizer": {"lr": np.float32(0.5)}, "act": np.int64(3), "amp": np.True_}
+    config = search.from_mapping(Config, values)
+    assert (config.optimizer.lr, config.act, config.amp) == (0.5, 3, True)
+    assert [type(x) for x in (config.optimizer.lr, config.act, config.amp)] == [float, int, bool]
 
 
 @pytest.mark.parametrize("override", ["lr", "=1", "a..b=1", ".a=1", 3])
