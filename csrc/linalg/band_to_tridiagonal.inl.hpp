@@ -5,7 +5,7 @@
 // kBand columns that start at s + 1, s + 1 + kBand, ..., and finds each column with its rows
 // starting where its block starts: all loads and stores are whole, aligned vectors. It leaves them
 // shifted by one row, as sweep s + 1 wants them. Rows above the diagonal hold scratch values.
-static inline double* column_at(double* band, Index j) { return band + j * kColumn; }
+static inline Real* column_at(Real* band, Index j) { return band + j * kColumn; }
 
 // Rows 1, 2, ..., kLanes of the 2 * kLanes rows in a and b.
 template <int... L>
@@ -15,24 +15,24 @@ static inline vd shifted(vd a, vd b, LaneList<L...>) {
 static inline vd shifted(vd a, vd b) { return shifted(a, b, AllLanes{}); }
 
 // v from a column x whose first entry is alpha = x[0]; x becomes (beta, 0, ...).
-static inline vd column_reflector(vd& x, double& tau) {
+static inline vd column_reflector(vd& x, Real& tau) {
   const vi first = lane_numbers() == vi{};
   const vd tail = only(~first, x);
-  const Reflector h = reflector(x[0], sum_all(tail * tail)[0]);
-  tau = h.tau;
-  x = only(first, splat(h.beta));
-  return tail * splat(h.inverse) + only(first, splat(1.0));
+  const Reflector h = reflector(x[0], sum_all(tail * tail)[0], kDropped);
+  tau = (Real)h.tau;
+  x = only(first, splat((Real)h.beta));
+  return tail * splat((Real)h.inverse) + only(first, splat(1));
 }
 
 // One sweep on its way down: the reflector that its present block is to get, and the one after.
 struct Sweep {
-  alignas(64) double v[kBand], next_v[kBand], y[kBand], w[kBand], z[kBand];
-  double tau, next_tau, next_beta;
+  alignas(64) Real v[kBand], next_v[kBand], y[kBand], w[kBand], z[kBand];
+  Real tau, next_tau, next_beta;
   Index column;  // of the present block's first
 };
 
-static inline void start(Sweep& sweep, double* band, Index column) {
-  double* const x = column_at(band, column) + kBand;
+static inline void start(Sweep& sweep, Real* band, Index column) {
+  Real* const x = column_at(band, column) + kBand;
   vd top = load(x);
   store(sweep.v, column_reflector(top, sweep.tau));
   store(x, top);
@@ -42,9 +42,9 @@ static inline void start(Sweep& sweep, double* band, Index column) {
 // I - tau v v^T from the right fills B, the block below the present one: y = -tau B v, B += y v^T.
 // The reflector that takes the first column of B back to one entry is the next one. This is the
 // chain of latencies that a sweep consists of.
-static inline void find_next(Sweep& sweep, const double* block) {
+static inline void find_next(Sweep& sweep, const Real* block) {
   vd s = vd{}, t = vd{};
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int c = 0; c < kBand; c += 2) {
     s += load(block + c * kColumn + kBand) * splat(sweep.v[c]);
     t += load(block + (c + 1) * kColumn + kBand) * splat(sweep.v[c + 1]);
@@ -58,12 +58,12 @@ static inline void find_next(Sweep& sweep, const double* block) {
 
 // w = tau (D v - tau/2 (v^T D v) v) for the block D, from its lower triangle: D -= v w^T + w v^T;
 // z = tau' B^T v' for the block below and the next reflector: B -= v' z^T.
-static inline void find_products(Sweep& sweep, const double* block) {
-  const double* const v = sweep.v;
+static inline void find_products(Sweep& sweep, const Real* block) {
+  const Real* const v = sweep.v;
   const vi lane = lane_numbers();
   const vd u = load(v), next = load(sweep.next_v), y = load(sweep.y);
   vd below[kBand], dots[kBand], w0 = vd{}, w1 = vd{};
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int c = 0; c < kBand; ++c) {
     const vd low = only(lane >= splat_i(c), load(block + c * kColumn));
     dots[c] = only(lane > splat_i(c), low) * u;
@@ -74,8 +74,8 @@ static inline void find_products(Sweep& sweep, const double* block) {
   }
   sum_each(dots);
   const vd w = ((w0 + w1) + dots[0]) * splat(sweep.tau);
-  store(sweep.w, w - sum_all(w * u) * splat(0.5 * sweep.tau) * u);
-#pragma GCC unroll 8
+  store(sweep.w, w - sum_all(w * u) * splat((Real)0.5 * sweep.tau) * u);
+#pragma GCC unroll 16
   for (int c = 0; c < kBand; ++c)
     below[c] = (load(block + c * kColumn + kBand) + y * splat(v[c])) * next;
   sum_each(below);
@@ -83,12 +83,12 @@ static inline void find_products(Sweep& sweep, const double* block) {
 }
 
 // The updates themselves, and the shift to where the next sweep wants the rows.
-static inline void apply(Sweep& sweep, double* block) {
-  const double* const v = sweep.v;
+static inline void apply(Sweep& sweep, Real* block) {
+  const Real* const v = sweep.v;
   const vd u = load(v), w = load(sweep.w), next = load(sweep.next_v), y = load(sweep.y);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int c = 0; c < kBand; ++c) {
-    double* const column = block + c * kColumn;
+    Real* const column = block + c * kColumn;
     const vd d = (load(column) - u * splat(sweep.w[c])) - w * splat(v[c]);
     vd b = (load(column + kBand) + y * splat(v[c])) - next * splat(sweep.z[c]);
     if (c == 0) {  // the last column of a block next time
@@ -108,7 +108,7 @@ static inline void apply(Sweep& sweep, double* block) {
 // One sweep a column. Sweep s + 1 may do its block k once sweep s has done its block k + 1, so up
 // to kSweeps of them go down together, two blocks apart. Each part of a step is done for all of
 // them before the next part: a sweep alone would wait for its own latencies most of the time.
-static void chase_band(double* band, Index n, Pace& pace) {
+static void chase_band(Real* band, Index n, Pace& pace) {
   constexpr int kSweeps = 8;
   Sweep sweeps[kSweeps];
   Index begin = 0, end = 0;  // the sweeps under way

@@ -10,13 +10,15 @@ using pyspectra::Index;
 
 constexpr int kBand = kLanes;
 constexpr int kTile = kBand * kBand;
-constexpr int kColumn = 2 * kBand;  // doubles that a column of the band is stored in
-constexpr Index kChunk = 64;        // rows whose operands stay in L1 while strips go by
+constexpr int kColumn = 2 * kBand;  // numbers that a column of the band is stored in
+// Sums of squares that count as zero: see reflector.inl.hpp. A float cannot hold less.
+constexpr double kDropped = sizeof(Real) == sizeof(float) ? 0x1p-100 : kNegligible;
+constexpr Index kChunk = 64;  // rows whose operands stay in L1 while strips go by
 
 struct Strips {
-  double* data;
+  Real* data;
   Index order;  // padded
-  double* at(Index J, Index row) const {
+  Real* at(Index J, Index row) const {
     return data + kBand * (order * J - kBand * (J * (J - 1) / 2) + row - kBand * J);
   }
 };
@@ -25,7 +27,7 @@ struct Strips {
 // into the upper triangle of `r` (by rows), the reflectors V replace p, and I - V T V^T is their
 // product.
 template <Index kStride>
-static void factor_panel(double* p, Index rows, double* r, double (&T)[kBand][kBand]) {
+static void factor_panel(Real* p, Index rows, Real* r, Real (&T)[kBand][kBand]) {
   const vi lane = lane_numbers();
   // dots[j] = sum over rows below k of p[.][k] p[.][j]: the norm of column k, its products with the
   // columns to come and, as V stays in place, with the reflectors before: all a pass needs.
@@ -39,46 +41,47 @@ static void factor_panel(double* p, Index rows, double* r, double (&T)[kBand][kB
   for (; i < rows; ++i) partial[0] += splat(p[i * kStride]) * load(p + i * kStride);
   vd dots = (partial[0] + partial[1]) + (partial[2] + partial[3]);
   for (int k = 0; k < kBand; ++k) {
-    double* const top = p + k * kStride;
-    const Reflector h = reflector(top[k], dots[k]);
-    const vd product = load(top) + dots * splat(h.inverse);  // v_k^T p, and v_k^T v_j for j < k
-    const vd scaled = only(lane > splat_i(k), product * splat(-h.tau));
+    Real* const top = p + k * kStride;
+    const Reflector h = reflector(top[k], dots[k], kDropped);
+    const Real inverse = (Real)h.inverse, tau = (Real)h.tau;
+    const vd product = load(top) + dots * splat(inverse);  // v_k^T p, and v_k^T v_j for j < k
+    const vd scaled = only(lane > splat_i(k), product * splat(-tau));
     for (int j = 0; j < k; ++j) {
-      double sum = 0.0;
+      Real sum = 0;
       for (int q = j; q < k; ++q) sum += T[j][q] * product[q];
-      T[j][k] = -h.tau * sum;
+      T[j][k] = -tau * sum;
     }
-    T[k][k] = h.tau;
+    T[k][k] = tau;
     for (int j = k + 1; j < kBand; ++j) T[j][k] = 0.0;
     store(top, load(top) + scaled);
-    top[k] = h.beta;
+    top[k] = (Real)h.beta;
     if (k + 1 == rows) break;
 
     // One pass: column k becomes v, the columns to its right are updated, and the dots of the next
     // column are taken. The mask clears lane k: v replaces what is there.
-    vd change = scaled * splat(h.inverse);
-    change[k] = h.inverse;
+    vd change = scaled * splat(inverse);
+    change[k] = inverse;
     const vi others = lane != splat_i(k);
     const int next = k + 1 < kBand ? k + 1 : k;
-    const double next_change = change[next];
+    const Real next_change = change[next];
     store(top + kStride, only(others, load(top + kStride)) + splat(top[kStride + k]) * change);
 #pragma GCC unroll 4
     for (int w = 0; w < kWays; ++w) partial[w] = vd{};
     for (i = k + 2; i + kWays <= rows; i += kWays) {
 #pragma GCC unroll 4
       for (int w = 0; w < kWays; ++w) {
-        double* const row = p + (i + w) * kStride;
-        const double x = row[k];
-        const double y = row[next] + x * next_change;
+        Real* const row = p + (i + w) * kStride;
+        const Real x = row[k];
+        const Real y = row[next] + x * next_change;
         const vd updated = only(others, load(row)) + splat(x) * change;
         store(row, updated);
         partial[w] += splat(y) * updated;
       }
     }
     for (; i < rows; ++i) {
-      double* const row = p + i * kStride;
-      const double x = row[k];
-      const double y = row[next] + x * next_change;
+      Real* const row = p + i * kStride;
+      const Real x = row[k];
+      const Real y = row[next] + x * next_change;
       const vd updated = only(others, load(row)) + splat(x) * change;
       store(row, updated);
       partial[0] += splat(y) * updated;
@@ -86,26 +89,26 @@ static void factor_panel(double* p, Index rows, double* r, double (&T)[kBand][kB
     dots = (partial[0] + partial[1]) + (partial[2] + partial[3]);
   }
   for (int k = 0; k < kBand; ++k) {
-    double* const row = p + k * kStride;
+    Real* const row = p + k * kStride;
     for (int j = 0; j < kBand; ++j) {
-      r[k * kBand + j] = j >= k ? row[j] : 0.0;
-      row[j] = j < k ? row[j] : j == k ? 1.0 : 0.0;
+      r[k * kBand + j] = j >= k ? row[j] : (Real)0;
+      row[j] = j < k ? row[j] : j == k ? (Real)1 : (Real)0;
     }
   }
 }
 
 // a -= v W_j^T + w V_j^T for `rows` rows of a strip; Vt and Wt are minus V_j^T and W_j^T.
-static inline void update(double* a, Index rows, const double* v, const double* w, const double* Vt,
-                          const double* Wt) {
+static inline void update(Real* a, Index rows, const Real* v, const Real* w, const Real* Vt,
+                          const Real* Wt) {
   vd y[kBand], x[kBand];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int k = 0; k < kBand; ++k) {
     y[k] = load(Wt + k * kBand);
     x[k] = load(Vt + k * kBand);
   }
   for (Index i = 0; i < rows; ++i) {
     vd s = load(a), t = splat(v[0]) * y[0];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = 0; k < kBand; ++k) {
       s += splat(w[k]) * x[k];
       if (k > 0) t += splat(v[k]) * y[k];
@@ -117,10 +120,10 @@ static inline void update(double* a, Index rows, const double* v, const double* 
 
 // y += a v_j and y_j += a^T v for `rows` rows of a strip below its diagonal block. Sums within the
 // call are added to what was there: short chains, rounding errors that grow with n / kBand.
-static inline void multiply(const double* a, Index rows, const double* v, double* y,
-                            const double* vj, double* yj) {
+static inline void multiply(const Real* a, Index rows, const Real* v, Real* y, const Real* vj,
+                            Real* yj) {
   vd x[kBand], sum[kBand];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int c = 0; c < kBand; ++c) {
     x[c] = load(vj + c * kBand);
     sum[c] = vd{};
@@ -128,7 +131,7 @@ static inline void multiply(const double* a, Index rows, const double* v, double
   for (Index i = 0; i < rows; ++i) {
     const vd row = load(v);
     vd s = vd{}, t = vd{};
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int c = 0; c < kBand; ++c) {
       const vd e = splat(a[c]);
       sum[c] += e * row;
@@ -140,15 +143,15 @@ static inline void multiply(const double* a, Index rows, const double* v, double
     store(y, load(y) + (s + t));
     a += kBand, v += kBand, y += kBand;
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int c = 0; c < kBand; ++c) store(yj + c * kBand, load(yj + c * kBand) + sum[c]);
 }
 
 // The same for a diagonal block, which is stored whole.
-static inline void multiply_diagonal(const double* a, const double* v, double* y) {
+static inline void multiply_diagonal(const Real* a, const Real* v, Real* y) {
   for (int i = 0; i < kBand; ++i) {
     vd s = load(y + i * kBand);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int c = 0; c < kBand; ++c) s += splat(a[i * kBand + c]) * load(v + c * kBand);
     store(y + i * kBand, s);
   }
@@ -156,20 +159,20 @@ static inline void multiply_diagonal(const double* a, const double* v, double* y
 
 // W from Y = A V: with X = Y T, W = X - V (T^T V^T X) / 2, so that Q^T A Q = A - V W^T - W V^T.
 // W replaces Y. Also minus the transposes, block by block, for update().
-static void finish_panel(const double* V, double* Y, Index rows, const double (&T)[kBand][kBand],
-                         double* Vt, double* Wt) {
+static void finish_panel(const Real* V, Real* Y, Index rows, const Real (&T)[kBand][kBand],
+                         Real* Vt, Real* Wt) {
   vd m[kBand] = {}, x[kBand], half[kBand];
   for (Index b = 0; b < rows; b += kBand) {
     vd block[kBand] = {};
     for (int l = 0; l < kBand; ++l) {
       const vd row = load(Y + (b + l) * kBand);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int k = 0; k < kBand; ++k) block[k] += splat(V[(b + l) * kBand + k]) * row;
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = 0; k < kBand; ++k) m[k] += block[k];
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int k = 0; k < kBand; ++k) {
     x[k] = load(&T[k][0]);
     half[k] = vd{};
@@ -177,31 +180,31 @@ static void finish_panel(const double* V, double* Y, Index rows, const double (&
   for (int k = 0; k < kBand; ++k) {  // half = -T^T (m T) / 2, a row of m T at a time
     vd row = vd{};
     for (int q = 0; q < kBand; ++q) row += splat(m[k][q]) * load(&T[q][0]);
-#pragma GCC unroll 8
-    for (int q = 0; q < kBand; ++q) half[q] -= splat(0.5 * T[k][q]) * row;
+#pragma GCC unroll 16
+    for (int q = 0; q < kBand; ++q) half[q] -= splat((Real)0.5 * T[k][q]) * row;
   }
   for (Index b = 0; b < rows; b += kBand) {
     vd w[kBand], v[kBand];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int l = 0; l < kBand; ++l) {
-      const double* const at = V + (b + l) * kBand;
-      double* const out = Y + (b + l) * kBand;
+      const Real* const at = V + (b + l) * kBand;
+      Real* const out = Y + (b + l) * kBand;
       vd s = vd{}, t = vd{};
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int k = 0; k < kBand; ++k) {
         s += splat(out[k]) * x[k];
         t += splat(at[k]) * half[k];
       }
       store(out, s + t);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int l = 0; l < kBand; ++l) {
       w[l] = -load(Y + (b + l) * kBand);
       v[l] = -load(V + (b + l) * kBand);
     }
     transpose(w);
     transpose(v);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int l = 0; l < kBand; ++l) {
       store(Wt + (b + l) * kBand, w[l]);
       store(Vt + (b + l) * kBand, v[l]);
@@ -210,31 +213,30 @@ static void finish_panel(const double* V, double* Y, Index rows, const double (&
 }
 
 // Block p of the matrix's columns: its lower triangle and the R below it go into the band.
-static void keep_band(const double* diagonal, const double* r, Index p, double* band) {
+static void keep_band(const Real* diagonal, const Real* r, Index p, Real* band) {
   for (int c = 0; c < kBand; ++c) {
     const Index column = p * kBand + c;
-    double* const out = band + column * kColumn + (column + kBand - 1) % kBand;
+    Real* const out = band + column * kColumn + (column + kBand - 1) % kBand;
     for (int i = c; i < kBand; ++i) out[i - c] = diagonal[i * kBand + c];
     for (int i = 0; i <= c; ++i) out[kBand + i - c] = r[i * kBand + c];
   }
 }
 
-static void to_band(const Strips& A, double* W, double* Y, double* Vt, double* Wt, double* band,
-                    Pace& pace) {
+static void to_band(const Strips& A, Real* W, Real* Y, Real* Vt, Real* Wt, Real* band, Pace& pace) {
   const Index blocks = A.order / kBand;
-  alignas(64) double T[kBand][kBand], r[kTile];
+  alignas(64) Real T[kBand][kBand], r[kTile];
   for (Index p = 0; p < blocks; ++p) {
     const Index first = (p + 1) * kBand, rows = A.order - first;
     // The previous panel's update reaches this panel now and the rest together with its product.
-    const double* const V0 = p > 0 ? A.at(p - 1, 0) : nullptr;  // indexed by the matrix's rows
-    double* const panel = A.at(p, p * kBand);
+    const Real* const V0 = p > 0 ? A.at(p - 1, 0) : nullptr;  // indexed by the matrix's rows
+    Real* const panel = A.at(p, p * kBand);
     if (p > 0)
       update(panel, rows + kBand, V0 + p * kTile, W + p * kTile, Vt + p * kTile, Wt + p * kTile);
     for (int k = 0; k < kTile; ++k) r[k] = 0.0;
     if (rows > 0) factor_panel<kBand>(panel + kTile, rows, r, T);
     keep_band(panel, r, p, band);
     if (rows == 0) break;
-    const double* const V = A.at(p, 0);
+    const Real* const V = A.at(p, 0);
     for (Index k = first * kBand; k < A.order * kBand; ++k) Y[k] = 0.0;
     for (Index i0 = first; i0 < A.order; i0 += kChunk) {
       const Index i1 = i0 + kChunk < A.order ? i0 + kChunk : A.order;
@@ -242,7 +244,7 @@ static void to_band(const Strips& A, double* W, double* Y, double* Vt, double* W
       for (Index J = p + 1; J * kBand < i1; ++J) {
         const Index j0 = J * kBand;
         Index i = i0 > j0 ? i0 : j0;
-        double* a = A.at(J, i);
+        Real* a = A.at(J, i);
         if (p > 0)
           update(a, i1 - i, V0 + i * kBand, W + i * kBand, Vt + j0 * kBand, Wt + j0 * kBand);
         if (i == j0) {
@@ -255,7 +257,7 @@ static void to_band(const Strips& A, double* W, double* Y, double* Vt, double* W
     }
     const Index skip = first * kBand;
     finish_panel(V + skip, Y + skip, rows, T, Vt + skip, Wt + skip);
-    double* const swap = W;
+    Real* const swap = W;
     W = Y;
     Y = swap;
   }

@@ -32,7 +32,7 @@ static inline vd merge(vd a, vd b, LaneList<L...>) {
 template <int H = 1>
 static inline void sum_each(vd (&x)[kLanes]) {
   if constexpr (H < kLanes) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int c = 0; c < kLanes; c += 2 * H)
       x[c] = merge<H, false, false>(x[c], x[c + H], AllLanes{}) +
              merge<H, true, true>(x[c], x[c + H], AllLanes{});
@@ -43,7 +43,7 @@ static inline void sum_each(vd (&x)[kLanes]) {
 template <int H = 1>
 static inline void transpose(vd (&x)[kLanes]) {
   if constexpr (H < kLanes) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int c = 0; c < kLanes; ++c) {
       if (c & H) continue;
       const vd a = x[c], b = x[c + H];
@@ -66,7 +66,7 @@ static inline vd sum_all(vd x) {
 
 static inline vi lane_numbers() {
   vi v;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int l = 0; l < kLanes; ++l) v[l] = l;
   return v;
 }

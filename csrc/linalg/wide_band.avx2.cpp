@@ -11,12 +11,13 @@ constexpr int kLanes = 4;
 #include "linalg/reflector.inl.hpp"
 #include "linalg/full_to_band.inl.hpp"
 #include "linalg/band_to_tridiagonal.inl.hpp"
+#include "linalg/tiles.inl.hpp"
 #include "linalg/wide_band.inl.hpp"
 // clang-format on
 }  // namespace
 
-WideBandKernels wide_band_avx2() {
-  return {kLanes, product, factor, begin_sweep, advance_sweep, finish_band};
+WideBandKernels<double> wide_band_avx2() {
+  return {kLanes, {product, factor}, begin_sweep, advance_sweep, finish_band};
 }
 
 }  // namespace pyspectra::linalg::detail

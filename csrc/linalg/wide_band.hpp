@@ -22,6 +22,7 @@
 #pragma once
 
 #include "core/types.hpp"
+#include "linalg/tiles.hpp"
 
 namespace pyspectra::linalg {
 
@@ -31,42 +32,36 @@ void tridiagonalize_large(const double* a, Index n, Index lda, double* d, double
 
 namespace detail {
 
-constexpr Index kWide = 32;
-// Doubles from one column of the wide band to the next: two blocks of rows, and off a power of two.
-constexpr Index kBandStride = 2 * kWide + 8;
-
-// A factor of a product of tiles: element (r, k) at a[r * row + k * step], b is row-major.
-struct Factor {
-  const double* a;
-  Index row, step;
-  const double* b;
-};
+// The widest vector of any unit, in numbers.
+template <typename Real>
+constexpr Index kMostLanes = 64 / static_cast<Index>(sizeof(Real));
+// Numbers from one column of the wide band to the next: two blocks of rows, and off a power of two.
+template <typename Real>
+constexpr Index kBandStride = 2 * kWide + kMostLanes<Real>;
 
 // A bulge on its way down the wide band: its reflectors act on the rows and columns from `column`.
+template <typename Real>
 struct WideSweep {
-  alignas(64) double v[kWide * 8];
-  alignas(64) double t[8 * 8];
+  alignas(64) Real v[kWide * kMostLanes<Real>];
+  alignas(64) Real t[kMostLanes<Real> * kMostLanes<Real>];
   Index column;
 };
 
+template <typename Real>
 struct WideBandKernels {
   Index lanes;
-  // out (kWide x kWide, row-major) += the sum of `count` products of tiles.
-  void (*product)(double* out, const Factor* factors, int count);
-  // Householder QR of a panel of `rows` x kWide, row-major: R to `r` (kWide x kWide), the
-  // reflectors replace the panel, their scales go to tau.
-  void (*factor)(double* panel, Index rows, double* r, double* tau);
+  TileKernels<Real> tiles;
   // band: column-major, element (i, j) at j * kBandStride + i. The first step of sweep s, and each
   // later one.
-  void (*begin)(double* band, Index s, WideSweep& sweep);
-  void (*advance)(double* band, WideSweep& sweep);
-  // The narrow band to tridiagonal form; work of (n + 32) * 16 doubles.
-  void (*finish)(const double* band, Index n, double* d, double* e, double* work, void (*check)());
+  void (*begin)(Real* band, Index s, WideSweep<Real>& sweep);
+  void (*advance)(Real* band, WideSweep<Real>& sweep);
+  // The narrow band to tridiagonal form; work of (n + 3 * lanes) * 2 * lanes numbers.
+  void (*finish)(const Real* band, Index n, double* d, double* e, Real* work, void (*check)());
 };
 
-WideBandKernels wide_band_baseline();
-WideBandKernels wide_band_avx2();
-WideBandKernels wide_band_avx512();
+WideBandKernels<double> wide_band_baseline();
+WideBandKernels<double> wide_band_avx2();
+WideBandKernels<double> wide_band_avx512();
 
 }  // namespace detail
 }  // namespace pyspectra::linalg
