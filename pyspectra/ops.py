@@ -14,11 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cython_blas, cython_lapack
 
 from pyspectra import _core
 from pyspectra._arrays import FLOAT_DTYPES, HostArray
-from pyspectra._support.blas_threads import holding_blas
+from pyspectra._support.blas_threads import blas_was_loaded, holding_blas
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
 if _core.__file__ is None:  # only the stubs, which Python takes for a package without a module
@@ -32,7 +31,18 @@ if _core.status_names() != {status.name.lower(): status.value for status in Stat
         "pyspectra: the compiled core is of another version than the Python modules. "
         "Hint: install the package again."
     )
-_core.linalg.load_lapack({**cython_blas.__pyx_capi__, **cython_lapack.__pyx_capi__})
+
+
+def _lapack() -> dict[str, Any]:
+    """Return SciPy's BLAS and LAPACK for the core, which asks when a kernel first needs them."""
+    # Not at import: SciPy takes longer for it than all else together, and most models need none.
+    from scipy.linalg import cython_blas, cython_lapack
+
+    blas_was_loaded()
+    return {**cython_blas.__pyx_capi__, **cython_lapack.__pyx_capi__}
+
+
+_core.linalg.take_lapack_from(_lapack)
 
 DTYPE_CODES = {name: code for code, name in enumerate(FLOAT_DTYPES)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 
 import pyspectra as ps
 from pyspectra import Status, _core, ops
-from pyspectra._support.blas_threads import _blas
+from pyspectra._support.blas_threads import _blas, blas_libraries
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -50,6 +51,84 @@ def test_importing_the_package_is_light() -> None:
     assert "pyspectra._core" in loaded
     heavy = {"torch", "pandas", "matplotlib", "safetensors", "h5py", "transformers"}
     assert not loaded & heavy
+    assert not loaded & {"scipy", "rich", "concurrent.futures", "pyspectra.analysis"}
+
+
+# What is loaded when the command has parsed its arguments, opened the model and is about to read.
+BEFORE_READING = """
+import sys
+from pyspectra.weights.layer import Layer
+def load(*_):
+    print(*sorted(sys.modules))
+    raise SystemExit
+Layer.load_with_change = load
+from pyspectra.cli.main import main
+main(["analyze", "-q", sys.argv[1]])
+"""
+
+
+def test_the_command_reads_before_it_loads_what_it_does_not_need(tmp_path: Path) -> None:
+    path = tmp_path / "model.npy"
+    np.save(path, np.ones((64, 64)))
+    code = BEFORE_READING.replace("sys.argv[1]", repr(str(path)))
+    loaded = set(printed(code).split())
+    assert "pyspectra.weights.formats.npy" in loaded
+    assert not loaded & {"torch", "pandas", "matplotlib", "scipy", "rich", "concurrent.futures"}
+    other = ("onnx", "keras", "torch_checkpoint")
+    assert not loaded & {f"pyspectra.weights.formats.{name}" for name in other}
+    assert not loaded & {"pyspectra.edit", "pyspectra.training", "pyspectra.optim"}
+
+
+@pytest.mark.parametrize(("isa", "loaded"), [("avx2", "False"), ("baseline", "True")])
+def test_lapack_is_loaded_by_the_first_kernel_that_needs_it(isa: str, loaded: str) -> None:
+    """Without vectors LAPACK reduces what is larger than 64."""
+    if isa not in ops.available_isas():
+        pytest.skip(f"there is no {isa}")
+    code = (
+        "import sys, numpy as np, pyspectra as ps\n"
+        "W = np.random.default_rng(0).standard_normal((300, 100))\n"
+        "evals = ps.esd(W).evals\n"
+        "print('scipy.linalg' in sys.modules)\n"
+        "print(np.allclose(evals, np.linalg.eigvalsh(W.T @ W)))"
+    )
+    assert printed(code, PYSPECTRA_ISA=isa).split() == [loaded, "True"]
+
+
+def test_a_blas_that_is_loaded_while_blas_is_held_is_held_too() -> None:
+    code = (
+        "from pyspectra import ops\n"
+        "from pyspectra._support import blas_threads\n"
+        "from pyspectra.config import show_config\n"
+        "n = lambda: [lib['num_threads'] for lib in blas_threads._blas().info()]\n"
+        "with ops._blas_threads_for([300, 300]):\n"
+        "    before = len(n())\n"
+        "    show_config()\n"
+        "    print(before < len(n()), set(n()))\n"
+        "print(set(n()))"
+    )
+    assert printed(code, OPENBLAS_NUM_THREADS="2").split() == ["True", "{1}", "{2}"]
+
+
+def test_the_table_of_public_names_is_what_type_checkers_read() -> None:
+    source = Path(ps.__file__).read_text(encoding="utf-8")
+    (block,) = (
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    told = {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module != "pyspectra"
+        for alias in node.names
+    }
+    assert told == ps._HOMES
+    assert set(told) | set(ps._MODULES) >= set(ps.__all__)
+
+
+def test_modules_of_the_package_are_attributes_without_an_import() -> None:
+    code = "import pyspectra as ps; print(ps.weights.open_weights is ps.open_weights)"
+    assert printed(code) == "True"
 
 
 def test_analysing_numpy_arrays_needs_none_of_the_optional_packages() -> None:
@@ -305,6 +384,7 @@ def test_the_configuration_describes_itself() -> None:
 
 
 def blas_threads() -> list[int]:
+    blas_libraries()  # SciPy's is loaded late
     return [lib["num_threads"] for lib in _blas().info()]
 
 

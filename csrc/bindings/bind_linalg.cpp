@@ -34,12 +34,30 @@ void load(F*& slot, const Capsules& capi, const char* name) {
   if (slot == nullptr) throw py::error_already_set();
 }
 
-void load_lapack(const Capsules& capi) {
-  watch_forks();
+// What the bindings were told to take the routines from; never freed, as kernels may run at exit.
+py::function*& lapack_capsules() {
+  static py::function* capsules = nullptr;
+  return capsules;
+}
+
+// Several threads of a kernel may ask at once: all but the first find the table filled when they
+// get the interpreter lock, which is not let go of while it is being filled.
+void load_lapack() {
+  const py::gil_scoped_acquire locked;
+  const auto capi = (*lapack_capsules())().cast<Capsules>();
+  linalg::LapackSource& source = linalg::lapack_source();
+  if (source.loaded.load(std::memory_order_relaxed)) return;
   linalg::LapackTable& table = linalg::lapack_table();
 #define PS_LOAD(name, ...) load(table.name, capi, "d" #name);
   PS_LAPACK_ROUTINES(PS_LOAD)
 #undef PS_LOAD
+  watch_forks();
+  source.loaded.store(true, std::memory_order_release);
+}
+
+void take_lapack_from(const py::typing::Callable<Capsules()>& capsules) {
+  lapack_capsules() = new py::function(capsules);
+  linalg::lapack_source().load.store(load_lapack, std::memory_order_release);
 }
 
 std::vector<double*> outputs(std::vector<Array>& arrays) {
@@ -121,8 +139,10 @@ py::object normal_product(const py::array& W, int dtype,
 }  // namespace
 
 void bind_linalg(py::module_& m) {
-  m.def("load_lapack", &load_lapack, py::arg("capi"),
-        "Fill the LAPACK table from __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack.");
+  count_forks();
+  m.def("take_lapack_from", &take_lapack_from, py::arg("capsules"),
+        "Say what returns __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack, when a "
+        "kernel first needs a routine of theirs.");
   m.def("gram", &gram, py::arg("X"), py::arg("dtype"), py::arg("out").noconvert());
   m.def("eigvals", &eigvals, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));

@@ -27,17 +27,23 @@ void in_parent() { forking.fetch_sub(1); }
 void in_child() {
   inside.store(0);
   forking.store(0);
-  forks.fetch_add(1);
 }
 
+void one_more() { forks.fetch_add(1); }
+
 }  // namespace
+
+void count_forks() {
+  static std::once_flag once;
+  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, one_more); });
+}
+
+long fork_count() { return forks.load(std::memory_order_relaxed); }
 
 void watch_forks() {
   static std::once_flag once;
   std::call_once(once, [] { pthread_atfork(before, in_parent, in_child); });
 }
-
-long fork_count() { return forks.load(std::memory_order_relaxed); }
 
 ForkHeldOff::ForkHeldOff() {
   for (inside.fetch_add(1); forking.load() != 0; inside.fetch_add(1)) {

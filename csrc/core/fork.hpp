@@ -11,12 +11,15 @@
 
 namespace pyspectra {
 
+// Once, before the first kernel: from then on forks are counted.
+void count_forks();
+
+// How many forks this process descends by, since the first count_forks().
+long fork_count();
+
 // Once, after BLAS was loaded: handlers that run before a fork run in reverse order of their
 // registration, and this one must come before OpenBLAS's.
 void watch_forks();
-
-// How many forks this process descends by, since the first watch_forks().
-long fork_count();
 
 // No fork happens while one lives. Not to be nested, not to be held while anything is waited for
 // that a thread which forks may hold, such as Python's interpreter lock.

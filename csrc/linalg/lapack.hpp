@@ -1,7 +1,11 @@
-// BLAS and LAPACK as a table of function pointers, filled once at import from the capsules of
-// scipy.linalg.cython_blas and cython_lapack (see bindings/bind_linalg.cpp). No link-time
-// dependency.
+// BLAS and LAPACK as a table of function pointers, filled from the capsules of
+// scipy.linalg.cython_blas and cython_lapack (see bindings/bind_linalg.cpp) when a kernel first
+// needs one: to import them takes SciPy a quarter of a second. No link-time dependency.
 #pragma once
+
+#include <atomic>
+
+#include "core/error.hpp"
 
 namespace pyspectra::linalg {
 
@@ -51,6 +55,26 @@ struct LapackTable {
 inline LapackTable& lapack_table() {
   static LapackTable table;
   return table;
+}
+
+// Whether the table is filled, and what fills it: set by whoever knows where LAPACK is.
+struct LapackSource {
+  std::atomic<bool> loaded{false};
+  std::atomic<void (*)()> load{nullptr};
+};
+
+inline LapackSource& lapack_source() {
+  static LapackSource source;
+  return source;
+}
+
+// Before the first use of the table, and not while a fork is held off: loading waits for Python.
+inline void need_lapack() {
+  LapackSource& source = lapack_source();
+  if (source.loaded.load(std::memory_order_acquire)) return;
+  const auto load = source.load.load(std::memory_order_acquire);
+  PS_REQUIRE(load != nullptr, "nothing was said about where LAPACK is");
+  load();
 }
 
 }  // namespace pyspectra::linalg

@@ -23,6 +23,7 @@ constexpr Index kLongIteration = 1500;  // orders from which QL and dqds take te
 template <typename F>
 void call(const F& f) {
   check_interrupt();
+  need_lapack();
   const ForkHeldOff held;
   f();
 }
@@ -254,6 +255,7 @@ Status iterate(Index n, double* d, const double* e, const F& routine) {
     std::vector<double> d, e, work;
     lapack_int n, info = 0;
   };
+  need_lapack();
   const auto form = std::make_shared<Form>();
   form->d.assign(d, d + n);
   form->e.assign(e, e + std::max<Index>(n - 1, 0));

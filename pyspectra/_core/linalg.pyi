@@ -15,9 +15,9 @@ __all__: list[str] = [
     "device_tridiagonalize",
     "eigvals",
     "gram",
-    "load_lapack",
     "normal_product",
     "svdvals",
+    "take_lapack_from",
 ]
 
 def device_chase(
@@ -70,11 +70,6 @@ def gram(
     dtype: typing.SupportsInt | typing.SupportsIndex,
     out: list[numpy.typing.NDArray[numpy.float64]],
 ) -> None: ...
-def load_lapack(capi: dict[str, typing.Any]) -> None:
-    """
-    Fill the LAPACK table from __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack.
-    """
-
 @typing.overload
 def normal_product(
     W: numpy.ndarray,
@@ -94,3 +89,7 @@ def normal_product(
 def svdvals(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
+def take_lapack_from(capsules: collections.abc.Callable[[], dict[str, typing.Any]]) -> None:
+    """
+    Say what returns __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack, when a kernel first needs a routine of theirs.
+    """

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import threadpoolctl
 
-__all__ = ["blas_libraries", "holding_blas"]
+__all__ = ["blas_libraries", "blas_was_loaded", "holding_blas"]
 
 
 @functools.cache
@@ -21,7 +21,10 @@ def _blas() -> threadpoolctl.ThreadpoolController:
 
 
 def blas_libraries() -> tuple[str, ...]:
-    """Return the BLAS libraries loaded in this process, as ``"openblas 0.3.30 (Haswell)"``."""
+    """Return numpy's and SciPy's BLAS libraries, as ``"openblas 0.3.30 (Haswell)"``, and others."""
+    import scipy.linalg  # noqa: F401  (which loads its own)
+
+    blas_was_loaded()
     return tuple(
         f"{lib['internal_api']} {lib['version']} ({lib.get('architecture', 'unknown')})"
         for lib in _blas().info()
@@ -39,6 +42,7 @@ class _BlasHold:
         # A signal handler may call a kernel in the middle of what the lock guards.
         self._lock = threading.RLock()
         self._depth = 0
+        self._threads = 0  # that BLAS is held to, while it is
         self._lowered: list[tuple[Any, int]] = []  # libraries, and the threads they had
         self._process = os.getpid()
 
@@ -52,7 +56,8 @@ class _BlasHold:
                 self._depth += 1
                 held = True
                 if self._depth == 1:
-                    self._lower(threads)
+                    self._threads = threads
+                    self._lower()
             yield
         finally:
             # A child that forked in here has let go already.
@@ -62,12 +67,20 @@ class _BlasHold:
                         self._restore()
                     self._depth -= 1
 
-    def _lower(self, threads: int) -> None:
+    def lower_new(self) -> None:
+        """Hold a library that was loaded just now, if anybody holds BLAS."""
+        with self._lock:
+            _blas.cache_clear()
+            if self._depth:
+                self._lower()
+
+    def _lower(self) -> None:
         # Never raised: a caller's own lower limit stays.
         had = [(lib, lib.num_threads) for lib in _blas().lib_controllers]
-        self._lowered = [(lib, n) for lib, n in had if n > threads]
-        for lib, _ in self._lowered:
-            _set_blas_threads(lib, threads)
+        higher = [(lib, n) for lib, n in had if n > self._threads]
+        self._lowered += higher
+        for lib, _ in higher:
+            _set_blas_threads(lib, self._threads)
 
     def _restore(self) -> None:
         for lib, threads in self._lowered:
@@ -107,3 +120,8 @@ os.register_at_fork(
 def holding_blas(threads: int) -> contextlib.AbstractContextManager[None]:
     """Hold BLAS to at most `threads` for the length of a ``with`` block."""
     return _blas_hold.at(threads)
+
+
+def blas_was_loaded() -> None:
+    """Look for BLAS libraries again, as one was loaded just now; who holds BLAS holds it, too."""
+    _blas_hold.lower_new()

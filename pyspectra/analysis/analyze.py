@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,8 @@ from pyspectra.weights import (
 from pyspectra.weights.deltas import deltas
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import torch
     from typing_extensions import Unpack
 
@@ -156,6 +157,8 @@ def _open(model: Any, opened: contextlib.ExitStack, key: str | None = None) -> W
 def _check_executor(executor: Executor | None, cuda: torch.device | None) -> None:
     if executor is None:
         return
+    from concurrent.futures import Executor
+
     if not isinstance(executor, Executor):
         got = f"an object of type {type(executor).__name__}"
         requirement = "be a concurrent.futures.Executor or None"

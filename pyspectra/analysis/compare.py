@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, overload
 
 from pyspectra._support.arguments import check_choice, check_path
@@ -28,6 +27,8 @@ from pyspectra.weights.pairing import Pairing, pair_layers
 from pyspectra.weights.run_folder import find_checkpoints, steps_of
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from typing_extensions import Unpack
 
     from pyspectra.report._keywords import AnalyzeKeywords

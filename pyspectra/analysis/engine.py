@@ -10,7 +10,6 @@ import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,8 @@ from pyspectra.weights.matricize import matricize, matrix_indices
 from pyspectra.weights.rounding import Change
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import torch
 
 # Gram matrices wait for one another until they fill this, so that many are solved at once.
@@ -176,6 +177,8 @@ class _DeviceEngine(Engine):
         self.capacity = self._budget // 8
 
     def reads(self, layers: Sequence[Layer]) -> Generator[Read, None, None]:
+        from concurrent.futures import ThreadPoolExecutor
+
         ahead: deque[Future[Matrices]] = deque()
 
         def read() -> Matrices:

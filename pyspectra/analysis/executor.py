@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING
 
 from pyspectra import ops
@@ -24,6 +23,8 @@ from pyspectra.report.options import AnalyzeOptions
 from pyspectra.weights import Layer
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
     import torch
 
 # Elements of the Gram matrices of a batch for an executor: smaller than for this process, so that

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from pyspectra._support.text import nearest
-from pyspectra.cli import output
-from pyspectra.cli.commands import Command, all_commands
-from pyspectra.cli.completion import completed
+from pyspectra.cli import completion, output
+from pyspectra.cli.commands import Command, all_commands, show_help
 from pyspectra.cli.errors import UsageError
 
 __all__ = ["main"]
@@ -70,14 +70,35 @@ def _fail(text: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises, knows its options by name, and takes no abbreviations of them."""
+    """A parser that raises, knows its options by name, and takes no abbreviations of them.
 
-    def __init__(self, **settings: Any) -> None:
+    That of a command gets its arguments when it is first used: their help is made of lists in many
+    modules, which take long to load, and a process uses one command.
+    """
+
+    def __init__(self, command: Command | None = None, **settings: Any) -> None:
         self.options: list[str] = []
         self.actions: list[argparse.Action] = []
+        self._waiting = command
         super().__init__(
             allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings
         )
+
+    def fill(self) -> None:
+        """Add the arguments of the command, unless it has them."""
+        command, self._waiting = self._waiting, None
+        if command is not None:
+            command.arguments(self)
+
+    def format_help(self) -> str:
+        self.fill()
+        for action in self.actions:
+            show_help(action)
+        return super().format_help()
+
+    def parse_known_args(self, *given: Any, **settings: Any) -> Any:
+        self.fill()
+        return super().parse_known_args(*given, **settings)
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
         self.options += [name for name in names if name.startswith("--")]
@@ -90,7 +111,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(argv: list[str], commands: Mapping[str, Command]) -> argparse.Namespace:
-    import pyspectra
+    from pyspectra import __version__
 
     whole = _Parser(
         prog="pyspectra",
@@ -98,9 +119,10 @@ def _parse(argv: list[str], commands: Mapping[str, Command]) -> argparse.Namespa
         "\npower-law fits, and what they say.",
         epilog="pyspectra COMMAND --help describes a command and gives examples.",
     )
-    whole.add_argument("--version", action="version", version=f"pyspectra {pyspectra.__version__}")
+    whole.add_argument("--version", action="version", version=f"pyspectra {__version__}")
     typed = whole.add_subparsers(dest="command", metavar="COMMAND", required=True)
     parsers = {name: _add_command(typed, command) for name, command in commands.items()}
+    arguments: argparse.Namespace
 
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         raise UsageError(
@@ -114,22 +136,32 @@ def _parse(argv: list[str], commands: Mapping[str, Command]) -> argparse.Namespa
         name = flags[0].split("=")[0]
         hint = _did_you_mean(name, parsers[arguments.command].options)
         raise UsageError(f"{arguments.command} has no option {name}. {hint}")
-    arguments.completed = [
-        completed(name, command.help, parsers[name].actions) for name, command in commands.items()
-    ]
+    arguments.completed = partial(_completed, commands, parsers)
     return arguments
+
+
+def _completed(
+    commands: Mapping[str, Command], parsers: Mapping[str, _Parser]
+) -> list[completion.Completed]:
+    """Return what shells complete of each command."""
+    for parser in parsers.values():
+        parser.fill()
+    return [
+        completion.completed(name, command.help, parsers[name].actions)
+        for name, command in commands.items()
+    ]
 
 
 def _add_command(typed: Any, command: Command) -> _Parser:
     examples = "".join(f"  {line}\n" for line in command.examples)
     parser: _Parser = typed.add_parser(
         command.name,
+        command=command,
         help=command.help,
         description=command.description,
         epilog=(f"examples:\n{examples}\n" if examples else "")
         + f"exit status: {command.statuses}.",
     )
-    command.arguments(parser)
     return parser
 
 

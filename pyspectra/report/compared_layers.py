@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspectra._support.cached import cached_property
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.problems import NO_STRUCTURE, has_tail
 from pyspectra.spectra import distance
-from pyspectra.spectra.intruders import Intruders
 from pyspectra.types import Status, Value
+
+if TYPE_CHECKING:
+    from pyspectra.spectra.intruders import Intruders
 
 LEVEL = 0.95
 DISTANCES: Mapping[str, distance.MatrixDistance] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -145,7 +145,7 @@ def with_uncertainty(
     place among the others. `advance` hears how many replicates of each have been made.
     """
     if seed is None:
-        seed = secrets.randbits(64)
+        seed = int.from_bytes(os.urandom(8), "little")
     out = list(fits)
     usable = [i for i, fit in enumerate(fits) if fit.status is Status.OK]
     tables = refits(

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 
 from pyspectra.cli.numbers import as_integer_text, as_number_text
 
-__all__ = ["Command", "all_commands", "as_integer_text", "as_number_text"]
+__all__ = [
+    "Command",
+    "all_commands",
+    "as_integer_text",
+    "as_number_text",
+    "late_help",
+    "show_help",
+]
+
+_LATE_HELP = "late_help"
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,18 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     examples: Sequence[str] = ()
     statuses: str = "0 done; 2 unusable arguments or input"
+
+
+def late_help(action: argparse.Action, help: Callable[[], str]) -> None:
+    """Give an argument a help that is made only when it is shown."""
+    vars(action)[_LATE_HELP] = help
+
+
+def show_help(action: argparse.Action) -> None:
+    """Make the help of an argument, if it was left for later."""
+    help = vars(action).pop(_LATE_HELP, None)
+    if help is not None:
+        action.help = help()
 
 
 def all_commands() -> dict[str, Command]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspectra._support.text import counted
 from pyspectra.cli.analysis_options import add_options, add_running, flags, given_options, threads
-from pyspectra.cli.commands import Command
+from pyspectra.cli.commands import Command, late_help
 from pyspectra.cli.completion import offer
 from pyspectra.cli.errors import UsageError, one_line
 from pyspectra.cli.numbers import as_integer_text
@@ -41,10 +41,10 @@ HINT = "--all lists all, --by role sums them up"
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     from pyspectra.report.data import DIALECTS
-    from pyspectra.weights.formats import suffixes
 
     add = parser.add_argument
-    add("model", metavar="MODEL", help=f"a file ({', '.join(suffixes())}), or a model folder")
+    # What it is comes later, if the help is asked for: to list all formats is to load them all.
+    late_help(add("model", metavar="MODEL"), _what_model_is)
     add("--csv", metavar="F", help="write the layers to F as CSV; - for standard output alone")
     add("--json", metavar="F", help="write everything to F as JSON; - for standard output alone")
     add("--html", metavar="F", help="write a page to F: verdict, overview, layers to look into")
@@ -59,6 +59,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
     add("--strict", action="store_true", help="exit with 1 if a layer failed or was unreadable")
     add_running(parser)
+
+
+def _what_model_is() -> str:
+    from pyspectra.weights.formats import suffixes
+
+    return f"a file ({', '.join(suffixes())}), or a model folder"
 
 
 def _add_view(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    write(SHELLS[arguments.shell](PROGRAM, arguments.completed))
+    write(SHELLS[arguments.shell](PROGRAM, arguments.completed()))
     return 0
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 from pyspectra.errors import ArgumentValueError, FormatError, missing_dependency
 from pyspectra.weights.copies import chosen
@@ -87,12 +88,18 @@ def formats() -> tuple[Format, ...]:
     return tuple(sorted(found, key=lambda f: (f.rank, f.name)))
 
 
-def _modules() -> list[ModuleType]:
+@functools.cache
+def _names() -> tuple[str, ...]:
     package = importlib.import_module(__package__)
-    return [
-        importlib.import_module(f"{__package__}.{module.name}")
-        for module in pkgutil.iter_modules(package.__path__)
-    ]
+    return tuple(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__package__}.{name}")
+
+
+def _modules() -> list[ModuleType]:
+    return [_module(name) for name in _names()]
 
 
 def folder_of(path: Path) -> Folder | None:
@@ -122,6 +129,12 @@ def suffixes() -> tuple[str, ...]:
 def format_of(path: Path | str) -> Format | None:
     """Return the format that the suffix of a file tells, or None."""
     suffix = Path(path).suffix.lower()
+    # A module that is called as the suffix has that format; to load all takes as long as to open
+    # a model.
+    if suffix[1:] in _names():
+        format = getattr(_module(suffix[1:]), "FORMAT", None)
+        if format is not None and suffix in format.suffixes:
+            return cast(Format, format)
     return next((f for f in formats() if suffix in f.suffixes), None)
 
 
