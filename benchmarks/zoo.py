@@ -1,0 +1,228 @@
+"""`analyze` of whole models: against WeightWatcher 0.7.7, and against what arithmetic allows.
+
+    python benchmarks/zoo.py [--models MiniLM BERT] [--rounds 7] [--weightwatcher-rounds 3]
+
+Trained models are those of requirements-models.txt; BERT-base, ResNet-50 and one layer of Llama-8B
+have their layers' shapes, with entries drawn from Student's t with 3 degrees of freedom, so that
+their spectra have heavy tails (the values are rounded to bfloat16 for Llama, but held as float32,
+which WeightWatcher needs). Both get the same torch module, without options, and must agree on which
+layers there are and, layer by layer, on alpha. The bound is the time of N M^2 flops for each Gram
+matrix and 4/3 M^3 for its eigenvalues, at the rate of the best dgemm (2048 x 2048 x 2048, numpy and
+torch) in the same rounds. WeightWatcher gets one round where the bound is above `--once` seconds.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import baselines
+import gram
+import numpy as np
+import timing
+import torch
+from torch import nn
+
+import pyspectra as ps
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import real_models
+
+TRAINED = {
+    "MiniLM": real_models.minilm_l6,
+    "EfficientNet-lite0": real_models.efficientnet_lite0,
+    "HED, well trained": real_models.hed_v2,
+    "HED, barely trained": real_models.hed_v1,
+}
+
+
+def bert_base():
+    """Shapes of the matrices of BERT-base, embeddings included."""
+    yield "embeddings.word", (30522, 768)
+    yield "embeddings.position", (512, 768)
+    for layer in range(12):
+        for part in ("query", "key", "value", "output"):
+            yield f"layer{layer}.{part}", (768, 768)
+        yield f"layer{layer}.up", (3072, 768)
+        yield f"layer{layer}.down", (768, 3072)
+    yield "pooler", (768, 768)
+
+
+def resnet50():
+    """Shapes of the convolutions of ResNet-50, and of its classifier."""
+    yield "stem", (64, 3, 7, 7)
+    inputs = 64
+    for stage, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
+        for block in range(blocks):
+            name = f"stage{stage}.block{block}"
+            yield f"{name}.conv1", (width, inputs, 1, 1)
+            yield f"{name}.conv2", (width, width, 3, 3)
+            yield f"{name}.conv3", (4 * width, width, 1, 1)
+            if block == 0:
+                yield f"{name}.shortcut", (4 * width, inputs, 1, 1)
+            inputs = 4 * width
+    yield "classifier", (1000, 2048)
+
+
+def llama_layer():
+    """Shapes of the seven matrices of a layer of Llama-8B."""
+    for name, rows in (("q", 4096), ("k", 1024), ("v", 1024), ("o", 4096)):
+        yield name, (rows, 4096)
+    yield "gate", (14336, 4096)
+    yield "up", (14336, 4096)
+    yield "down", (4096, 14336)
+
+
+RANDOM = {"BERT-base": bert_base, "ResNet-50": resnet50, "Llama-8B, a layer": llama_layer}
+AS_BFLOAT16 = {"Llama-8B, a layer"}
+SAME = 1e-6  # alphas that differ by less are the same
+
+
+def heavy_tailed(name):
+    rng = np.random.default_rng(len(name))
+    out = {}
+    for layer, shape in RANDOM[name]():
+        chi = rng.chisquare(3, shape).astype(np.float32)
+        W = rng.standard_normal(shape, np.float32) * 0.02 / np.sqrt(chi / 3)
+        if name in AS_BFLOAT16:
+            W = torch.from_numpy(W).bfloat16().float().numpy()
+        out[f"{layer}.weight"] = W
+    return out
+
+
+def as_module(weights):
+    """Nested torch modules with these weights and nothing else."""
+    root = nn.Module()
+    for key, W in weights.items():
+        *parents, last = key.removesuffix(".weight").split(".")
+        parent = root
+        for part in parents:
+            if part not in parent._modules:
+                parent.add_module(part, nn.Module())
+            parent = parent._modules[part]
+        if W.ndim == 4:
+            made = nn.Conv2d(1, 1, 1, bias=False)
+            made.out_channels, made.in_channels, made.kernel_size = (
+                W.shape[0],
+                W.shape[1],
+                W.shape[2:],
+            )
+        elif "embeddings" in key:
+            made = nn.Embedding(1, 1)
+        else:
+            made = nn.Linear(1, 1, bias=False)
+        made.weight = nn.Parameter(torch.from_numpy(np.ascontiguousarray(W)), requires_grad=False)
+        parent.add_module(last, made)
+    return root
+
+
+def flops(report):
+    """Gram matrices and eigenvalues of the matrices in a report."""
+    total = 0
+    for layer in report.layers:
+        N, M = layer.esd.N, layer.esd.M
+        total += layer.esd.n_matrices * (N * M**2 + 4 / 3 * M**3)
+    return total
+
+
+def check(name, report, frame):
+    """How many alphas agree, of how many; those that do not are said."""
+    ours = {row["name"]: row["alpha"] for row in report.rows("weightwatcher")}
+    theirs = {row["longname"]: row["alpha"] for row in frame.to_dict("records")}
+    if ours.keys() != theirs.keys():
+        raise SystemExit(f"{name}: other layers: {sorted(ours.keys() ^ theirs.keys())}")
+    off = {
+        k: (ours[k], theirs[k])
+        for k in ours
+        if not np.isclose(ours[k], theirs[k], rtol=SAME, atol=0, equal_nan=True)
+    }
+    for layer, (a, b) in off.items():
+        print(f"{name}: alpha of {layer} is {a:.6g}, and WeightWatcher's {b:.6g}")
+    return f"{len(ours) - len(off)} of {len(ours)}"
+
+
+def dgemm():
+    A = np.random.default_rng(0).standard_normal((gram.BIG, gram.BIG))
+    B, C = A.copy(), np.empty_like(A)
+    T, U, V = map(torch.from_numpy, (A, B, C))
+    for multiply in (lambda: np.matmul(A, B, out=C), lambda: torch.matmul(T, U, out=V)):
+        multiply()
+        time.sleep(timing.PAUSE)
+        begin = time.perf_counter()
+        multiply()
+        yield 2 * gram.BIG**3 / (time.perf_counter() - begin)
+        time.sleep(timing.PAUSE)
+
+
+def timed(function, *arguments):
+    time.sleep(timing.PAUSE)
+    begin = time.perf_counter()
+    result = function(*arguments)
+    return time.perf_counter() - begin, result
+
+
+def measure(name, arguments):
+    weights = TRAINED[name]() if name in TRAINED else heavy_tailed(name)
+    model = as_module(weights)
+    report = ps.analyze(model)  # memory and threads
+    work = flops(report)
+    rates = [max(dgemm())]
+    once = work / rates[0] > arguments.once
+    seconds, theirs, agree = [], [], ""
+    for turn in range(arguments.rounds):
+        seconds.append(timed(ps.analyze, model)[0])
+        rates.append(max(dgemm()))
+        if turn < (1 if once else arguments.weightwatcher_rounds):
+            took, frame = timed(baselines.weightwatcher_analyze, model)
+            theirs.append(took)
+            agree = check(name, report, frame)
+    mine, bound = statistics.median(seconds), work / statistics.median(rates)
+    fallbacks = sum(layer.esd.method != "gram" for layer in report.layers)
+    row = [name, len(report.layers), fallbacks, timing.milliseconds(mine)]
+    ratio = statistics.median(theirs) / mine if theirs else float("nan")
+    if theirs:
+        rounds = f"{len(theirs)} round" + "s" * (len(theirs) > 1)
+        row += [
+            f"{timing.milliseconds(statistics.median(theirs))}, {rounds}",
+            f"{ratio:.2f}",
+            agree,
+        ]
+    else:
+        row += ["", "", ""]
+    row += [timing.milliseconds(bound), f"{mine / bound:.2f}"]
+    print(f"{name}: {ratio:.2f}, {mine / bound:.2f} of the bound", flush=True)
+    return ratio, row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", help="beginnings of names; all by default")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--weightwatcher-rounds", type=int, default=3)
+    parser.add_argument("--once", type=float, default=0.5)
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="of numpy: OMP_NUM_THREADS"
+    )
+    arguments = parser.parse_args()
+    ps.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads)
+    if arguments.weightwatcher_rounds:  # what it imports is not timed
+        baselines.weightwatcher_analyze(nn.Sequential(nn.Linear(60, 60)))
+    names = [
+        name
+        for name in [*TRAINED, *RANDOM]
+        if not arguments.models or name.startswith(tuple(arguments.models))
+    ]
+    found = [measure(name, arguments) for name in names]
+    head = ["model", "layers", "without Gram", "this", "WeightWatcher", "ratio", "same alpha"]
+    head += ["bound", "of the bound"]
+    print()
+    timing.table(head, [row for _, row in found])
+    ratios = [ratio for ratio, _ in found]
+    print(f"\ngeometric mean {statistics.geometric_mean(ratios):.2f}, least {min(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
