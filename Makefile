@@ -76,5 +76,6 @@ $(VENV)/.lint: $(VENV)/.venv constraints.txt pyproject.toml
 
 $(VENV)/.bench: $(VENV)/.venv constraints.txt
 	$(PIP) powerlaw scikit-learn matplotlib-inline tqdm
+	$(PIP) mkl scipy-openblas64 || echo 'bench: no mkl or no OpenBLAS for this machine; eigenvalues.py does without'
 	$(PIP) --no-deps weightwatcher
 	touch $@

@@ -17,16 +17,15 @@ from layer_rules import BATCH, DECAY, STEPS, Net, accuracy, load, mean, spread, 
 
 from pyspectra.finetune import init_lora
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import peft
-
 STARTS = ("LoRA", "pissa", "olora")
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 RANK, EPOCHS = 8, 4
 
 
 def tuned(start, lr, model, small, val, test, seed):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import peft
     torch.manual_seed(seed)
     config = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["up", "down"],
                              modules_to_save=["head"])  # fmt: skip
