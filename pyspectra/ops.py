@@ -164,6 +164,24 @@ def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:
     return values, [Status(c) for c in codes]
 
 
+def shifted_factor(G: FloatArray, shift: float) -> FloatArray:
+    """Cholesky's factor of ``G + shift I``, for `inverse_steps`: ``csrc/linalg/small_end.hpp``.
+
+    G is (M, M) in Fortran order, and only its lower triangle is read.
+    """
+    return _core.linalg.shifted_factor(G, shift)
+
+
+def apply_inverse(factor: FloatArray, X: FloatArray) -> None:
+    """Divide X (M, p), C-contiguous float64, by the matrix that `shifted_factor` has factored."""
+    _core.linalg.apply_inverse(factor, X)
+
+
+def inverse_steps(factor: FloatArray, X: FloatArray, steps: int) -> None:
+    """Make the columns of X orthonormal, then so many steps of inverse iteration, in place."""
+    _core.linalg.inverse_steps(factor, X, steps)
+
+
 def normal_product(
     W: HostArray, X: Block, Y: Block | None = None, *, transposed: bool = True
 ) -> tuple[Block, Block | None]:

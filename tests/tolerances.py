@@ -34,6 +34,19 @@ def eigvals_atol(n: int, norm: float) -> float:
     return 8.0 * (n**0.5 + 2.0) * EPS * norm
 
 
+# Where a Gram matrix resolves a value, its error c EPS lambda_max, c a few dozen, is half of that
+# over sigma: at 2e-3 of the largest, from where on it may serve, up to n EPS. Measured 0.6 at most.
+def small_end_atol(n: int, norm: float) -> float:
+    """Absolute error allowed to singular values of which the small ones are taken anew."""
+    return 1.5 * n * EPS * norm
+
+
+# Householder's vectors: a few EPS for each of some dozen columns.
+ORTHONORMAL_ATOL = 1e-13
+
+# Spans of blocks after two steps with a matrix of condition 1e5 at most.
+SUBSPACE_ATOL = 1e-9
+
 # Exactly known spectra of small matrices: rounding only, a few EPS of the norm.
 EXACT_FACTOR = 8.0 * EPS
 

@@ -12,6 +12,7 @@
 #include "linalg/gram.hpp"
 #include "linalg/lapack.hpp"
 #include "linalg/normal_product.hpp"
+#include "linalg/small_end.hpp"
 
 namespace pyspectra::bindings {
 namespace {
@@ -136,6 +137,40 @@ py::object normal_product(const py::array& W, int dtype,
   return transposed ? py::object(Z) : py::none();
 }
 
+// Of the lower triangle of a matrix as `gram` leaves it.
+Array shifted_factor(const py::array_t<double, py::array::f_style>& G, double shift) {
+  PS_REQUIRE(G.ndim() == 2 && G.shape(0) == G.shape(1) && G.shape(0) >= 1,
+             "shifted_factor: the matrix must be square");
+  const Index n = G.shape(0);
+  Array L(linalg::shifted_factor_size(n));
+  const double* const in = G.data();
+  double* const out = L.mutable_data();
+  const Interruptibly unlocked;
+  linalg::shifted_factor(in, n, n, shift, out);
+  return L;
+}
+
+// X in place: divided by the matrix that L factors, or `steps` steps of inverse iteration.
+void apply_inverse(const Array& L, Array X) {
+  PS_REQUIRE(X.ndim() == 2 && L.size() == linalg::shifted_factor_size(X.shape(0)) && X.size() > 0,
+             "apply_inverse: shapes disagree");
+  const Index n = X.shape(0), p = X.shape(1);
+  double* const data = X.mutable_data();
+  const double* const factor = L.data();
+  const Interruptibly unlocked;
+  linalg::apply_inverse(factor, n, data, p);
+}
+
+void inverse_steps(const Array& L, Array X, Index steps) {
+  PS_REQUIRE(X.ndim() == 2 && L.size() == linalg::shifted_factor_size(X.shape(0)) && X.size() > 0,
+             "inverse_steps: shapes disagree");
+  const Index n = X.shape(0), p = X.shape(1);
+  double* const data = X.mutable_data();
+  const double* const factor = L.data();
+  const Interruptibly unlocked;
+  linalg::inverse_steps(factor, n, data, p, steps);
+}
+
 }  // namespace
 
 void bind_linalg(py::module_& m) {
@@ -146,6 +181,10 @@ void bind_linalg(py::module_& m) {
   m.def("gram", &gram, py::arg("X"), py::arg("dtype"), py::arg("out").noconvert());
   m.def("eigvals", &eigvals, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));
+  m.def("shifted_factor", &shifted_factor, py::arg("G").noconvert(), py::arg("shift"));
+  m.def("apply_inverse", &apply_inverse, py::arg("L").noconvert(), py::arg("X").noconvert());
+  m.def("inverse_steps", &inverse_steps, py::arg("L").noconvert(), py::arg("X").noconvert(),
+        py::arg("steps"));
   m.def("normal_product", &normal_product<double>, py::arg("W"), py::arg("dtype"),
         py::arg("X").noconvert(), py::arg("Y").noconvert(), py::arg("transposed"));
   m.def("normal_product", &normal_product<float>, py::arg("W"), py::arg("dtype"),

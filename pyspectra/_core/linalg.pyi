@@ -9,17 +9,23 @@ import numpy.typing
 import typing
 
 __all__: list[str] = [
+    "apply_inverse",
     "device_chase",
     "device_panel",
     "device_tridiagonal_eigvals",
     "device_tridiagonalize",
     "eigvals",
     "gram",
+    "inverse_steps",
     "normal_product",
+    "shifted_factor",
     "svdvals",
     "take_lapack_from",
 ]
 
+def apply_inverse(
+    L: numpy.typing.NDArray[numpy.float64], X: numpy.typing.NDArray[numpy.float64]
+) -> None: ...
 def device_chase(
     *,
     a: typing.SupportsInt | typing.SupportsIndex,
@@ -70,6 +76,11 @@ def gram(
     dtype: typing.SupportsInt | typing.SupportsIndex,
     out: list[numpy.typing.NDArray[numpy.float64]],
 ) -> None: ...
+def inverse_steps(
+    L: numpy.typing.NDArray[numpy.float64],
+    X: numpy.typing.NDArray[numpy.float64],
+    steps: typing.SupportsInt | typing.SupportsIndex,
+) -> None: ...
 @typing.overload
 def normal_product(
     W: numpy.ndarray,
@@ -86,6 +97,9 @@ def normal_product(
     Y: numpy.typing.NDArray[numpy.float32],
     transposed: bool,
 ) -> typing.Any: ...
+def shifted_factor(
+    G: numpy.typing.NDArray[numpy.float64], shift: typing.SupportsFloat | typing.SupportsIndex
+) -> numpy.typing.NDArray[numpy.float64]: ...
 def svdvals(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...

@@ -171,13 +171,6 @@ def _take_in(
     return _Taken(layer, grams, spectra, measured, change)
 
 
-def _read_again(
-    layer: Layer, unresolved: Sequence[int], engine: Engine
-) -> tuple[list[FloatArray], list[Status]]:
-    """Return squared singular values of some matrices of a layer, and whether they are any good."""
-    return engine.squared_singular_values(_matrices(layer, unresolved))
-
-
 def _matrices(layer: Layer, which: Sequence[int]) -> list[HostArray]:
     """Read some matrices of a layer once more."""
     slices = matricize(layer, layer.load()).slices
@@ -223,7 +216,12 @@ def _resolved(
     unresolved = [i for i, (e, s) in enumerate(own) if esd_module.needs_svd(e, s)]
     if options.method == "gram" or not unresolved:
         return _rows(taken, evals, status, "gram", options)
-    found, codes = _read_again(taken.layer, unresolved, engine)
+    found, codes = engine.unresolved(
+        _matrices(taken.layer, unresolved),
+        [taken.grams[i] for i in unresolved],
+        [evals[i] for i in unresolved],
+        [status[i] for i in unresolved],
+    )
     for i, e, s in zip(unresolved, found, codes, strict=True):
         evals[i], status[i] = e, s
     return _rows(taken, evals, status, "svd", options)

@@ -109,6 +109,13 @@ class Engine(ABC):
     def squared_singular_values(self, X: Sequence[HostArray]) -> Solution:
         """Solve matrices of one shape for which Gram matrices would not do."""
 
+    def unresolved(
+        self, X: Sequence[HostArray], grams: Sequence[Any], evals: Sequence[FloatArray],
+        status: Sequence[Status],
+    ) -> Solution:  # fmt: skip
+        """Solve matrices of one shape again, of which Gram matrices have not resolved all."""
+        return self.squared_singular_values(X)
+
 
 class _HostEngine(Engine):
     """The CPU's: one tensor in memory at a time.
@@ -158,6 +165,12 @@ class _HostEngine(Engine):
 
     def squared_singular_values(self, X: Sequence[HostArray]) -> Solution:
         return esd.squared_singular_values(X)
+
+    def unresolved(
+        self, X: Sequence[HostArray], grams: Sequence[Any], evals: Sequence[FloatArray],
+        status: Sequence[Status],
+    ) -> Solution:  # fmt: skip
+        return esd.unresolved_anew(X, grams, evals, status)
 
 
 def host_engine(sizes: Sequence[int]) -> Engine:

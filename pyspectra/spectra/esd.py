@@ -12,6 +12,7 @@ from pyspectra._arrays import HostArray, as_host
 from pyspectra._cuda import devices, eigenvalues
 from pyspectra._support.arguments import check_choice, check_flag
 from pyspectra.errors import ArgumentValueError, ConvergenceError
+from pyspectra.spectra.small_end import small_end_anew
 from pyspectra.types import ESD, FloatArray, Status
 
 METHODS = ("auto", "gram", "svd")
@@ -46,6 +47,28 @@ def squared_singular_values(X: Sequence[HostArray]) -> tuple[list[FloatArray], l
     """Ascending squared singular values by SVD, for spectra that `needs_svd`."""
     values, status = ops.svdvals(X)
     return squares([v[::-1] for v in values], status)
+
+
+def unresolved_anew(
+    X: Sequence[HostArray],
+    grams: Sequence[FloatArray],
+    evals: Sequence[FloatArray],
+    status: Sequence[Status],
+) -> tuple[list[FloatArray], list[Status]]:
+    """Solve matrices again of which `needs_svd`; `evals` are those of their Gram matrices.
+
+    Few small values are taken anew by themselves, of other matrices all by SVD.
+    """
+    found: list[FloatArray | None] = [
+        small_end_anew(W, G, known) if state is Status.OK else None
+        for W, G, known, state in zip(X, grams, evals, status, strict=True)
+    ]
+    out, codes = list(found), list(status)
+    rest = [i for i, one in enumerate(found) if one is None]
+    if rest:
+        for i, one, code in zip(rest, *squared_singular_values([X[i] for i in rest]), strict=True):
+            out[i], codes[i] = one, code
+    return [one for one in out if one is not None], codes
 
 
 def squares(
@@ -102,8 +125,9 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
         float16, bfloat16, float32 or float64, any strides; numpy or torch. Never written to.
     method : {"auto", "gram", "svd"}
         ``"gram"``: eigenvalues of the float64 Gram matrix of the shorter side. ``"svd"``: singular
-        values of a float64 copy. ``"auto"``: gram, and svd where the smallest eigenvalue is below
-        1e-9 of the largest, which a Gram matrix does not resolve.
+        values of a float64 copy. ``"auto"``: gram; where the smallest eigenvalue is below 1e-9 of
+        the largest, which a Gram matrix does not resolve, singular values in the place of the small
+        ones if they are few, else of all. Either are as good as those of an SVD.
 
     Returns
     -------
@@ -143,13 +167,16 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
         if host is None:
             evals, status = eigenvalues.eigvals(eigenvalues.gram(W)[None])
         else:
-            evals, status = ops.eigvals(ops.gram([host]))
+            grams = ops.gram([host])
+            evals, status = ops.eigvals(grams)
         if method == "gram" or not needs_svd(evals[0], status[0]):
             return pool(evals, status, N=N, M=M, method="gram")
     if host is None:
         evals, status = squares(*eigenvalues.singular_values([W]))
-    else:
+    elif method == "svd":
         evals, status = squared_singular_values([host])
+    else:
+        evals, status = unresolved_anew([host], grams, evals, status)
     return pool(evals, status, N=N, M=M, method="svd")
 
 

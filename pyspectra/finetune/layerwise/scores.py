@@ -19,7 +19,7 @@ from pyspectra.optim._fused import sharded
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.report.report import Report
-from pyspectra.spectra.esd import needs_svd, pool, squared_singular_values
+from pyspectra.spectra.esd import needs_svd, pool, unresolved_anew
 from pyspectra.spectra.estimators import parse_estimator
 from pyspectra.spectra.powerlaw import fit_powerlaw
 from pyspectra.types import ESD, FloatArray, Status
@@ -166,9 +166,10 @@ def _measured(source: WeightSource, score: str) -> Iterator[LayerScore]:
         return
     for layer in layers:  # without the tests that a report makes, which no rule reads
         matrices = matricize(layer, layer.load())
-        evals, status = ops.eigvals(ops.gram(matrices.slices))
+        grams = ops.gram(matrices.slices)
+        evals, status = ops.eigvals(grams)
         if any(map(needs_svd, evals, status)):
-            evals, status = squared_singular_values(matrices.slices)
+            evals, status = unresolved_anew(matrices.slices, grams, evals, status)
         yield _of_esd(layer, pool(evals, status, N=matrices.N, M=matrices.M, method="auto"), score)
 
 

@@ -1,0 +1,310 @@
+#include "linalg/small_end.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "core/error.hpp"
+#include "core/interrupt.hpp"
+#include "core/isa.hpp"
+#include "core/parallel.hpp"
+#include "linalg/wide_band.hpp"
+
+namespace pyspectra::linalg {
+namespace {
+
+using detail::kTileSize;
+using detail::kWide;
+
+using Factor = detail::Factor<double>;
+using TileKernels = detail::TileKernels<double>;
+
+// Products that one call of the kernel adds up: their right-hand tiles stay in the first-level
+// cache while the rows of the result go by.
+constexpr int kTogether = 4;
+
+struct AlignedFree {
+  void operator()(double* p) const { ::operator delete(p, std::align_val_t{64}); }
+};
+using Buffer = std::unique_ptr<double[], AlignedFree>;
+
+Buffer buffer(Index count) {
+  return Buffer(static_cast<double*>(
+      ::operator new(static_cast<std::size_t>(count) * sizeof(double), std::align_val_t{64})));
+}
+
+Index blocks_of(Index n) { return (n + kWide - 1) / kWide; }
+
+// Tile (I, J), I >= J, of a lower triangle: row after row.
+template <typename Real>
+Real* tile_at(Real* L, Index I, Index J) {
+  return L + (I * (I + 1) / 2 + J) * kTileSize;
+}
+
+void negate(const double* in, double* out) {
+  for (Index k = 0; k < kTileSize; ++k) out[k] = -in[k];
+}
+
+void negate_transposed(const double* in, double* out) {
+  for (Index i0 = 0; i0 < kWide; i0 += 8)
+    for (Index j = 0; j < kWide; ++j)
+      for (Index i = i0; i < i0 + 8; ++i) out[j * kWide + i] = -in[i * kWide + j];
+}
+
+// Adds up products, a few in each call of the kernel.
+class Sum {
+ public:
+  Sum(const TileKernels& kernels, double* out) : kernels_(kernels), out_(out) {}
+  void add(const Factor& factor) {
+    factors_[count_++] = factor;
+    if (count_ == kTogether) finish();
+  }
+  void finish() {
+    if (count_ > 0) kernels_.product(out_, factors_, count_);
+    count_ = 0;
+  }
+
+ private:
+  const TileKernels& kernels_;
+  double* out_;
+  Factor factors_[kTogether];
+  int count_ = 0;
+};
+
+// The inverse of the Cholesky factor of a tile, in its place; pivots below `least` become `least`.
+void invert_factor(double* A, double least) {
+  double L[kTileSize] = {}, inverse[kTileSize] = {};
+  for (Index j = 0; j < kWide; ++j) {
+    double pivot = A[j * kWide + j];
+    for (Index k = 0; k < j; ++k) pivot -= L[j * kWide + k] * L[j * kWide + k];
+    L[j * kWide + j] = std::sqrt(std::max(pivot, least));
+    for (Index i = j + 1; i < kWide; ++i) {
+      double sum = A[i * kWide + j];
+      for (Index k = 0; k < j; ++k) sum -= L[i * kWide + k] * L[j * kWide + k];
+      L[i * kWide + j] = sum / L[j * kWide + j];
+    }
+  }
+  for (Index i = 0; i < kWide; ++i) {
+    double* const row = inverse + i * kWide;
+    for (Index k = 0; k < i; ++k)
+      for (Index j = 0; j <= k; ++j) row[j] -= L[i * kWide + k] * inverse[k * kWide + j];
+    row[i] = 1.0;
+    for (Index j = 0; j <= i; ++j) row[j] /= L[i * kWide + i];
+  }
+  std::copy(inverse, inverse + kTileSize, A);
+}
+
+void fill_tile(const double* G, Index n, Index lda, double shift, Index I, Index J, double* out) {
+  std::fill(out, out + kTileSize, 0.0);
+  const Index rows = std::min(n - I * kWide, kWide), columns = std::min(n - J * kWide, kWide);
+  for (Index j = 0; j < columns; ++j)
+    for (Index i = I == J ? j : 0; i < rows; ++i)
+      out[i * kWide + j] = G[(J * kWide + j) * lda + I * kWide + i];
+  if (I != J) return;
+  for (Index j = 0; j < kWide; ++j)
+    out[j * kWide + j] = j < columns ? out[j * kWide + j] + shift : 1.0;
+}
+
+// Blocks of vectors as panels of kWide columns, each row-major with whole tiles of rows.
+class Panels {
+ public:
+  Panels(const TileKernels& kernels, Index n, Index p)
+      : kernels_(kernels),
+        n_(n),
+        p_(p),
+        blocks_(blocks_of(n)),
+        panels_(blocks_of(p)),
+        size_(blocks_ * kTileSize),
+        data_(buffer(panels_ * size_)),
+        scratch_(buffer(panels_ * size_)) {}
+
+  void read(const double* X) {
+    std::fill(data_.get(), data_.get() + panels_ * size_, 0.0);
+    for (Index i = 0; i < n_; ++i)
+      for (Index j = 0; j < p_; ++j) *at(i, j) = X[i * p_ + j];
+    // Columns of the last panel that X has not: any others, which go along.
+    for (Index j = p_; j < panels_ * kWide; ++j) *at((j * 7919) % n_, j) = 1.0;
+  }
+
+  void write(double* X) {
+    for (Index i = 0; i < n_; ++i)
+      for (Index j = 0; j < p_; ++j) X[i * p_ + j] = *at(i, j);
+  }
+
+  void solve(const double* L) {
+    parallel_for(panels_, [&](Index k) { solve_panel(L, panel(k), scratch(k)); });
+  }
+
+  void orthonormalise() {
+    for (Index k = 0; k < panels_; ++k) {
+      for (int again = 0; again < (k > 0 ? 2 : 1); ++again) {
+        for (Index before = 0; before < k; ++before) project(panel(before), panel(k), scratch(k));
+        check_interrupt();
+        orthonormalise(panel(k), scratch(k));
+      }
+    }
+  }
+
+ private:
+  double* panel(Index k) const { return data_.get() + k * size_; }
+  double* scratch(Index k) const { return scratch_.get() + k * size_; }
+  double* at(Index i, Index j) const { return panel(j / kWide) + i * kWide + j % kWide; }
+
+  // x := L^-T L^-1 x. `minus` holds minus the solution, since the kernel only adds.
+  void solve_panel(const double* L, double* x, double* minus) const {
+    alignas(64) double sum[kTileSize];
+    for (Index I = 0; I < blocks_; ++I) {
+      if (I % 8 == 0) check_interrupt();
+      double* const out = x + I * kTileSize;
+      Sum rest(kernels_, out);
+      for (Index K = 0; K < I; ++K) rest.add({tile_at(L, I, K), kWide, 1, minus + K * kTileSize});
+      rest.finish();
+      std::fill(sum, sum + kTileSize, 0.0);
+      const Factor own{tile_at(L, I, I), kWide, 1, out};
+      kernels_.product(sum, &own, 1);
+      std::copy(sum, sum + kTileSize, out);
+      negate(sum, minus + I * kTileSize);
+    }
+    for (Index I = blocks_ - 1; I >= 0; --I) {
+      if (I % 8 == 0) check_interrupt();
+      double* const out = x + I * kTileSize;
+      Sum rest(kernels_, out);
+      for (Index K = blocks_ - 1; K > I; --K)
+        rest.add({tile_at(L, K, I), 1, kWide, minus + K * kTileSize});
+      rest.finish();
+      std::fill(sum, sum + kTileSize, 0.0);
+      const Factor own{tile_at(L, I, I), 1, kWide, out};
+      kernels_.product(sum, &own, 1);
+      std::copy(sum, sum + kTileSize, out);
+      negate(sum, minus + I * kTileSize);
+    }
+  }
+
+  // x -= q (q^T x) for orthonormal q.
+  void project(const double* q, double* x, double* minus) const {
+    alignas(64) double C[kTileSize];
+    std::fill(C, C + kTileSize, 0.0);
+    for (Index I = 0; I < blocks_; ++I) {
+      const Factor one{q + I * kTileSize, 1, kWide, x + I * kTileSize};
+      kernels_.product(C, &one, 1);
+    }
+    negate(C, minus);
+    for (Index I = 0; I < blocks_; ++I) {
+      const Factor one{q + I * kTileSize, kWide, 1, minus};
+      kernels_.product(x + I * kTileSize, &one, 1);
+    }
+  }
+
+  // x := the leading kWide columns of the Q of its QR factorisation, [I; 0] - V (T V_top^T).
+  void orthonormalise(double* x, double* out) const {
+    alignas(64) double r[kTileSize], G[kTileSize], T[kTileSize], top[kTileSize], M[kTileSize];
+    double tau[kWide];
+    scale(x);
+    kernels_.factor(x, blocks_ * kWide, r, tau);
+    std::fill(G, G + kTileSize, 0.0);
+    for (Index I = 0; I < blocks_; ++I) {
+      const Factor one{x + I * kTileSize, 1, kWide, x + I * kTileSize};
+      kernels_.product(G, &one, 1);
+    }
+    std::fill(T, T + kTileSize, 0.0);
+    for (Index k = 0; k < kWide; ++k) {
+      T[k * kWide + k] = tau[k];
+      for (Index i = 0; i < k; ++i) {
+        double sum = 0.0;
+        for (Index q = i; q < k; ++q) sum += T[i * kWide + q] * G[q * kWide + k];
+        T[i * kWide + k] = -tau[k] * sum;
+      }
+    }
+    negate_transposed(x, top);
+    std::fill(M, M + kTileSize, 0.0);
+    const Factor middle{T, kWide, 1, top};
+    kernels_.product(M, &middle, 1);
+    std::fill(out, out + blocks_ * kTileSize, 0.0);
+    for (Index k = 0; k < kWide; ++k) out[k * kWide + k] = 1.0;
+    for (Index I = 0; I < blocks_; ++I) {
+      const Factor one{x + I * kTileSize, kWide, 1, M};
+      kernels_.product(out + I * kTileSize, &one, 1);
+    }
+    std::copy(out, out + blocks_ * kTileSize, x);
+  }
+
+  // By a power of two, to a largest entry in [1/2, 1): the factorisation squares entries.
+  void scale(double* x) const {
+    double largest = 0.0;
+    for (Index k = 0; k < size_; ++k) largest = std::max(largest, std::abs(x[k]));
+    int exponent = 0;
+    std::frexp(largest, &exponent);
+    const double factor = std::ldexp(1.0, -exponent);
+    for (Index k = 0; k < size_; ++k) x[k] *= factor;
+  }
+
+  const TileKernels& kernels_;
+  const Index n_, p_, blocks_, panels_, size_;
+  Buffer data_, scratch_;
+};
+
+}  // namespace
+
+Index shifted_factor_size(Index n) { return blocks_of(n) * (blocks_of(n) + 1) / 2 * kTileSize; }
+
+void shifted_factor(const double* G, Index n, Index lda, double shift, double* L) {
+  PS_REQUIRE(n >= 1 && lda >= n && shift > 0.0, "shifted_factor: no shift, or no matrix");
+  const TileKernels kernels = PS_SELECT_ISA(detail::wide_band).tiles;
+  const Index blocks = blocks_of(n);
+  const Buffer minus = buffer(blocks * kTileSize);  // minus the transposes of row J
+  for (Index J = 0; J < blocks; ++J) {
+    check_interrupt();
+    for (Index K = 0; K < J; ++K) negate_transposed(tile_at(L, J, K), minus.get() + K * kTileSize);
+    const auto update = [&](Index I) {
+      check_interrupt();
+      double* const out = tile_at(L, I, J);
+      fill_tile(G, n, lda, shift, I, J, out);
+      Sum sum(kernels, out);
+      for (Index K = 0; K < J; ++K)
+        sum.add({tile_at(L, I, K), kWide, 1, minus.get() + K * kTileSize});
+      sum.finish();
+    };
+    update(J);
+    double* const diagonal = tile_at(L, J, J);
+    invert_factor(diagonal, shift);
+    // L(I, J) = A(I, J) L(J, J)^-T
+    alignas(64) double right[kTileSize];
+    negate_transposed(diagonal, right);
+    negate(right, right);
+    parallel_for(blocks - J - 1, [&](Index k) {
+      const Index I = J + 1 + k;
+      update(I);
+      alignas(64) double product[kTileSize] = {};
+      double* const out = tile_at(L, I, J);
+      const Factor one{out, kWide, 1, right};
+      kernels.product(product, &one, 1);
+      std::copy(product, product + kTileSize, out);
+    });
+  }
+}
+
+void apply_inverse(const double* L, Index n, double* X, Index p) {
+  PS_REQUIRE(n >= 1 && p >= 1, "apply_inverse: no matrix");
+  const TileKernels kernels = PS_SELECT_ISA(detail::wide_band).tiles;
+  Panels panels(kernels, n, p);
+  panels.read(X);
+  panels.solve(L);
+  panels.write(X);
+}
+
+void inverse_steps(const double* L, Index n, double* X, Index p, Index steps) {
+  PS_REQUIRE(n >= 1 && p >= 1 && p <= n, "inverse_steps: more vectors than they have entries");
+  const TileKernels kernels = PS_SELECT_ISA(detail::wide_band).tiles;
+  Panels panels(kernels, n, p);
+  panels.read(X);
+  panels.orthonormalise();
+  for (Index step = 0; step < steps; ++step) {
+    panels.solve(L);
+    panels.orthonormalise();
+  }
+  panels.write(X);
+}
+
+}  // namespace pyspectra::linalg

@@ -1,0 +1,185 @@
+"""The small singular values that a Gram matrix does not resolve, without a decomposition of W.
+
+The eigenvalues of ``G = W^T W`` carry an absolute error of some roundings of the largest, so the
+small ones lose their digits; their eigenvectors lose few, as long as the values beside them are
+resolved. So the block X of eigenvectors at the small end comes from inverse iteration with G, and
+what is small comes from W itself: the singular values theta of ``W X`` are not squared before they
+are known.
+
+Notes
+-----
+Let X have orthonormal columns, ``X^T W^T W X = Theta^2`` and ``E = W^T W X - X Theta^2``, and let
+the first k columns belong to the k smallest. Interlacing says ``sigma_i <= theta_i``. The Gram
+matrix says that ``sigma_{k+1}^2`` is at least mu, its error taken off. If ``theta_k^2`` is below
+``beta = mu - |E|``, then by Weyl's inequality no eigenvalue of ``W^T W`` compressed to what is
+orthogonal to X is below beta. By Sylvester's law of inertia, applied to the Schur complement
+``Theta^2 - t - E^T (. - t)^-1 E`` for ``t <= theta_k^2``, and as ``E^T E`` is at most k times the
+diagonal matrix of its squared columns,
+
+    sigma_i^2 >= the i-th smallest of  theta_j^2 - k |E_j|^2 / (beta - theta_k^2),  j = 1 ... k.
+
+So the k values are certain up to rounding, and none is missing.
+
+What did not reach the bound is improved by ``X - (G + shift)^-1 E``: the residual is that of W, so
+that the rounding of G only slows convergence.
+
+References
+----------
+Parlett, "The symmetric eigenvalue problem" (1998), chapters 4, 10 and 11. Li, Li, "A note on
+eigenvalues of perturbed Hermitian matrices", Linear Algebra Appl. 395 (2005).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyspectra import ops
+from pyspectra._arrays import HostArray
+from pyspectra._support.random import Purpose, generator
+from pyspectra.types import FloatArray
+
+__all__ = ["small_end_anew"]
+
+_EPS = float(np.finfo(np.float64).eps)
+
+# Below this order LAPACK is faster.
+_LEAST_ORDER = 96
+
+# Entries of a Gram matrix outside of this may have squares that leave float64's range.
+_LEAST, _MOST = 1e-200, 1e200
+
+# The cut between what is taken anew and what the Gram matrix gives lies between these fractions of
+# the largest singular value: above it the Gram matrix has what an SVD has, up to a factor near one.
+_LOW_CUT, _HIGH_CUT = 2e-3, 1e-2
+
+# Eigenvalues beside the cut are at least so far apart, relatively.
+_LEAST_GAP = 0.02
+
+# Columns go by panels of the kernels.
+_PANEL = 32
+_SPARE = 4  # columns beyond those that are wanted: convergence depends on the next eigenvalue
+
+_MOST_STEPS = 12
+_MOST_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How many values are taken anew, in a block of how many columns, after how many steps."""
+
+    wanted: int
+    columns: int
+    steps: int
+
+
+def small_end_anew(W: HostArray, G: FloatArray, evals: FloatArray) -> FloatArray | None:
+    """Return `evals` with those in the place of the small ones that an SVD would give.
+
+    Parameters
+    ----------
+    W : HostArray, shape (rows, cols)
+        Finite, in any layout.
+    G : ndarray of float64, shape (M, M)
+        The lower triangle of its Gram matrix, in Fortran order, as `ops.gram` makes it.
+    evals : ndarray of float64, shape (M,)
+        The ascending eigenvalues of G.
+
+    Returns
+    -------
+    ndarray of float64, shape (M,), or None
+        None where a decomposition is faster, or where the values could not be made certain.
+    """
+    if len(evals) < _LEAST_ORDER or not _LEAST < evals[-1] < _MOST:
+        return None
+    rows, cols = W.shape
+    data = W.data if rows >= cols else W.data.T
+    small = int(np.count_nonzero(evals < _LOW_CUT**2 * evals[-1]))
+    empty = np.diagonal(G) == 0.0
+    zeros = int(np.count_nonzero(empty))
+    if 0 < zeros < small:  # what is small beside them is found without them
+        part = np.asfortranarray(G[np.ix_(~empty, ~empty)])
+        rest = small_end_anew(HostArray(data[:, ~empty], W.dtype), part, evals[zeros:])
+        return None if rest is None else np.concatenate([np.zeros(zeros), rest])
+    if zeros == 0:  # more empty rows than the rank can bear
+        zeros = max(int(np.count_nonzero(~data.any(axis=1))) - (len(data) - len(evals)), 0)
+    if zeros >= small:
+        return np.concatenate([np.zeros(zeros), evals[zeros:]])
+    plan = _plan(evals, len(data))
+    if plan is None:
+        return None
+    found = _smallest(HostArray(data, W.dtype), G, evals, plan)
+    if found is None:
+        return None
+    return np.concatenate([found**2, evals[plan.wanted :]])
+
+
+def _shift(evals: FloatArray) -> float:
+    """Return more than rounding has taken from the smallest eigenvalue."""
+    return 8.0 * math.sqrt(len(evals)) * _EPS * float(evals[-1])
+
+
+def _plan(evals: FloatArray, N: int) -> _Plan | None:
+    """Choose the cut and the block that cost least; None if a decomposition costs less."""
+    M, largest, shift = len(evals), float(evals[-1]), _shift(evals)
+    seen = np.maximum(evals, shift)
+    low = int(np.count_nonzero(evals < _LOW_CUT**2 * largest))
+    high = int(np.count_nonzero(evals < _HIGH_CUT**2 * largest))
+    best, least = None, 1.6 * (N + 4.0 / 3.0 * M) * M**2 - M**3 / 3.0
+    for wanted in range(max(low, 1), min(high, M - 1) + 1):
+        gap = 1.0 - seen[wanted - 1] / seen[wanted]
+        if gap < _LEAST_GAP:
+            continue
+        # The error allowed to the largest of the wanted, as a bound of the angles.
+        allowed = M * _EPS / math.sqrt(seen[wanted - 1] / largest)
+        fewest = -(-(wanted + _SPARE) // _PANEL) * _PANEL
+        for columns in (fewest, fewest + _PANEL):
+            if columns >= M:
+                continue
+            ratio = (seen[wanted - 1] + shift) / (seen[columns] + shift)
+            angle = math.sqrt(min(allowed * gap * seen[wanted - 1] / seen[columns], 1.0)) / 10.0
+            steps = max(1, math.ceil(math.log(angle) / math.log(ratio))) if ratio < 1.0 else 99
+            # One product with W and one with its transpose, twice; solutions and projections.
+            cost = columns * (steps * M * (2.0 * M + 8.0 * columns) + 8.0 * N * M)
+            if steps <= _MOST_STEPS and cost < least:
+                best, least = _Plan(wanted, columns, steps), cost
+    return best
+
+
+def _smallest(W: HostArray, G: FloatArray, evals: FloatArray, plan: _Plan) -> FloatArray | None:
+    """Return the smallest singular values, ascending, once they are certain."""
+    N, M = W.shape
+    k = plan.wanted
+    largest = float(evals[-1])
+    tolerance = M * _EPS * math.sqrt(largest)
+    # Of the products in G (Higham, "Accuracy and stability of numerical algorithms", section 3.5)
+    # and of the eigenvalues.
+    error = N * _EPS * float(np.sum(evals)) + 20.0 * M * _EPS * largest
+    factor = ops.shifted_factor(G, _shift(evals))
+    X = generator(Purpose.SUBSPACE, 0, "small_end", M).standard_normal((M, plan.columns))
+    ops.inverse_steps(factor, X, plan.steps)
+    for _ in range(_MOST_ROUNDS):
+        if np.max(np.abs(X.T @ X - np.eye(plan.columns))) > 1e-12:
+            return None
+        theta, X, Y = _ritz(W, X)
+        E = ops.transposed_product(W, Y) - X * theta**2
+        beta = float(evals[k]) - error - float(np.linalg.norm(E[:, :k]))
+        gap = beta - float(theta[k - 1]) ** 2
+        if gap > 0.0:
+            squares = theta[:k] ** 2 - k * np.sum(E[:, :k] ** 2, axis=0) / gap
+            if np.all(theta[:k] - np.sqrt(np.maximum(np.sort(squares), 0.0)) <= tolerance):
+                return np.asarray(theta[:k])
+        ops.apply_inverse(factor, E)
+        X -= E
+        ops.inverse_steps(factor, X, 0)
+    return None
+
+
+def _ritz(W: HostArray, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the ascending singular values of ``W X``, and both blocks turned to their vectors."""
+    Y, _ = ops.normal_product(W, X, transposed=False)
+    _, theta, turn = np.linalg.svd(np.linalg.qr(Y, mode="r"))
+    turn = np.ascontiguousarray(turn[::-1].T)
+    return theta[::-1], X @ turn, Y @ turn
