@@ -50,9 +50,11 @@ Block = TypeVar("Block", FloatArray, npt.NDArray[np.float32])
 
 # From this order on, one matrix is worth all BLAS threads.
 LARGE_ORDER = 1024
+# Up to this order, no instruction set leaves eigenvalues to LAPACK.
+LAPACK_ORDER = 64
 # From this order on, it is worth all of ours where it dominates its batch: kLarge of
 # csrc/linalg/eigvals.cpp.
-SPREAD_ORDER = 512
+SPREAD_ORDER = 1024
 
 cuda_built = _core.cuda.built
 get_num_threads = _core.num_threads
@@ -84,6 +86,17 @@ def _blas_threads_for(orders: Sequence[int]) -> contextlib.AbstractContextManage
     """
     alone = len(orders) == 1 and orders[0] >= LARGE_ORDER
     return holding_blas(get_num_threads() if alone else 1)
+
+
+def _blas_threads_for_eigvals(orders: Sequence[int]) -> contextlib.AbstractContextManager[None]:
+    """Do the same where eigenvalues call BLAS at all: to ask it takes longer than a small matrix.
+
+    Only the baseline leaves larger matrices to LAPACK: `lapack_is_faster` of
+    ``csrc/linalg/eigvals.cpp``.
+    """
+    if get_isa() != "baseline" or max(orders, default=0) <= LAPACK_ORDER:
+        return contextlib.nullcontext()
+    return _blas_threads_for(orders)
 
 
 def _readable(a: np.ndarray) -> np.ndarray:
@@ -127,7 +140,7 @@ def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
     status = [Status.OK] * len(data)
 
     def solve(indices: list[int]) -> None:
-        with _blas_threads_for([len(data[i]) for i in indices]):
+        with _blas_threads_for_eigvals([len(data[i]) for i in indices]):
             out, codes = _core.linalg.eigvals([data[i] for i in indices])
         for i, values, code in zip(indices, out, codes, strict=True):
             evals[i], status[i] = values, Status(code)
@@ -151,7 +164,7 @@ def squared_singular_values(stack: FloatArray) -> tuple[FloatArray, np.ndarray]:
     n, M = len(stack), min(stack.shape[1:])
     grams = [a.T for a in np.empty((n, M, M))]  # each in Fortran order
     _core.linalg.gram(list(stack), DTYPE_CODES["float64"], grams)
-    with _blas_threads_for([M] * n):
+    with _blas_threads_for_eigvals([M] * n):
         values, codes = _core.linalg.eigvals(grams)
     return np.stack(values), np.asarray(codes) == int(Status.OK)
 

@@ -2,13 +2,13 @@
 
 namespace pyspectra::linalg::detail {
 namespace {
-constexpr int kLanes = 2;
+constexpr int kLanes = 2, kChains = 4;
 // clang-format off
 #include "core/simd.inl.hpp"
 #include "linalg/bisection.inl.hpp"
 // clang-format on
 }  // namespace
 
-BisectionKernels bisection_baseline() { return {kChains * kLanes, count_below}; }
+BisectionKernels bisection_baseline() { return {kPoints, count_below, refine}; }
 
 }  // namespace pyspectra::linalg::detail

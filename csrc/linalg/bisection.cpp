@@ -11,67 +11,141 @@
 namespace pyspectra::linalg {
 namespace {
 
-// Eigenvalues number [first, last) lie in it.
-struct Interval {
-  double low, high;
-  Index first, last;
-};
+using detail::Bracket;
+using detail::kDoneWidth;
+using detail::SturmPoint;
 
-// Widths, beside a norm of one, at which an interval is done.
-constexpr double kWidth = 0x1p-53;
+// Brackets that a task has at least: its lanes take the next one as they are done with one.
+constexpr Index kShare = 64;
+
+// One matrix with no zero beside its diagonal, scaled by a power of two to a norm in [1/2, 1).
+class Bisection {
+ public:
+  Bisection(const double* d, const double* e, Index n)
+      : kernels_(PS_SELECT_ISA(detail::bisection)), n_(n), diagonal_(n), squares_(n), roots_(n) {
+    double norm = 0.0;
+    for (Index i = 0; i < n; ++i) norm = std::max(norm, std::abs(d[i]) + radius(e, i));
+    std::frexp(norm, &exponent_);
+    for (Index i = 0; i < n; ++i) {
+      diagonal_[i] = std::ldexp(d[i], -exponent_);
+      const double r = std::ldexp(radius(e, i), -exponent_);
+      low_ = std::min(low_, diagonal_[i] - r);
+      high_ = std::max(high_, diagonal_[i] + r);
+    }
+    for (Index i = 0; i + 1 < n; ++i) {
+      const double scaled = std::ldexp(e[i], -exponent_);
+      squares_[i] = std::max(scaled * scaled, detail::kLeastSquare);
+    }
+  }
+
+  void run(double* out) {
+    separate();
+    refine();
+    for (Index k = 0; k < n_; ++k) out[k] = std::ldexp(roots_[k], exponent_);
+  }
+
+ private:
+  // Of Gershgorin's interval of row i.
+  double radius(const double* e, Index i) const {
+    return (i > 0 ? std::abs(e[i - 1]) : 0.0) + (i + 1 < n_ ? std::abs(e[i]) : 0.0);
+  }
+
+  // Points of which x is given, padded to whole calls.
+  void count(std::vector<SturmPoint>& points) const {
+    const Index width = kernels_.width, calls = static_cast<Index>(points.size()) / width;
+    parallel_for(calls, [&](Index c) {
+      kernels_.count(diagonal_.data(), squares_.data(), n_, points.data() + c * width);
+    });
+  }
+
+  // Brackets of one eigenvalue each; those that are too close for one have their place in roots_.
+  void separate() {
+    // Room for the rounding of the counts at both ends.
+    SturmPoint low{low_ - 0x1p-40, 0.0, 0, 0}, high{high_ + 0x1p-40, 0.0, 0, n_};
+    std::vector<Bracket> open{{low, high}}, next;
+    std::vector<SturmPoint> points;
+    bool ends = true;  // their values are not known yet
+    while (!open.empty()) {
+      check_interrupt();
+      const Index intervals = static_cast<Index>(open.size());
+      const Index wanted = ends ? n_ : std::max(intervals, kernels_.width);
+      const Index inner = wanted / intervals, calls = points_in_calls(intervals * inner + 2 * ends);
+      points.assign(static_cast<std::size_t>(calls), high);
+      for (Index k = 0; k < intervals; ++k) {
+        const double from = open[k].low.x, step = (open[k].high.x - from) / (inner + 1.0);
+        for (Index q = 0; q < inner; ++q) points[k * inner + q].x = from + (q + 1.0) * step;
+      }
+      if (ends) points[calls - 2].x = low.x;
+      count(points);
+      if (ends) {
+        open[0] = {points[calls - 2], points[calls - 1]};
+        open[0].low.below = 0;
+        open[0].high.below = n_;
+        ends = false;
+      }
+      next.clear();
+      for (Index k = 0; k < intervals; ++k) {
+        SturmPoint left = open[k].low;
+        for (Index q = 0; q < inner; ++q) {
+          SturmPoint right = points[k * inner + q];
+          // Rounding may make a count larger than that of a point to its right.
+          right.below = std::clamp(right.below, left.below, open[k].high.below);
+          keep(left, right, next);
+          left = right;
+        }
+        keep(left, open[k].high, next);
+      }
+      open.swap(next);
+    }
+  }
+
+  Index points_in_calls(Index points) const {
+    return (points + kernels_.width - 1) / kernels_.width * kernels_.width;
+  }
+
+  void keep(const SturmPoint& low, const SturmPoint& high, std::vector<Bracket>& several) {
+    const Index held = high.below - low.below;
+    if (held == 0) return;
+    if (high.x - low.x <= kDoneWidth)
+      std::fill_n(roots_.begin() + low.below, held, 0.5 * (low.x + high.x));
+    else if (held == 1)
+      brackets_.push_back({low, high});
+    else
+      several.push_back({low, high});
+  }
+
+  void refine() {
+    const Index count = static_cast<Index>(brackets_.size());
+    if (count == 0) return;
+    const Index share = std::max(kShare, count / (4 * num_threads()));
+    std::vector<double> found(static_cast<std::size_t>(count));
+    parallel_for((count + share - 1) / share, [&](Index task) {
+      const Index begin = task * share;
+      kernels_.refine(diagonal_.data(), squares_.data(), n_, brackets_.data() + begin,
+                      std::min(share, count - begin), found.data() + begin);
+    });
+    for (Index k = 0; k < count; ++k) roots_[brackets_[k].low.below] = found[k];
+  }
+
+  const detail::BisectionKernels kernels_;
+  const Index n_;
+  std::vector<double> diagonal_, squares_, roots_;
+  std::vector<Bracket> brackets_;
+  double low_ = 1.0, high_ = -1.0;  // ends of Gershgorin's intervals
+  int exponent_ = 0;
+};
 
 }  // namespace
 
 void bisect(double* d, const double* e, Index n) {
-  if (n <= 1) return;
-  const detail::BisectionKernels kernels = PS_SELECT_ISA(detail::bisection);
-  double norm = 0.0;
+  // A row without neighbours is an eigenvalue as it stands, to the last bit.
+  Index begin = 0;
   for (Index i = 0; i < n; ++i) {
-    const double left = i > 0 ? std::abs(e[i - 1]) : 0.0;
-    const double right = i + 1 < n ? std::abs(e[i]) : 0.0;
-    norm = std::max(norm, std::abs(d[i]) + (left + right));
+    if (i + 1 < n && e[i] != 0.0) continue;
+    if (i > begin) Bisection(d + begin, e + begin, i + 1 - begin).run(d + begin);
+    begin = i + 1;
   }
-  if (norm == 0.0) return;
-  int exponent = 0;
-  std::frexp(norm, &exponent);
-  std::vector<double> diagonal(static_cast<std::size_t>(n)), squares(static_cast<std::size_t>(n));
-  for (Index i = 0; i < n; ++i) diagonal[i] = std::ldexp(d[i], -exponent);
-  for (Index i = 0; i + 1 < n; ++i) {
-    const double scaled = std::ldexp(e[i], -exponent);
-    squares[i] = std::max(scaled * scaled, detail::kLeastSquare);
-  }
-  // By Gershgorin's theorem, and room for the rounding of the counts.
-  std::vector<Interval> open{{-1.0 - 0x1p-40, 1.0 + 0x1p-40, 0, n}}, next;
-  const Index width = kernels.width;
-  std::vector<double> points, below;
-  while (!open.empty()) {
-    const Index count = static_cast<Index>(open.size());
-    const Index calls = (count + width - 1) / width;
-    points.assign(calls * width, 0.0);
-    below.resize(calls * width);
-    for (Index k = 0; k < count; ++k) points[k] = 0.5 * (open[k].low + open[k].high);
-    parallel_for(calls, [&](Index c) {
-      check_interrupt();
-      kernels.count(diagonal.data(), squares.data(), n, points.data() + c * width,
-                    below.data() + c * width);
-    });
-    next.clear();
-    const auto keep = [&](double low, double high, Index first, Index last) {
-      if (first >= last) return;
-      if (high - low > kWidth)
-        next.push_back({low, high, first, last});
-      else
-        for (Index k = first; k < last; ++k) d[k] = std::ldexp(0.5 * (low + high), exponent);
-    };
-    for (Index k = 0; k < count; ++k) {
-      const Interval& in = open[k];
-      // Rounding may make a count larger than that of a point to its right.
-      const Index split = std::clamp(static_cast<Index>(below[k]), in.first, in.last);
-      keep(in.low, points[k], in.first, split);
-      keep(points[k], in.high, split, in.last);
-    }
-    open.swap(next);
-  }
+  if (!std::is_sorted(d, d + n)) std::sort(d, d + n);
 }
 
 }  // namespace pyspectra::linalg

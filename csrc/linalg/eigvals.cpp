@@ -70,7 +70,10 @@ double largest_magnitude(const double* a, Index n, Index lda) {
 bool lapack_is_faster(Index n) { return current_isa() == Isa::baseline && n > 64; }
 
 // Orders from which on a matrix that comes alone is spread over all threads.
-constexpr Index kLarge = 512;
+constexpr Index kLarge = 1024;
+
+// Orders up to which QL, one matrix a lane, beats bisection of each by itself.
+constexpr Index kTiny = 12;
 
 bool on_all_threads(Index n, bool alone) { return alone && n >= kLarge && !lapack_is_faster(n); }
 
@@ -217,34 +220,28 @@ std::vector<Status> eigvals_batch(std::span<const SymmetricView> A,
   const Index count = static_cast<Index>(A.size());
   const auto order = descending(count, [&](Index k) { return A[k].n; });
   std::vector<Reduced> reduced(count);
-  parallel_for(count,
-               [&](Index task) { reduced[order[task]] = reduce(A[order[task]], count == 1); });
+  parallel_for(count, [&](Index task) {
+    const Index k = order[task];
+    Reduced& r = reduced[k] = reduce(A[k], count == 1);
+    if (r.status != Status::ok) return;
+    std::copy(r.d.begin(), r.d.end(), evals[k]);
+    if (A[k].n > kTiny) bisect(evals[k], r.e.data(), A[k].n);
+  });
 
-  const bool alone = count == 1 && on_all_threads(A[0].n, true);
-  std::vector<Tridiagonal> tridiagonal;
+  std::vector<Tridiagonal> tiny;
   std::vector<Index> source;
   for (Index k = 0; k < count; ++k) {
-    if (reduced[k].status != Status::ok) continue;
-    std::copy(reduced[k].d.begin(), reduced[k].d.end(), evals[k]);
+    if (reduced[k].status != Status::ok || A[k].n > kTiny) continue;
+    tiny.push_back({evals[k], reduced[k].e.data(), A[k].n});
     source.push_back(k);
   }
+  const std::vector<Status> solved = tridiagonal_eigvals(tiny);
   for (std::size_t t = 0; t < source.size(); ++t)
-    tridiagonal.push_back({evals[source[t]], reduced[source[t]].e.data(), A[source[t]].n});
-  std::vector<Status> solved(source.size(), Status::ok);
-  if (alone && !tridiagonal.empty())
-    bisect(tridiagonal[0].d, tridiagonal[0].e, tridiagonal[0].n);
-  else
-    solved = tridiagonal_eigvals(tridiagonal);
+    if (solved[t] != Status::ok) bisect(tiny[t].d, tiny[t].e, tiny[t].n);
 
   std::vector<Status> status(count);
-  for (Index k = 0; k < count; ++k) status[k] = reduced[k].status;
-  parallel_for(static_cast<Index>(source.size()), [&](Index t) {
-    const Index k = source[t];
-    if (solved[t] != Status::ok && A[k].n > 0) {
-      Reduced& r = reduced[k];
-      status[k] = lapack_tridiagonal_eigvals(A[k].n, r.d.data(), r.e.data());
-      std::copy(r.d.begin(), r.d.end(), evals[k]);
-    }
+  parallel_for(count, [&](Index k) {
+    status[k] = reduced[k].status;
     if (status[k] == Status::ok && !restore_scale(evals[k], A[k].n, reduced[k].exponent))
       status[k] = Status::not_finite;
   });

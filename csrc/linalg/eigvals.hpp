@@ -1,12 +1,12 @@
 // Eigenvalues of symmetric matrices and singular values, float64, values only.
 //
-// eigvals: our own tridiagonalisation (tridiagonalize.hpp), one matrix a thread; then all
-// tridiagonal matrices of the batch at once (tridiagonal.hpp). A matrix of order >= 512 that comes
-// alone is spread over all threads (wide_band.hpp, bisection.hpp), with the same bits for any
-// number of them. A result does not depend on what shares its batch, but for the last bits of such
-// a matrix. LAPACK's xSYTRD serves the baseline above n = 64, and its xSTERF is asked again where
-// the vectorised QL failed to converge. svdvals: LAPACK's xGESDD, one matrix a thread. LAPACK's
-// work is done in steps (lapack_steps.hpp), so that all of it can be interrupted.
+// eigvals: our own tridiagonalisation (tridiagonalize.hpp), one matrix a thread, and bisection of
+// its result (bisection.hpp); those of order <= 12 by QL, all of a batch at once (tridiagonal.hpp).
+// A matrix of order >= 1024 that comes alone is spread over all threads (wide_band.hpp), with the
+// same bits for any number of them. A result does not depend on what shares its batch, but for the
+// last bits of such a matrix. LAPACK's xSYTRD serves the baseline above n = 64. svdvals: LAPACK's
+// xGESDD, one matrix a thread. LAPACK's work is done in steps (lapack_steps.hpp), so that all of it
+// can be interrupted.
 //
 // Matrices with a norm near the ends of the range are scaled by a power of two first. The results
 // are those of the scaled matrix, exactly, unless they leave the range.

@@ -40,7 +40,6 @@ using lapack_int = int;
   ROUTINE(larfb, void, char* side, char* trans, char* direct, char* storev, lapack_int* m,         \
           lapack_int* n, lapack_int* k, double* v, lapack_int* ldv, double* t, lapack_int* ldt,    \
           double* c, lapack_int* ldc, double* work, lapack_int* ldwork)                            \
-  ROUTINE(sterf, void, lapack_int* n, double* d, double* e, lapack_int* info)                      \
   ROUTINE(lasq1, void, lapack_int* n, double* d, double* e, double* work, lapack_int* info)        \
   ROUTINE(gesdd, void, char* jobz, lapack_int* m, lapack_int* n, double* a, lapack_int* lda,       \
           double* s, double* u, lapack_int* ldu, double* vt, lapack_int* ldvt, double* work,       \

@@ -247,10 +247,9 @@ Status whole_gesdd(double* a, Index m, Index n, double* s) {
   return info == 0 ? Status::ok : Status::no_convergence;
 }
 
-// Values of a bidiagonal (xLASQ1, dqds) or tridiagonal (xSTERF) form: `d` is replaced. Neither
-// takes locks or calls BLAS, so either may be left behind by an interrupt with memory of its own.
-template <typename F>
-Status iterate(Index n, double* d, const double* e, const F& routine) {
+// Values of a bidiagonal form by xLASQ1 (dqds): `d` is replaced. It neither takes locks nor calls
+// BLAS, so it may be left behind by an interrupt with memory of its own.
+Status bidiagonal_values(Index n, double* d, const double* e) {
   struct Form {
     std::vector<double> d, e, work;
     lapack_int n, info = 0;
@@ -262,7 +261,9 @@ Status iterate(Index n, double* d, const double* e, const F& routine) {
   form->e.push_back(0.0);
   form->work.resize(4 * n);
   form->n = as_int(n);
-  const auto work = [form, routine] { routine(*form); };
+  const auto work = [form] {
+    lapack_table().lasq1(&form->n, form->d.data(), form->e.data(), form->work.data(), &form->info);
+  };
   if (n >= kLongIteration)
     run_aside(work);
   else
@@ -304,15 +305,7 @@ Status lapack_singular_values(double* a, Index m, Index n, double* s) {
   }
   const Status status = bidiagonalize(a, rows, n, rows, s, e.data());
   if (status != Status::ok) return status;
-  return iterate(n, s, e.data(), [](auto& form) {
-    lapack_table().lasq1(&form.n, form.d.data(), form.e.data(), form.work.data(), &form.info);
-  });
-}
-
-Status lapack_tridiagonal_eigvals(Index n, double* d, double* e) {
-  return iterate(n, d, e, [](auto& form) {
-    lapack_table().sterf(&form.n, form.d.data(), form.e.data(), &form.info);
-  });
+  return bidiagonal_values(n, s, e.data());
 }
 
 }  // namespace pyspectra::linalg

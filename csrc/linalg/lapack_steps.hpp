@@ -23,7 +23,4 @@ Status lapack_tridiagonalize(double* a, Index n, double* d, double* e);
 // destroyed. The same holds for its entries. Scratch memory: n^2 doubles where m is much larger.
 Status lapack_singular_values(double* a, Index m, Index n, double* s);
 
-// xSTERF: ascending eigenvalues to d of the tridiagonal matrix (d, e).
-Status lapack_tridiagonal_eigvals(Index n, double* d, double* e);
-
 }  // namespace pyspectra::linalg

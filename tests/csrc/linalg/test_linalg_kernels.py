@@ -327,6 +327,27 @@ def test_eigvals_of_exactly_known_matrices(isa: str) -> None:
     np.testing.assert_allclose(pair, [1.0, 3.0], rtol=tol.EXACT_FACTOR)
 
 
+@pytest.mark.parametrize("n", [13, 40, 200])
+def test_eigvals_of_tridiagonal_matrices_of_every_coupling(n: int, isa: str) -> None:
+    """Couplings from none to strong: eigenvalues that agree to the last bits, and in isolation."""
+    rng = np.random.default_rng(n)
+    for spread in (0, 30, 60, 600):
+        for diagonal in (np.ones(n), rng.standard_normal(n), np.repeat([0.0, 1.0], n)[::2][:n]):
+            e = np.ldexp(rng.standard_normal(n - 1), -rng.integers(0, spread + 1, n - 1))
+            e[:: n // 3] = 0.0
+            A = np.diag(diagonal) + np.diag(e, 1) + np.diag(e, -1)
+            assert_evals(solve([A])[0], np.linalg.eigvalsh(A), spread)
+
+
+def test_eigvals_of_glued_wilkinson_matrices(isa: str) -> None:
+    """Each eigenvalue comes several times, apart by less than rounding: no root finder sees it."""
+    block = np.diag(np.abs(np.arange(-10.0, 11.0))) + np.eye(21, k=1) + np.eye(21, k=-1)
+    A = np.kron(np.eye(5), block)
+    for i in range(21, len(A), 21):
+        A[i, i - 1] = A[i - 1, i] = 1e-8
+    assert_evals(solve([A])[0], np.linalg.eigvalsh(A))
+
+
 @pytest.mark.parametrize("exponent", [-30, -44, -46, -48])
 def test_weak_coupling_of_equal_entries_is_not_dropped(exponent: int, isa: str) -> None:
     """1 + e tridiag(1, 0, 1) has eigenvalues 1 - 2 e cos(pi k / (n + 1)): first order in e."""
