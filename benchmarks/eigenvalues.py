@@ -7,9 +7,9 @@ and ELPA, on the same matrices.
 `16x256` is a batch of 16. A library that is missing is left out, and why is said. Each one runs in
 a process of its own with `--threads` threads (ELPA: so many processes, on MKL's kernels if that is
 installed); all take turns in a random order. MKL and OpenBLAS solve batches both ways, with threads
-inside a matrix and with a matrix a thread. Every result must have |error| <= 20 eps n lambda_max.
-GFlop/s count 4/3 n^3 flops a matrix; the share is that of the best dgemm among these libraries
-(2048 x 2048 x 2048), measured in the same rounds.
+inside a matrix and with a matrix a thread; ctypes costs them about 10 us a matrix. Every result
+must have |error| <= 20 eps n lambda_max. GFlop/s count 4/3 n^3 flops a matrix; the share is that of
+the best dgemm among these libraries (2048 x 2048 x 2048), measured in the same rounds.
 """
 
 import argparse
@@ -27,7 +27,10 @@ import eigenvalue_peers
 import numpy as np
 import timing
 
-SIZES = ["16x256", "8x384", "4x768", "4x1024", "256", "384", "512", "768", "1024", "2048", "4096"]
+SIZES = [
+    "1000x16", "500x32", "200x64", "50x128", "16x256", "8x384", "4x768", "4x1024", "64", "128",
+    "256", "384", "512", "768", "1024", "2048", "4096",
+]  # fmt: skip
 DGEMM = 2048
 
 
