@@ -273,4 +273,8 @@ void tridiagonalize_large(const double* a, Index n, Index lda, double* d, double
   Reduction<double>(a, n, lda, PS_SELECT_ISA(detail::wide_band)).run(d, e);
 }
 
+void tridiagonalize_large_float(const double* a, Index n, Index lda, double* d, double* e) {
+  Reduction<float>(a, n, lda, PS_SELECT_ISA(detail::wide_band_float)).run(d, e);
+}
+
 }  // namespace pyspectra::linalg

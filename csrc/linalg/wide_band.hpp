@@ -30,6 +30,9 @@ namespace pyspectra::linalg {
 // (or all zero). Allocates about 5/8 n^2 + 500 n doubles itself.
 void tridiagonalize_large(const double* a, Index n, Index lda, double* d, double* e);
 
+// The same in float32, from a rounded to it: twice as many numbers a vector, half of the memory.
+void tridiagonalize_large_float(const double* a, Index n, Index lda, double* d, double* e);
+
 namespace detail {
 
 // The widest vector of any unit, in numbers.
@@ -62,6 +65,10 @@ struct WideBandKernels {
 WideBandKernels<double> wide_band_baseline();
 WideBandKernels<double> wide_band_avx2();
 WideBandKernels<double> wide_band_avx512();
+
+WideBandKernels<float> wide_band_float_baseline();
+WideBandKernels<float> wide_band_float_avx2();
+WideBandKernels<float> wide_band_float_avx512();
 
 }  // namespace detail
 }  // namespace pyspectra::linalg
