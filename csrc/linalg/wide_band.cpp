@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "core/interrupt.hpp"
@@ -22,11 +23,7 @@ constexpr Index kGroup = 4;
 // A product is taken in about so many stripes of block rows, at most so high.
 constexpr Index kStripes = 8, kTallest = 8;
 
-struct AlignedFree {
-  void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
-};
-template <typename Real>
-using Buffer = std::unique_ptr<Real[], AlignedFree>;
+using detail::Buffer;
 
 template <typename Real>
 Buffer<Real> buffer(Index count) {
@@ -70,11 +67,31 @@ class Reduction {
   void run(double* d, double* e) {
     to_wide_band();
     store_.reset();
-    to_narrow_band();
-    const Buffer<Real> work = buffer<Real>((n_ + 3 * kernels_.lanes) * 2 * kernels_.lanes);
-    kernels_.finish(band_.get(), n_, d, e, work.get(), check_interrupt);
+    narrow(kernels_, band_.get(), n_, d, e);
     for (Index i = 0; i < n_; ++i) d[i] /= scale_;
     for (Index i = 0; i + 1 < n_; ++i) e[i] /= scale_;
+  }
+
+  // The first stage alone, and all that it leaves.
+  detail::FloatStage run_first() && {
+    to_wide_band();
+    detail::FloatStage out{n_, blocks_, scale_, std::move(store_), std::move(tau_), {}};
+    const Index columns = (blocks_ + 2) * kWide;
+    constexpr Index kOut = detail::kBandStride<double>;
+    out.band = buffer<double>(columns * (kOut + 1) + 2 * kWide);
+    std::fill_n(out.band.get(), columns * (kOut + 1) + 2 * kWide, 0.0);
+    for (Index j = 0; j < n_; ++j)
+      for (Index i = j; i < std::min(n_, j + 2 * kWide); ++i)
+        out.band[j * kOut + i] = band_[j * kBandStride + i];
+    return out;
+  }
+
+  // Second and third stage.
+  static void narrow(const WideBandKernels<Real>& kernels, Real* band, Index n, double* d,
+                     double* e) {
+    to_narrow_band(kernels, band, n);
+    const Buffer<Real> work = buffer<Real>((n + 3 * kernels.lanes) * 2 * kernels.lanes);
+    kernels.finish(band, n, d, e, work.get(), check_interrupt);
   }
 
  private:
@@ -121,16 +138,18 @@ class Reduction {
   Real* V(Index p, Index I) const { return A_.at(I, p); }
 
   void to_wide_band() {
-    std::vector<Real> r(kTileSize), tau(kWide);
+    std::vector<Real> r(kTileSize);
+    tau_.assign(static_cast<std::size_t>(blocks_ * kWide), Real{0});
     for (Index p = 0; p < blocks_; ++p) {
       check_interrupt();
       const Index left = blocks_ - p - 1;
       if (p > 0) parallel_for(left + 1, [&](Index k) { update(p, p + k, p); });
-      if (left > 0) kernels_.tiles.factor(A_.at(p + 1, p), left * kWide, r.data(), tau.data());
+      if (left > 0)
+        kernels_.tiles.factor(A_.at(p + 1, p), left * kWide, r.data(), tau_.data() + p * kWide);
       keep_band(p, left > 0 ? r.data() : nullptr);
       if (left == 0) break;
       multiply(p);
-      finish_panel(p, tau);
+      finish_panel(p, tau_.data() + p * kWide);
       std::swap(W_, Y_);
     }
   }
@@ -184,7 +203,7 @@ class Reduction {
   }
 
   // W from Y = A V, and minus the transposes of V and W.
-  void finish_panel(Index p, const std::vector<Real>& tau) {
+  void finish_panel(Index p, const Real* tau) {
     const Index first = p + 1, left = blocks_ - first, n_groups = groups(left);
     parallel_for(n_groups, [&](Index g) {
       Real* const vv = sums_ + 2 * g * kTileSize;
@@ -237,10 +256,10 @@ class Reduction {
         for (Index i = i0; i < i0 + 8; ++i) out[j * kWide + i] = -in[i * kWide + j];
   }
 
-  void to_narrow_band() {
-    const Index lanes = kernels_.lanes;
-    const Index total = (n_ - 1) / lanes;  // sweeps: columns [0, total * lanes) have rows below
-    std::vector<WideSweep> sweeps(static_cast<std::size_t>(n_ / (2 * kWide) + 2));
+  static void to_narrow_band(const WideBandKernels<Real>& kernels, Real* band, Index n) {
+    const Index lanes = kernels.lanes;
+    const Index total = (n - 1) / lanes;  // sweeps: columns [0, total * lanes) have rows below
+    std::vector<WideSweep> sweeps(static_cast<std::size_t>(n / (2 * kWide) + 2));
     const Index ring = static_cast<Index>(sweeps.size());
     Index oldest = 0;
     for (Index time = 0; oldest < total; ++time) {
@@ -250,11 +269,11 @@ class Reduction {
         const Index s = oldest + k;
         WideSweep& sweep = sweeps[static_cast<std::size_t>(s % ring)];
         if (time == 2 * s)
-          kernels_.begin(band_.get(), s, sweep);
-        else if (sweep.column < n_)
-          kernels_.advance(band_.get(), sweep);
+          kernels.begin(band, s, sweep);
+        else if (sweep.column < n)
+          kernels.advance(band, sweep);
       });
-      while (oldest <= newest && sweeps[static_cast<std::size_t>(oldest % ring)].column >= n_)
+      while (oldest <= newest && sweeps[static_cast<std::size_t>(oldest % ring)].column >= n)
         ++oldest;
     }
   }
@@ -264,6 +283,7 @@ class Reduction {
   Buffer<Real> store_, panels_, above_, band_;
   const Tiles<Real> A_;
   Real *W_, *Y_, *Vt_, *Wt_, *sums_, *T_;
+  std::vector<Real> tau_;
   double scale_ = 1.0;
 };
 
@@ -273,8 +293,16 @@ void tridiagonalize_large(const double* a, Index n, Index lda, double* d, double
   Reduction<double>(a, n, lda, PS_SELECT_ISA(detail::wide_band)).run(d, e);
 }
 
-void tridiagonalize_large_float(const double* a, Index n, Index lda, double* d, double* e) {
-  Reduction<float>(a, n, lda, PS_SELECT_ISA(detail::wide_band_float)).run(d, e);
+namespace detail {
+
+FloatStage to_wide_band_float(const double* a, Index n, Index lda) {
+  return Reduction<float>(a, n, lda, PS_SELECT_ISA(wide_band_float)).run_first();
 }
+
+void wide_band_to_tridiagonal(double* band, Index n, double* d, double* e) {
+  Reduction<double>::narrow(PS_SELECT_ISA(wide_band), band, n, d, e);
+}
+
+}  // namespace detail
 
 }  // namespace pyspectra::linalg

@@ -17,9 +17,16 @@
 // On two cores of a Xeon with AVX-512 (dgemm 140 GF/s), seconds: n = 1024 0.022, 2048 0.12, 4096
 // 0.87, of which the second stage takes 0.06 and the third, on one thread, 0.04.
 //
+// In float32 the first stage takes half of the time and of the memory; what it makes of a matrix is
+// then kept, so that its error can be measured (float_band.hpp).
+//
 // Which thread does what changes no bit: each tile and each sum has one task that computes it in
 // one order.
 #pragma once
+
+#include <memory>
+#include <new>
+#include <vector>
 
 #include "core/types.hpp"
 #include "linalg/tiles.hpp"
@@ -30,10 +37,13 @@ namespace pyspectra::linalg {
 // (or all zero). Allocates about 5/8 n^2 + 500 n doubles itself.
 void tridiagonalize_large(const double* a, Index n, Index lda, double* d, double* e);
 
-// The same in float32, from a rounded to it: twice as many numbers a vector, half of the memory.
-void tridiagonalize_large_float(const double* a, Index n, Index lda, double* d, double* e);
-
 namespace detail {
+
+struct AlignedFree {
+  void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
+};
+template <typename Real>
+using Buffer = std::unique_ptr<Real[], AlignedFree>;
 
 // The widest vector of any unit, in numbers.
 template <typename Real>
@@ -61,6 +71,22 @@ struct WideBandKernels {
   // The narrow band to tridiagonal form; work of (n + 3 * lanes) * 2 * lanes numbers.
   void (*finish)(const Real* band, Index n, double* d, double* e, Real* work, void (*check)());
 };
+
+// What the first stage leaves of a matrix A: with P_p = I - V_p T_p V_p^T and Q = P_0 P_1 ...,
+// Q^T (scale A) Q is the wide band.
+struct FloatStage {
+  Index n = 0, blocks = 0;
+  double scale = 1.0;      // a power of two
+  Buffer<float> tiles;     // V_p in the tiles of column p below the diagonal, each row-major
+  std::vector<float> tau;  // 2 / |v|^2 of each reflector as it was used; 0: none was needed
+  Buffer<double> band;     // element (i, j) at j * kBandStride<double> + i
+  const float* tile(Index I, Index J) const {
+    return tiles.get() + (blocks * J - J * (J - 1) / 2 + I - J) * kTileSize;
+  }
+};
+FloatStage to_wide_band_float(const double* a, Index n, Index lda);
+// The second and the third stage, of a wide band of doubles, which they use up.
+void wide_band_to_tridiagonal(double* band, Index n, double* d, double* e);
 
 WideBandKernels<double> wide_band_baseline();
 WideBandKernels<double> wide_band_avx2();

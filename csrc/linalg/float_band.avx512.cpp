@@ -1,0 +1,12 @@
+#include "linalg/float_band.hpp"
+
+namespace pyspectra::linalg::detail {
+namespace {
+constexpr int kLanes = 8;
+#include "core/simd.inl.hpp"
+#include "linalg/float_band.inl.hpp"
+}  // namespace
+
+FloatBandKernels float_band_avx512() { return {dots, add, squares}; }
+
+}  // namespace pyspectra::linalg::detail

@@ -1,0 +1,170 @@
+#include "linalg/float_band.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/error.hpp"
+#include "core/interrupt.hpp"
+#include "core/isa.hpp"
+#include "core/parallel.hpp"
+#include "linalg/bisection.hpp"
+#include "linalg/gram.hpp"
+#include "linalg/normal_product.hpp"
+
+namespace pyspectra::linalg {
+namespace {
+
+using detail::FloatBandKernels;
+using detail::FloatStage;
+using detail::kGroup;
+using detail::kTileSize;
+using detail::kWide;
+
+constexpr Index kThin = kWide * kGroup;  // a tile's rows of a group of probes
+
+// Q B Q^T of a stage as an operator on groups of vectors.
+class Reduced {
+ public:
+  explicit Reduced(const FloatStage& stage)
+      : kernels_(PS_SELECT_ISA(detail::float_band)),
+        stage_(stage),
+        band_(stage.band.get(), stage.band.get() + stage.n * (detail::kBandStride<double> + 1)),
+        T_(static_cast<std::size_t>(stage.blocks * kTileSize), 0.0) {
+    parallel_for(stage.blocks - 1, [&](Index p) { find_triangle(p); });
+  }
+
+  // x (blocks * kWide rows of kGroup, zero past n) becomes Q B Q^T x.
+  void apply(std::vector<double>& x) const {
+    std::vector<double> y(x.size(), 0.0);
+    for (Index p = 0; p + 1 < stage_.blocks; ++p) reflect(p, x.data(), true);
+    times_band(x.data(), y.data());
+    for (Index p = stage_.blocks - 2; p >= 0; --p) reflect(p, y.data(), false);
+    x.swap(y);
+  }
+
+ private:
+  // The T of panel p that makes I - V T V^T orthogonal, with V in place of its float32 twin's.
+  void find_triangle(Index p) {
+    std::vector<double> G(kTileSize, 0.0);
+    for (Index I = p + 1; I < stage_.blocks; ++I) kernels_.squares(stage_.tile(I, p), G.data());
+    double* const T = T_.data() + p * kTileSize;
+    for (Index k = 0; k < kWide; ++k) {
+      if (stage_.tau[static_cast<std::size_t>(p * kWide + k)] == 0.0f) continue;  // H_k = I
+      const double tau = 2.0 / G[static_cast<std::size_t>(k * kWide + k)];
+      T[k * kWide + k] = tau;
+      for (Index i = 0; i < k; ++i) {
+        double sum = 0.0;
+        for (Index q = i; q < k; ++q)
+          sum += T[i * kWide + q] * G[static_cast<std::size_t>(q * kWide + k)];
+        T[i * kWide + k] = -tau * sum;
+      }
+    }
+  }
+
+  // x -= V T V^T x, or V T^T V^T x.
+  void reflect(Index p, double* x, bool transposed) const {
+    alignas(64) double s[kThin] = {}, t[kThin];
+    if (p % 8 == 0) check_interrupt();
+    for (Index I = p + 1; I < stage_.blocks; ++I)
+      kernels_.dots(stage_.tile(I, p), x + I * kThin, s);
+    const double* const T = T_.data() + p * kTileSize;
+    for (Index k = 0; k < kWide; ++k)
+      for (Index c = 0; c < kGroup; ++c) {
+        double sum = 0.0;
+        for (Index q = transposed ? 0 : k; q < (transposed ? k + 1 : kWide); ++q)
+          sum -= (transposed ? T[q * kWide + k] : T[k * kWide + q]) * s[q * kGroup + c];
+        t[k * kGroup + c] = sum;
+      }
+    for (Index I = p + 1; I < stage_.blocks; ++I) kernels_.add(stage_.tile(I, p), t, x + I * kThin);
+  }
+
+  void times_band(const double* x, double* y) const {
+    constexpr Index kStride = detail::kBandStride<double>;
+    const Index n = stage_.n;
+    for (Index j = 0; j < n; ++j)
+      for (Index i = j; i < std::min(n, j + kWide + 1); ++i) {
+        const double b = band_[static_cast<std::size_t>(j * kStride + i)];
+        for (Index c = 0; c < kGroup; ++c) {
+          y[i * kGroup + c] += b * x[j * kGroup + c];
+          if (i > j) y[j * kGroup + c] += b * x[i * kGroup + c];
+        }
+      }
+  }
+
+  const FloatBandKernels kernels_;
+  const FloatStage& stage_;
+  const std::vector<double> band_;  // the chase uses up the stage's
+  std::vector<double> T_;
+};
+
+// The largest |x_j| over the columns.
+double largest_norm(const std::vector<double>& x) {
+  double largest = 0.0;
+  for (Index c = 0; c < kProbes; ++c) {
+    double sum = 0.0;
+    for (std::size_t i = static_cast<std::size_t>(c); i < x.size(); i += kProbes)
+      sum += x[i] * x[i];
+    largest = std::max(largest, std::sqrt(sum));
+  }
+  return largest;
+}
+
+// A bound of |scale W^T W - Q B Q^T|; see float_band.hpp.
+double measured_norm(const MatrixView& W, const FloatStage& stage, const Reduced& reduced,
+                     const double* probes) {
+  const Index n = stage.n, padded = stage.blocks * kWide;
+  std::vector<double> x(probes, probes + n * kProbes);
+  double bound = std::numeric_limits<double>::infinity();
+  for (Index power = 1; power <= kPowers; ++power) {
+    std::vector<double> y(static_cast<std::size_t>(W.rows * kProbes), 0.0), z(x.size());
+    normal_product(W, x.data(), kProbes, y.data(), z.data());
+    parallel_for(kProbes / kGroup, [&](Index g) {
+      std::vector<double> part(static_cast<std::size_t>(padded * kGroup), 0.0);
+      for (Index i = 0; i < n; ++i)
+        std::copy_n(x.data() + i * kProbes + g * kGroup, kGroup, part.data() + i * kGroup);
+      reduced.apply(part);
+      for (Index i = 0; i < n; ++i)
+        for (Index c = 0; c < kGroup; ++c) {
+          double& out = x[static_cast<std::size_t>(i * kProbes + g * kGroup + c)];
+          out = stage.scale * z[static_cast<std::size_t>(i * kProbes + g * kGroup + c)] -
+                part[static_cast<std::size_t>(i * kGroup + c)];
+        }
+    });
+    bound =
+        std::min(bound, std::pow(largest_norm(x) / kSmallest, 1.0 / static_cast<double>(power)));
+  }
+  return bound;
+}
+
+}  // namespace
+
+Status fast_eigvals(const MatrixView& X, const double* probes, double* evals, double* bound) {
+  MatrixView W = X;
+  if (W.rows < W.cols) {
+    std::swap(W.rows, W.cols);
+    std::swap(W.row_stride, W.col_stride);
+  }
+  const Index M = W.cols;
+  PS_REQUIRE(M >= 2, "fast_eigvals: the matrix has fewer than two columns");
+  FloatStage stage;
+  {
+    std::vector<double> G(static_cast<std::size_t>(M * M));
+    double* const out = G.data();
+    gram_batch({&W, 1}, {&out, 1});
+    double trace = 0.0;
+    for (Index j = 0; j < M; ++j) trace += G[static_cast<std::size_t>(j * (M + 1))];
+    if (!(trace > 0x1p-400 && trace < 0x1p400)) return Status::degenerate;
+    stage = detail::to_wide_band_float(out, M, M);
+  }
+  const Reduced reduced(stage);
+  *bound = measured_norm(W, stage, reduced, probes) / stage.scale;
+  std::vector<double> e(static_cast<std::size_t>(M));
+  detail::wide_band_to_tridiagonal(stage.band.get(), M, evals, e.data());
+  bisect(evals, e.data(), M);
+  for (Index i = 0; i < M; ++i) evals[i] /= stage.scale;
+  return std::isfinite(*bound) ? Status::ok : Status::degenerate;
+}
+
+}  // namespace pyspectra::linalg
