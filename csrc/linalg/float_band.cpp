@@ -9,6 +9,7 @@
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
+#include "linalg/amx_gram.hpp"
 #include "linalg/bisection.hpp"
 #include "linalg/gram.hpp"
 #include "linalg/normal_product.hpp"
@@ -152,7 +153,10 @@ Status fast_eigvals(const MatrixView& X, const double* probes, double* evals, do
   {
     std::vector<double> G(static_cast<std::size_t>(M * M));
     double* const out = G.data();
-    gram_batch({&W, 1}, {&out, 1});
+    if (W.dtype != DType::float64 && amx_available())
+      amx_gram(W, out);
+    else
+      gram_batch({&W, 1}, {&out, 1});
     double trace = 0.0;
     for (Index j = 0; j < M; ++j) trace += G[static_cast<std::size_t>(j * (M + 1))];
     if (!(trace > 0x1p-400 && trace < 0x1p400)) return Status::degenerate;

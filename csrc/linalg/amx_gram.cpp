@@ -1,0 +1,97 @@
+#include "linalg/amx_gram.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <vector>
+
+#if defined(PYSPECTRA_AMX_UNIT)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#include "core/error.hpp"
+#include "core/isa.hpp"
+#include "core/parallel.hpp"
+
+namespace pyspectra::linalg {
+
+#if defined(PYSPECTRA_AMX_UNIT)
+namespace {
+
+using namespace detail;
+
+constexpr Index kSlab = 1024;     // rows of W that are packed at a time
+constexpr Index kPanelsHeld = 8;  // panels of a task, which stay in the second-level cache
+
+bool granted() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kTile = 1u << 24, kBFloat = 1u << 22;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kTile) == 0 || (d & kBFloat) == 0)
+    return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+int terms_of(DType dtype) { return dtype == DType::bfloat16 ? 1 : dtype == DType::float16 ? 2 : 3; }
+
+// Columns of `out` of the panels [j0, j1).
+void multiply_panels(const AmxKernels& kernels, const AmxSlab& slab, Index M, Index j0, Index j1,
+                     double* out) {
+  kernels.configure();
+  for (Index i = j0; i * kAmxPanel < M; ++i)
+    for (Index j = j0; j < std::min(j1, i + 1); ++j) {
+      alignas(64) double sums[kAmxPanel * kAmxPanel] = {};
+      kernels.multiply(slab, i, j, sums);
+      const Index height = std::min(kAmxPanel, M - i * kAmxPanel);
+      for (Index r = 0; r < std::min(kAmxPanel, M - j * kAmxPanel); ++r) {
+        double* const column = out + (j * kAmxPanel + r) * M + i * kAmxPanel;
+        for (Index c = 0; c < height; ++c) column[c] += sums[r * kAmxPanel + c];
+      }
+    }
+  kernels.release();
+}
+
+struct AlignedFree {
+  void operator()(unsigned* p) const { ::operator delete(p, std::align_val_t{64}); }
+};
+
+}  // namespace
+
+bool amx_available() {
+  static const bool available = granted();
+  return available && current_isa() == Isa::avx512;
+}
+
+void amx_gram(const MatrixView& W, double* out) {
+  PS_REQUIRE(W.rows >= W.cols && W.dtype != DType::float64,
+             "amx_gram: the matrix must be tall, and not of float64");
+  const AmxKernels kernels = amx_kernels();
+  const int terms = terms_of(W.dtype);
+  const Index panels = (W.cols + kAmxPanel - 1) / kAmxPanel;
+  const Index most = (std::min(kSlab, W.rows) + kAmxBlock - 1) / kAmxBlock;
+  const std::unique_ptr<unsigned, AlignedFree> packed(static_cast<unsigned*>(::operator new(
+      static_cast<std::size_t>(panels * most * terms * 4 * kAmxTile) * sizeof(unsigned),
+      std::align_val_t{64})));
+  const Index held = std::clamp<Index>(panels / 16, 1, kPanelsHeld);
+  for (Index begin = 0; begin < W.rows; begin += kSlab) {
+    const Index blocks = (std::min(kSlab, W.rows - begin) + kAmxBlock - 1) / kAmxBlock;
+    parallel_for(panels, [&](Index p) { kernels.pack(W, begin, blocks, p, packed.get()); });
+    const AmxSlab slab{packed.get(), blocks, terms};
+    parallel_for((panels + held - 1) / held, [&](Index t) {
+      multiply_panels(kernels, slab, W.cols, t * held, std::min(panels, (t + 1) * held), out);
+    });
+  }
+}
+
+#else
+
+bool amx_available() { return false; }
+void amx_gram(const MatrixView&, double*) {
+  PS_REQUIRE(false, "amx_gram: this build has no unit for AMX");
+}
+
+#endif
+
+}  // namespace pyspectra::linalg
