@@ -56,6 +56,8 @@ LAPACK_ORDER = 64
 # csrc/linalg/eigvals.cpp.
 SPREAD_ORDER = 1024
 
+FAST_PROBES: int = _core.linalg.fast_probes
+amx_available = _core.linalg.amx_available
 cuda_built = _core.cuda.built
 get_num_threads = _core.num_threads
 set_num_threads = _core.set_num_threads
@@ -193,6 +195,18 @@ def apply_inverse(factor: FloatArray, X: FloatArray) -> None:
 def inverse_steps(factor: FloatArray, X: FloatArray, steps: int) -> None:
     """Make the columns of X orthonormal, then so many steps of inverse iteration, in place."""
     _core.linalg.inverse_steps(factor, X, steps)
+
+
+def fast_eigvals(W: HostArray, probes: FloatArray) -> tuple[FloatArray, float, Status]:
+    """Ascending eigenvalues of the Gram matrix of the shorter side, by float32, and their bound.
+
+    `probes`: independent standard normal numbers, (M, FAST_PROBES), C-contiguous. Each eigenvalue
+    is within the bound, and what float64 rounds, of the exact one. `Status.DEGENERATE` where
+    float32 cannot hold the numbers. Method and proof: ``csrc/linalg/float_band.hpp``.
+    """
+    data, code = _matrices([W])
+    evals, bound, status = _core.linalg.fast_eigvals(data[0], code, probes)
+    return evals, bound, Status(status)
 
 
 def normal_product(

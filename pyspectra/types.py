@@ -97,12 +97,16 @@ class ESD(Value):
     n_matrices : int
         Number of matrices that were pooled (``kh * kw`` slices of a convolution, else 1).
     method : str
-        How they were computed: ``"gram"`` (eigenvalues of the Gram matrix) or ``"svd"``.
+        How they were computed: ``"gram"`` (eigenvalues of the Gram matrix), ``"svd"`` or
+        ``"fast"`` (by float32, ``analyze(precision="fast")``).
     status : Status
         ``OK``, ``NOT_FINITE``, ``DEGENERATE`` (below float64's range) or ``NO_CONVERGENCE``;
         ``evals`` is NaN unless ``OK``.
     matrix_evals : tuple of ndarray
         The eigenvalues of each matrix, ascending.
+    bound : float
+        Of method ``"fast"``: every eigenvalue is within it of the exact one. Else 0: what float64
+        rounds, about 1e-15 of the largest.
 
     Examples
     --------
@@ -119,6 +123,7 @@ class ESD(Value):
     method: str = "gram"
     status: Status = Status.OK
     matrix_evals: tuple[FloatArray, ...] = field(default=(), repr=False)
+    bound: float = 0.0
 
     @property
     def Q(self) -> float:

@@ -5,10 +5,12 @@
 
 #include "bindings/bind.hpp"
 #include "core/fork.hpp"
+#include "linalg/amx_gram.hpp"
 #include "linalg/device_chase.hpp"
 #include "linalg/device_eigvals.hpp"
 #include "linalg/device_panel.hpp"
 #include "linalg/eigvals.hpp"
+#include "linalg/float_band.hpp"
 #include "linalg/gram.hpp"
 #include "linalg/lapack.hpp"
 #include "linalg/normal_product.hpp"
@@ -115,6 +117,26 @@ Solved svdvals(const std::vector<py::array>& X, int dtype) {
   return {result, status_codes(status)};
 }
 
+// Eigenvalues, the bound of their errors and a status code.
+py::typing::Tuple<Array, double, int> fast_eigvals(const py::array& W, int dtype,
+                                                   const Array& probes) {
+  const MatrixView in = matrix_view(W, dtype);
+  const Index M = std::min(in.rows, in.cols);
+  PS_REQUIRE(
+      M >= 2 && probes.ndim() == 2 && probes.shape(0) == M && probes.shape(1) == linalg::kProbes,
+      "fast_eigvals: shapes disagree");
+  Array evals(M);
+  double* const out = evals.mutable_data();
+  const double* const x = probes.data();
+  double bound = 0.0;
+  Status status;
+  {
+    const Interruptibly unlocked;
+    status = linalg::fast_eigvals(in, x, out, &bound);
+  }
+  return py::make_tuple(evals, bound, static_cast<int>(status));
+}
+
 // Adds W X to `Y`, if there is an X, and, where it is asked for, returns W^T Y.
 template <typename Real>
 py::object normal_product(const py::array& W, int dtype,
@@ -185,6 +207,9 @@ void bind_linalg(py::module_& m) {
   m.def("apply_inverse", &apply_inverse, py::arg("L").noconvert(), py::arg("X").noconvert());
   m.def("inverse_steps", &inverse_steps, py::arg("L").noconvert(), py::arg("X").noconvert(),
         py::arg("steps"));
+  m.attr("fast_probes") = linalg::kProbes;
+  m.def("amx_available", &linalg::amx_available);
+  m.def("fast_eigvals", &fast_eigvals, py::arg("W"), py::arg("dtype"), py::arg("probes"));
   m.def("normal_product", &normal_product<double>, py::arg("W"), py::arg("dtype"),
         py::arg("X").noconvert(), py::arg("Y").noconvert(), py::arg("transposed"));
   m.def("normal_product", &normal_product<float>, py::arg("W"), py::arg("dtype"),

@@ -164,11 +164,12 @@ Status fast_eigvals(const MatrixView& X, const double* probes, double* evals, do
   }
   const Reduced reduced(stage);
   *bound = measured_norm(W, stage, reduced, probes) / stage.scale;
+  if (!std::isfinite(*bound)) return Status::degenerate;
   std::vector<double> e(static_cast<std::size_t>(M));
   detail::wide_band_to_tridiagonal(stage.band.get(), M, evals, e.data());
   bisect(evals, e.data(), M);
   for (Index i = 0; i < M; ++i) evals[i] /= stage.scale;
-  return std::isfinite(*bound) ? Status::ok : Status::degenerate;
+  return Status::ok;
 }
 
 }  // namespace pyspectra::linalg

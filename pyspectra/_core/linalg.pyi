@@ -9,12 +9,15 @@ import numpy.typing
 import typing
 
 __all__: list[str] = [
+    "amx_available",
     "apply_inverse",
     "device_chase",
     "device_panel",
     "device_tridiagonal_eigvals",
     "device_tridiagonalize",
     "eigvals",
+    "fast_eigvals",
+    "fast_probes",
     "gram",
     "inverse_steps",
     "normal_product",
@@ -26,6 +29,7 @@ __all__: list[str] = [
 def apply_inverse(
     L: numpy.typing.NDArray[numpy.float64], X: numpy.typing.NDArray[numpy.float64]
 ) -> None: ...
+def amx_available() -> bool: ...
 def device_chase(
     *,
     a: typing.SupportsInt | typing.SupportsIndex,
@@ -71,6 +75,11 @@ def device_tridiagonalize(
 def eigvals(
     A: collections.abc.Sequence[numpy.ndarray],
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
+def fast_eigvals(
+    W: numpy.ndarray,
+    dtype: typing.SupportsInt | typing.SupportsIndex,
+    probes: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+) -> tuple[numpy.typing.NDArray[numpy.float64], float, int]: ...
 def gram(
     X: collections.abc.Sequence[numpy.ndarray],
     dtype: typing.SupportsInt | typing.SupportsIndex,
@@ -107,3 +116,5 @@ def take_lapack_from(capsules: collections.abc.Callable[[], dict[str, typing.Any
     """
     Say what returns __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack, when a kernel first needs a routine of theirs.
     """
+
+fast_probes: int = 16

@@ -16,13 +16,15 @@ from pyspectra._arrays import HostArray
 from pyspectra._support.progress import Advance, ignore
 from pyspectra.analysis import measurements
 from pyspectra.analysis.engine import Engine, Matrices, Read, host_engine
-from pyspectra.analysis.layer_fits import layer_fits
+from pyspectra.analysis.layer_fits import fit_options, layer_fits
 from pyspectra.analysis.measurements import Entries, Solved
 from pyspectra.analysis.rows import Spectrum, layer_report
 from pyspectra.errors import PyspectraError
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra import esd as esd_module
+from pyspectra.spectra import powerlaw
+from pyspectra.spectra.fast import ALPHA_CHANGE, alpha_range
 from pyspectra.spectra.powerlaw import RELATIVE_THRESHOLD
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, Skip, SkippedLayer
@@ -125,12 +127,22 @@ def run_batch(
 
 
 @dataclass(frozen=True)
+class _Spectra:
+    """The spectra of a layer that were solved as it was read, and how."""
+
+    evals: list[FloatArray]
+    status: list[Status]
+    method: str
+    bound: float = 0.0
+
+
+@dataclass(frozen=True)
 class _Taken:
     """What is kept of a layer when its entries are gone."""
 
     layer: Layer
     grams: list[Any]  # the engine's Gram matrices: of the layer, then of each permutation
-    spectra: tuple[list[FloatArray], list[Status]] | None  # in their place with method "svd"
+    spectra: _Spectra | None  # in their place, with method "svd" or precision "fast"
     measured: list[dict[str, Any]]  # one for each row of the report
     change: Change | None  # of a difference of two models
 
@@ -157,11 +169,11 @@ def _take_in(
             code, detail["relative"] = "few_changed", change.relative
         return layer.skipped(Skip(code, detail))
     grams: list[Any] = []
-    spectra = None
+    spectra = _fast(slices, engine, options) if change is None else None
     permuted = measurements.permuted(layer, slices, M, options)
     if options.method == "svd":
-        spectra = engine.squared_singular_values([*slices, *permuted])
-    else:
+        spectra = _Spectra(*engine.squared_singular_values([*slices, *permuted]), "svd")
+    elif spectra is None:
         room = engine.take(M, rf * (1 + measurements.n_replicas(M, rf, options)))
         grams = engine.grams(matrices.operands, None if room is None else room[:rf])
         for k, X in enumerate(permuted, start=rf):  # one of them exists at a time
@@ -169,6 +181,21 @@ def _take_in(
     rows = [slices] if options.pool else [[X] for X in slices]
     measured = [measurements.take(Entries(row, options, change)) for row in rows]
     return _Taken(layer, grams, spectra, measured, change)
+
+
+def _fast(slices: Sequence[HostArray], engine: Engine, options: AnalyzeOptions) -> _Spectra | None:
+    """Solve the only matrix of a layer by float32, if that was asked for and alpha stays."""
+    if not options.may_be_fast or len(slices) > 1:
+        return None
+    found = engine.fast(slices[0])
+    if found is None:
+        return None
+    x = found.evals[found.evals > RELATIVE_THRESHOLD * found.evals[-1]]
+    fit = powerlaw.fit_spectra([x], fit_options(options))[0]
+    span = alpha_range(found.evals, found.bound, fit)
+    if span is None or max(fit.alpha - span[0], span[1] - fit.alpha) > ALPHA_CHANGE:
+        return None
+    return _Spectra([found.evals], [Status.OK], "fast", found.bound)
 
 
 def _matrices(layer: Layer, which: Sequence[int]) -> list[HostArray]:
@@ -195,7 +222,9 @@ def _solve(
         stop = start + len(t.grams)
         try:
             if t.spectra is not None:
-                yield _rows(t, *t.spectra, "svd", options)
+                yield _rows(
+                    t, t.spectra.evals, t.spectra.status, t.spectra.method, options, t.spectra.bound
+                )
             else:
                 yield _resolved(t, evals[start:stop], status[start:stop], engine, options)
         except LOAD_ERRORS as error:
@@ -233,6 +262,7 @@ def _rows(
     status: Sequence[Status],
     method: str,
     options: AnalyzeOptions,
+    bound: float = 0.0,
 ) -> list[Spectrum]:
     """Make a row of the layer or of each slice; `evals` has `rf` spectra for each permutation."""
     N, M, rf = matrix_shape(taken.layer)
@@ -243,7 +273,7 @@ def _rows(
             esd_module.pool(
                 [evals[first + i] for i in members],
                 [status[first + i] for i in members],
-                N=N, M=M, method=method,
+                N=N, M=M, method=method, bound=bound,
             )
             for first in range(0, len(evals), rf)
         )  # fmt: skip

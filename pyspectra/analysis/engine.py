@@ -20,6 +20,7 @@ from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra._cuda import devices, eigenvalues
 from pyspectra.spectra import esd
+from pyspectra.spectra.fast import FAST_ORDER, FastSpectrum, fast_spectrum
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer
 from pyspectra.weights.matricize import matricize, matrix_indices
@@ -78,6 +79,10 @@ class Engine(ABC):
 
     capacity: int
 
+    def fast(self, X: HostArray) -> FastSpectrum | None:
+        """Solve one matrix by float32; None where float64 has to serve."""
+        return None
+
     @abstractmethod
     def reads(self, layers: Sequence[Layer]) -> Generator[Read, None, None]:
         """Yield, for each layer, what reads it: to be called once, before the next; may raise.
@@ -132,6 +137,9 @@ class _HostEngine(Engine):
 
     def reads(self, layers: Sequence[Layer]) -> Generator[Read, None, None]:
         return (partial(self._read, layer) for layer in layers)
+
+    def fast(self, X: HostArray) -> FastSpectrum | None:
+        return fast_spectrum(X) if min(X.shape) >= FAST_ORDER else None
 
     @staticmethod
     def _read(layer: Layer) -> Matrices:

@@ -23,7 +23,7 @@ def layer_fits(
         sure = with_uncertainty(
             spectra,
             [f.fit for f in fits],
-            on_host(_fit_options(options).compiled),
+            on_host(fit_options(options).compiled),
             options.bootstrap,
             options.seed,
             [row.label for row in rows],
@@ -34,7 +34,7 @@ def layer_fits(
         tested = with_goodness(
             spectra,
             [f.fit for f in fits],
-            _fit_options(options).compiled,
+            fit_options(options).compiled,
             options.seed,
             [row.label for row in rows],
         )
@@ -56,7 +56,7 @@ def _fit(
         for row, x in zip(rows, spectra, strict=True)
         if row.esd.status is Status.OK and row.windows is None
     ]
-    found = iter(powerlaw.fit_spectra(good, _fit_options(options)) if good else ())
+    found = iter(powerlaw.fit_spectra(good, fit_options(options)) if good else ())
     out = []
     for row, x in zip(rows, spectra, strict=True):
         if row.esd.status is not Status.OK:
@@ -77,6 +77,7 @@ def _clipped(x: FloatArray, raw: PowerLawFit) -> tuple[PowerLawFit, PowerLawFit,
     return fit, raw, count
 
 
-def _fit_options(options: AnalyzeOptions) -> powerlaw.FitOptions:
+def fit_options(options: AnalyzeOptions) -> powerlaw.FitOptions:
+    """Return the options of the fit of eigenvalues above their threshold."""
     # The threshold has been applied already: it may differ from layer to layer.
     return powerlaw.FitOptions(parse_estimator(options.estimator, "analyze"), threshold=0.0)

@@ -48,7 +48,7 @@ def sv_max(s: Spectrum) -> float:
     return float(np.sqrt(s.lambda_max))
 
 
-@metric("sv_min")
+@metric("sv_min", small_end=True)
 def sv_min(s: Spectrum) -> float:
     """Largest, over the matrices of the layer, of their smallest singular values."""
     return float(np.sqrt(max(e[0] for e in s.esd.matrix_evals)))

@@ -29,19 +29,19 @@ def stable_rank(s: Spectrum) -> float:
     return float(np.float64(s.norm) / s.lambda_max)
 
 
-@metric("matrix_rank")
+@metric("matrix_rank", small_end=True)
 def matrix_rank(s: Spectrum) -> int:
     """Hard rank of the pooled spectrum."""
     return hard_rank(s.evals, s.rank_side)
 
 
-@metric("rank_loss")
+@metric("rank_loss", small_end=True)
 def rank_loss(s: Spectrum) -> int:
     """Sum over the matrices of the layer of size minus hard rank."""
     return sum(len(e) - hard_rank(e, s.rank_side) for e in s.esd.matrix_evals)
 
 
-@metric("weak_rank_loss")
+@metric("weak_rank_loss", small_end=True)
 def weak_rank_loss(s: Spectrum) -> int:
     """#(lambda < 1e-6), an absolute tolerance."""
     return int(np.count_nonzero(s.evals < WEAK_RANK_TOLERANCE))

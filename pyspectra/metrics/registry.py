@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 
 from pyspectra._support.cached import cached_property
 from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
+
+# An eigenvalue has three digits if it is so many times its bound.
+RESOLVED = 1000.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ class Spectrum:
         return self.esd.evals
 
     @property
+    def resolved(self) -> bool:
+        """Whether the smallest eigenvalue has three digits at least."""
+        return bool(RESOLVED * self.esd.bound <= min(e[0] for e in self.esd.matrix_evals))
+
+    @property
     def has_tail(self) -> bool:
         """Whether the fit succeeded."""
         return self.fit.status is Status.OK
@@ -70,23 +79,29 @@ MetricFunction = Callable[[Spectrum], "float | int"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A named function of a `Spectrum`; `group` is the analyze() option that asks for it."""
+    """A named function of a `Spectrum`; `group` is the analyze() option that asks for it.
+
+    `small_end`: it tells of the smallest eigenvalues, and is NaN where they are not resolved.
+    """
 
     name: str
     function: MetricFunction
     group: str
+    small_end: bool = False
 
 
 METRICS: dict[str, Metric] = {}
 
 
-def metric(name: str, *, group: str = "default") -> Callable[[MetricFunction], MetricFunction]:
+def metric(
+    name: str, *, group: str = "default", small_end: bool = False
+) -> Callable[[MetricFunction], MetricFunction]:
     """Register a function as the metric `name`, evaluated whenever its `group` is asked for."""
 
     def register(function: MetricFunction) -> MetricFunction:
         if name in METRICS:
             raise ValueError(f"metric: there is one called {name!r} already.")
-        METRICS[name] = Metric(name, function, group)
+        METRICS[name] = Metric(name, function, group, small_end)
         return function
 
     return register
@@ -97,5 +112,9 @@ def evaluate(spectrum: Spectrum, groups: Collection[str] = ("default",)) -> dict
 
     A zero matrix has log10(0) = -inf and 0/0 = NaN where the formula says so, without warnings.
     """
+    chosen = [m for m in METRICS.values() if m.group in groups]
     with np.errstate(all="ignore"):
-        return {m.name: m.function(spectrum) for m in METRICS.values() if m.group in groups}
+        return {
+            m.name: math.nan if m.small_end and not spectrum.resolved else m.function(spectrum)
+            for m in chosen
+        }

@@ -22,6 +22,7 @@ class AnalyzeKeywords(TypedDict, total=False):
     min_evals: int
     max_evals: int | None
     method: str
+    precision: str
     bootstrap: int
     goodness: bool
     seed: int

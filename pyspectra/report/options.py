@@ -31,6 +31,7 @@ from pyspectra.weights.selection import checked as checked_selection
 
 FUNCTION = "analyze"
 FIX_FINGERS = (None, "clip_xmax")
+PRECISIONS = ("float64", "fast")
 
 Check = Callable[[str, str, Any], Any]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -234,6 +235,16 @@ class AnalyzeOptions:
         kind='{"auto", "gram", "svd"}',
         brief="for the eigenvalues", metavar="M", choices=METHODS,
     )  # fmt: skip
+    precision: str = _option(
+        "float64", _choice(PRECISIONS),
+        '``"fast"`` solves matrices of order 1024 and more by float32 where a measured bound of '
+        "every eigenvalue keeps alpha within 2.5e-3; float64 serves elsewhere, and the column "
+        "``precision`` says which did. For estimator ``\"ww\"`` with "
+        "method ``\"auto\"`` on the CPU.",
+        kind='{"float64", "fast"}',
+        brief="fast: float32 where a bound keeps alpha within 2.5e-3", metavar="P",
+        choices=PRECISIONS,
+    )  # fmt: skip
     bootstrap: int = _option(
         0, _count(0, replicates.MAX_REPLICATES),
         "Replicates of each fit, for its ``ci`` and ``p_value``; 0 for no interval (`goodness` has "
@@ -304,6 +315,13 @@ class AnalyzeOptions:
                 hint = hint_words(did_you_mean(name, sorted(known)))
                 raise TypeError(f"{FUNCTION}: there is no option {name!r}.{hint}")
         return cls(**keywords)
+
+    @property
+    def may_be_fast(self) -> bool:
+        """Whether spectra may come from float32: alpha's change is bounded for this fit alone."""
+        plain = self.estimator == "ww" and self.fix_fingers is None and not self.cuts_above
+        unmoved = not (self.randomize or self.vectors)
+        return self.precision == "fast" and self.method == "auto" and plain and unmoved
 
     @property
     def tests_goodness(self) -> bool:

@@ -94,6 +94,7 @@ def pool(
     N: int,
     M: int,
     method: str,
+    bound: float = 0.0,
 ) -> ESD:
     """Join the eigenvalues of the matrices of one layer into its ESD.
 
@@ -113,6 +114,7 @@ def pool(
         method=method,
         status=worst,
         matrix_evals=clean,
+        bound=bound,
     )
 
 
