@@ -26,10 +26,10 @@ __all__: list[str] = [
     "take_lapack_from",
 ]
 
+def amx_available() -> bool: ...
 def apply_inverse(
     L: numpy.typing.NDArray[numpy.float64], X: numpy.typing.NDArray[numpy.float64]
 ) -> None: ...
-def amx_available() -> bool: ...
 def device_chase(
     *,
     a: typing.SupportsInt | typing.SupportsIndex,
