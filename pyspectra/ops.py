@@ -237,6 +237,15 @@ def margins(X: Sequence[HostArray]) -> list[_core.spectra.Margins]:
     return _core.spectra.margins(data, code)
 
 
+def profile_edge(m: _core.spectra.Margins) -> tuple[float, float, float]:
+    """Edge of the spectrum of independent entries of these margins: edge, scale and response.
+
+    In units in which the variances are ``r_k c_i``, not yet divided by the sum of all squares.
+    Formulas: ``csrc/spectra/profile_edge.hpp``.
+    """
+    return _core.spectra.profile_edge(m)
+
+
 def permute(X: HostArray, key: int) -> HostArray:
     """Permute the entries of a 2-D array at random: contiguous, same shape and dtype.
 

@@ -1,6 +1,7 @@
 #include "bindings/bind.hpp"
 #include "spectra/margins.hpp"
 #include "spectra/permute.hpp"
+#include "spectra/profile_edge.hpp"
 
 namespace pyspectra::bindings {
 
@@ -33,6 +34,14 @@ void bind_spectra(py::module_& m) {
         return out;
       },
       py::arg("X"), py::arg("dtype"));
+
+  m.def(
+      "profile_edge",
+      [](const spectra::Margins& sums) {
+        const spectra::ProfileEdge e = spectra::profile_edge(sums.of_rows, sums.of_cols);
+        return std::tuple(e.edge, e.scale, e.response);
+      },
+      py::arg("margins"), "Of variances r_k c_i: edge, scale and response.");
 }
 
 }  // namespace pyspectra::bindings

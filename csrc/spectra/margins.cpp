@@ -81,6 +81,9 @@ class Summing {
     m.col_totals = stored_cols.totals;
     m.zero_rows = stored_rows.zeros;
     m.zero_cols = stored_cols.zeros;
+    m.of_rows.assign(rows_.begin() + X_.rows, rows_.end());
+    m.of_cols.assign(cols_.begin() + X_.cols, cols_.begin() + 2 * X_.cols);
+    if (turned_) m.of_rows.swap(m.of_cols);
     for (Index k = 0; k < std::min(X_.rows, X_.cols); ++k) {
       const double w = entry(X_, k, k);
       m.diagonal += w;

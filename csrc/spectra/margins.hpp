@@ -15,6 +15,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "core/types.hpp"
 
@@ -39,6 +40,7 @@ struct Margins {
 #define PS_FIELD(name) double name = 0.0;
   PS_MARGINS(PS_FIELD)
 #undef PS_FIELD
+  std::vector<double> of_rows, of_cols;  // r_k and c_i
 };
 
 // Writes one result a matrix. Parallel over matrices and strips.

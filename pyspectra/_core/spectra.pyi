@@ -7,7 +7,7 @@ import collections.abc
 import numpy
 import typing
 
-__all__: list[str] = ["Margins", "margins", "permute"]
+__all__: list[str] = ["Margins", "margins", "permute", "profile_edge"]
 
 class Margins:
     @property
@@ -44,3 +44,7 @@ def permute(
     key: typing.SupportsInt | typing.SupportsIndex,
     out: numpy.ndarray,
 ) -> None: ...
+def profile_edge(margins: Margins) -> tuple[float, float, float]:
+    """
+    Of variances r_k c_i: edge, scale and response.
+    """

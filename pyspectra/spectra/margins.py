@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
@@ -49,6 +50,8 @@ class Margins:
         Sums of the squares of the sums of each row and column.
     diagonal, diagonal_square : float
         Sums of w and of w^2 over the main diagonal, of the matrix whose diagonal is largest.
+    parts : tuple
+        The compiled sums of each matrix, with those of each of its rows and columns.
     """
 
     rows: int
@@ -66,6 +69,7 @@ class Margins:
     col_totals: float
     diagonal: float
     diagonal_square: float
+    parts: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -100,4 +104,5 @@ def margins(matrices: Sequence[HostArray]) -> Margins:
         **summed,
         diagonal=widest.diagonal,
         diagonal_square=widest.diagonal_square,
+        parts=tuple(parts),
     )

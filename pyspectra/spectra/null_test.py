@@ -2,8 +2,9 @@
 
 The quick test of `random_null`, for identical distributions, comes first. Where it rejects, the
 test of `sign_test` decides, which survives heavy tails, scales of rows and columns, masks and
-zeros. What has a name (`structures`) is taken away before: a mean direction is subtracted, a nearly
-orthogonal matrix is compared with an orthogonal one with noise.
+zeros; where the laws of random signs (`sign_laws`) do not doubt them, none are drawn. What has a
+name (`structures`) is taken away before: a mean direction is subtracted, a nearly orthogonal matrix
+is compared with an orthogonal one with noise.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
-from pyspectra.spectra import random_null, sign_test
+from pyspectra.spectra import random_null, sign_laws, sign_test
 from pyspectra.spectra.margins import Margins, margins
 from pyspectra.spectra.structures import (
     BY_NAME,
@@ -50,8 +51,9 @@ class NullTest(Value):
     quick : float
         P-value of "independent, identically distributed entries"; see `random_null`.
     method : str
-        Which test decided: ``"quick"``, ``"excess"`` (four-cycles alone), ``"signs"`` (random signs
-        were drawn), ``"orthogonal"`` or ``"named"``.
+        Which test decided: ``"quick"``, ``"excess"`` (four-cycles alone), ``"laws"`` (those of
+        random signs; see `sign_laws`), ``"signs"`` (these were drawn), ``"orthogonal"`` or
+        ``"named"``.
     structures : tuple of (str, float)
         Names of the structures that were recognised (`structures.STRUCTURES`), each with its
         strength.
@@ -156,9 +158,13 @@ def decide(
         return NullTest(_orthogonal_p_value(esd, key), quick, "orthogonal", named)
     if not needs_entries(quick, esd, m):
         return NullTest(quick, quick, "excess", named)
+    is_shifted = "identity" not in names and _is_shifted(esd, m)
+    believed = None if is_shifted else sign_laws.believed(esd, m)
+    if believed is not None:
+        return NullTest(believed.p_value, quick, "laws", named, believed.reach)
     matrices = [X.to_float64() for X in tested(load())]
     project = None
-    if "identity" not in names and _is_shifted(esd, m):
+    if is_shifted:
         project = _centred
         matrices = list(_centred(np.stack(matrices)))
         square_sum = sum(map(sign_test.square_sum, matrices))
