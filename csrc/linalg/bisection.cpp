@@ -25,6 +25,7 @@ class Bisection {
       : kernels_(PS_SELECT_ISA(detail::bisection)), n_(n), diagonal_(n), squares_(n), roots_(n) {
     double norm = 0.0;
     for (Index i = 0; i < n; ++i) norm = std::max(norm, std::abs(d[i]) + radius(e, i));
+    if (std::all_of(d, d + n, [](double x) { return x == 0.0; })) first_ = n / 2;
     std::frexp(norm, &exponent_);
     for (Index i = 0; i < n; ++i) {
       diagonal_[i] = std::ldexp(d[i], -exponent_);
@@ -41,7 +42,8 @@ class Bisection {
   void run(double* out) {
     separate();
     refine();
-    for (Index k = 0; k < n_; ++k) out[k] = std::ldexp(roots_[k], exponent_);
+    for (Index k = first_; k < n_; ++k) out[k] = std::ldexp(roots_[k], exponent_);
+    for (Index k = 0; k < first_; ++k) out[k] = -out[n_ - 1 - k];
   }
 
  private:
@@ -105,7 +107,7 @@ class Bisection {
 
   void keep(const SturmPoint& low, const SturmPoint& high, std::vector<Bracket>& several) {
     const Index held = high.below - low.below;
-    if (held == 0) return;
+    if (held == 0 || high.below <= first_) return;
     if (high.x - low.x <= kDoneWidth)
       std::fill_n(roots_.begin() + low.below, held, 0.5 * (low.x + high.x));
     else if (held == 1)
@@ -131,6 +133,7 @@ class Bisection {
   const Index n_;
   std::vector<double> diagonal_, squares_, roots_;
   std::vector<Bracket> brackets_;
+  Index first_ = 0;                 // eigenvalues before it are minus the last ones
   double low_ = 1.0, high_ = -1.0;  // ends of Gershgorin's intervals
   int exponent_ = 0;
 };

@@ -14,6 +14,10 @@
 //      which side of a point the eigenvalue is, so that a bracket is one, whatever the values are,
 //      until it is 2^-51 of the norm wide. 8 sequences an eigenvalue, where halving takes 45.
 //
+// With zeros on its diagonal the spectrum is symmetric, and only the upper half is searched: that
+// is how singular values of a bidiagonal matrix come, whose entries are the off-diagonal then
+// (Golub, Kahan, SIAM J. Numer. Anal. B 2, 1965).
+//
 // The same bits for any number of threads: what becomes of an interval depends on it and the matrix
 // alone.
 #pragma once

@@ -12,6 +12,7 @@
 #include "core/isa.hpp"
 #include "core/lent.hpp"
 #include "core/parallel.hpp"
+#include "linalg/bidiagonal.hpp"
 #include "linalg/bisection.hpp"
 #include "linalg/lapack_steps.hpp"
 #include "linalg/tridiagonal.hpp"
@@ -25,6 +26,7 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 #include "core/half.inl.hpp"
 #include "core/pace.inl.hpp"
+#include "core/widen.inl.hpp"
 
 // Tridiagonal form of A in d (n) and e (n - 1), scaled by 2^-exponent where A's norm is extreme.
 struct Reduced {
@@ -152,49 +154,92 @@ Reduced reduce(const SymmetricView& A, bool alone) {
   return out;
 }
 
-double widen(const MatrixView& X, Index i, Index j) {
-  const Index at = i * X.row_stride + j * X.col_stride;
-  switch (X.dtype) {
-    case DType::float16:
-      return float16_to_float(static_cast<const unsigned short*>(X.data)[at]);
-    case DType::bfloat16:
-      return bfloat16_to_float(static_cast<const unsigned short*>(X.data)[at]);
-    case DType::float32:
-      return static_cast<const float*>(X.data)[at];
-    default:
-      return static_cast<const double*>(X.data)[at];
+// Columns [j0, j1) of a column-major copy with N rows, and the largest magnitude as an integer: NaN
+// is above everything. In blocks, so that any strides are read a cache line at a time.
+template <typename T>
+std::uint64_t copy_columns(const T* in, Index row_stride, Index col_stride, Index N, Index j0,
+                           Index j1, double* out) {
+  constexpr Index kBlock = 64;
+  constexpr std::uint64_t kMagnitude = ~(std::uint64_t{1} << 63);
+  std::uint64_t largest = 0;
+  for (Index i0 = 0; i0 < N; i0 += kBlock) {
+    check_interrupt();
+    for (Index j = j0; j < j1; ++j)
+      for (Index i = i0; i < std::min(N, i0 + kBlock); ++i) {
+        const double x = widen(in[i * row_stride + j * col_stride]);
+        out[j * N + i] = x;
+        largest = std::max(largest, std::bit_cast<std::uint64_t>(x) & kMagnitude);
+      }
   }
+  return largest;
+}
+
+// A column-major copy with N rows, in float64; returns its largest magnitude, NaN or infinity if
+// there is one.
+double copy_matrix(const void* in, DType dtype, Index row_stride, Index col_stride, Index N,
+                   Index M, double* out) {
+  constexpr Index kColumns = 32;
+  const Index tasks = (M + kColumns - 1) / kColumns;
+  std::vector<std::uint64_t> largest(tasks);
+  parallel_for(tasks, [&](Index task) {
+    const Index j0 = task * kColumns, j1 = std::min(M, j0 + kColumns);
+    const auto copy = [&]<typename T>(const T* typed) {
+      largest[task] = copy_columns(typed, row_stride, col_stride, N, j0, j1, out);
+    };
+    switch (dtype) {
+      case DType::float16:
+        return copy(static_cast<const Half*>(in));
+      case DType::bfloat16:
+        return copy(static_cast<const BFloat*>(in));
+      case DType::float32:
+        return copy(static_cast<const float*>(in));
+      case DType::float64:
+        return copy(static_cast<const double*>(in));
+    }
+  });
+  return std::bit_cast<double>(*std::max_element(largest.begin(), largest.end()));
+}
+
+// Orders from which on our bidiagonal form is faster than LAPACK's.
+constexpr Index kBidiagonal = 96;
+
+// Descending singular values of the column-major N x M matrix a, N >= M, which is used up.
+void singular_values(std::vector<double>& a, Index N, Index M, double* sv) {
+  if (N > M) a = lapack_triangle(a.data(), N, M);
+  std::vector<double> d(M), e(M), diagonal(2 * M, 0.0), beside(2 * M, 0.0);
+  bidiagonalize(a.data(), M, M, d.data(), e.data());
+  for (Index k = 0; k < M; ++k) {
+    beside[2 * k] = d[k];
+    if (k + 1 < M) beside[2 * k + 1] = e[k];
+  }
+  bisect(diagonal.data(), beside.data(), 2 * M);
+  for (Index k = 0; k < M; ++k) sv[k] = std::abs(diagonal[2 * M - 1 - k]);
 }
 
 Status svdvals_one(const MatrixView& X, double* sv) {
   const Index count = std::min(X.rows, X.cols);
   if (count == 0) return Status::ok;
-  // Column-major copy with the long side as rows: xGESDD then starts with a QR factorisation.
-  const bool tall = X.rows >= X.cols;
+  // Column-major copy with the long side as rows; rows of a square matrix become columns, as they
+  // are mostly contiguous.
+  const bool tall = X.rows > X.cols;
   const Index N = tall ? X.rows : X.cols, M = count;
   std::vector<double> a(N * M);
-  double largest = 0.0;
-  bool finite = true;
-  Pace pace{check_interrupt};
-  for (Index j = 0; j < M; ++j) {
-    pace.spend(64 * N);
-    for (Index i = 0; i < N; ++i) {
-      const double v = tall ? widen(X, i, j) : widen(X, j, i);
-      a[j * N + i] = v;
-      finite = finite && std::isfinite(v);
-      largest = std::max(largest, std::abs(v));
-    }
-  }
+  const double largest = copy_matrix(X.data, X.dtype, tall ? X.row_stride : X.col_stride,
+                                     tall ? X.col_stride : X.row_stride, N, M, a.data());
   const auto fail = [&](Status status) {
     std::fill(sv, sv + count, kNaN);
     return status;
   };
-  if (!finite) return fail(Status::not_finite);
+  if (!(largest <= std::numeric_limits<double>::max())) return fail(Status::not_finite);
   // Outside of this, LAPACK would scale by a factor that is no power of two, and overflow in
   // silence on the way back.
   const int exponent = extreme_exponent(largest, 1e-138, 1e138);
   if (exponent != 0) scale_by(a.data(), N * M, -exponent);
-  const Status status = lapack_singular_values(a.data(), N, M, sv);
+  Status status = Status::ok;
+  if (M >= kBidiagonal && !lapack_is_faster(M))
+    singular_values(a, N, M, sv);
+  else
+    status = lapack_singular_values(a.data(), N, M, sv);
   if (status != Status::ok) return fail(status);
   return restore_scale(sv, M, exponent) ? Status::ok : fail(Status::not_finite);
 }

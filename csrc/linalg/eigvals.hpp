@@ -4,9 +4,13 @@
 // its result (bisection.hpp); those of order <= 12 by QL, all of a batch at once (tridiagonal.hpp).
 // A matrix of order >= 1024 that comes alone is spread over all threads (wide_band.hpp), with the
 // same bits for any number of them. A result does not depend on what shares its batch, but for the
-// last bits of such a matrix. LAPACK's xSYTRD serves the baseline above n = 64. svdvals: LAPACK's
-// xGESDD, one matrix a thread. LAPACK's work is done in steps (lapack_steps.hpp), so that all of it
-// can be interrupted.
+// last bits of such a matrix. LAPACK's xSYTRD serves the baseline above n = 64.
+//
+// svdvals: our own bidiagonal form (bidiagonal.hpp) from order 96 on, after LAPACK's xGEQRF where
+// rows and columns are not equally many, and bisection of the symmetric tridiagonal matrix with a
+// zero diagonal; LAPACK's xGESDD for smaller ones and on the baseline. One matrix a thread, a
+// matrix that comes alone on all of them. LAPACK's work is done in steps (lapack_steps.hpp), so
+// that all of it can be interrupted.
 //
 // Matrices with a norm near the ends of the range are scaled by a power of two first. The results
 // are those of the scaled matrix, exactly, unless they leave the range.

@@ -195,39 +195,6 @@ Status bidiagonalize(double* a, Index m, Index n, Index lda, double* d, double* 
   return info == 0 ? Status::ok : Status::no_convergence;
 }
 
-// The triangle R of a QR factorisation of the m x n matrix a, as an n x n matrix.
-std::vector<double> triangle(double* a, Index m, Index n) {
-  // A panel is read twice for each of its columns: a narrow one where columns are long.
-  const Index nb = std::clamp<Index>((Index{1} << 21) / m, 4, kBlock);
-  std::vector<double> tau(nb), T(nb * nb), work(std::max(n, Index{1}) * nb);
-  lapack_int ldt = as_int(nb), lwork = as_int(static_cast<Index>(work.size()));
-  for (Index j = 0; j < n; j += nb) {
-    lapack_int rows = as_int(m - j), k = as_int(std::min(nb, n - j)), lda = as_int(m), info = 0;
-    double* const panel = a + j * (m + 1);
-    char forward = 'F', by_columns = 'C', left = 'L', trans = 'T';
-    call([&] {
-      lapack_table().geqrf(&rows, &k, panel, &lda, tau.data(), work.data(), &lwork, &info);
-    });
-    if (j + nb >= n) break;
-    call([&] {
-      lapack_table().larft(&forward, &by_columns, &rows, &k, panel, &lda, tau.data(), T.data(),
-                           &ldt);
-    });
-    const double a_column = 4.0 * static_cast<double>(m - j) * static_cast<double>(nb);
-    const Index width = std::max<Index>(nb, static_cast<Index>(kFlops / a_column));
-    for (Index c = j + nb; c < n; c += width) {
-      lapack_int columns = as_int(std::min(width, n - c));
-      call([&] {
-        lapack_table().larfb(&left, &trans, &forward, &by_columns, &rows, &columns, &k, panel, &lda,
-                             T.data(), &ldt, a + c * m + j, &lda, work.data(), &columns);
-      });
-    }
-  }
-  std::vector<double> R(n * n, 0.0);
-  for (Index j = 0; j < n; ++j) std::copy_n(a + j * m, j + 1, R.data() + j * n);
-  return R;
-}
-
 Status whole_gesdd(double* a, Index m, Index n, double* s) {
   char jobz = 'N';
   lapack_int m_ = as_int(m), n_ = as_int(n), one = 1, info = 0, lwork = -1;
@@ -294,12 +261,44 @@ Status lapack_tridiagonalize(double* a, Index n, double* d, double* e) {
   return info == 0 ? Status::ok : Status::no_convergence;
 }
 
+std::vector<double> lapack_triangle(double* a, Index m, Index n) {
+  // A panel is read twice for each of its columns: a narrow one where columns are long.
+  const Index nb = std::clamp<Index>((Index{1} << 21) / m, 4, kBlock);
+  std::vector<double> tau(nb), T(nb * nb), work(std::max(n, Index{1}) * nb);
+  lapack_int ldt = as_int(nb), lwork = as_int(static_cast<Index>(work.size()));
+  for (Index j = 0; j < n; j += nb) {
+    lapack_int rows = as_int(m - j), k = as_int(std::min(nb, n - j)), lda = as_int(m), info = 0;
+    double* const panel = a + j * (m + 1);
+    char forward = 'F', by_columns = 'C', left = 'L', trans = 'T';
+    call([&] {
+      lapack_table().geqrf(&rows, &k, panel, &lda, tau.data(), work.data(), &lwork, &info);
+    });
+    if (j + nb >= n) break;
+    call([&] {
+      lapack_table().larft(&forward, &by_columns, &rows, &k, panel, &lda, tau.data(), T.data(),
+                           &ldt);
+    });
+    const double a_column = 4.0 * static_cast<double>(m - j) * static_cast<double>(nb);
+    const Index width = std::max<Index>(nb, static_cast<Index>(kFlops / a_column));
+    for (Index c = j + nb; c < n; c += width) {
+      lapack_int columns = as_int(std::min(width, n - c));
+      call([&] {
+        lapack_table().larfb(&left, &trans, &forward, &by_columns, &rows, &columns, &k, panel, &lda,
+                             T.data(), &ldt, a + c * m + j, &lda, work.data(), &columns);
+      });
+    }
+  }
+  std::vector<double> R(n * n, 0.0);
+  for (Index j = 0; j < n; ++j) std::copy_n(a + j * m, j + 1, R.data() + j * n);
+  return R;
+}
+
 Status lapack_singular_values(double* a, Index m, Index n, double* s) {
   if (static_cast<double>(m) * double(n) * double(n) <= kSmallWork) return whole_gesdd(a, m, n, s);
   std::vector<double> R, e(n);
   Index rows = m;
   if (m >= n * 11 / 6) {  // from where xGESDD takes a QR first
-    R = triangle(a, m, n);
+    R = lapack_triangle(a, m, n);
     a = R.data();
     rows = n;
   }

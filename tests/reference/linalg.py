@@ -75,3 +75,14 @@ def with_singular_values(sv: Array, N: int, rng: np.random.Generator) -> Array:
     u, _ = np.linalg.qr(rng.standard_normal((N, len(sv))))
     v, _ = np.linalg.qr(rng.standard_normal((len(sv), len(sv))))
     return np.asarray((u * sv) @ v.T)
+
+
+def bidiagonal_values(d: Array, e: Array) -> Array:
+    """Descending singular values of an upper bidiagonal matrix.
+
+    Golub, Kahan, SIAM J. Numer. Anal. B 2 (1965): they are the upper half of the eigenvalues of the
+    symmetric tridiagonal matrix with a zero diagonal and d_1, e_1, d_2, ... beside it.
+    """
+    beside = np.zeros(2 * len(d) - 1)
+    beside[::2], beside[1::2] = d, e
+    return np.linalg.eigvalsh(np.diag(beside, 1) + np.diag(beside, -1))[: len(d) - 1 : -1]

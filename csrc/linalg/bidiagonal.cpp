@@ -1,0 +1,257 @@
+#include "linalg/bidiagonal.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "core/interrupt.hpp"
+#include "core/isa.hpp"
+#include "core/parallel.hpp"
+#include "linalg/wide_band.hpp"
+
+namespace pyspectra::linalg {
+namespace {
+
+using detail::BidiagonalKernels;
+using detail::kTileSize;
+using detail::kUpperStride;
+using detail::kWide;
+using detail::UpperSweep;
+
+using Factor = detail::Factor<double>;
+using TileKernels = detail::TileKernels<double>;
+
+struct AlignedFree {
+  void operator()(double* p) const { ::operator delete(p, std::align_val_t{64}); }
+};
+using Buffer = std::unique_ptr<double[], AlignedFree>;
+
+Buffer buffer(Index count) {
+  return Buffer(static_cast<double*>(
+      ::operator new(static_cast<std::size_t>(count) * sizeof(double), std::align_val_t{64})));
+}
+
+void negate(const double* in, double* out) {
+  for (Index k = 0; k < kTileSize; ++k) out[k] = -in[k];
+}
+
+void transpose(const double* in, double* out, double factor) {
+  for (Index i0 = 0; i0 < kWide; i0 += 8)
+    for (Index j = 0; j < kWide; ++j)
+      for (Index i = i0; i < i0 + 8; ++i) out[j * kWide + i] = factor * in[i * kWide + j];
+}
+
+class Reduction {
+ public:
+  Reduction(const double* a, Index n, Index lda)
+      : kernels_(PS_SELECT_ISA(detail::bidiagonal)),
+        tiles_(PS_SELECT_ISA(detail::wide_band).tiles),
+        n_(n),
+        blocks_((n + kWide - 1) / kWide),
+        store_(buffer(blocks_ * blocks_ * kTileSize)),
+        panels_(buffer((4 * blocks_ + 5) * kTileSize)),
+        band_(buffer(band_size(blocks_))) {
+    Z_ = panels_.get();
+    X_ = Z_ + blocks_ * kTileSize;
+    U_ = X_ + blocks_ * kTileSize;
+    Ut_ = U_ + blocks_ * kTileSize;
+    small_ = Ut_ + blocks_ * kTileSize;
+    fill(a, lda);
+  }
+
+  void run(double* d, double* e) {
+    to_wide_band();
+    store_.reset();
+    to_narrow_band();
+    const Index lanes = kernels_.lanes;
+    const Buffer work = buffer((n_ + 4 * lanes) * 4 * lanes);
+    kernels_.finish(band_.get(), n_, d, e, work.get(), check_interrupt);
+    for (Index i = 0; i < n_; ++i) d[i] /= scale_;
+    for (Index i = 0; i + 1 < n_; ++i) e[i] /= scale_;
+  }
+
+ private:
+  // Three blocks of columns more than the matrix: the last steps of a sweep overhang it.
+  static Index band_size(Index blocks) { return (blocks + 3) * kWide * (kUpperStride + 1); }
+
+  double* tile(Index I, Index J) const { return store_.get() + (J * blocks_ + I) * kTileSize; }
+  double* V(Index p, Index I) const { return tile(I, p); }
+  double* Z(Index J) const { return Z_ + J * kTileSize; }    // minus T^T V^T A
+  double* X(Index I) const { return X_ + I * kTileSize; }    // (A - V Z) U S
+  double* U(Index J) const { return U_ + J * kTileSize; }    // reflectors from the right
+  double* Ut(Index J) const { return Ut_ + J * kTileSize; }  // minus their transposes
+
+  // The tiles, scaled by a power of two to a largest entry in [1/2, 1), and a band of zeros.
+  void fill(const double* a, Index lda) {
+    std::vector<double> most(static_cast<std::size_t>(blocks_), 0.0);
+    parallel_for(blocks_, [&](Index J) {
+      double largest = 0.0;
+      for (Index j = J * kWide; j < std::min(n_, (J + 1) * kWide); ++j)
+        for (Index i = 0; i < n_; ++i) largest = std::max(largest, std::abs(a[j * lda + i]));
+      most[static_cast<std::size_t>(J)] = largest;
+    });
+    int exponent = 0;
+    std::frexp(*std::max_element(most.begin(), most.end()), &exponent);
+    scale_ = std::ldexp(1.0, -exponent);
+    parallel_for(blocks_, [&](Index J) {
+      for (Index I = 0; I < blocks_; ++I) fill_tile(a, lda, I, J);
+    });
+    std::fill(band_.get(), band_.get() + band_size(blocks_), 0.0);
+  }
+
+  void fill_tile(const double* a, Index lda, Index I, Index J) {
+    double* const out = tile(I, J);
+    std::fill(out, out + kTileSize, 0.0);
+    const Index rows = std::min(n_ - I * kWide, kWide), columns = std::min(n_ - J * kWide, kWide);
+    for (Index j = 0; j < columns; ++j)
+      for (Index i = 0; i < rows; ++i)
+        out[i * kWide + j] = scale_ * a[(J * kWide + j) * lda + I * kWide + i];
+  }
+
+  void to_wide_band() {
+    double tau[kWide];
+    double* const r = small_;
+    double* const T = small_ + kTileSize;
+    double* const S = small_ + 2 * kTileSize;
+    for (Index p = 0; p < blocks_; ++p) {
+      check_interrupt();
+      const Index left = blocks_ - p - 1;
+      if (p > 0) parallel_for(left + 1, [&](Index k) { update(p, p + k, p); });
+      tiles_.factor(tile(p, p), (left + 1) * kWide, r, tau);
+      keep_columns(p, r);
+      if (left == 0) break;
+      triangle(V(p, p), left + 1, tau, T);
+      parallel_for(left, [&](Index k) { columns_from_left(p, p + 1 + k, T); });
+      tiles_.factor(U(p + 1), left * kWide, r, tau);
+      keep_rows(p, r);
+      triangle(U(p + 1), left, tau, S);
+      rows_from_right(p, S);
+    }
+  }
+
+  // Tile (I, J) as the panels before p leave it.
+  void update(Index p, Index I, Index J) {
+    const Factor factors[2] = {{V(p - 1, I), kWide, 1, Z(J)}, {X(I), kWide, 1, Ut(J)}};
+    tiles_.product(tile(I, J), factors, 2);
+  }
+
+  // Z, and the row of tiles p as the reflectors from the left leave it, transposed.
+  void columns_from_left(Index p, Index J, const double* T) {
+    check_interrupt();
+    alignas(64) double sum[kTileSize] = {}, z[kTileSize] = {};
+    for (Index I = p; I < blocks_; ++I) {
+      if (p > 0) update(p, I, J);
+      const Factor one{V(p, I), 1, kWide, tile(I, J)};
+      tiles_.product(sum, &one, 1);
+    }
+    const Factor turned{T, 1, kWide, sum};
+    tiles_.product(z, &turned, 1);
+    negate(z, Z(J));
+    const Factor row{V(p, p), kWide, 1, Z(J)};
+    tiles_.product(tile(p, J), &row, 1);
+    transpose(tile(p, J), U(J), 1.0);
+  }
+
+  // X = (A - V Z) U S, and minus the transposes of U.
+  void rows_from_right(Index p, const double* S) {
+    double* const ZU = small_ + 3 * kTileSize;
+    std::fill(ZU, ZU + kTileSize, 0.0);
+    for (Index J = p + 1; J < blocks_; ++J) {
+      const Factor one{Z(J), kWide, 1, U(J)};
+      tiles_.product(ZU, &one, 1);
+    }
+    parallel_for(blocks_ - p - 1, [&](Index k) {
+      check_interrupt();
+      const Index I = p + 1 + k;
+      alignas(64) double sum[kTileSize] = {};
+      Factor factors[kTogether];
+      int count = 0;
+      for (Index J = p + 1; J < blocks_; ++J) {
+        factors[count++] = {tile(I, J), kWide, 1, U(J)};
+        if (count < kTogether && J + 1 < blocks_) continue;
+        tiles_.product(sum, factors, count);
+        count = 0;
+      }
+      const Factor left{V(p, I), kWide, 1, ZU}, right{sum, kWide, 1, S};
+      tiles_.product(sum, &left, 1);
+      std::fill(X(I), X(I) + kTileSize, 0.0);
+      tiles_.product(X(I), &right, 1);
+      transpose(U(I), Ut(I), -1.0);
+    });
+  }
+
+  // T of I - V T V^T from a panel's reflectors and their scales.
+  void triangle(const double* v, Index count, const double* tau, double* T) {
+    double* const G = small_ + 4 * kTileSize;
+    std::fill(G, G + kTileSize, 0.0);
+    for (Index I = 0; I < count; ++I) {
+      const Factor one{v + I * kTileSize, 1, kWide, v + I * kTileSize};
+      tiles_.product(G, &one, 1);
+    }
+    std::fill(T, T + kTileSize, 0.0);
+    for (Index k = 0; k < kWide; ++k) {
+      T[k * kWide + k] = tau[k];
+      for (Index i = 0; i < k; ++i) {
+        double sum = 0.0;
+        for (Index q = i; q < k; ++q) sum += T[i * kWide + q] * G[q * kWide + k];
+        T[i * kWide + k] = -tau[k] * sum;
+      }
+    }
+  }
+
+  double* band_at(Index i, Index j) const { return band_.get() + j * kUpperStride + i; }
+
+  void keep_columns(Index p, const double* r) {
+    for (Index c = 0; c < kWide; ++c)
+      for (Index i = 0; i <= c; ++i) *band_at(p * kWide + i, p * kWide + c) = r[i * kWide + c];
+  }
+
+  void keep_rows(Index p, const double* r) {
+    for (Index c = 0; c < kWide; ++c)
+      for (Index i = c; i < kWide; ++i)
+        *band_at(p * kWide + i, (p + 1) * kWide + c) = r[c * kWide + i];
+  }
+
+  void to_narrow_band() {
+    const Index total = (n_ - 1) / kernels_.lanes;  // sweeps: their columns begin within the matrix
+    std::vector<UpperSweep> sweeps(static_cast<std::size_t>(n_ / (2 * kWide) + 2));
+    const Index ring = static_cast<Index>(sweeps.size());
+    Index oldest = 0;
+    for (Index time = 0; oldest < total; ++time) {
+      // Sweep s does its block k at the time 2 s + k + 1, and begins at 2 s.
+      const Index newest = std::min(total - 1, time / 2);
+      parallel_for(newest - oldest + 1, [&](Index k) {
+        check_interrupt();
+        const Index s = oldest + k;
+        UpperSweep& sweep = sweeps[static_cast<std::size_t>(s % ring)];
+        if (time == 2 * s)
+          kernels_.begin(band_.get(), s, sweep);
+        else if (sweep.column < n_)
+          kernels_.advance(band_.get(), sweep);
+      });
+      while (oldest <= newest && sweeps[static_cast<std::size_t>(oldest % ring)].column >= n_)
+        ++oldest;
+    }
+  }
+
+  // Products that one call of the kernel adds up: their right-hand tiles stay in the first-level
+  // cache while the rows of the result go by.
+  static constexpr int kTogether = 4;
+
+  const BidiagonalKernels kernels_;
+  const TileKernels tiles_;
+  const Index n_, blocks_;
+  Buffer store_, panels_, band_;
+  double *Z_, *X_, *U_, *Ut_, *small_;
+  double scale_ = 1.0;
+};
+
+}  // namespace
+
+void bidiagonalize(const double* a, Index n, Index lda, double* d, double* e) {
+  Reduction(a, n, lda).run(d, e);
+}
+
+}  // namespace pyspectra::linalg
