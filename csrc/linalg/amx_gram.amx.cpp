@@ -9,6 +9,25 @@ namespace {
 
 constexpr int kPairs = 16, kColumns = 16;  // of a tile
 
+// The terms of 16 x 16 pairs, the first halves of which stand before the second ones: as they are
+// to `straight`, and turned to `turned`. Each term takes the leading bits of what is left.
+template <int kTerms>
+inline void pack_terms(float (&x)[2 * kPairs][kColumns], unsigned* straight, unsigned* turned) {
+  for (int t = 0; t < kTerms; ++t) {
+    unsigned* const out = straight + t * 4 * kAmxTile;
+    unsigned* const across = turned + t * 4 * kAmxTile;
+    for (int i = 0; i < kPairs; ++i)
+      for (int c = 0; c < kColumns; ++c) {
+        const unsigned low = float_bits(x[i][c]), high = float_bits(x[kPairs + i][c]);
+        out[i * kColumns + c] = low >> 16 | (high & 0xffff0000u);
+        x[i][c] -= bits_to_float(low & 0xffff0000u);
+        x[kPairs + i][c] -= bits_to_float(high & 0xffff0000u);
+      }
+    for (int c = 0; c < kColumns; ++c)
+      for (int i = 0; i < kPairs; ++i) across[c * kPairs + i] = out[i * kColumns + c];
+  }
+}
+
 // One half of a panel's block: tiles of pairs of rows, by columns (16 columns of 16 pairs) to
 // `columns`, by rows (16 pairs of 16 columns) to `rows`, for each term.
 template <int kTerms, typename T, typename Widen>
@@ -17,27 +36,26 @@ inline void pack_tile(const MatrixView& W, Widen widen, Index first_row, Index f
   const Index width = W.cols - first_column < kColumns ? W.cols - first_column : kColumns;
   const Index height = W.rows - first_row < 2 * kPairs ? W.rows - first_row : 2 * kPairs;
   const T* const in = (const T*)W.data + first_row * W.row_stride + first_column * W.col_stride;
-  alignas(64) float x[2 * kPairs][kColumns] = {};
+  alignas(64) float x[2 * kPairs][kColumns] = {};  // even rows, then odd ones
   if (height == 2 * kPairs && width == kColumns && W.col_stride == 1) {
     for (int i = 0; i < 2 * kPairs; ++i)
-      for (int c = 0; c < kColumns; ++c) x[i][c] = widen(in[i * W.row_stride + c]);
+      for (int c = 0; c < kColumns; ++c)
+        x[i % 2 * kPairs + i / 2][c] = widen(in[i * W.row_stride + c]);
+    pack_terms<kTerms>(x, rows, columns);
+  } else if (height == 2 * kPairs && width == kColumns && W.row_stride == 1) {
+    for (int c = 0; c < kColumns; ++c) {
+      const T* const column = in + c * W.col_stride;
+      for (int i = 0; i < kPairs; ++i) {
+        x[c][i] = widen(column[2 * i]);
+        x[kPairs + c][i] = widen(column[2 * i + 1]);
+      }
+    }
+    pack_terms<kTerms>(x, columns, rows);
   } else {
     for (Index c = 0; c < width; ++c)
-      for (Index i = 0; i < height; ++i) x[i][c] = widen(in[i * W.row_stride + c * W.col_stride]);
-  }
-  // Each term takes the leading bits of what is left.
-  for (int t = 0; t < kTerms; ++t) {
-    unsigned* const by_row = rows + t * 4 * kAmxTile;
-    unsigned* const by_column = columns + t * 4 * kAmxTile;
-    for (int i = 0; i < kPairs; ++i)
-      for (int c = 0; c < kColumns; ++c) {
-        const unsigned low = float_bits(x[2 * i][c]), high = float_bits(x[2 * i + 1][c]);
-        by_row[i * kColumns + c] = low >> 16 | (high & 0xffff0000u);
-        x[2 * i][c] -= bits_to_float(low & 0xffff0000u);
-        x[2 * i + 1][c] -= bits_to_float(high & 0xffff0000u);
-      }
-    for (int c = 0; c < kColumns; ++c)
-      for (int i = 0; i < kPairs; ++i) by_column[c * kPairs + i] = by_row[i * kColumns + c];
+      for (Index i = 0; i < height; ++i)
+        x[i % 2 * kPairs + i / 2][c] = widen(in[i * W.row_stride + c * W.col_stride]);
+    pack_terms<kTerms>(x, rows, columns);
   }
 }
 
@@ -87,19 +105,19 @@ inline void spill(const float* sums, double* out) {
     }
 }
 
-void multiply(const AmxSlab& slab, Index i, Index j, double* out) {
+void multiply(const AmxSlab& slab, Index first, Index last, Index i, Index j, double* out) {
   alignas(64) float sums[4][kAmxTile];
   const Index block = 4 * kAmxTile * slab.terms;
   const unsigned* const left = slab.packed + j * slab.blocks * block;
   const unsigned* const right = slab.packed + i * slab.blocks * block + 2 * kAmxTile;
   // Float16: all four products of two terms. Float32: those of the leading six.
   const int most = slab.terms == 2 ? 2 : slab.terms - 1;
-  for (Index k0 = 0; k0 < slab.blocks; k0 += kAmxSpilled) {
+  for (Index k0 = first; k0 < last; k0 += kAmxSpilled) {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    const Index k1 = k0 + kAmxSpilled < slab.blocks ? k0 + kAmxSpilled : slab.blocks;
+    const Index k1 = k0 + kAmxSpilled < last ? k0 + kAmxSpilled : last;
     for (Index k = k0; k < k1; ++k)
       for (int s = 0; s < slab.terms; ++s) {
         const unsigned* const a = left + k * block + s * 4 * kAmxTile;

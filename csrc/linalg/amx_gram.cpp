@@ -22,7 +22,8 @@ namespace {
 
 using namespace detail;
 
-constexpr Index kSlab = 1024;     // rows of W that are packed at a time
+constexpr Index kSlab = 2048;     // rows of W that are packed at a time
+constexpr Index kChunk = 8;       // blocks of a panel that stay in the first-level cache
 constexpr Index kPanelsHeld = 8;  // panels of a task, which stay in the second-level cache
 
 bool granted() {
@@ -36,20 +37,28 @@ bool granted() {
 
 int terms_of(DType dtype) { return dtype == DType::bfloat16 ? 1 : dtype == DType::float16 ? 2 : 3; }
 
-// Columns of `out` of the panels [j0, j1).
+// Columns of `out` of the panels [j0, j1). The blocks are taken in chunks: those of panel i stay in
+// the first-level cache while the panels j go by.
 void multiply_panels(const AmxKernels& kernels, const AmxSlab& slab, Index M, Index j0, Index j1,
                      double* out) {
+  constexpr Index kSquare = kAmxPanel * kAmxPanel;
+  alignas(64) double sums[kPanelsHeld * kSquare];
   kernels.configure();
-  for (Index i = j0; i * kAmxPanel < M; ++i)
-    for (Index j = j0; j < std::min(j1, i + 1); ++j) {
-      alignas(64) double sums[kAmxPanel * kAmxPanel] = {};
-      kernels.multiply(slab, i, j, sums);
-      const Index height = std::min(kAmxPanel, M - i * kAmxPanel);
+  for (Index i = j0; i * kAmxPanel < M; ++i) {
+    const Index end = std::min(j1, i + 1);
+    std::fill_n(sums, (end - j0) * kSquare, 0.0);
+    for (Index k = 0; k < slab.blocks; k += kChunk)
+      for (Index j = j0; j < end; ++j)
+        kernels.multiply(slab, k, std::min(slab.blocks, k + kChunk), i, j,
+                         sums + (j - j0) * kSquare);
+    const Index height = std::min(kAmxPanel, M - i * kAmxPanel);
+    for (Index j = j0; j < end; ++j)
       for (Index r = 0; r < std::min(kAmxPanel, M - j * kAmxPanel); ++r) {
+        const double* const sum = sums + (j - j0) * kSquare + r * kAmxPanel;
         double* const column = out + (j * kAmxPanel + r) * M + i * kAmxPanel;
-        for (Index c = 0; c < height; ++c) column[c] += sums[r * kAmxPanel + c];
+        for (Index c = 0; c < height; ++c) column[c] += sum[c];
       }
-    }
+  }
   kernels.release();
 }
 
@@ -65,6 +74,7 @@ bool amx_available() {
 }
 
 void amx_gram(const MatrixView& W, double* out) {
+  PS_REQUIRE(amx_available(), "amx_gram: this machine has no AMX");
   PS_REQUIRE(W.rows >= W.cols && W.dtype != DType::float64,
              "amx_gram: the matrix must be tall, and not of float64");
   const AmxKernels kernels = amx_kernels();

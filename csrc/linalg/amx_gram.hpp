@@ -38,13 +38,13 @@ struct AmxSlab {
   int terms;
 };
 
-// out[r * kAmxPanel + c] += sum over the rows of the slab of W(., 32 j + r) W(., 32 i + c).
-// `pack` packs `blocks` blocks of panel p from row `begin` on. `configure` comes before the first
-// call in a thread, `release` after the last.
+// out[r * kAmxPanel + c] += sum over the rows of the blocks [k0, k1) of W(., 32 j + r) W(., 32 i +
+// c). `pack` packs `blocks` blocks of panel p from row `begin` on. `configure` comes before the
+// first call in a thread, `release` after the last.
 struct AmxKernels {
   void (*pack)(const MatrixView& W, Index begin, Index blocks, Index p, unsigned* packed);
   void (*configure)();
-  void (*multiply)(const AmxSlab& slab, Index i, Index j, double* out);
+  void (*multiply)(const AmxSlab& slab, Index k0, Index k1, Index i, Index j, double* out);
   void (*release)();
 };
 AmxKernels amx_kernels();

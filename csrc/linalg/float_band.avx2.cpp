@@ -7,6 +7,6 @@ constexpr int kLanes = 4;
 #include "linalg/float_band.inl.hpp"
 }  // namespace
 
-FloatBandKernels float_band_avx2() { return {dots, add, squares}; }
+FloatBandKernels float_band_avx2() { return {dots, add}; }
 
 }  // namespace pyspectra::linalg::detail

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <memory>
+#include <new>
 #include <vector>
 
 #include "core/error.hpp"
@@ -49,7 +52,18 @@ class Reduced {
   // The T of panel p that makes I - V T V^T orthogonal, with V in place of its float32 twin's.
   void find_triangle(Index p) {
     std::vector<double> G(kTileSize, 0.0);
-    for (Index I = p + 1; I < stage_.blocks; ++I) kernels_.squares(stage_.tile(I, p), G.data());
+    alignas(64) double y[kThin], s[kThin];
+    for (Index c0 = 0; c0 < kWide; c0 += kGroup) {  // so many columns of V^T V
+      std::fill(s, s + kThin, 0.0);
+      for (Index I = p + 1; I < stage_.blocks; ++I) {
+        const float* const V = stage_.tile(I, p);
+        for (Index i = 0; i < kWide; ++i)
+          for (Index c = 0; c < kGroup; ++c) y[i * kGroup + c] = V[i * kWide + c0 + c];
+        kernels_.dots(V, y, s);
+      }
+      for (Index k = 0; k < kWide; ++k)
+        std::copy_n(s + k * kGroup, kGroup, G.data() + k * kWide + c0);
+    }
     double* const T = T_.data() + p * kTileSize;
     for (Index k = 0; k < kWide; ++k) {
       if (stage_.tau[static_cast<std::size_t>(p * kWide + k)] == 0.0f) continue;  // H_k = I
@@ -151,14 +165,18 @@ Status fast_eigvals(const MatrixView& X, const double* probes, double* evals, do
   PS_REQUIRE(M >= 2, "fast_eigvals: the matrix has fewer than two columns");
   FloatStage stage;
   {
-    std::vector<double> G(static_cast<std::size_t>(M * M));
-    double* const out = G.data();
+    // Zeros that cost no memory until they are written to: half of them never are.
+    const std::unique_ptr<double, decltype(&std::free)> G(
+        static_cast<double*>(std::calloc(static_cast<std::size_t>(M * M), sizeof(double))),
+        &std::free);
+    if (G == nullptr) throw std::bad_alloc();
+    double* const out = G.get();
     if (W.dtype != DType::float64 && amx_available())
       amx_gram(W, out);
     else
       gram_batch({&W, 1}, {&out, 1});
     double trace = 0.0;
-    for (Index j = 0; j < M; ++j) trace += G[static_cast<std::size_t>(j * (M + 1))];
+    for (Index j = 0; j < M; ++j) trace += out[j * (M + 1)];
     if (!(trace > 0x1p-400 && trace < 0x1p400)) return Status::degenerate;
     stage = detail::to_wide_band_float(out, M, M);
   }

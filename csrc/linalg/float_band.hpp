@@ -9,8 +9,8 @@
 //
 // |E| is bounded by powers of E on Gaussian vectors x_1, ..., x_k: the part of x_j along E's
 // largest eigenvector is standard normal, so one of them is at least c = kSmallest in size but for
-// a probability of erf(c / sqrt 2)^k < 1e-9, and then |E| <= (max_j |E^p x_j| / c)^(1/p) for every
-// p (Dixon, SIAM J. Numer. Anal. 20, 1983). With 16 vectors and three powers that is about four
+// a probability of erf(c / sqrt 2)^k < 1e-8, and then |E| <= (max_j |E^p x_j| / c)^(1/p) for every
+// p (Dixon, SIAM J. Numer. Anal. 20, 1983). With 8 vectors and three powers that is about five
 // times the norm of an E that looks like noise.
 #pragma once
 
@@ -19,9 +19,9 @@
 
 namespace pyspectra::linalg {
 
-constexpr Index kProbes = 16, kPowers = 3;
-// erf(0.343 / sqrt 2)^16 = 0.2684^16 = 7.2e-10.
-constexpr double kSmallest = 0.343;
+constexpr Index kProbes = 8, kPowers = 3;
+// erf(0.125 / sqrt 2)^8 = 0.0995^8 = 9.6e-9.
+constexpr double kSmallest = 0.125;
 
 // evals: the M eigenvalues of W^T W (W W^T if W has more columns), ascending. `probes`: M x kProbes
 // standard normal numbers, row-major. Returns `degenerate` where float32 cannot hold what W^T W
@@ -38,8 +38,6 @@ struct FloatBandKernels {
   void (*dots)(const float* tile, const double* y, double* s);
   // y += V s.
   void (*add)(const float* tile, const double* s, double* y);
-  // g (kWide x kWide) += V^T V.
-  void (*squares)(const float* tile, double* g);
 };
 
 FloatBandKernels float_band_baseline();

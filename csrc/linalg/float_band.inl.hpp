@@ -62,14 +62,3 @@ static void add(const float* tile, const double* s, double* y) {
       for (int v = 0; v < kParts; ++v) store(y + (i0 + i) * kGroup + v * kLanes, sum[i][v]);
   }
 }
-
-static void squares(const float* tile, double* g) {
-  alignas(64) double V[kTileSize];
-  widen_tile(tile, V);
-  for (Index i = 0; i < kWide; ++i)
-    for (Index k = 0; k < kWide; ++k) {
-      const vd x = splat(V[i * kWide + k]);
-      for (Index c = 0; c < kWide; c += kLanes)
-        store(g + k * kWide + c, load(g + k * kWide + c) + x * load(V + i * kWide + c));
-    }
-}
