@@ -117,4 +117,4 @@ def take_lapack_from(capsules: collections.abc.Callable[[], dict[str, typing.Any
     Say what returns __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack, when a kernel first needs a routine of theirs.
     """
 
-fast_probes: int = 16
+fast_probes: int = 8

@@ -20,7 +20,7 @@ from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra._cuda import devices, eigenvalues
 from pyspectra.spectra import esd
-from pyspectra.spectra.fast import FAST_ORDER, FastSpectrum, fast_spectrum
+from pyspectra.spectra.fast import FAST_ORDER, FAST_ORDER_WIDE, FastSpectrum, fast_spectrum
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer
 from pyspectra.weights.matricize import matricize, matrix_indices
@@ -139,7 +139,8 @@ class _HostEngine(Engine):
         return (partial(self._read, layer) for layer in layers)
 
     def fast(self, X: HostArray) -> FastSpectrum | None:
-        return fast_spectrum(X) if min(X.shape) >= FAST_ORDER else None
+        least = FAST_ORDER if X.data.itemsize == 2 else FAST_ORDER_WIDE
+        return fast_spectrum(X) if min(X.shape) >= least else None
 
     @staticmethod
     def _read(layer: Layer) -> Matrices:

@@ -237,7 +237,7 @@ class AnalyzeOptions:
     )  # fmt: skip
     precision: str = _option(
         "float64", _choice(PRECISIONS),
-        '``"fast"`` solves matrices of order 1024 and more by float32 where a measured bound of '
+        '``"fast"`` solves large matrices by float32 where a measured bound of '
         "every eigenvalue keeps alpha within 2.5e-3; float64 serves elsewhere, and the column "
         "``precision`` says which did. For estimator ``\"ww\"`` with "
         "method ``\"auto\"`` on the CPU.",

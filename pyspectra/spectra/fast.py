@@ -3,7 +3,7 @@
 Each eigenvalue of a fast spectrum is within `FastSpectrum.bound` of the exact one: the difference
 of what was solved and of what should have been is measured by random vectors, and Weyl's theorem
 does the rest (``csrc/linalg/float_band.hpp`` has the proof). Nothing is assumed about how products
-round. The bound fails with a probability below 1e-9, over the vectors, which do not depend on the
+round. The bound fails with a probability below 1e-8, over the vectors, which do not depend on the
 weights.
 """
 
@@ -18,8 +18,10 @@ from pyspectra._arrays import HostArray
 from pyspectra._support.random import Purpose, generator
 from pyspectra.types import FloatArray, PowerLawFit, Status
 
-# Smaller matrices are as fast in float64.
+# Smaller matrices are as fast in float64: those of 16-bit weights, and those of wider ones, whose
+# products gain less.
 FAST_ORDER = 1024
+FAST_ORDER_WIDE = 2048
 
 # A larger change of alpha is not accepted: float64 serves then.
 ALPHA_CHANGE = 2.5e-3

@@ -22,6 +22,7 @@ ORDER = 96
 def of_small_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let float32 serve matrices that a test can afford."""
     monkeypatch.setattr(engine, "FAST_ORDER", ORDER)
+    monkeypatch.setattr(engine, "FAST_ORDER_WIDE", ORDER)
 
 
 def weights(N: int, M: int, seed: int = 0, dtype: str = "float16") -> np.ndarray:
