@@ -70,6 +70,13 @@ def counted(n: int, one: str, many: str | None = None) -> str:
     return f"{n} {one if n == 1 else many or f'{one}s'}"
 
 
+def duration(seconds: float) -> str:
+    """Write a time as hours, minutes and seconds, ``"0:12:31"``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
 def short_names(sources: Sequence[str]) -> tuple[str, ...]:
     """Return what models are called where their paths would be too long.
 

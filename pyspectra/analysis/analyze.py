@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pyspectra._cuda.devices import resolve_device
-from pyspectra._support.progress import progress_bar
-from pyspectra.analysis.batches import Outcome, steps_a_layer
+from pyspectra._support.progress import work_bar
 from pyspectra.analysis.executor import outcomes
 from pyspectra.analysis.plan import select_layers
 from pyspectra.analysis.porting import refuse_foreign_names
+from pyspectra.analysis.work import work_in_words
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions, takes_options
@@ -131,10 +131,8 @@ def analyze(
         if not layers:
             raise _nothing_to_analyze(source.name, skipped, base_model is not None)
         chosen, left_out = select_layers(layers, skipped, checked, "analyze")
-        found: list[Outcome] = []
-        total = len(chosen) * steps_a_layer(checked)
-        with progress_bar(total, "analysing", progress) as advance:
-            found += outcomes(chosen, checked, cuda, executor, advance)
+        with work_bar(work_in_words(chosen, checked), "analysing", progress) as spent:
+            found = outcomes(chosen, checked, cuda, executor, spent)
     lost = (x for x in found if isinstance(x, SkippedLayer))
     return Report(
         layers=tuple(x for x in found if isinstance(x, LayerReport)),

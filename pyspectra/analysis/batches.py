@@ -6,6 +6,7 @@ map it. Rows do not depend on which layers share a batch.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +14,12 @@ from functools import partial
 from typing import Any
 
 from pyspectra._arrays import HostArray
-from pyspectra._support.progress import Advance, ignore
 from pyspectra.analysis import measurements
-from pyspectra.analysis.engine import Engine, Matrices, Read, host_engine
+from pyspectra.analysis.engine import Engine, Read, host_engine
 from pyspectra.analysis.layer_fits import fit_options, layer_fits
 from pyspectra.analysis.measurements import Entries, Solved
 from pyspectra.analysis.rows import Spectrum, layer_report
+from pyspectra.analysis.work import BYTES, DRAWS, GRAM, SOLVE, Spent, ignore, work_of
 from pyspectra.errors import PyspectraError
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
@@ -68,11 +69,6 @@ def split(
     return [tuple(batch) for batch in batches]
 
 
-def steps_a_layer(options: AnalyzeOptions) -> int:
-    """How many steps of a progress bar one layer takes."""
-    return 1 + options.bootstrap
-
-
 def analyze_batch(layers: Sequence[Layer], options: AnalyzeOptions) -> list[Outcome]:
     """Analyse some layers on the CPU.
 
@@ -88,8 +84,14 @@ def analyze_batch(layers: Sequence[Layer], options: AnalyzeOptions) -> list[Outc
         For each of `layers`, in order: its row, or a row for each slice with ``pool=False``, or why
         there is none.
     """
+    return [row for rows in analyze_each(layers, options) for row in rows]
+
+
+def analyze_each(layers: Sequence[Layer], options: AnalyzeOptions) -> list[list[Outcome]]:
+    """Do what `analyze_batch` does, and return a list for each layer."""
     engine = host_engine([sum(gram_elements(layer, options) for layer in layers)])
-    return run_batch(layers, engine.reads(layers), engine, options, ignore)
+    with contextlib.closing(engine.reads(layers)) as reads:
+        return run_batch(layers, reads, engine, options, ignore)
 
 
 def run_batch(
@@ -97,30 +99,34 @@ def run_batch(
     reads: Iterator[Read],
     engine: Engine,
     options: AnalyzeOptions,
-    advance: Advance,
-) -> list[Outcome]:
+    spent: Spent,
+) -> list[list[Outcome]]:
     """Analyse some layers with an engine: take all in, solve them together, fit, measure.
 
-    `reads` yields what reads each of them, in order. `advance` hears of ``steps`` a layer
-    (`steps_a_layer`): one when it has been read, and one for each of its replicates.
+    `reads` yields what reads each of them, in order. `spent` hears of all the work of each
+    (`pyspectra.analysis.work.work_of`) as it is done. Returns the rows of each layer.
     """
+    works = [work_of(layer, options) for layer in layers]
     engine.clear()
     taken: list[_Taken | SkippedLayer] = []
-    for layer, read in zip(layers, reads, strict=False):  # `reads` goes on with the next batch
+    # `reads` goes on with the next batch.
+    for layer, read, work in zip(layers, reads, works, strict=False):
         try:
-            taken.append(_take_in(layer, read(), engine, options))
+            taken.append(_take_in(layer, read, work[BYTES], engine, options, spent))
         except LOAD_ERRORS as error:
             taken.append(_unreadable(layer, error))
-        advance(layer.name)
+        spent({GRAM: work[GRAM]}, layer.name)
     solved = iter(_solve([t for t in taken if isinstance(t, _Taken)], engine, options))
     found = [t if isinstance(t, SkippedLayer) else next(solved) for t in taken]
+    spent({SOLVE: sum(work[SOLVE] for work in works)})
     rows = [row for rows in found if not isinstance(rows, SkippedLayer) for row in rows]
-    fits = layer_fits(rows, options, lambda made: advance("", made * len(layers)))
+    draws = sum(work[DRAWS] for work in works) / max(options.bootstrap, 1)
+    fits = layer_fits(rows, options, lambda made: spent({DRAWS: made * draws}))
     reports = iter([layer_report(row, fit, options) for row, fit in zip(rows, fits, strict=True)])
-    out: list[Outcome] = []
-    for one in found:
-        out += [one] if isinstance(one, SkippedLayer) else [next(reports) for _ in one]
-    return out
+    spent({SOLVE: 0.0})  # the rest of it
+    return [
+        [one] if isinstance(one, SkippedLayer) else [next(reports) for _ in one] for one in found
+    ]
 
 
 # --- entries ------------------------------------------------------------------------------------
@@ -151,10 +157,19 @@ class _Taken:
 
 
 def _take_in(
-    layer: Layer, matrices: Matrices, engine: Engine, options: AnalyzeOptions
+    layer: Layer,
+    read: Read,
+    stored: float,
+    engine: Engine,
+    options: AnalyzeOptions,
+    spent: Spent,
 ) -> _Taken | SkippedLayer:
-    """Take from the entries what is needed: Gram matrices, and whatever is measured."""
+    """Read a layer; take Gram matrices from its entries, and whatever is measured of them."""
     _, M, rf = matrix_shape(layer)
+    try:
+        matrices = read()
+    finally:
+        spent({BYTES: stored})
     slices = matrices.slices
     change = matrices.change
     if change is not None and not any(X.data.any() for X in slices):

@@ -23,6 +23,7 @@ from pyspectra.spectra import esd
 from pyspectra.spectra.fast import FAST_ORDER, FAST_ORDER_WIDE, FastSpectrum, fast_spectrum
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer
+from pyspectra.weights.ahead import ReadAhead
 from pyspectra.weights.matricize import matricize, matrix_indices
 from pyspectra.weights.rounding import Change
 
@@ -134,22 +135,31 @@ class _HostEngine(Engine):
         self.capacity = capacity
         self._block = np.empty(block)
         self._used = 0
+        self._ahead: ReadAhead | None = None
 
     def reads(self, layers: Sequence[Layer]) -> Generator[Read, None, None]:
-        return (partial(self._read, layer) for layer in layers)
+        with ReadAhead(layers) as ahead:
+            self._ahead = ahead
+            for layer in layers:
+                yield partial(self._read, layer, ahead)
 
     def fast(self, X: HostArray) -> FastSpectrum | None:
         least = FAST_ORDER if X.data.itemsize == 2 else FAST_ORDER_WIDE
         return fast_spectrum(X) if min(X.shape) >= least else None
 
     @staticmethod
-    def _read(layer: Layer) -> Matrices:
-        loaded, change = layer.load_with_change()
+    def _read(layer: Layer, ahead: ReadAhead) -> Matrices:
+        try:
+            loaded, change = layer.load_with_change()
+        finally:
+            ahead.loaded()
         slices = matricize(layer, loaded).slices
         return Matrices(slices, slices, change)
 
     def clear(self) -> None:
         self._used = 0
+        if self._ahead is not None:
+            self._ahead.done()
 
     def take(self, M: int, count: int) -> list[FloatArray] | None:
         size = M * M

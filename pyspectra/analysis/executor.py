@@ -9,16 +9,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pyspectra import ops
-from pyspectra._support.progress import Advance
 from pyspectra.analysis import engine as engines
 from pyspectra.analysis.batches import (
     Outcome,
-    analyze_batch,
+    analyze_each,
     gram_elements,
     run_batch,
     split,
-    steps_a_layer,
 )
+from pyspectra.analysis.work import Spent, by_size, work_of
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.weights import Layer
 
@@ -41,21 +40,25 @@ def outcomes(
     options: AnalyzeOptions,
     device: torch.device | None,
     executor: Executor | None,
-    advance: Advance,
-) -> Iterator[Outcome]:
-    """Yield the rows of the layers, in order; `advance` hears the name of each that is done."""
+    spent: Spent,
+) -> list[Outcome]:
+    """Return the rows of the layers, in order; `spent` hears of the work as it is done."""
+    order = by_size(layers, lambda layer: gram_elements(layer, options))
+    solved = [layers[i] for i in order]
     if executor is not None:
-        yield from _shared(layers, options, executor, advance)
+        each = _shared(solved, options, executor, spent)
     else:
-        yield from _in_this_process(layers, options, device, advance)
+        each = _in_this_process(solved, options, device, spent)
+    found = dict(zip(order, each, strict=True))
+    return [row for i in range(len(layers)) for row in found[i]]
 
 
 def _in_this_process(
     layers: Sequence[Layer],
     options: AnalyzeOptions,
     device: torch.device | None,
-    advance: Advance,
-) -> Iterator[Outcome]:
+    spent: Spent,
+) -> Iterator[list[Outcome]]:
     engine: engines.Engine
     if device is None:
         batches = split(layers, options, engines.PENDING_BYTES // 8)
@@ -66,7 +69,7 @@ def _in_this_process(
     # One generator reads for all batches: on a device it reads ahead, and ends if solving fails.
     with contextlib.closing(engine.reads(layers)) as reads:
         for batch in batches:
-            yield from run_batch(batch, reads, engine, options, advance)
+            yield from run_batch(batch, reads, engine, options, spent)
 
 
 def _elements(batch: Sequence[Layer], options: AnalyzeOptions) -> int:
@@ -75,11 +78,11 @@ def _elements(batch: Sequence[Layer], options: AnalyzeOptions) -> int:
 
 
 def _shared(
-    layers: Sequence[Layer], options: AnalyzeOptions, executor: Executor, advance: Advance
-) -> Iterator[Outcome]:
+    layers: Sequence[Layer], options: AnalyzeOptions, executor: Executor, spent: Spent
+) -> Iterator[list[Outcome]]:
     threads = ops.get_num_threads()
     waiting = deque(split(layers, options, SHARED_BATCH))
-    running: deque[tuple[tuple[Layer, ...], Future[list[Outcome]]]] = deque()
+    running: deque[tuple[tuple[Layer, ...], Future[list[list[Outcome]]]]] = deque()
     limit = IN_FLIGHT * (os.cpu_count() or 1)
     try:
         while waiting or running:
@@ -89,14 +92,14 @@ def _shared(
             batch, future = running.popleft()
             yield from future.result()
             for layer in batch:
-                advance(layer.name, steps_a_layer(options))
+                spent(work_of(layer, options), layer.name)
     finally:
         for _, future in running:
             future.cancel()
 
 
-def _work(layers: Sequence[Layer], options: AnalyzeOptions, threads: int) -> list[Outcome]:
+def _work(layers: Sequence[Layer], options: AnalyzeOptions, threads: int) -> list[list[Outcome]]:
     """Do a batch with as many threads as the caller has: the last bits of large matrices differ."""
     if ops.get_num_threads() != threads:
         ops.set_num_threads(threads)
-    return analyze_batch(layers, options)
+    return analyze_each(layers, options)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pyspectra._arrays import Allocate, HostArray
 from pyspectra._support.dtypes import BY_NAME
+from pyspectra._support.extents import Extent
 from pyspectra.types import FloatArray
 from pyspectra.weights.layer import Layer
 from pyspectra.weights.lora import joint_shape, lora_product
@@ -38,6 +39,12 @@ class Delta(Layer):
     def load(self, allocate: Allocate | None = None) -> HostArray:
         """Read both tensors and return their difference."""
         return self.load_with_change(allocate)[0]
+
+    @property
+    def extents(self) -> tuple[Extent, ...]:
+        """Those of both tensors."""
+        assert self.pair is not None
+        return (*self.pair[0].extents, *self.pair[1].extents)
 
     def load_with_change(self, allocate: Allocate | None = None) -> tuple[HostArray, Change | None]:
         """Read both tensors; return their difference, and what of it rounding explains."""

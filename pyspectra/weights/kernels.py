@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from pyspectra._arrays import Allocate, HostArray, Loader
+from pyspectra._support.extents import Extent, extents_of
 from pyspectra.weights.kinds import EMBEDDING, EXPERT_STACK, IN, LINEAR, OUT, RNN, UNKNOWN
 from pyspectra.weights.kinds import kernel_parts as key_parts
 from pyspectra.weights.layer import Held
@@ -101,6 +102,11 @@ class _Folded(Loader):
 
     def load(self, allocate: Allocate | None = None) -> HostArray:
         return _folded(self.inner, self.groups, allocate)
+
+    @property
+    def extents(self) -> tuple[Extent, ...]:
+        """Those of what is folded."""
+        return extents_of(self.inner)
 
 
 def _folded(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pyspectra._arrays import Allocate, HostArray, Loader
+from pyspectra._support.extents import Extent, extents_of
 from pyspectra.errors import FormatError, PyspectraError
 from pyspectra.weights.precision import StoredAs
 from pyspectra.weights.rounding import Change
@@ -140,6 +141,11 @@ class Layer:
         return SkippedLayer(
             self.name, self.shape, skip, self.dtype, is_part=self.part_of is not None
         )
+
+    @property
+    def extents(self) -> tuple[Extent, ...]:
+        """The parts of files that it is read from, where they are known: to be read ahead."""
+        return extents_of(self._loader)
 
     @property
     def in_memory(self) -> bool:

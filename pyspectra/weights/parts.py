@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from pyspectra._arrays import Allocate, HostArray, Loader
+from pyspectra._support.extents import Extent
 from pyspectra.weights.kinds import (
     ATTENTION_IN_PROJ,
     CONV1D_GPT2,
@@ -113,6 +114,11 @@ class _Part(Loader):
 
     def load(self, allocate: Allocate | None = None) -> HostArray:
         return self.whole.load(allocate).view(self.index)
+
+    @property
+    def extents(self) -> tuple[Extent, ...]:
+        """Those of the whole."""
+        return self.whole.extents
 
     def __reduce__(self) -> tuple[object, ...]:
         if self.whole.in_memory:

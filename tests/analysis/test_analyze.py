@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from pyspectra import LayerReport, Report, Status, WeightSource, ops
 from pyspectra._arrays import HostArray
 from pyspectra._support import progress as progress_module
 from pyspectra._support.files import write_text
+from pyspectra._support.progress import Work
 from pyspectra.analysis import analyze as analyze_module
 from pyspectra.analysis import engine as engines
 from pyspectra.metrics import METRICS
@@ -552,21 +553,35 @@ def test_progress_changes_no_number_and_stays_off_standard_output(
         assert captured.err == ""
 
 
-def test_every_layer_advances_the_bar_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("executor", [None, ThreadPoolExecutor(1)])
+@pytest.mark.parametrize("bootstrap", [0, 7])
+def test_the_bar_hears_of_all_work_of_every_layer(
+    bootstrap: int, executor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import contextlib
 
     seen: list[str] = []
-    totals: list[int] = []
+    done: dict[str, float] = {}
+    totals: dict[str, float] = {}
+
+    def spent(work: Mapping[str, float], label: str = "") -> None:
+        seen.extend([label] if label else [])
+        for kind, amount in work.items():
+            done[kind] = done.get(kind, 0.0) + amount
 
     @contextlib.contextmanager
-    def bar(total: int, description: str, progress: bool | str) -> Iterator[Callable[[str], None]]:
-        totals.append(total)
-        yield seen.append
+    def bar(work: Work, description: str, progress: bool | str) -> Iterator[Any]:
+        totals.update(work.totals)
+        yield spent
 
-    monkeypatch.setattr(analyze_module, "progress_bar", bar)
-    ps.analyze(weights(), min_evals=12)
-    assert totals == [3]
-    assert seen == ["embed_tokens", "conv", "fc"]
+    monkeypatch.setattr(analyze_module, "work_bar", bar)
+    report = ps.analyze(weights(), min_evals=12, bootstrap=bootstrap, executor=executor)
+    assert sorted(seen) == sorted(["embed_tokens", "conv", "fc"])
+    assert {kind: done.get(kind, 0.0) for kind in totals} == pytest.approx(totals)
+    sizes = [(layer.esd.N, layer.esd.M, layer.esd.n_matrices) for layer in report.layers]
+    assert totals["gram"] == sum(n * N * M**2 for N, M, n in sizes)
+    assert totals["bytes"] == 4 * sum(N * M * n for N, M, n in sizes)
+    assert (totals["draws"] > 0) == (bootstrap > 0)
 
 
 def test_the_bar_appears_once_the_work_has_lasted(

@@ -12,8 +12,8 @@ from torch import nn
 
 from pyspectra import ops
 from pyspectra._support.arguments import as_number, check_count, shown
-from pyspectra._support.progress import ignore
 from pyspectra.analysis.executor import outcomes
+from pyspectra.analysis.work import ignore
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, called_as
 from pyspectra.optim._fused import sharded
 from pyspectra.report.layer import LayerReport

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import torch
 
-from pyspectra._support.progress import ignore
 from pyspectra.analysis.executor import outcomes
+from pyspectra.analysis.work import ignore
 from pyspectra.errors import PyspectraError
 from pyspectra.report.findings import THRESHOLDS
 from pyspectra.report.layer import LayerReport

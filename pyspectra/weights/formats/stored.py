@@ -21,12 +21,15 @@ import numpy.typing as npt
 
 from pyspectra._arrays import Allocate, ArrayInfo, ArrayProblem, HostArray, StoredArray
 from pyspectra._support.dtypes import BY_NAME, DType
+from pyspectra._support.extents import Extent
 from pyspectra.errors import FormatError
 from pyspectra.weights.catalogue import TensorEntry
 from pyspectra.weights.formats._files import Stamp, open_binary, stamp
 from pyspectra.weights.skip import array_skip
 
 __all__ = ["ReadRange", "StoredTensor", "open_unchanged", "row_major", "stored_entry"]
+
+_CHUNK = 16 * 2**20
 
 ReadRange = Callable[[int, int], npt.NDArray[np.uint8]]
 """Returns the bytes from the first number to the second, of a tensor's elements in their order."""
@@ -88,6 +91,18 @@ class StoredTensor(StoredArray):
             problem = ArrayProblem("dtype", {"dtype": spelling})
         return ArrayInfo(self.shape, spelling, self.identity, problem)
 
+    @property
+    def extents(self) -> tuple[Extent, ...]:
+        """Where it lies."""
+        if math.prod(self.shape) == 0:
+            return ()
+        strides = self.strides
+        if strides is None:
+            count = math.prod(self.shape)
+        else:
+            count = 1 + sum((n - 1) * s for n, s in zip(self.shape, strides, strict=True))
+        return (Extent(self.path, self.offset, self.offset + count * self.type.bits // 8),)
+
     def load(self, allocate: Allocate | None = None) -> HostArray:
         """Read the whole tensor.
 
@@ -141,7 +156,8 @@ class StoredTensor(StoredArray):
     def _fill(self, file: BinaryIO, target: npt.NDArray[np.uint8]) -> None:
         view, done = target.data, 0
         while done < len(view):
-            count = file.readinto(view[done:])  # type: ignore[attr-defined]
+            # Not all at once: in between, Ctrl-C is heard.
+            count = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]
             if not count:
                 raise FormatError(f"{self.path}: the data of tensor {self.name!r} is truncated.")
             done += count
