@@ -73,8 +73,8 @@ def analyze(
         weights in memory are sent to them. Each has as many threads as this process
         (`pyspectra.set_num_threads`). Not together with a CUDA `device`.
     progress : bool or "auto"
-        Whether to show a progress bar on standard error; "auto" shows one if that is a terminal and
-        the work takes over 2 s.
+        Whether to show a progress bar on standard error: bytes, operations, and the time left.
+        "auto" shows one if that is a terminal and the work takes over 2 s.
 
     Returns
     -------
@@ -93,6 +93,7 @@ def analyze(
 
     Notes
     -----
+    A thread reads files ahead into the system's page cache, of which a large model leaves nothing.
     Peak memory for a safetensors file: one tensor as stored; its Gram matrices and a workspace for
     their eigenvalues up to the same size (half of it where our own reduction serves); at most 64
     MiB of Gram matrices that wait to be solved together; for a matrix that needs an SVD, a float64
