@@ -40,6 +40,7 @@ import numpy as np
 
 from pyspectra._arrays import HostArray
 from pyspectra.spectra import tracy_widom
+from pyspectra.spectra.special import gamma_tails
 from pyspectra.types import FloatArray
 
 # Rows that the kurtosis is estimated from hold about this many entries: good to 0.027, a two
@@ -82,8 +83,6 @@ def p_value(evals: FloatArray, N: int, M: int, kurtosis: float = 0.0) -> float:
 
 
 def _spread_p_value(T: float, N: int, M: int, count: int, kurtosis: float) -> float:
-    from scipy.special import gammainc, gammaincc
-
     mean, variance, skewness = spread_moments(N, M, count)
     df = count * N * M
     mean *= (1.0 + kurtosis / (N + M + 1)) / (1.0 + kurtosis / (df + 2))
@@ -93,7 +92,7 @@ def _spread_p_value(T: float, N: int, M: int, count: int, kurtosis: float) -> fl
     # Pearson III: a gamma law of this shape, shifted and scaled.
     shape = 4.0 / skewness**2
     x = max(shape + math.sqrt(shape) * (T - mean) / math.sqrt(variance), 0.0)
-    return min(1.0, 2.0 * float(min(gammainc(shape, x), gammaincc(shape, x))))
+    return min(1.0, 2.0 * min(gamma_tails(shape, x)))
 
 
 def _largest_p_value(ratio: float, N: int, M: int, count: int, kurtosis: float) -> float:

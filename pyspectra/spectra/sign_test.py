@@ -38,6 +38,7 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.spectra.margins import Margins
+from pyspectra.spectra.special import gamma_tails
 from pyspectra.types import FloatArray
 
 # Standard deviations at which no draw is needed. The variance takes B = w^2 for a matrix of rank
@@ -190,8 +191,6 @@ def _counted(
 
 def _normal_p_value(stack: FloatArray, project: Project | None) -> float:
     """P-value of the excess over its mean under all signs, both exact, by a normal law."""
-    from scipy.special import ndtr
-
     surplus = variance = 0.0
     for w in stack:
         squares = w * w
@@ -207,7 +206,7 @@ def _normal_p_value(stack: FloatArray, project: Project | None) -> float:
         cycles = square_sum(squares) - float(rows @ rows) - float(cols @ cols) + eighth
         variance += 4.0 * cycles
     z = abs(surplus) / math.sqrt(variance) if variance > 0.0 else 0.0
-    return min(1.0, 2.0 * float(ndtr(-z)))
+    return min(1.0, math.erfc(z / math.sqrt(2.0)))
 
 
 def expected_of_centred(r: FloatArray, c: FloatArray, fourth: float) -> float:
@@ -362,8 +361,6 @@ def _statistics(stacks: FloatArray) -> FloatArray:
 
 def tail(own: float, drawn: FloatArray) -> float:
     """Share of draws at least as large; the tail of a gamma law where hardly any is."""
-    from scipy.special import gammaincc
-
     hits = _hits(own, drawn)
     counted = (1 + hits) / (1 + len(drawn))
     if hits >= HITS:
@@ -375,4 +372,4 @@ def tail(own: float, drawn: FloatArray) -> float:
     skewness = max(float(np.mean(((drawn - mean) / sd) ** 3)), 0.5)
     shape = 4.0 / skewness**2
     x = max(shape + math.sqrt(shape) * z, 0.0)
-    return min(1.0, max(float(gammaincc(shape, x)), 0.0)) if hits == 0 else counted
+    return gamma_tails(shape, x)[1] if hits == 0 else counted

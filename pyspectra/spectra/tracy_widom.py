@@ -19,6 +19,7 @@ import math
 
 import numpy as np
 
+from pyspectra.spectra.special import airy_ai
 from pyspectra.types import FloatArray
 
 MEAN = -1.2065335745820
@@ -43,8 +44,6 @@ def _nodes(count: int) -> tuple[FloatArray, FloatArray]:
 
 def survival(s: float) -> float:
     """P(TW1 > s), with full relative accuracy in the upper tail."""
-    from scipy.special import airy
-
     if s <= LOWEST:
         return 1.0
     if s >= HIGHEST:
@@ -54,7 +53,7 @@ def survival(s: float) -> float:
     # Airy's function is the cost, and the kernel is symmetric: eigvalsh reads the lower triangle.
     i, j = np.tril_indices(len(x))
     kernel = np.zeros((len(x), len(x)))
-    kernel[i, j] = airy(length * (x[i] + x[j]) + s)[0] * root[i] * root[j] * length
+    kernel[i, j] = airy_ai(length * (x[i] + x[j]) + s) * root[i] * root[j] * length
     # Through the eigenvalues, since one minus a determinant near one has no digits left.
     return float(-np.expm1(np.sum(np.log1p(-np.linalg.eigvalsh(kernel)))))
 
