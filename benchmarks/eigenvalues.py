@@ -125,7 +125,7 @@ def make(count, n, folder):
     return {"matrices": matrices, "expected": expected}
 
 
-def measure(libraries, size, rounds, folder, order):
+def measure(libraries, size, rounds, folder, order, threads):
     """Median seconds by (library, way), and the best dgemm."""
     count, n = parse(size)
     files = make(count, n, folder)
@@ -141,7 +141,7 @@ def measure(libraries, size, rounds, folder, order):
     for turn in range(rounds + 1):
         order.shuffle(jobs)
         for library, way in jobs:
-            time.sleep(timing.PAUSE)
+            timing.rest(threads)
             if way is None:
                 found[library.name, way].append(library.ask(dgemm=DGEMM)["rate"])
                 continue
@@ -193,7 +193,9 @@ def main():
             print(library.name, facts.get("version") or f"left out: {facts['missing']}")
         peers = [x.name for x in libraries[1:]]
         for size in arguments.sizes:
-            seconds, dgemm = measure(libraries, size, arguments.rounds, folder, order)
+            seconds, dgemm = measure(
+                libraries, size, arguments.rounds, folder, order, arguments.threads
+            )
             ways = {f"{name} {way}": took for (name, way), took in seconds.items()}
             kept[size] = {"seconds": ways, "dgemm": dgemm}
             row, best = report(size, seconds, dgemm)

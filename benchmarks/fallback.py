@@ -9,6 +9,7 @@ numpy's, which those of a Gram matrix are far from reaching.
 """
 
 import argparse
+import os
 
 import numpy as np
 import timing
@@ -52,7 +53,7 @@ def check(evals, W, expected, name):
         raise SystemExit(f"{name} {W.shape}: an error of {error:.3g}, where {bound:.3g} is allowed")
 
 
-def measure(shape, rounds):
+def measure(shape, rounds, threads):
     """Rows of the table for matrices of one shape."""
     rng = np.random.default_rng(min(shape))
     resolved = rng.standard_normal(shape).astype(np.float32)
@@ -68,7 +69,7 @@ def measure(shape, rounds):
             contenders[f"torch {name}"] = lambda W=W, torch=torch: torch.linalg.svdvals(
                 torch.from_numpy(W).double()
             )
-    seconds, results = timing.alternate(contenders, rounds)
+    seconds, results = timing.alternate(contenders, rounds, threads=threads)
     gram = seconds["gram"]
     for name, W in matrices.items():
         check(results[name].evals, W, results[f"numpy {name}"], name)
@@ -99,13 +100,12 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", default=[384, 768, 1024, 2048])
     parser.add_argument("--aspect", type=int, default=1, help="rows for each column")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of pyspectra; of others OMP_NUM_THREADS")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help=timing.THREADS_HELP)
     arguments = parser.parse_args()
-    if arguments.threads:
-        ps.set_num_threads(arguments.threads)
+    ps.set_num_threads(arguments.threads)
     rows = []
     for n in arguments.sizes:
-        rows += measure((n * arguments.aspect, n), arguments.rounds)
+        rows += measure((n * arguments.aspect, n), arguments.rounds, arguments.threads)
     head = ["shape", "kind", "Gram path", "this", "of the Gram path", "numpy svd", "torch svdvals"]
     timing.table(head, rows)
 

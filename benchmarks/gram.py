@@ -96,15 +96,15 @@ def check(found, stack, name):
         raise SystemExit(f"{name}: a Gram matrix is wrong")
 
 
-def dgemm_of(n, rounds):
+def dgemm_of(n, rounds, threads):
     """GFlop/s of the faster dgemm of n x n matrices."""
     stack = np.random.default_rng(1).standard_normal((1, n, n))
     calls = {k: v for k, v in contenders([], stack).items() if k in ("numpy", "torch")}
-    seconds, _ = timing.alternate(calls, rounds)
+    seconds, _ = timing.alternate(calls, rounds, threads=threads)
     return 2 * n**3 / min(seconds.values())
 
 
-def measure(name, dtype, shape, rounds):
+def measure(name, dtype, shape, rounds, threads):
     host, values = stored(dtype, shape)
     views, stack = slices(host, values)
     k, N, M = stack.shape
@@ -113,7 +113,7 @@ def measure(name, dtype, shape, rounds):
     # A round is many calls where one is over too soon to be timed.
     repeats = max(1, int(5e8 / (k * N * M * M)))
     many = {key: lambda call=call: [call() for _ in range(repeats)] for key, call in calls.items()}
-    seconds, _ = timing.alternate(many, rounds)
+    seconds, _ = timing.alternate(many, rounds, threads=threads)
     flops = repeats * k * N * M * M
     same = 2 * flops / min(seconds.get(p, np.inf) for p in ("numpy", "torch"))
     return flops / seconds["this"], flops / seconds["dsyrk"], same
@@ -122,19 +122,19 @@ def measure(name, dtype, shape, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of pyspectra")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help=timing.THREADS_HELP)
     parser.add_argument(
         "--only", nargs="+", help="shapes, names or types that contain one of these"
     )
     arguments = parser.parse_args()
     ps.set_num_threads(arguments.threads)
     rows = []
-    big = dgemm_of(BIG, arguments.rounds)
+    big = dgemm_of(BIG, arguments.rounds, arguments.threads)
     for name, dtype, shape in SHAPES:
         text = f"{name} {'x'.join(map(str, shape))} {dtype}"
         if arguments.only and not any(word in text for word in arguments.only):
             continue
-        ours, dsyrk, same = measure(name, dtype, shape, arguments.rounds)
+        ours, dsyrk, same = measure(name, dtype, shape, arguments.rounds, arguments.threads)
         rates = [f"{rate / 1e9:.1f}" for rate in (ours, dsyrk, same)]
         shares = [f"{ours / same:.0%}", f"{ours / big:.0%}"]
         rows.append([name, dtype, " x ".join(map(str, shape)), *rates, *shares])

@@ -4,14 +4,21 @@ import random
 import statistics
 import time
 
-# Longer than threads of OpenMP and BLAS libraries go on spinning after a call.
-PAUSE = 0.25
+# Between calls: longer than threads of OpenMP and BLAS libraries go on spinning. With one thread
+# nobody spins.
+PAUSE, ALONE = 0.25, 0.02
 # What the tests hold eigenvalues to: |error| <= TOLERANCE eps n lambda_max.
 TOLERANCE = 20.0
 EPS = 2.0**-52
+THREADS_HELP = "threads of pyspectra; of numpy's BLAS as OMP_NUM_THREADS says"
 
 
-def alternate(contenders, rounds, *, warmup=1, pause=PAUSE, seed=0):
+def rest(threads):
+    """Let the threads of the last call fall asleep."""
+    time.sleep(PAUSE if threads > 1 else ALONE)
+
+
+def alternate(contenders, rounds, *, threads, warmup=1, seed=0):
     """Medians of `rounds` calls of each of {name: function}: ({name: seconds}, {name: result}).
 
     Every round calls all of them once, so that a machine that changes its speed changes it for all.
@@ -23,7 +30,7 @@ def alternate(contenders, rounds, *, warmup=1, pause=PAUSE, seed=0):
         names = list(contenders)
         order.shuffle(names)
         for name in names:
-            time.sleep(pause)
+            rest(threads)
             begin = time.perf_counter()
             results[name] = contenders[name]()
             took = time.perf_counter() - begin

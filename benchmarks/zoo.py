@@ -170,23 +170,23 @@ def check(name, report, frame):
     return f"{len(ours) - len(off)} of {len(ours)}"
 
 
-def dgemm():
+def dgemm(threads):
     A = np.random.default_rng(0).standard_normal((gram.BIG, gram.BIG))
     B, C = A.copy(), np.empty_like(A)
     T, U, V = map(torch.from_numpy, (A, B, C))
     for multiply in (lambda: np.matmul(A, B, out=C), lambda: torch.matmul(T, U, out=V)):
         multiply()
-        time.sleep(timing.PAUSE)
+        timing.rest(threads)
         begin = time.perf_counter()
         multiply()
         yield 2 * gram.BIG**3 / (time.perf_counter() - begin)
-        time.sleep(timing.PAUSE)
+        timing.rest(threads)
 
 
-def timed(function, *arguments):
-    time.sleep(timing.PAUSE)
+def timed(function, model, threads):
+    timing.rest(threads)
     begin = time.perf_counter()
-    result = function(*arguments)
+    result = function(model)
     return time.perf_counter() - begin, result
 
 
@@ -195,14 +195,14 @@ def measure(name, arguments):
     model = as_module(weights)
     report = ps.analyze(model)  # memory and threads
     work = flops(report)
-    rates = [max(dgemm())]
+    rates = [max(dgemm(arguments.threads))]
     once = work / rates[0] > arguments.once
     seconds, theirs, agree = [], [], ""
     for turn in range(arguments.rounds):
-        seconds.append(timed(ps.analyze, model)[0])
-        rates.append(max(dgemm()))
+        seconds.append(timed(ps.analyze, model, arguments.threads)[0])
+        rates.append(max(dgemm(arguments.threads)))
         if turn < (1 if once else arguments.weightwatcher_rounds):
-            took, frame = timed(baselines.weightwatcher_analyze, model)
+            took, frame = timed(baselines.weightwatcher_analyze, model, arguments.threads)
             theirs.append(took)
             agree = check(name, report, frame)
     mine, bound = statistics.median(seconds), work / statistics.median(rates)
@@ -225,9 +225,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--weightwatcher-rounds", type=int, default=3)
     parser.add_argument("--once", type=float, default=0.5)
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="of numpy: OMP_NUM_THREADS"
-    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help=timing.THREADS_HELP)
     arguments = parser.parse_args()
     ps.set_num_threads(arguments.threads)
     torch.set_num_threads(arguments.threads)
