@@ -51,6 +51,8 @@ HITS = 10
 BATCH = 50
 MOST_DRAWS = 1000
 MOST_WORK = 5e9
+# Draws of the first batch: they are enough where the data lie far out.
+FEWEST = 16
 # Entries that are drawn at a time: more would leave the cache.
 MOST_DRAWN = 2**19
 # Draws of which none is as large as the data are enough where these lie so many standard
@@ -59,6 +61,9 @@ MOST_DRAWN = 2**19
 FAR = 12.0
 CLEAR_DRAWS = 200
 CLEAR = 1e-8
+# The same of more draws, which tell a p-value that is not as small: below the levels, too.
+SURE_DRAWS = 400
+SURE = 1e-4
 # Multiplications of one Gram matrix from which on the laws of large matrices serve instead.
 LARGE = 1e8
 FEW_DRAWS = 12
@@ -132,8 +137,9 @@ def signs(matrices: Sequence[FloatArray], key: int, project: Project | None = No
     drawn = np.empty((0, 2))
     step = max(1, min(BATCH, MOST_DRAWN // n))
     while len(drawn) < most:
-        drawn = np.vstack([drawn, _draws(stack, step, rng, project)])
-        if len(drawn) < BATCH:
+        missing = FEWEST - len(drawn) if len(drawn) < FEWEST else BATCH
+        drawn = np.vstack([drawn, _draws(stack, min(step, missing), rng, project)])
+        if len(drawn) < FEWEST:
             continue
         hits = [_hits(x, d) for x, d in _sides(own, drawn)]
         if min(hits) >= HITS or any(_is_far(x, d) for x, d in _sides(own, drawn)):
@@ -314,7 +320,9 @@ def _is_far(own: float, drawn: FloatArray) -> bool:
     above = own - float(drawn.mean())
     if above > FAR * float(drawn.std()) + SAME * abs(own):
         return True
-    return len(drawn) >= CLEAR_DRAWS and tail(own, drawn) < CLEAR
+    if len(drawn) < CLEAR_DRAWS:
+        return False
+    return tail(own, drawn) < (CLEAR if len(drawn) < SURE_DRAWS else SURE)
 
 
 def _draws(

@@ -299,22 +299,21 @@ def _is_orthogonal(matrices: Sequence[HostArray]) -> bool:
     wide = rows <= cols * len(matrices)
     columns = HostArray(first.data[:, some].T, first.dtype)
     parts = [X.view(some) for X in matrices] if wide else [columns]
-    gram: FloatArray = np.sum([_row_products(part) for part in parts], axis=0)
+    gram = _row_products(parts)
     scale = float(np.mean(np.diag(gram)))
     if len(gram) < 4 or not (scale > 0.0 and math.isfinite(scale)):
         return False
     return bool(np.max(np.abs(gram / scale - np.eye(len(gram)))) < ORTHOGONAL_ERROR)
 
 
-def _row_products(X: HostArray) -> FloatArray:
-    """The products of the rows of X with each other."""
-    rows, cols = X.shape
+def _row_products(parts: Sequence[HostArray]) -> FloatArray:
+    """The products of the rows of each part with each other, added up."""
+    rows, cols = parts[0].shape
     if rows > cols:
-        W = X.to_float64()
-        products: FloatArray = W @ W.T
+        products: FloatArray = np.sum([W @ W.T for W in (X.to_float64() for X in parts)], axis=0)
         return products
     # Not numpy's product: its threads would spin on the cores for milliseconds afterwards.
-    (gram,) = ops.gram([X])
+    gram: FloatArray = np.sum(ops.gram(parts), axis=0)
     lower = np.tril(gram, -1)
     return lower + lower.T + np.diag(np.diag(gram))
 

@@ -20,6 +20,7 @@ import math
 import numpy as np
 
 from pyspectra.spectra.special import airy_ai
+from pyspectra.spectra.tracy_widom_table import PIECES
 from pyspectra.types import FloatArray
 
 MEAN = -1.2065335745820
@@ -46,6 +47,23 @@ def survival(s: float) -> float:
     """P(TW1 > s), with full relative accuracy in the upper tail."""
     if s <= LOWEST:
         return 1.0
+    for low, high, is_log, coefficients in PIECES:
+        if low <= s < high:
+            found = _chebyshev((2.0 * s - low - high) / (high - low), coefficients)
+            return math.exp(found) if is_log else min(found, 1.0)
+    return _by_determinant(s)
+
+
+def _chebyshev(x: float, coefficients: tuple[float, ...]) -> float:
+    """Sum the series by Clenshaw's recurrence."""
+    one = two = 0.0
+    for c in coefficients[:0:-1]:
+        one, two = 2.0 * x * one - two + c, one
+    return x * one - two + coefficients[0]
+
+
+def _by_determinant(s: float) -> float:
+    """P(TW1 > s) from its definition: a millisecond."""
     if s >= HIGHEST:
         return 0.0
     length = max(AIRY_END - s, 4.0)

@@ -293,3 +293,11 @@ def test_arguments_beyond_any_matrix_are_refused() -> None:
     for kurtosis in (1e300, 10**400):
         with pytest.raises(ValueError, match=r"'kurtosis' must be in \[-2, 4\.6.*e\+18\]"):
             ps.marchenko_pastur(evals, 30, 20, kurtosis=kurtosis)
+
+
+def test_the_table_of_the_law_is_its_determinant() -> None:
+    for s in np.concatenate([np.linspace(-7.99, 15.99, 60), [-4.0, -1.0, 4.0]]):
+        exact = tracy_widom._by_determinant(float(s))
+        assert tracy_widom.survival(float(s)) == pytest.approx(exact, rel=1e-9)
+    with_a_gap = [tracy_widom.survival(s) for s in (np.nextafter(16.0, 0.0), 16.0)]
+    assert with_a_gap[0] == pytest.approx(with_a_gap[1], rel=1e-9)
