@@ -7,6 +7,7 @@ import scipy.linalg
 import pyspectra as ps
 from pyspectra import ops
 from pyspectra._arrays import HostArray
+from pyspectra.spectra.fast import fast_spectrum
 
 BATCHES = [(64, 384), (32, 768), (1, 2048)]
 
@@ -69,3 +70,45 @@ class TestGram:
 
         W = self.weights(shape)
         self.check(benchmark.pedantic(function, (W,), rounds=9, warmup_rounds=2), W)
+
+
+def halves(shape):
+    """Random weights of 16 bits, as bfloat16."""
+    W = np.random.default_rng(0).standard_normal(shape, np.float32)
+    bits = (W.view(np.uint32) >> 16).astype(np.uint16)
+    return HostArray(bits, "bfloat16"), (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+# Layers of Llama-8B: k and v, q and o, up, gate and down.
+@pytest.mark.parametrize("shape", [(1024, 4096), (4096, 4096), (14336, 4096)], ids=str)
+@pytest.mark.benchmark(group="spectrum of bfloat16")
+class TestFast:
+    def run(self, benchmark, function, X, shape):
+        evals = benchmark.pedantic(function, (X,), rounds=3, warmup_rounds=1)
+        W = halves(shape)[1].astype(np.float64)
+        want = np.linalg.eigvalsh(W.T @ W if shape[0] >= shape[1] else W @ W.T)
+        assert np.max(np.abs(evals - want)) < 1e-4 * want[-1]
+
+    def test_pyspectra_fast(self, benchmark, shape):
+        self.run(benchmark, lambda X: fast_spectrum(X).evals, halves(shape)[0], shape)
+
+    def test_pyspectra_float64(self, benchmark, shape):
+        def function(X):
+            return ops.eigvals(ops.gram([X]))[0][0]
+
+        self.run(benchmark, function, halves(shape)[0], shape)
+
+    def test_numpy_float32(self, benchmark, shape):
+        def function(W):
+            return np.linalg.eigvalsh(W.T @ W if shape[0] >= shape[1] else W @ W.T)
+
+        self.run(benchmark, function, halves(shape)[1], shape)
+
+    def test_torch_float32(self, benchmark, shape):
+        torch = pytest.importorskip("torch")
+
+        def function(W):
+            W = torch.from_numpy(W)
+            return torch.linalg.eigvalsh(W.T @ W if shape[0] >= shape[1] else W @ W.T).numpy()
+
+        self.run(benchmark, function, halves(shape)[1], shape)

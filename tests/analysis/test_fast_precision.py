@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import real_models
 
 import pyspectra as ps
 from pyspectra.analysis import engine
@@ -118,6 +119,20 @@ def test_the_report_keeps_who_served(tmp_path: Path) -> None:
     assert [(row["precision"], float(row["evals_bound"])) for row in rows] == [
         ("fast", report.layers[0].esd.bound)
     ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_alpha_of_a_trained_model(dtype: str) -> None:
+    weights = real_models.minilm_l6()
+    model = {name: W.astype(dtype) for name, W in weights.items() if ".layer.2." in name}
+    exact = ps.analyze(model, goodness=False)
+    fast = ps.analyze(model, precision="fast", goodness=False)
+    served = [layer for layer in fast.layers if layer.esd.method == "fast"]
+    assert len(served) >= 5
+    for layer in served:
+        want = exact[layer.name]
+        assert abs(layer.fit.alpha - want.fit.alpha) <= 2.5e-3, layer.name
+        assert np.max(np.abs(layer.esd.evals - want.esd.evals)) <= layer.esd.bound, layer.name
 
 
 def test_an_unknown_precision_is_refused() -> None:
