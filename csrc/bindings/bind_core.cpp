@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "bindings/bind.hpp"
+#include "core/fork.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
 
@@ -33,6 +34,7 @@ Interruptibly::Interruptibly()
 
 void bind_core(py::module_& m) {
   find_main_thread();
+  count_forks();
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("isa", [] { return std::string(isa_name(current_isa())); });

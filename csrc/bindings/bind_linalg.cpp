@@ -196,7 +196,6 @@ void inverse_steps(const Array& L, Array X, Index steps) {
 }  // namespace
 
 void bind_linalg(py::module_& m) {
-  count_forks();
   m.def("take_lapack_from", &take_lapack_from, py::arg("capsules"),
         "Say what returns __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack, when a "
         "kernel first needs a routine of theirs.");
@@ -208,7 +207,7 @@ void bind_linalg(py::module_& m) {
   m.def("inverse_steps", &inverse_steps, py::arg("L").noconvert(), py::arg("X").noconvert(),
         py::arg("steps"));
   m.attr("fast_probes") = linalg::kProbes;
-  m.def("amx_available", &linalg::amx_available);
+  m.def("amx_available", [] { return linalg::amx_available(); });
   m.def("fast_eigvals", &fast_eigvals, py::arg("W"), py::arg("dtype"), py::arg("probes"));
   m.def("normal_product", &normal_product<double>, py::arg("W"), py::arg("dtype"),
         py::arg("X").noconvert(), py::arg("Y").noconvert(), py::arg("transposed"));
