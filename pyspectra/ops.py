@@ -156,6 +156,20 @@ def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
     return [e for e in evals if e is not None], status
 
 
+def eigvals_stack(A: FloatArray) -> tuple[FloatArray, list[int]]:
+    """Ascending eigenvalues (b, n) of a stack (b, n, n), float64, and the codes of their status.
+
+    What `eigvals` gives, without Python a matrix.
+    """
+    b, n = A.shape[:2]
+    if b > 1 and n >= SPREAD_ORDER:  # some may be worth all threads
+        evals, status = eigvals(list(A))
+        return np.array(evals), [int(s) for s in status]
+    with _blas_threads_for_eigvals([n] * b):
+        out: tuple[FloatArray, list[int]] = _core.linalg.eigvals_stack(_readable(A))
+    return out
+
+
 def squared_singular_values(stack: FloatArray) -> tuple[FloatArray, np.ndarray]:
     """Eigenvalues of the Gram matrices of many small ones: (n, N, M) to (n, min(N, M)), ascending.
 

@@ -104,6 +104,32 @@ Solved eigvals(const std::vector<py::array>& A) {
   return {result, status_codes(status)};
 }
 
+// The same for a stack of matrices (b, n, n), into one array: thousands of small ones cost no
+// Python each.
+std::pair<Array, std::vector<int>> eigvals_stack(const py::array& A) {
+  PS_REQUIRE(A.ndim() == 3 && A.shape(1) == A.shape(2), "eigvals: a stack must be (b, n, n)");
+  const Index item = static_cast<Index>(sizeof(double));
+  PS_REQUIRE(A.itemsize() == item && A.strides(0) % item == 0 && A.strides(1) % item == 0 &&
+                 A.strides(2) % item == 0,
+             "eigvals: a stack must be float64, with whole strides");
+  const Index count = A.shape(0), n = A.shape(1);
+  Array result({count, n});
+  double* const values = result.mutable_data();
+  const double* const data = static_cast<const double*>(A.data());
+  std::vector<Status> status;
+  {
+    const Interruptibly unlocked;
+    std::vector<linalg::SymmetricView> in;
+    std::vector<double*> out;
+    for (Index k = 0; k < count; ++k) {
+      in.push_back({data + k * (A.strides(0) / item), n, A.strides(1) / item, A.strides(2) / item});
+      out.push_back(values + k * n);
+    }
+    status = linalg::eigvals_batch(in, out);
+  }
+  return {result, status_codes(status)};
+}
+
 Solved svdvals(const std::vector<py::array>& X, int dtype) {
   const auto in = matrix_views(X, dtype);
   std::vector<Array> result;
@@ -201,6 +227,7 @@ void bind_linalg(py::module_& m) {
         "kernel first needs a routine of theirs.");
   m.def("gram", &gram, py::arg("X"), py::arg("dtype"), py::arg("out").noconvert());
   m.def("eigvals", &eigvals, py::arg("A"));
+  m.def("eigvals_stack", &eigvals_stack, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));
   m.def("shifted_factor", &shifted_factor, py::arg("G").noconvert(), py::arg("shift"));
   m.def("apply_inverse", &apply_inverse, py::arg("L").noconvert(), py::arg("X").noconvert());

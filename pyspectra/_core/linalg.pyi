@@ -16,6 +16,7 @@ __all__: list[str] = [
     "device_tridiagonal_eigvals",
     "device_tridiagonalize",
     "eigvals",
+    "eigvals_stack",
     "fast_eigvals",
     "fast_probes",
     "gram",
@@ -75,6 +76,7 @@ def device_tridiagonalize(
 def eigvals(
     A: collections.abc.Sequence[numpy.ndarray],
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
+def eigvals_stack(A: numpy.ndarray) -> tuple[numpy.typing.NDArray[numpy.float64], list[int]]: ...
 def fast_eigvals(
     W: numpy.ndarray,
     dtype: typing.SupportsInt | typing.SupportsIndex,

@@ -235,16 +235,19 @@ def eigvals(A: Any, *, out_status: bool = False) -> FloatArray | tuple[FloatArra
             "eigvals", "A", "have shape (n, n) or (b, n, n)", str(shape),
             "esd(W) takes a rectangular matrix",
         )  # fmt: skip
+    evals: FloatArray | list[FloatArray]
+    status: Sequence[int]
     if host is None:
         evals, status = eigenvalues.eigvals(A.reshape(-1, *shape[-2:]))
     else:
         values = host.data if host.dtype == "float64" else host.to_float64()
-        evals, status = ops.eigvals(list(values if values.ndim == 3 else values[None]))
-    out = np.array(evals).reshape(shape[:-1])
-    codes = np.array(status, dtype=np.int64).reshape(shape[:-2])
+        evals, status = ops.eigvals_stack(values if values.ndim == 3 else values[None])
+    out = np.asarray(evals).reshape(shape[:-1])
     if out_status:
-        return out, codes
-    for i, s in enumerate(status):
+        return out, np.array(status, dtype=np.int64).reshape(shape[:-2])
+    if not any(status):  # Status.OK is zero
+        return out
+    for i, s in enumerate(map(Status, status)):
         which = "" if len(shape) == 2 else f" (matrix {i} of the batch)"
         if s is Status.NOT_FINITE:
             matrix = A.reshape(-1, *shape[-2:])[i].cpu().double().numpy() if host is None else (

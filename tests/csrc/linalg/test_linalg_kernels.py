@@ -317,6 +317,25 @@ def test_eigvals_of_every_kind(n: int, isa: str) -> None:
         assert_evals(got, want, (kind, n))
 
 
+@pytest.mark.parametrize("n", [0, 1, 7, 40])
+def test_a_stack_has_the_eigenvalues_of_its_matrices(n: int, isa: str) -> None:
+    """Of any strides, to the last bit, whatever else it holds."""
+    stack = np.array([gram_matrix(n, seed) for seed in range(5)])
+    want = [ops.eigvals([A])[0][0] for A in stack]
+    wide = np.full((5, 2 * n, 3 * n), np.nan)[:, ::2, ::3]
+    wide[:] = stack
+    for A in (stack, stack.transpose(0, 2, 1), wide, stack[::-1][::-1]):
+        evals, codes = ops.eigvals_stack(A)
+        np.testing.assert_array_equal(evals, np.array(want).reshape(5, n))
+        assert codes == [0] * 5
+    if n:
+        stack[3, -1, 0] = np.inf
+        evals, codes = ops.eigvals_stack(stack)
+        assert codes == [0, 0, 0, int(Status.NOT_FINITE), 0]
+        assert np.isnan(evals[3]).all()
+    assert ops.eigvals_stack(np.empty((0, n, n)))[0].shape == (0, n)
+
+
 def test_eigvals_of_exactly_known_matrices(isa: str) -> None:
     """Diagonal matrices and the identity need no arithmetic that rounds."""
     diagonal = np.array([3.0, -1.0, 2.0, 2.0, 0.0, 1e-30])
@@ -533,10 +552,10 @@ def test_public_eigvals_reports_status_or_raises() -> None:
 
 
 def test_public_eigvals_raises_where_the_iteration_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(A: list[Array]) -> tuple[list[Array], list[Status]]:
-        return [np.full(len(a), np.nan) for a in A], [Status.NO_CONVERGENCE] * len(A)
+    def fails(A: Array) -> tuple[Array, list[int]]:
+        return np.full(A.shape[:2], np.nan), [int(Status.NO_CONVERGENCE)] * len(A)
 
-    monkeypatch.setattr(ops, "eigvals", fails)
+    monkeypatch.setattr(ops, "eigvals_stack", fails)
     with pytest.raises(ConvergenceError, match=r"^eigvals: the iteration did not converge"):
         ps.eigvals(np.eye(2))
     assert ps.eigvals(np.eye(2), out_status=True)[1] == Status.NO_CONVERGENCE
