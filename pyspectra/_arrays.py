@@ -285,9 +285,6 @@ def array_info(x: object) -> ArrayInfo | None:
     return None
 
 
-_DOUBLE = np.dtype(np.float64)
-
-
 def _reject(function: str, argument: str, problem: ArrayProblem) -> ArgumentTypeError:
     return ArgumentTypeError(
         function, argument, "be a floating-point array", str(problem), problem.hint
@@ -341,10 +338,9 @@ def as_host(x: object, *, function: str, argument: str) -> HostArray:
     ValueError
         If `x` is a ragged list.
     """
-    if type(x) is np.ndarray and x.dtype is _DOUBLE and x.flags.aligned:
+    if type(x) is np.ndarray and x.dtype == np.float64 and x.flags.aligned:
         return HostArray(x, "float64")  # a description takes as long as a small matrix
-    info = array_info(x)
-    if info is None:
+    if (info := array_info(x)) is None:
         x = _array_from_like(x, function, argument)
         info = _numpy_info(x)
     if info.problem is not None:
