@@ -28,7 +28,7 @@ struct MatrixView {
 };
 
 // What became of one item of a batch. Python's names of the numbers are in pyspectra/types.py;
-// pyspectra/ops.py compares the two when it is imported.
+// pyspectra/ops/core.py compares the two when it is imported.
 #define PS_STATUSES(STATUS) \
   STATUS(ok)                \
   STATUS(not_finite)        \

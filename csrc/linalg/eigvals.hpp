@@ -15,7 +15,7 @@
 // Matrices with a norm near the ends of the range are scaled by a power of two first. The results
 // are those of the scaled matrix, exactly, unless they leave the range.
 //
-// BLAS threads are the caller's business: hold BLAS to one thread for batches (pyspectra/ops.py).
+// BLAS threads are the caller's business: hold BLAS to one thread for batches (pyspectra/ops/linalg.py).
 #pragma once
 
 #include <span>

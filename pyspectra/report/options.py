@@ -232,18 +232,15 @@ class AnalyzeOptions:
     method: str = _option(
         "auto", _choice(METHODS),
         "How eigenvalues are computed; see `pyspectra.esd`.",
-        kind='{"auto", "gram", "svd"}',
-        brief="for the eigenvalues", metavar="M", choices=METHODS,
+        kind='{"auto", "gram", "svd"}', brief="for the eigenvalues", metavar="M", choices=METHODS,
     )  # fmt: skip
     precision: str = _option(
         "float64", _choice(PRECISIONS),
-        '``"fast"`` solves large matrices by float32 where a measured bound of '
-        "every eigenvalue keeps alpha within 2.5e-3; float64 serves elsewhere, and the column "
-        "``precision`` says which did. For estimator ``\"ww\"`` with "
-        "method ``\"auto\"`` on the CPU.",
-        kind='{"float64", "fast"}',
-        brief="fast: float32 where a bound keeps alpha within 2.5e-3", metavar="P",
-        choices=PRECISIONS,
+        '``"fast"`` solves large matrices by float32 where a measured bound of every eigenvalue '
+        "keeps alpha within 2.5e-3; the column ``precision`` says where. Float64 serves the rest, "
+        'other estimators than ``"ww"``, other values of `method`, and CUDA devices.',
+        kind='{"float64", "fast"}', brief="fast: float32 where a bound keeps alpha within 2.5e-3",
+        metavar="P", choices=PRECISIONS,
     )  # fmt: skip
     bootstrap: int = _option(
         0, _count(0, replicates.MAX_REPLICATES),

@@ -1,0 +1,43 @@
+"""Doors to ``csrc/spectra``: sums over a matrix, the edge that they give, permutations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pyspectra import _core
+from pyspectra._arrays import HostArray
+from pyspectra.ops.core import matrices
+
+__all__ = [
+    "margins",
+    "permute",
+    "profile_edge",
+]
+
+
+def margins(X: Sequence[HostArray]) -> list[_core.spectra.Margins]:
+    """Sums over the entries, rows and columns of 2-D arrays: ``csrc/spectra/margins.hpp``."""
+    data, code = matrices(X)
+    return _core.spectra.margins(data, code)
+
+
+def profile_edge(m: _core.spectra.Margins) -> tuple[float, float, float]:
+    """Edge of the spectrum of independent entries of these margins: edge, scale and response.
+
+    In units in which the variances are ``r_k c_i``, not yet divided by the sum of all squares.
+    Formulas: ``csrc/spectra/profile_edge.hpp``.
+    """
+    return _core.spectra.profile_edge(m)
+
+
+def permute(X: HostArray, key: int) -> HostArray:
+    """Permute the entries of a 2-D array at random: contiguous, same shape and dtype.
+
+    `key`: 64 bits; with the shape they decide the permutation. ``csrc/spectra/permute.hpp``.
+    """
+    data, code = matrices([X])
+    out = np.empty(X.shape, X.data.dtype)
+    _core.spectra.permute(data[0], code, key, out)
+    return HostArray(out, X.dtype)
