@@ -121,6 +121,12 @@ Reduced reduce(const SymmetricView& A, bool alone) {
   out.d.resize(A.n);
   out.e.resize(std::max<Index>(A.n - 1, 0));
   if (A.n == 0) return out;
+  if (on_all_threads(A.n, alone)) {
+    const auto exponent = tridiagonalize_large(A, out.d.data(), out.e.data());
+    out.exponent = exponent.value_or(0);
+    if (!exponent) out.status = Status::not_finite;
+    return out;
+  }
   const bool by_lapack = A.n > 1 && lapack_is_faster(A.n);
   const double* a = A.data;
   Index lda = A.col_stride;
@@ -145,8 +151,6 @@ Reduced reduce(const SymmetricView& A, bool alone) {
   }
   if (by_lapack) {
     out.status = lapack_tridiagonalize(copy.data(), A.n, out.d.data(), out.e.data());
-  } else if (on_all_threads(A.n, alone)) {
-    tridiagonalize_large(a, A.n, lda, out.d.data(), out.e.data());
   } else {
     work.resize(tridiagonalize_work(A.n));
     tridiagonalize(a, A.n, lda, out.d.data(), out.e.data(), work.data());

@@ -15,23 +15,17 @@
 // Matrices with a norm near the ends of the range are scaled by a power of two first. The results
 // are those of the scaled matrix, exactly, unless they leave the range.
 //
-// BLAS threads are the caller's business: hold BLAS to one thread for batches (pyspectra/ops/linalg.py).
+// BLAS threads are the caller's business: hold BLAS to one thread for batches
+// (pyspectra/ops/linalg.py).
 #pragma once
 
 #include <span>
 #include <vector>
 
 #include "core/types.hpp"
+#include "linalg/symmetric_view.hpp"
 
 namespace pyspectra::linalg {
-
-// A symmetric n x n matrix of which the lower triangle (column-major) is read: element (i, j),
-// i >= j, at data[i * row_stride + j * col_stride]. Never written to.
-struct SymmetricView {
-  const double* data;
-  Index n;
-  Index row_stride, col_stride;
-};
 
 // evals[k] receives n ascending eigenvalues. On a status other than ok they are NaN: not_finite for
 // an infinity or NaN in the matrix, or an eigenvalue beyond the range of double.

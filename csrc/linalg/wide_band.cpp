@@ -1,7 +1,10 @@
 #include "linalg/wide_band.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <new>
 #include <utility>
@@ -46,10 +49,10 @@ struct Tiles {
 template <typename Real>
 class Reduction {
  public:
-  Reduction(const double* a, Index n, Index lda, const WideBandKernels<Real>& kernels)
+  Reduction(const SymmetricView& a, const WideBandKernels<Real>& kernels)
       : kernels_(kernels),
-        n_(n),
-        blocks_((n + kWide - 1) / kWide),
+        n_(a.n),
+        blocks_((n_ + kWide - 1) / kWide),
         store_(buffer<Real>(blocks_ * (blocks_ + 1) / 2 * kTileSize)),
         panels_(buffer<Real>((4 * blocks_ + 2 * groups(blocks_) + 5) * kTileSize)),
         above_(buffer<Real>(std::max(2 * kStripes, blocks_ / kTallest + 1) * blocks_ * kTileSize)),
@@ -61,21 +64,23 @@ class Reduction {
     Wt_ = Vt_ + blocks_ * kTileSize;
     sums_ = Wt_ + blocks_ * kTileSize;
     T_ = sums_ + 2 * groups(blocks_) * kTileSize;
-    fill(a, lda);
+    finite_ = find_scale(a);
+    fill(a);
   }
+
+  bool finite() const { return finite_; }
+  int exponent() const { return exponent_; }
 
   void run(double* d, double* e) {
     to_wide_band();
     store_.reset();
     narrow(kernels_, band_.get(), n_, d, e);
-    for (Index i = 0; i < n_; ++i) d[i] /= scale_;
-    for (Index i = 0; i + 1 < n_; ++i) e[i] /= scale_;
   }
 
   // The first stage alone, and all that it leaves.
   detail::FloatStage run_first() && {
     to_wide_band();
-    detail::FloatStage out{n_, blocks_, scale_, std::move(store_), std::move(tau_), {}};
+    detail::FloatStage out{n_, blocks_, scale(), std::move(store_), std::move(tau_), {}};
     const Index columns = (blocks_ + 2) * kWide;
     constexpr Index kOut = detail::kBandStride<double>;
     out.band = buffer<double>(columns * (kOut + 1) + 2 * kWide);
@@ -106,33 +111,68 @@ class Reduction {
   }
   static Index groups(Index blocks) { return (blocks + kGroup - 1) / kGroup; }
 
-  // The tiles, scaled by a power of two to a largest entry in [1/2, 1), and a band of zeros.
-  void fill(const double* a, Index lda) {
-    std::vector<double> most(static_cast<std::size_t>(blocks_), 0.0);
+  // The power of two that takes the largest entry to [1/2, 1), or near it at the ends of the range.
+  double scale() const { return std::ldexp(1.0, -exponent_); }
+
+  // False where an entry is not finite. Magnitudes compare as integers, where NaN is above
+  // everything, and a maximum of integers vectorises.
+  bool find_scale(const SymmetricView& a) {
+    constexpr std::uint64_t kMagnitude = ~(std::uint64_t{1} << 63);
+    constexpr int kMostExponent = 1000;
+    std::vector<std::uint64_t> most(static_cast<std::size_t>(blocks_), 0);
     parallel_for(blocks_, [&](Index J) {
-      double& largest = most[static_cast<std::size_t>(J)];
-      for (Index j = J * kWide; j < std::min(n_, (J + 1) * kWide); ++j)
-        for (Index i = j; i < n_; ++i) largest = std::max(largest, std::abs(a[j * lda + i]));
+      check_interrupt();
+      const Index begin = J * kWide, end = std::min(n_, begin + kWide);
+      std::uint64_t largest = 0;
+      const auto look = [&](Index i, Index j) {
+        largest = std::max(largest, std::bit_cast<std::uint64_t>(a.at(i, j)) & kMagnitude);
+      };
+      if (a.row_stride == 1) {
+        for (Index j = begin; j < end; ++j)
+          for (Index i = j; i < n_; ++i) look(i, j);
+      } else {
+        for (Index i = begin; i < end; ++i)
+          for (Index j = 0; j <= i; ++j) look(i, j);
+      }
+      most[static_cast<std::size_t>(J)] = largest;
     });
-    int exponent = 0;
-    std::frexp(*std::max_element(most.begin(), most.end()), &exponent);
-    scale_ = std::ldexp(1.0, -exponent);
+    const double largest = std::bit_cast<double>(*std::max_element(most.begin(), most.end()));
+    if (!(largest <= std::numeric_limits<double>::max())) return false;
+    std::frexp(largest, &exponent_);
+    exponent_ = std::clamp(exponent_, -kMostExponent, kMostExponent);
+    return true;
+  }
+
+  // The tiles, scaled, and a band of zeros.
+  void fill(const SymmetricView& a) {
+    const double by = scale();
     parallel_for(blocks_, [&](Index J) {
-      for (Index I = J; I < blocks_; ++I) fill_tile(a, lda, I, J);
+      check_interrupt();
+      for (Index I = J; I < blocks_; ++I) fill_tile(a, by, I, J);
     });
     std::fill(band_.get(), band_.get() + band_size(blocks_), Real{0});
   }
 
-  void fill_tile(const double* a, Index lda, Index I, Index J) {
+  void fill_tile(const SymmetricView& a, double by, Index I, Index J) {
     Real* const out = A_.at(I, J);
-    std::fill(out, out + kTileSize, Real{0});
     const Index rows = std::min(n_ - I * kWide, kWide), columns = std::min(n_ - J * kWide, kWide);
-    for (Index j = 0; j < columns; ++j)
-      for (Index i = I == J ? j : 0; i < rows; ++i) {
-        const Real x = static_cast<Real>(scale_ * a[(J * kWide + j) * lda + I * kWide + i]);
-        out[i * kWide + j] = x;
-        if (I == J) out[j * kWide + i] = x;
-      }
+    if (rows < kWide || columns < kWide) std::fill(out, out + kTileSize, Real{0});
+    const auto copy = [&](Index i, Index j) {
+      out[i * kWide + j] = static_cast<Real>(by * a.at(I * kWide + i, J * kWide + j));
+    };
+    if (I == J) {
+      for (Index i = 0; i < rows; ++i)
+        for (Index j = 0; j <= i; ++j) {
+          copy(i, j);
+          out[j * kWide + i] = out[i * kWide + j];
+        }
+    } else if (a.row_stride == 1) {
+      for (Index j = 0; j < columns; ++j)
+        for (Index i = 0; i < rows; ++i) copy(i, j);
+    } else {
+      for (Index i = 0; i < rows; ++i)
+        for (Index j = 0; j < columns; ++j) copy(i, j);
+    }
   }
 
   Real* V(Index p, Index I) const { return A_.at(I, p); }
@@ -284,19 +324,23 @@ class Reduction {
   const Tiles<Real> A_;
   Real *W_, *Y_, *Vt_, *Wt_, *sums_, *T_;
   std::vector<Real> tau_;
-  double scale_ = 1.0;
+  int exponent_ = 0;
+  bool finite_ = true;
 };
 
 }  // namespace
 
-void tridiagonalize_large(const double* a, Index n, Index lda, double* d, double* e) {
-  Reduction<double>(a, n, lda, PS_SELECT_ISA(detail::wide_band)).run(d, e);
+std::optional<int> tridiagonalize_large(const SymmetricView& a, double* d, double* e) {
+  Reduction<double> reduction(a, PS_SELECT_ISA(detail::wide_band));
+  if (!reduction.finite()) return std::nullopt;
+  reduction.run(d, e);
+  return reduction.exponent();
 }
 
 namespace detail {
 
 FloatStage to_wide_band_float(const double* a, Index n, Index lda) {
-  return Reduction<float>(a, n, lda, PS_SELECT_ISA(wide_band_float)).run_first();
+  return Reduction<float>({a, n, 1, lda}, PS_SELECT_ISA(wide_band_float)).run_first();
 }
 
 void wide_band_to_tridiagonal(double* band, Index n, double* d, double* e) {

@@ -26,16 +26,19 @@
 
 #include <memory>
 #include <new>
+#include <optional>
 #include <vector>
 
 #include "core/types.hpp"
+#include "linalg/symmetric_view.hpp"
 #include "linalg/tiles.hpp"
 
 namespace pyspectra::linalg {
 
-// As `tridiagonalize`, with the help of the pool; n >= 2, the largest entry from 2^-900 to 2^900
-// (or all zero). Allocates about 5/8 n^2 + 500 n doubles itself.
-void tridiagonalize_large(const double* a, Index n, Index lda, double* d, double* e);
+// The tridiagonal form d (n) and e (n - 1) of 2^-x A for the x that is returned, which leaves no
+// entry near the ends of the range; none where an entry is not finite. n >= 2. By all threads;
+// allocates about 5/8 n^2 + 500 n doubles itself.
+std::optional<int> tridiagonalize_large(const SymmetricView& a, double* d, double* e);
 
 namespace detail {
 
