@@ -239,7 +239,7 @@ def test_who_stops_early_waits_for_one_read_at_most(
         loaded.append(k)
         return HostArray(np.eye(9), "float64")
 
-    monkeypatch.setattr(engines, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor", Pool)
     layers = [
         Layer(f"{k}", "linear", (9, 9), "float64", k, f"{k}", functools.partial(load, k))
         for k in range(5)
