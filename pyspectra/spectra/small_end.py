@@ -51,9 +51,12 @@ _LEAST_ORDER = 96
 # Entries of a Gram matrix outside of this may have squares that leave float64's range.
 _LEAST, _MOST = 1e-200, 1e200
 
-# The cut between what is taken anew and what the Gram matrix gives lies between these fractions of
-# the largest singular value: above it the Gram matrix has what an SVD has, up to a factor near one.
-_LOW_CUT, _HIGH_CUT = 2e-3, 1e-2
+# The cut between what is taken anew and what the Gram matrix gives is at least this fraction of the
+# largest singular value, and of small matrices this over their order. A Gram matrix has eigenvalues
+# with errors of up to 4 EPS lambda_max, so that above the cut its errors are at most about those of
+# an SVD: half of that over sigma, 1.3 n EPS sigma_max.
+_LOW_CUT, _LOW_CUT_ORDER = 2e-3, 1.5
+_HIGH_CUT = 5.0  # in lowest cuts
 
 # Eigenvalues beside the cut are at least so far apart, relatively.
 _LEAST_GAP = 0.02
@@ -96,7 +99,7 @@ def small_end_anew(W: HostArray, G: FloatArray, evals: FloatArray) -> FloatArray
         return None
     rows, cols = W.shape
     data = W.data if rows >= cols else W.data.T
-    small = int(np.count_nonzero(evals < _LOW_CUT**2 * evals[-1]))
+    small = _below(evals, _low_cut(len(evals)))
     empty = np.diagonal(G) == 0.0
     zeros = int(np.count_nonzero(empty))
     if 0 < zeros < small:  # what is small beside them is found without them
@@ -116,6 +119,15 @@ def small_end_anew(W: HostArray, G: FloatArray, evals: FloatArray) -> FloatArray
     return np.concatenate([found**2, evals[plan.wanted :]])
 
 
+def _low_cut(M: int) -> float:
+    return max(_LOW_CUT, _LOW_CUT_ORDER / M)
+
+
+def _below(evals: FloatArray, cut: float) -> int:
+    """Count singular values below a fraction of the largest."""
+    return int(np.count_nonzero(evals < cut**2 * evals[-1]))
+
+
 def _shift(evals: FloatArray) -> float:
     """Return more than rounding has taken from the smallest eigenvalue."""
     return 8.0 * math.sqrt(len(evals)) * _EPS * float(evals[-1])
@@ -125,8 +137,7 @@ def _plan(evals: FloatArray, N: int) -> _Plan | None:
     """Choose the cut and the block that cost least; None if a decomposition costs less."""
     M, largest, shift = len(evals), float(evals[-1]), _shift(evals)
     seen = np.maximum(evals, shift)
-    low = int(np.count_nonzero(evals < _LOW_CUT**2 * largest))
-    high = int(np.count_nonzero(evals < _HIGH_CUT**2 * largest))
+    low, high = (_below(evals, times * _low_cut(M)) for times in (1.0, _HIGH_CUT))
     best, least = None, 1.6 * (N + 4.0 / 3.0 * M) * M**2 - M**3 / 3.0
     for wanted in range(max(low, 1), min(high, M - 1) + 1):
         gap = 1.0 - seen[wanted - 1] / seen[wanted]

@@ -56,11 +56,19 @@ def spread(n: int) -> Array:
     return s
 
 
+def beside_a_cut(n: int) -> Array:
+    """Gaps as the cut needs them, and values where a Gram matrix has lost most."""
+    s = np.linspace(0.1, 1.0, n)
+    s[:16] = np.r_[1e-8, np.repeat([1.9e-3, 1.93e-3, 2.01e-3], 5)]
+    return s
+
+
 CASES = {
     "spread": with_values(spread(200), 200),
     "cluster": with_values(np.r_[np.full(12, 2e-5), np.linspace(0.3, 1.0, 138)], 300),
+    "beside a cut": with_values(beside_a_cut(225), 235),
     "wide": with_values(np.r_[1e-8 * np.arange(20), np.linspace(0.3, 1.0, 140)], 400).T,
-    "duplicates": duplicates(140),
+    "duplicates": duplicates(240),
     "dead rows": dead(200, 0),
     "dead columns": dead(200, 1),
     "kahan": kahan(160),
