@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,9 @@ BELIEVED = 0.1
 # for at least this part of what the test sees.
 SHIFTED = 4.0
 SHIFT_COUNTS = 0.2
+# Entries beyond two to this power, or below its inverse, are brought to about one first: their
+# eighth powers are added up.
+MODERATE = 100
 ORTHOGONAL_DRAWS = 100
 ORTHOGONAL_WORK = 2e9
 
@@ -144,6 +147,7 @@ def decide(
     key : int
         Key of the random draws, 64 bits.
     """
+    esd, m, load = _moderate(esd, m, load)
     if esd.M == 1 and esd.n_matrices > 1:
         esd = _depthwise(load)
     quick = random_null.p_value(esd.evals, esd.N, esd.M, _finite(kurtosis))
@@ -176,6 +180,24 @@ def decide(
             return NullTest(quick, quick, "excess", named)
     found = sign_test.signs(matrices, key, project)
     return NullTest(found.p_value, quick, "signs", named, found.reach)
+
+
+def _moderate(esd: ESD, m: Margins, load: Load) -> tuple[ESD, Margins, Load]:
+    """Divide a layer by a power of two, where powers of its entries are beyond float64."""
+    largest = float(esd.evals[-1]) if len(esd.evals) else 0.0
+    if not 0.0 < largest < math.inf:
+        return esd, m, load
+    exponent = math.frexp(largest)[1] // 2
+    if abs(exponent) <= MODERATE:
+        return esd, m, load
+
+    def divided() -> Sequence[HostArray]:
+        return [HostArray(np.ldexp(X.to_float64(), -exponent), "float64") for X in load()]
+
+    evals, *parts = (np.ldexp(e, -2 * exponent) for e in (esd.evals, *esd.matrix_evals))
+    bound = math.ldexp(esd.bound, -2 * exponent)
+    esd = replace(esd, evals=evals, matrix_evals=tuple(parts), bound=bound)
+    return esd, margins(tested(divided())), divided
 
 
 def _depthwise(load: Load) -> ESD:

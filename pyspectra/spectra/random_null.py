@@ -46,6 +46,8 @@ from pyspectra.types import FloatArray
 # Rows that the kurtosis is estimated from hold about this many entries: good to 0.027, a two
 # hundredth of the standard deviation of T.
 KURTOSIS_SAMPLE = 2**15
+# Entries beyond two to this power, or below its inverse, are brought to one first.
+MODERATE = 100
 
 # A p-value that no second statistic needs to make smaller.
 NEGLIGIBLE = 1e-30
@@ -160,6 +162,9 @@ def excess_kurtosis(matrices: Sequence[HostArray]) -> float:
     )
     with np.errstate(all="ignore"):
         sample -= np.mean(sample)
+        exponent = math.frexp(float(np.max(np.abs(sample), initial=0.0)))[1]
+        if abs(exponent) > MODERATE:  # or fourth powers may leave float64's range
+            sample = np.ldexp(sample, -exponent)
         sample *= sample
         variance = float(np.mean(sample))
         sample *= sample

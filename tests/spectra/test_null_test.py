@@ -107,3 +107,24 @@ def test_drawing_stops_where_the_answer_is_clear(
     found = sign_test.signs([W], key=5)
     assert fewest <= sum(drawn) <= most
     assert found.p_value < 1e-8 if strength else found.p_value > 0.01
+
+
+@pytest.mark.parametrize("conv", [False, True])
+def test_the_scale_of_a_layer_does_not_matter(conv: bool) -> None:
+    rng = np.random.default_rng(8)
+    W = rng.standard_normal((60, 40)) * np.exp(rng.standard_normal((60, 1)))
+    trained = W + rng.standard_normal((60, 1)) @ rng.standard_normal((1, 40))
+    state = {"random.weight": W, "trained.weight": trained}
+    if conv:
+        state = {"c.weight": rng.standard_normal((40, 30, 2, 2)), "d.weight": W[:, None, :, None]}
+    found = []
+    for power in (0, 245, 330, 450, -250, -330, -450):
+        scaled = {k: np.ldexp(w, power) for k, w in state.items()}
+        layers = ps.analyze(scaled, min_evals=1, goodness=False).layers
+        found.append([(x.null.method, x.null.p_value, x.null.structures) for x in layers if x.null])
+    assert len(found[0]) == 2
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert a[0] == b[0]
+            assert a[1] == pytest.approx(b[1], rel=1e-6)
+            assert [x for x, _ in a[2]] == [x for x, _ in b[2]]
