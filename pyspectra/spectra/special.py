@@ -58,7 +58,9 @@ def gamma_tails(shape: float, x: float) -> tuple[float, float]:
 def _density(shape: float, x: float) -> float:
     """x^(a - 1) e^-x / Gamma(a): of large numbers only the difference is taken."""
     far = (x - shape) / shape
-    exponent = shape * (math.log1p(far) - far)
+    # Where x is a small part of the shape, log1p would have lost it.
+    log = math.log1p(far) if far > -0.5 else math.log(x) - math.log(shape)
+    exponent = shape * (log - far)
     return math.sqrt(shape / (2.0 * math.pi)) / x * math.exp(exponent - _stirling(shape))
 
 

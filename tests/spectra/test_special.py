@@ -30,6 +30,15 @@ def test_a_gamma_law_of_a_huge_shape_is_normal(sd: float) -> None:
     assert min(gamma_tails(shape, x)) == pytest.approx(normal, rel=1e-3)
 
 
+@pytest.mark.parametrize("shape", [1e-3, 0.3, 1.0, 2.5, 20.0])
+@pytest.mark.parametrize("part", [1e-4, 1e-9, 1e-15, 1e-17, 1e-40])
+def test_the_lower_end_of_a_gamma_law(shape: float, part: float) -> None:
+    """There it is x^a / Gamma(a + 1), but for a part of about x."""
+    x = part * shape
+    log = shape * math.log(x) - math.lgamma(shape + 1.0) - x * shape / (shape + 1.0)
+    assert gamma_tails(shape, x)[0] == pytest.approx(math.exp(log), rel=1e-6 * part + 2e-11)
+
+
 def test_ends_of_a_gamma_law() -> None:
     assert gamma_tails(3.0, 0.0) == (0.0, 1.0)
     assert gamma_tails(3.0, math.inf) == (1.0, 0.0)
