@@ -100,7 +100,7 @@ def test_a_blas_that_is_loaded_while_blas_is_held_is_held_too() -> None:
         "from pyspectra._support import blas_threads\n"
         "from pyspectra.config import show_config\n"
         "n = lambda: [lib['num_threads'] for lib in blas_threads._blas().info()]\n"
-        "with ops._blas_threads_for([300, 300]):\n"
+        "with ops.linalg._blas_threads_for([300, 300]):\n"
         "    before = len(n())\n"
         "    show_config()\n"
         "    print(before < len(n()), set(n()))\n"
@@ -393,14 +393,14 @@ def test_whoever_leaves_last_gives_blas_back() -> None:
     entered, left = threading.Event(), threading.Event()
 
     def first_in() -> None:
-        with ops._blas_threads_for([300, 300]):
+        with ops.linalg._blas_threads_for([300, 300]):
             entered.set()
             left.wait(10)
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(first_in)
         entered.wait(10)
-        with ops._blas_threads_for([300, 300]):
+        with ops.linalg._blas_threads_for([300, 300]):
             left.set()
             first.result()
             assert set(blas_threads()) == {1}
@@ -417,13 +417,13 @@ def test_overlapping_calls_leave_blas_as_it_was() -> None:
 
 def test_blas_is_held_to_one_thread_in_a_batch_and_to_ours_for_one_large_matrix() -> None:
     before = blas_threads()
-    with ops._blas_threads_for([300, 300]):
+    with ops.linalg._blas_threads_for([300, 300]):
         assert set(blas_threads()) == {1}
-        with ops._blas_threads_for([5000]):
+        with ops.linalg._blas_threads_for([5000]):
             assert set(blas_threads()) == {1}
     assert blas_threads() == before
     ps.set_num_threads(1)
-    with ops._blas_threads_for([5000]):
+    with ops.linalg._blas_threads_for([5000]):
         assert set(blas_threads()) == {1}
     assert blas_threads() == before
 
