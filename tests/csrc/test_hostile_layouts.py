@@ -278,7 +278,9 @@ def test_a_tensor_that_begins_at_an_odd_address(offset: int) -> None:
     assert tensor.data_ptr() % 4 != 0
     np.testing.assert_array_equal(ps.esd(tensor).evals, ps.esd(values).evals)
     with pytest.raises(ValueError, match="aligned"):
-        ops.core._core.linalg.gram([tensor.numpy()], ops.DTYPE_CODES["float32"], [np.zeros((20, 20))])
+        ops.core._core.linalg.gram(
+            [tensor.numpy()], ops.DTYPE_CODES["float32"], [np.zeros((20, 20))]
+        )
 
 
 def test_one_row_of_a_packed_record() -> None:
