@@ -94,6 +94,24 @@ def test_lapack_is_loaded_by_the_first_kernel_that_needs_it(isa: str, loaded: st
     assert printed(code, PYSPECTRA_ISA=isa).split() == [loaded, "True"]
 
 
+def test_ctrl_c_does_not_leave_half_of_scipy() -> None:
+    """Python keeps modules whose import was interrupted by halves; other threads get no Ctrl-C."""
+    code = (
+        "import sys, threading, numpy as np\n"
+        "from pyspectra import ops\n"
+        "from pyspectra._arrays import HostArray\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'scipy':\n"
+        "            print(threading.current_thread() is threading.main_thread())\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "ops.svdvals([HostArray(np.eye(40, 60), 'float64')])\n"
+        "print('scipy' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "True"]
+
+
 def test_a_blas_that_is_loaded_while_blas_is_held_is_held_too() -> None:
     code = (
         "from pyspectra import ops\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import threading
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -43,6 +45,10 @@ __all__ = [
 def _lapack() -> dict[str, Any]:
     """Return SciPy's BLAS and LAPACK for the core, which asks when a kernel first needs them."""
     # Not at import: SciPy takes longer for it than all else together, and most models need none.
+    # In a thread of its own, which Ctrl-C does not end: half of an import would stay for good.
+    loading = threading.Thread(target=importlib.import_module, args=("scipy.linalg",))
+    loading.start()
+    loading.join()
     from scipy.linalg import cython_blas, cython_lapack
 
     blas_was_loaded()
