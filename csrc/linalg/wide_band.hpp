@@ -14,8 +14,9 @@
 //      of kWide; sweeps follow each other two blocks apart, spread over threads. 6 kWide n^2 flops.
 //   3. narrow to tridiagonal: band_to_tridiagonal.inl.hpp.
 //
-// On two cores of a Xeon with AVX-512 (dgemm 140 GF/s), seconds: n = 1024 0.022, 2048 0.12, 4096
-// 0.87, of which the second stage takes 0.06 and the third, on one thread, 0.04.
+// On two cores of a Xeon with AVX-512 (dgemm 150 GF/s), eigenvalues in seconds: n = 1024 0.032,
+// 2048 0.17, 4096 0.90 (benchmarks/eigenvalues.py). The second and the third stage are about a
+// tenth.
 //
 // In float32 the first stage takes half of the time and of the memory; what it makes of a matrix is
 // then kept, so that its error can be measured (float_band.hpp).
