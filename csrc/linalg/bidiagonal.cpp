@@ -9,6 +9,8 @@
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
+#include "linalg/compact_wy.hpp"
+#include "linalg/sweeps.hpp"
 #include "linalg/wide_band.hpp"
 
 namespace pyspectra::linalg {
@@ -190,15 +192,7 @@ class Reduction {
       const Factor one{v + I * kTileSize, 1, kWide, v + I * kTileSize};
       tiles_.product(G, &one, 1);
     }
-    std::fill(T, T + kTileSize, 0.0);
-    for (Index k = 0; k < kWide; ++k) {
-      T[k * kWide + k] = tau[k];
-      for (Index i = 0; i < k; ++i) {
-        double sum = 0.0;
-        for (Index q = i; q < k; ++q) sum += T[i * kWide + q] * G[q * kWide + k];
-        T[i * kWide + k] = -tau[k] * sum;
-      }
-    }
+    detail::compact_wy(G, tau, T);
   }
 
   double* band_at(Index i, Index j) const { return band_.get() + j * kUpperStride + i; }
@@ -215,25 +209,10 @@ class Reduction {
   }
 
   void to_narrow_band() {
-    const Index total = (n_ - 1) / kernels_.lanes;  // sweeps: their columns begin within the matrix
-    std::vector<UpperSweep> sweeps(static_cast<std::size_t>(n_ / (2 * kWide) + 2));
-    const Index ring = static_cast<Index>(sweeps.size());
-    Index oldest = 0;
-    for (Index time = 0; oldest < total; ++time) {
-      // Sweep s does its block k at the time 2 s + k + 1, and begins at 2 s.
-      const Index newest = std::min(total - 1, time / 2);
-      parallel_for(newest - oldest + 1, [&](Index k) {
-        check_interrupt();
-        const Index s = oldest + k;
-        UpperSweep& sweep = sweeps[static_cast<std::size_t>(s % ring)];
-        if (time == 2 * s)
-          kernels_.begin(band_.get(), s, sweep);
-        else if (sweep.column < n_)
-          kernels_.advance(band_.get(), sweep);
-      });
-      while (oldest <= newest && sweeps[static_cast<std::size_t>(oldest % ring)].column >= n_)
-        ++oldest;
-    }
+    double* const band = band_.get();
+    detail::in_waves<UpperSweep>(
+        n_, kernels_.lanes, [&](Index s, UpperSweep& sweep) { kernels_.begin(band, s, sweep); },
+        [&](UpperSweep& sweep) { kernels_.advance(band, sweep); });
   }
 
   // Products that one call of the kernel adds up: their right-hand tiles stay in the first-level

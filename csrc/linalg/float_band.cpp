@@ -14,6 +14,7 @@
 #include "core/parallel.hpp"
 #include "linalg/amx_gram.hpp"
 #include "linalg/bisection.hpp"
+#include "linalg/compact_wy.hpp"
 #include "linalg/gram.hpp"
 #include "linalg/normal_product.hpp"
 
@@ -64,18 +65,12 @@ class Reduced {
       for (Index k = 0; k < kWide; ++k)
         std::copy_n(s + k * kGroup, kGroup, G.data() + k * kWide + c0);
     }
-    double* const T = T_.data() + p * kTileSize;
+    double tau[kWide];
     for (Index k = 0; k < kWide; ++k) {
-      if (stage_.tau[static_cast<std::size_t>(p * kWide + k)] == 0.0f) continue;  // H_k = I
-      const double tau = 2.0 / G[static_cast<std::size_t>(k * kWide + k)];
-      T[k * kWide + k] = tau;
-      for (Index i = 0; i < k; ++i) {
-        double sum = 0.0;
-        for (Index q = i; q < k; ++q)
-          sum += T[i * kWide + q] * G[static_cast<std::size_t>(q * kWide + k)];
-        T[i * kWide + k] = -tau * sum;
-      }
+      const bool reflects = stage_.tau[static_cast<std::size_t>(p * kWide + k)] != 0.0f;
+      tau[k] = reflects ? 2.0 / G[static_cast<std::size_t>(k * kWide + k)] : 0.0;
     }
+    detail::compact_wy(G.data(), tau, T_.data() + p * kTileSize);
   }
 
   // x -= V T V^T x, or V T^T V^T x.

@@ -10,6 +10,7 @@
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
+#include "linalg/compact_wy.hpp"
 #include "linalg/wide_band.hpp"
 
 namespace pyspectra::linalg {
@@ -208,15 +209,7 @@ class Panels {
       const Factor one{x + I * kTileSize, 1, kWide, x + I * kTileSize};
       kernels_.product(G, &one, 1);
     }
-    std::fill(T, T + kTileSize, 0.0);
-    for (Index k = 0; k < kWide; ++k) {
-      T[k * kWide + k] = tau[k];
-      for (Index i = 0; i < k; ++i) {
-        double sum = 0.0;
-        for (Index q = i; q < k; ++q) sum += T[i * kWide + q] * G[q * kWide + k];
-        T[i * kWide + k] = -tau[k] * sum;
-      }
-    }
+    detail::compact_wy(G, tau, T);
     negate_transposed(x, top);
     std::fill(M, M + kTileSize, 0.0);
     const Factor middle{T, kWide, 1, top};

@@ -13,6 +13,8 @@
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
+#include "linalg/compact_wy.hpp"
+#include "linalg/sweeps.hpp"
 
 namespace pyspectra::linalg {
 namespace {
@@ -263,15 +265,8 @@ class Reduction {
     Real* const T = T_;
     Real* const half = T + kTileSize;
     Real* const scratch = half + kTileSize;
-    std::fill(T, T + 3 * kTileSize, Real{0});
-    for (Index k = 0; k < kWide; ++k) {
-      T[k * kWide + k] = tau[k];
-      for (Index i = 0; i < k; ++i) {
-        Real sum = 0;
-        for (Index q = i; q < k; ++q) sum += T[i * kWide + q] * G[q * kWide + k];
-        T[i * kWide + k] = -tau[k] * sum;
-      }
-    }
+    std::fill(half, half + 2 * kTileSize, Real{0});
+    detail::compact_wy(G, tau, T);
     const Factor right{Z, kWide, 1, T};
     kernels_.tiles.product(scratch, &right, 1);
     const Factor transposed{T, 1, kWide, scratch};
@@ -297,25 +292,9 @@ class Reduction {
   }
 
   static void to_narrow_band(const WideBandKernels<Real>& kernels, Real* band, Index n) {
-    const Index lanes = kernels.lanes;
-    const Index total = (n - 1) / lanes;  // sweeps: columns [0, total * lanes) have rows below
-    std::vector<WideSweep> sweeps(static_cast<std::size_t>(n / (2 * kWide) + 2));
-    const Index ring = static_cast<Index>(sweeps.size());
-    Index oldest = 0;
-    for (Index time = 0; oldest < total; ++time) {
-      // Sweep s does its block k at the time 2 s + k + 1, and begins at 2 s.
-      const Index newest = std::min(total - 1, time / 2);
-      parallel_for(newest - oldest + 1, [&](Index k) {
-        const Index s = oldest + k;
-        WideSweep& sweep = sweeps[static_cast<std::size_t>(s % ring)];
-        if (time == 2 * s)
-          kernels.begin(band, s, sweep);
-        else if (sweep.column < n)
-          kernels.advance(band, sweep);
-      });
-      while (oldest <= newest && sweeps[static_cast<std::size_t>(oldest % ring)].column >= n)
-        ++oldest;
-    }
+    detail::in_waves<WideSweep>(
+        n, kernels.lanes, [&](Index s, WideSweep& sweep) { kernels.begin(band, s, sweep); },
+        [&](WideSweep& sweep) { kernels.advance(band, sweep); });
   }
 
   const WideBandKernels<Real> kernels_;
