@@ -51,8 +51,8 @@ inline cuda::Stream stream_of(int device, std::uintptr_t handle) {
   return {device, reinterpret_cast<void*>(handle)};
 }
 
-// Strides in elements; ops/core.py has made sure that they are whole, that the elements are aligned, and
-// that the dtype code fits.
+// Strides in elements; ops/core.py has made sure that they are whole, that the elements are
+// aligned, and that the dtype code fits.
 inline MatrixView matrix_view(const py::array& a, int dtype) {
   PS_REQUIRE(a.ndim() == 2, "a matrix must be 2-D");
   PS_REQUIRE(dtype >= 0 && dtype <= 3, "unknown dtype code");
