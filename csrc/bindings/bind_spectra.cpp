@@ -36,6 +36,22 @@ void bind_spectra(py::module_& m) {
       py::arg("X"), py::arg("dtype"));
 
   m.def(
+      "centred_margins",
+      [](const std::vector<py::array>& X, int dtype,
+         const std::vector<const spectra::Margins*>& plain) {
+        const auto in = matrix_views(X, dtype);
+        std::vector<spectra::CentredMargins> found(in.size());
+        {
+          const Interruptibly unlocked;
+          spectra::centred_margins_batch(in, plain, found);
+        }
+        std::vector<std::pair<spectra::Margins, double>> out;
+        for (auto& one : found) out.emplace_back(std::move(one.margins), one.reduction);
+        return out;
+      },
+      py::arg("X"), py::arg("dtype"), py::arg("plain"));
+
+  m.def(
       "profile_edge",
       [](const spectra::Margins& sums) {
         const spectra::ProfileEdge e = spectra::profile_edge(sums.of_rows, sums.of_cols);

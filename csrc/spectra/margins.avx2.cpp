@@ -9,6 +9,6 @@ constexpr int kLanes = 4;
 #include "spectra/margins.inl.hpp"
 }  // namespace
 
-MarginKernels margin_kernels_avx2() { return {add}; }
+MarginKernels margin_kernels_avx2() { return {add, add_centred}; }
 
 }  // namespace pyspectra::spectra::detail

@@ -9,6 +9,6 @@ constexpr int kLanes = 8;
 #include "spectra/margins.inl.hpp"
 }  // namespace
 
-MarginKernels margin_kernels_avx512() { return {add}; }
+MarginKernels margin_kernels_avx512() { return {add, add_centred}; }
 
 }  // namespace pyspectra::spectra::detail

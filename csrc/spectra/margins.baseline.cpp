@@ -9,6 +9,6 @@ constexpr int kLanes = 2;
 #include "spectra/margins.inl.hpp"
 }  // namespace
 
-MarginKernels margin_kernels_baseline() { return {add}; }
+MarginKernels margin_kernels_baseline() { return {add, add_centred}; }
 
 }  // namespace pyspectra::spectra::detail

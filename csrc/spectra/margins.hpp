@@ -9,9 +9,16 @@
 //
 // Any element type and strides; sums are float64. A matrix is summed in strips of rows, whose
 // bounds follow from its shape, and strips are added in their order: the same bits for any number
-// of threads and, with eight sums side by side on each, any instruction set. Memory: two doubles a
-// row, and two a column for each strip, of at least kStripRows rows. Entries that are not finite
-// give sums that are not.
+// of threads and, with eight sums side by side on each, any instruction set. Memory: two or three
+// doubles a row, and as many a column for each strip, of at least kStripRows rows. Entries that are
+// not finite give sums that are not.
+//
+// Of a matrix whose means of rows and columns are taken away, C = P W Q with P = 1 - 1/N, Q = 1 -
+// 1/M, one more pass gives the same sums, and what centring takes from the sum of the squared
+// eigenvalues: with s = W 1, t = W^T 1, the total T and u = W^T s - t T/N,
+//   tr (W^T W)^2 - tr (C^T C)^2 = 2 |W t|^2 / N - |t|^4 / N^2 + 2 |u|^2 / M - (|s|^2 - T^2/N)^2 /
+//   M^2.
+// A Gram matrix of C would take N M^2 flops.
 #pragma once
 
 #include <span>
@@ -40,11 +47,21 @@ struct Margins {
 #define PS_FIELD(name) double name = 0.0;
   PS_MARGINS(PS_FIELD)
 #undef PS_FIELD
-  std::vector<double> of_rows, of_cols;  // r_k and c_i
+  std::vector<double> of_rows, of_cols;    // r_k and c_i
+  std::vector<double> row_sums, col_sums;  // of w
 };
 
 // Writes one result a matrix. Parallel over matrices and strips.
 void margins_batch(std::span<const MatrixView> X, std::span<Margins> out);
+
+struct CentredMargins {
+  Margins margins;   // of C
+  double reduction;  // tr (W^T W)^2 - tr (C^T C)^2, good to rounding of the former
+};
+
+// `plain` is what margins_batch has found of the same matrices.
+void centred_margins_batch(std::span<const MatrixView> X, std::span<const Margins* const> plain,
+                           std::span<CentredMargins> out);
 
 namespace detail {
 
@@ -57,9 +74,18 @@ struct Strip {
   double quartic;
 };
 
+// The means that are subtracted from a strip, and two products with the matrix as it is.
+struct Means {
+  const double *row_sum, *col_sum;  // of the whole matrix
+  double *product, *transposed;     // W t of the strip's rows; W^T s, to which the strip adds
+};
+
 struct MarginKernels {
   // Adds the columns [begin, begin + count), count <= kPiece, of a strip.
   void (*add)(const MatrixView& X, Index begin, Index count, Strip& strip);
+  // The same of centred entries.
+  void (*add_centred)(const MatrixView& X, Index begin, Index count, Strip& strip, double mean,
+                      const Means& means);
 };
 
 // Columns at a time: a row's piece and the sums of its columns stay in the first-level cache.

@@ -5,6 +5,7 @@ using pyspectra::DType;
 using pyspectra::Index;
 using pyspectra::MatrixView;
 using pyspectra::spectra::detail::kPiece;
+using pyspectra::spectra::detail::Means;
 using pyspectra::spectra::detail::Strip;
 
 // A piece of a row as doubles, filled up with zeros, which add nothing to any sum.
@@ -32,14 +33,12 @@ static inline double total(const Sums& sums) {
   return sum;
 }
 
-template <typename T>
-static void add_piece(const MatrixView& X, Index begin, Index count, Strip& strip) {
-  const Index padded = (count + kWidth - 1) / kWidth * kWidth;
-  double row[kPiece], sums[kPiece] = {}, squares[kPiece] = {};
+// The sums of one row's piece as it is taken in, and of all rows for its columns.
+struct PieceSums {
+  double sums[kPiece] = {}, squares[kPiece] = {};
   Sums quartic{};
-  for (Index k = strip.first; k < strip.last; ++k) {
-    const T* in = (const T*)X.data + k * X.row_stride + begin * X.col_stride;
-    widen_piece(in, X.col_stride, count, padded, row);
+
+  inline void add_row(const double* row, Index padded, double& row_sum, double& row_square) {
     Sums sum{}, square{};
     for (Index i = 0; i < padded; i += kWidth) {
 #pragma GCC unroll 8
@@ -53,14 +52,66 @@ static void add_piece(const MatrixView& X, Index begin, Index count, Strip& stri
         store(squares + at, load(squares + at) + w2);
       }
     }
-    strip.row_sum[k - strip.first] += total(sum);
-    strip.row_square[k - strip.first] += total(square);
+    row_sum += total(sum);
+    row_square += total(square);
   }
-  strip.quartic += total(quartic);
+
+  inline void finish(Index begin, Index count, Strip& strip) {
+    strip.quartic += total(quartic);
+    for (Index i = 0; i < count; ++i) {
+      strip.col_sum[begin + i] += sums[i];
+      strip.col_square[begin + i] += squares[i];
+    }
+  }
+};
+
+template <typename T>
+static void add_piece(const MatrixView& X, Index begin, Index count, Strip& strip) {
+  const Index padded = (count + kWidth - 1) / kWidth * kWidth;
+  double row[kPiece];
+  PieceSums piece;
+  for (Index k = strip.first; k < strip.last; ++k) {
+    const T* in = (const T*)X.data + k * X.row_stride + begin * X.col_stride;
+    widen_piece(in, X.col_stride, count, padded, row);
+    const Index at = k - strip.first;
+    piece.add_row(row, padded, strip.row_sum[at], strip.row_square[at]);
+  }
+  piece.finish(begin, count, strip);
+}
+
+template <typename T>
+static void add_centred_piece(const MatrixView& X, Index begin, Index count, Strip& strip,
+                              double mean, const Means& means) {
+  const Index padded = (count + kWidth - 1) / kWidth * kWidth;
+  double row[kPiece], shift[kPiece] = {}, col_sum[kPiece] = {}, transposed[kPiece] = {};
   for (Index i = 0; i < count; ++i) {
-    strip.col_sum[begin + i] += sums[i];
-    strip.col_square[begin + i] += squares[i];
+    col_sum[i] = means.col_sum[begin + i];
+    shift[i] = col_sum[i] / (double)X.rows - mean;
   }
+  PieceSums piece;
+  for (Index k = strip.first; k < strip.last; ++k) {
+    const T* in = (const T*)X.data + k * X.row_stride + begin * X.col_stride;
+    widen_piece(in, X.col_stride, count, padded, row);
+    const double row_sum = means.row_sum[k];
+    const vd own = splat(row_sum), own_mean = splat(row_sum / (double)X.cols);
+    Sums product{};
+    for (Index i = 0; i < padded; i += kWidth) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) {
+        const Index at = i + v * kLanes;
+        const vd w = load(row + at);
+        product.part[v] += w * load(col_sum + at);
+        store(transposed + at, load(transposed + at) + w * own);
+        store(row + at, w - own_mean - load(shift + at));
+      }
+    }
+    for (Index i = count; i < padded; ++i) row[i] = 0.0;
+    const Index at = k - strip.first;
+    means.product[at] += total(product);
+    piece.add_row(row, padded, strip.row_sum[at], strip.row_square[at]);
+  }
+  piece.finish(begin, count, strip);
+  for (Index i = 0; i < count; ++i) means.transposed[begin + i] += transposed[i];
 }
 
 static void add(const MatrixView& X, Index begin, Index count, Strip& strip) {
@@ -73,5 +124,19 @@ static void add(const MatrixView& X, Index begin, Index count, Strip& strip) {
       return add_piece<float>(X, begin, count, strip);
     case DType::float64:
       return add_piece<double>(X, begin, count, strip);
+  }
+}
+
+static void add_centred(const MatrixView& X, Index begin, Index count, Strip& strip, double mean,
+                        const Means& means) {
+  switch (X.dtype) {
+    case DType::float16:
+      return add_centred_piece<Half>(X, begin, count, strip, mean, means);
+    case DType::bfloat16:
+      return add_centred_piece<BFloat>(X, begin, count, strip, mean, means);
+    case DType::float32:
+      return add_centred_piece<float>(X, begin, count, strip, mean, means);
+    case DType::float64:
+      return add_centred_piece<double>(X, begin, count, strip, mean, means);
   }
 }

@@ -7,7 +7,7 @@ import collections.abc
 import numpy
 import typing
 
-__all__: list[str] = ["Margins", "margins", "permute", "profile_edge"]
+__all__: list[str] = ["Margins", "centred_margins", "margins", "permute", "profile_edge"]
 
 class Margins:
     @property
@@ -35,6 +35,11 @@ class Margins:
     @property
     def zero_rows(self) -> float: ...
 
+def centred_margins(
+    X: collections.abc.Sequence[numpy.ndarray],
+    dtype: typing.SupportsInt | typing.SupportsIndex,
+    plain: collections.abc.Sequence[Margins],
+) -> list[tuple[Margins, float]]: ...
 def margins(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
 ) -> list[Margins]: ...

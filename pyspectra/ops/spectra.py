@@ -11,6 +11,7 @@ from pyspectra._arrays import HostArray
 from pyspectra.ops.core import matrices
 
 __all__ = [
+    "centred_margins",
     "margins",
     "permute",
     "profile_edge",
@@ -21,6 +22,18 @@ def margins(X: Sequence[HostArray]) -> list[_core.spectra.Margins]:
     """Sums over the entries, rows and columns of 2-D arrays: ``csrc/spectra/margins.hpp``."""
     data, code = matrices(X)
     return _core.spectra.margins(data, code)
+
+
+def centred_margins(
+    X: Sequence[HostArray], plain: Sequence[_core.spectra.Margins]
+) -> list[tuple[_core.spectra.Margins, float]]:
+    """The same sums of 2-D arrays without the means of their rows and columns.
+
+    `plain` is what `margins` has found of the arrays as they are. Also returns, for each, what this
+    centring takes from the sum of the squared eigenvalues: ``csrc/spectra/margins.hpp``.
+    """
+    data, code = matrices(X)
+    return _core.spectra.centred_margins(data, code, list(plain))
 
 
 def profile_edge(m: _core.spectra.Margins) -> tuple[float, float, float]:

@@ -91,14 +91,38 @@ class Margins:
 
 def margins(matrices: Sequence[HostArray]) -> Margins:
     """Return the margins of equally shaped matrices; not finite where an entry is not."""
-    parts = ops.margins(matrices)
-    rows, cols = matrices[0].shape
+    return _together(ops.margins(matrices), *matrices[0].shape)
+
+
+def centred_margins(matrices: Sequence[HostArray], plain: Margins) -> tuple[Margins, float]:
+    """Return the margins without the means of rows and columns, and what these add to the spectrum.
+
+    Parameters
+    ----------
+    matrices : sequence of HostArray
+    plain : Margins
+        Those of the matrices as they are.
+
+    Returns
+    -------
+    margins : Margins
+    reduction : float
+        The sum of the squared eigenvalues less that of the centred matrices, good to rounding of
+        the former.
+    """
+    found = ops.centred_margins(matrices, plain.parts)
+    centred = _together([part for part, _ in found], *matrices[0].shape)
+    return centred, sum(reduction for _, reduction in found)
+
+
+def _together(parts: Sequence[Any], rows: int, cols: int) -> Margins:
+    """The sums of matrices of one shape, added up."""
     widest = max(parts, key=lambda part: abs(part.diagonal))
     summed = {name: sum(getattr(part, name) for part in parts) for name in SUMMED}
     return Margins(
         rows,
         cols,
-        len(matrices),
+        len(parts),
         int(summed.pop("zero_rows")),
         int(summed.pop("zero_cols")),
         **summed,

@@ -18,7 +18,7 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.spectra import random_null, sign_laws, sign_test
-from pyspectra.spectra.margins import Margins, margins
+from pyspectra.spectra.margins import Margins, centred_margins, margins
 from pyspectra.spectra.structures import (
     BY_NAME,
     Facts,
@@ -37,6 +37,8 @@ SHIFT_COUNTS = 0.2
 # Entries beyond two to this power, or below its inverse, are brought to about one first: their
 # eighth powers are added up.
 MODERATE = 100
+# Where centring leaves a smaller part of the sum of squared eigenvalues, that is computed anew.
+DIGITS_LEFT = 1e-6
 ORTHOGONAL_DRAWS = 100
 ORTHOGONAL_WORK = 2e9
 
@@ -166,20 +168,31 @@ def decide(
     believed = None if is_shifted else sign_laws.believed(esd, m)
     if believed is not None:
         return NullTest(believed.p_value, quick, "laws", named, believed.reach)
-    matrices = [X.to_float64() for X in tested(load())]
-    project = None
+    matrices = tested(load())
     if is_shifted:
-        project = _centred
-        matrices = list(_centred(np.stack(matrices)))
-        square_sum = sum(map(sign_test.square_sum, matrices))
+        m, square_sum = _without_means(matrices, esd, m)
         if not math.sqrt(square_sum) > 1e-9 * esd.evals[-1]:
             return NullTest(1.0, quick, "named", named)
-        m = margins([HostArray(W, "float64") for W in matrices])
         far = sign_test.excess(square_sum, m)
         if abs(far) > sign_test.OVERWHELMING:
             return NullTest(quick, quick, "excess", named)
-    found = sign_test.signs(matrices, key, project)
+    stack = np.stack([X.to_float64() for X in matrices])
+    if is_shifted:
+        stack = _centred(stack)
+    found = sign_test.signs(stack, key, _centred if is_shifted else None)
     return NullTest(found.p_value, quick, "signs", named, found.reach)
+
+
+def _without_means(matrices: Sequence[HostArray], esd: ESD, m: Margins) -> tuple[Margins, float]:
+    """Sums of centred matrices, and of their squared eigenvalues."""
+    centred, reduction = centred_margins(matrices, m)
+    whole = float(esd.evals @ esd.evals)
+    left = whole - reduction
+    if esd.bound == 0.0 and left > DIGITS_LEFT * whole:
+        return centred, left
+    # The means are nearly all of it: a difference has no digits left.
+    stack = _centred(np.stack([X.to_float64() for X in matrices]))
+    return centred, sum(map(sign_test.square_sum, stack))
 
 
 def _moderate(esd: ESD, m: Margins, load: Load) -> tuple[ESD, Margins, Load]:

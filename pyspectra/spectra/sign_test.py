@@ -30,7 +30,7 @@ Knijnenburg et al., "Fewer permutations, more accurate P-values", Bioinformatics
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,13 +111,12 @@ Project = Callable[[FloatArray], FloatArray]
 Statistic = Callable[[FloatArray], float]
 
 
-def signs(matrices: Sequence[FloatArray], key: int, project: Project | None = None) -> SignTest:
+def signs(stack: FloatArray, key: int, project: Project | None = None) -> SignTest:
     """Test "independent entries, each with its own scale" from random signs.
 
     Parameters
     ----------
-    matrices : sequence of ndarray of float64, shape (rows, cols)
-        Matrices of one shape.
+    stack : ndarray of float64, shape (matrices, rows, cols)
     key : int
         Key of the random generator, 64 bits.
     project : callable, optional
@@ -128,7 +127,6 @@ def signs(matrices: Sequence[FloatArray], key: int, project: Project | None = No
     SignTest
     """
     rng = np.random.Generator(np.random.Philox(key=key))
-    stack = np.stack(matrices)
     if stack.size * min(stack.shape[1:]) > LARGE:
         return _of_large(stack, rng, project)
     (own,) = _statistics(stack[np.newaxis])

@@ -9,7 +9,10 @@ import pytest
 from truth import cases
 
 import pyspectra as ps
+from pyspectra._arrays import HostArray
 from pyspectra.spectra import null_test, sign_test
+from pyspectra.spectra.margins import margins
+from pyspectra.types import ESD
 
 
 def shifted(strength: float, mean: float, seed: int) -> np.ndarray:
@@ -104,7 +107,7 @@ def test_drawing_stops_where_the_answer_is_clear(
         return draws(stack, count, *others)
 
     monkeypatch.setattr(sign_test, "_draws", counted)
-    found = sign_test.signs([W], key=5)
+    found = sign_test.signs(W[None], key=5)
     assert fewest <= sum(drawn) <= most
     assert found.p_value < 1e-8 if strength else found.p_value > 0.01
 
@@ -128,3 +131,16 @@ def test_the_scale_of_a_layer_does_not_matter(conv: bool) -> None:
             assert a[0] == b[0]
             assert a[1] == pytest.approx(b[1], rel=1e-6)
             assert [x for x, _ in a[2]] == [x for x, _ in b[2]]
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.3, 1e3, 1e6])
+def test_centring_needs_no_gram_matrix(mean: float) -> None:
+    rng = np.random.default_rng(12)
+    matrices = [HostArray(rng.standard_normal((60, 40)) + mean, "float64") for _ in range(3)]
+    evals = np.sort(np.concatenate([np.linalg.svd(X.data)[1] ** 2 for X in matrices]))
+    esd = ESD(evals, 60, 40, n_matrices=3)
+    m, square_sum = null_test._without_means(matrices, esd, margins(matrices))
+    left = null_test._centred(np.stack([X.data for X in matrices]))
+    assert square_sum == pytest.approx(sum(np.sum((w.T @ w) ** 2) for w in left), rel=1e-8)
+    own = margins([HostArray(w, "float64") for w in left])
+    assert (m.expected, m.cycles) == pytest.approx((own.expected, own.cycles), rel=1e-8)

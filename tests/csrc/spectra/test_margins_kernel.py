@@ -94,3 +94,59 @@ def test_hostile_entries() -> None:
     assert (of_zero.zero_rows, of_zero.zero_cols, of_zero.cycles) == (6.0, 5.0, 0.0)
     assert np.isnan([of_nan.square, of_nan.quartic]).all()
     assert (of_empty.square, of_empty.zero_rows, of_empty.zero_cols) == (0.0, 0.0, 5.0)
+
+
+def centred(w: np.ndarray) -> np.ndarray:
+    return w - w.mean(1, keepdims=True) - w.mean(0) + w.mean()
+
+
+def square_sum(w: np.ndarray) -> float:
+    return float(np.sum((w.T @ w) ** 2))
+
+
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES)
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s != (1, 1)], ids=str)
+def test_sums_of_centred_matrices_are_those_of_the_reference(
+    shape: tuple[int, int], dtype: str
+) -> None:
+    for layout, arranged in LAYOUTS.items():
+        plain = host(entries(shape), dtype)
+        X = HostArray(arranged(plain.data), dtype)
+        ((found, reduction),) = ops.centred_margins([X], ops.margins([X]))
+        w = decoded(plain)
+        expected = ref.margins(centred(w))
+        size = np.abs(w).sum()
+        for name in ("square", "quartic", "row_squares", "col_squares", "cycles"):
+            power = {"square": 2, "quartic": 4}.get(name, 4)
+            bound = tol.SUM_RTOL * max(expected[name], np.sqrt(np.mean(w**2)) ** power * w.size)
+            if name == "cycles":
+                bound = tol.SUM_RTOL * expected["row_squares"] * expected["col_squares"]
+            assert abs(getattr(found, name) - expected[name]) <= bound, (layout, name)
+        for name in ("total", "diagonal"):
+            assert abs(getattr(found, name) - expected[name]) <= tol.SUM_RTOL * size, (layout, name)
+        whole = square_sum(w)
+        assert abs(whole - reduction - square_sum(centred(w))) <= tol.SUM_RTOL * whole, layout
+
+
+def test_bits_of_centred_sums_do_not_depend_on_threads_or_instruction_set() -> None:
+    batch = [host(entries(shape, seed), "float32") for seed, shape in enumerate(SHAPES)]
+    batch.append(host(entries((5000, 60)), "float32"))  # several strips
+    threads, isa = ops.get_num_threads(), ops.get_isa()
+    found = []
+    try:
+        for level in ops.available_isas():
+            for n in (1, 3):
+                ops.set_isa(level)
+                ops.set_num_threads(n)
+                some = ops.centred_margins(batch, ops.margins(batch))
+                found.append([(sums(m), reduction) for m, reduction in some])
+    finally:
+        ops.set_isa(isa)
+        ops.set_num_threads(threads)
+    assert all(other == found[0] for other in found[1:])
+
+
+def test_sums_of_other_matrices_are_refused() -> None:
+    X = [host(entries(shape), "float64") for shape in [(7, 5), (5, 7)]]
+    with pytest.raises(ValueError, match="other matrices"):
+        ops.centred_margins(X[:1], ops.margins(X[1:]))
