@@ -44,6 +44,9 @@ def small_end_atol(n: int, norm: float) -> float:
 # Householder's vectors: a few EPS for each of some dozen columns.
 ORTHONORMAL_ATOL = 1e-13
 
+# Pivots of Cholesky's factorisation: n EPS times a condition of some hundreds.
+PIVOT_RTOL = 1e-12
+
 # Spans of blocks after two steps with a matrix of condition 1e5 at most.
 SUBSPACE_ATOL = 1e-9
 

@@ -198,6 +198,19 @@ Array shifted_factor(const py::array_t<double, py::array::f_style>& G, double sh
   return L;
 }
 
+// Of the leading rows and columns of such a matrix.
+Array leading_pivots(const py::array_t<double, py::array::f_style>& G, Index order, double shift) {
+  PS_REQUIRE(G.ndim() == 2 && G.shape(0) == G.shape(1) && order >= 1 && order <= G.shape(0),
+             "leading_pivots: the matrix must be square and have so many rows");
+  Array pivots(order);
+  const double* const in = G.data();
+  double* const out = pivots.mutable_data();
+  const Index lda = G.shape(0);
+  const Interruptibly unlocked;
+  linalg::leading_pivots(in, order, lda, shift, out);
+  return pivots;
+}
+
 // X in place: divided by the matrix that L factors, or `steps` steps of inverse iteration.
 void apply_inverse(const Array& L, Array X) {
   PS_REQUIRE(X.ndim() == 2 && L.size() == linalg::shifted_factor_size(X.shape(0)) && X.size() > 0,
@@ -230,6 +243,8 @@ void bind_linalg(py::module_& m) {
   m.def("eigvals_stack", &eigvals_stack, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));
   m.def("shifted_factor", &shifted_factor, py::arg("G").noconvert(), py::arg("shift"));
+  m.def("leading_pivots", &leading_pivots, py::arg("G").noconvert(), py::arg("order"),
+        py::arg("shift"));
   m.def("apply_inverse", &apply_inverse, py::arg("L").noconvert(), py::arg("X").noconvert());
   m.def("inverse_steps", &inverse_steps, py::arg("L").noconvert(), py::arg("X").noconvert(),
         py::arg("steps"));

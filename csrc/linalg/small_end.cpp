@@ -278,6 +278,15 @@ void shifted_factor(const double* G, Index n, Index lda, double shift, double* L
   }
 }
 
+void leading_pivots(const double* G, Index n, Index lda, double shift, double* pivots) {
+  const Buffer L = buffer(shifted_factor_size(n));
+  shifted_factor(G, n, lda, shift, L.get());
+  for (Index i = 0; i < n; ++i) {
+    const double inverse = tile_at(L.get(), i / kWide, i / kWide)[i % kWide * (kWide + 1)];
+    pivots[i] = 1.0 / (inverse * inverse);
+  }
+}
+
 void apply_inverse(const double* L, Index n, double* X, Index p) {
   PS_REQUIRE(n >= 1 && p >= 1, "apply_inverse: no matrix");
   const TileKernels kernels = PS_SELECT_ISA(detail::wide_band).tiles;

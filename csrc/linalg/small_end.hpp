@@ -23,6 +23,11 @@ Index shifted_factor_size(Index n);
 // largest entry from 2^-900 to 2^900; shift > 0. No array may overlap another.
 void shifted_factor(const double* G, Index n, Index lda, double shift, double* L);
 
+// The n pivots of the factorisation of such a matrix, each of which is at least the smallest
+// eigenvalue of G + shift I: what is left of a diagonal entry once the columns before it have been
+// eliminated. Those of a leading part of a matrix are the first ones of the whole: n^3 / 3 flops.
+void leading_pivots(const double* G, Index n, Index lda, double shift, double* pivots);
+
 // X (n x p, row-major) := (L L^T)^-1 X.
 void apply_inverse(const double* L, Index n, double* X, Index p);
 

@@ -21,6 +21,7 @@ __all__: list[str] = [
     "fast_probes",
     "gram",
     "inverse_steps",
+    "leading_pivots",
     "normal_product",
     "shifted_factor",
     "svdvals",
@@ -92,6 +93,11 @@ def inverse_steps(
     X: numpy.typing.NDArray[numpy.float64],
     steps: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
+def leading_pivots(
+    G: numpy.typing.NDArray[numpy.float64],
+    order: typing.SupportsInt | typing.SupportsIndex,
+    shift: typing.SupportsFloat | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float64]: ...
 @typing.overload
 def normal_product(
     W: numpy.ndarray,

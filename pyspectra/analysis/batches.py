@@ -151,6 +151,7 @@ class _Taken:
     spectra: _Spectra | None  # in their place, with method "svd" or precision "fast"
     measured: list[dict[str, Any]]  # one for each row of the report
     change: Change | None  # of a difference of two models
+    foreseen: dict[int, tuple[FloatArray, Status]]  # by SVD in the place of these Gram matrices
 
 
 # The functions below let go of the tensor as they return, before the next one comes.
@@ -184,6 +185,7 @@ def _take_in(
             code, detail["relative"] = "few_changed", change.relative
         return layer.skipped(Skip(code, detail))
     grams: list[Any] = []
+    foreseen: dict[int, tuple[FloatArray, Status]] = {}
     spectra = _fast(slices, engine, options) if change is None else None
     permuted = measurements.permuted(layer, slices, M, options)
     if options.method == "svd":
@@ -191,11 +193,13 @@ def _take_in(
     elif spectra is None:
         room = engine.take(M, rf * (1 + measurements.n_replicas(M, rf, options)))
         grams = engine.grams(matrices.operands, None if room is None else room[:rf])
+        if options.method == "auto":
+            foreseen = engine.foreseen(slices, grams)
         for k, X in enumerate(permuted, start=rf):  # one of them exists at a time
             grams += engine.grams([engine.operand(X)], None if room is None else [room[k]])
     rows = [slices] if options.pool else [[X] for X in slices]
     measured = [measurements.take(Entries(row, options, change)) for row in rows]
-    return _Taken(layer, grams, spectra, measured, change)
+    return _Taken(layer, grams, spectra, measured, change, foreseen)
 
 
 def _fast(slices: Sequence[HostArray], engine: Engine, options: AnalyzeOptions) -> _Spectra | None:
@@ -231,20 +235,20 @@ def _solve(
     taken: Sequence[_Taken], engine: Engine, options: AnalyzeOptions
 ) -> Iterator[list[Spectrum] | SkippedLayer]:
     """Yield the rows of each layer, or why it has none; all Gram matrices are solved together."""
-    evals, status = engine.eigvals([gram for t in taken for gram in t.grams])
-    start = 0
+    waiting = [gram for t in taken for i, gram in enumerate(t.grams) if i not in t.foreseen]
+    solved = zip(*engine.eigvals(waiting), strict=True)
     for t in taken:
-        stop = start + len(t.grams)
+        found = [t.foreseen.get(i) or next(solved) for i in range(len(t.grams))]
+        evals, status = [e for e, _ in found], [s for _, s in found]
         try:
             if t.spectra is not None:
                 yield _rows(
                     t, t.spectra.evals, t.spectra.status, t.spectra.method, options, t.spectra.bound
                 )
             else:
-                yield _resolved(t, evals[start:stop], status[start:stop], engine, options)
+                yield _resolved(t, evals, status, engine, options)
         except LOAD_ERRORS as error:
             yield _unreadable(t.layer, error)
-        start = stop
 
 
 def _resolved(
@@ -256,10 +260,10 @@ def _resolved(
 ) -> list[Spectrum]:
     """Put singular values in the place of eigenvalues that a Gram matrix does not resolve."""
     rf = matrix_shape(taken.layer)[2]
-    own = zip(evals[:rf], status[:rf], strict=True)
-    unresolved = [i for i, (e, s) in enumerate(own) if esd_module.needs_svd(e, s)]
+    own = enumerate(zip(evals[:rf], status[:rf], strict=True))
+    unresolved = [i for i, (e, s) in own if i not in taken.foreseen and esd_module.needs_svd(e, s)]
     if options.method == "gram" or not unresolved:
-        return _rows(taken, evals, status, "gram", options)
+        return _rows(taken, evals, status, "svd" if taken.foreseen else "gram", options)
     found, codes = engine.unresolved(
         _matrices(taken.layer, unresolved),
         [taken.grams[i] for i in unresolved],

@@ -115,6 +115,12 @@ class Engine(ABC):
     def squared_singular_values(self, X: Sequence[HostArray]) -> Solution:
         """Solve matrices of one shape for which Gram matrices would not do."""
 
+    def foreseen(
+        self, X: Sequence[HostArray], grams: Sequence[Any]
+    ) -> dict[int, tuple[FloatArray, Status]]:
+        """Solve those matrices, by number, for which Gram matrices certainly will not do."""
+        return {}
+
     def unresolved(
         self, X: Sequence[HostArray], grams: Sequence[Any], evals: Sequence[FloatArray],
         status: Sequence[Status],
@@ -184,6 +190,11 @@ class _HostEngine(Engine):
 
     def squared_singular_values(self, X: Sequence[HostArray]) -> Solution:
         return esd.squared_singular_values(X)
+
+    def foreseen(
+        self, X: Sequence[HostArray], grams: Sequence[Any]
+    ) -> dict[int, tuple[FloatArray, Status]]:
+        return esd.foreseen(X, grams)
 
     def unresolved(
         self, X: Sequence[HostArray], grams: Sequence[Any], evals: Sequence[FloatArray],

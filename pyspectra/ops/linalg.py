@@ -34,6 +34,7 @@ __all__ = [
     "fast_eigvals",
     "gram",
     "inverse_steps",
+    "leading_pivots",
     "normal_product",
     "shifted_factor",
     "squared_singular_values",
@@ -175,6 +176,15 @@ def shifted_factor(G: FloatArray, shift: float) -> FloatArray:
     G is (M, M) in Fortran order, and only its lower triangle is read.
     """
     return _core.linalg.shifted_factor(G, shift)
+
+
+def leading_pivots(G: FloatArray, order: int, shift: float) -> FloatArray:
+    """Pivots of Cholesky's factorisation of ``G + shift I``, of its leading part.
+
+    G is that of `shifted_factor`. Each is at least the smallest eigenvalue of the whole:
+    ``csrc/linalg/small_end.hpp``.
+    """
+    return _core.linalg.leading_pivots(G, order, shift)
 
 
 def apply_inverse(factor: FloatArray, X: FloatArray) -> None:

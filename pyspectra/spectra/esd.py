@@ -12,14 +12,10 @@ from pyspectra._arrays import HostArray, as_host
 from pyspectra._cuda import devices, eigenvalues
 from pyspectra._support.arguments import check_choice, check_flag
 from pyspectra.errors import ArgumentValueError, ConvergenceError
-from pyspectra.spectra.small_end import small_end_anew
+from pyspectra.spectra.small_end import GRAM_RESOLUTION, beyond_gram, small_end_anew
 from pyspectra.types import ESD, FloatArray, Status
 
 METHODS = ("auto", "gram", "svd")
-
-# An eigenvalue of a float64 Gram matrix carries an error of a few 1e-16 lambda_max, so below this
-# fraction of lambda_max it no longer has seven good digits, and rank and sv_min need the SVD.
-GRAM_RESOLUTION = 1e-9
 
 # Squares of entries below about 1e-140 leave float64's range: the Gram matrix of such a matrix
 # says nothing.
@@ -47,6 +43,20 @@ def squared_singular_values(X: Sequence[HostArray]) -> tuple[list[FloatArray], l
     """Ascending squared singular values by SVD, for spectra that `needs_svd`."""
     values, status = ops.svdvals(X)
     return squares([v[::-1] for v in values], status)
+
+
+def foreseen(
+    X: Sequence[HostArray], grams: Sequence[FloatArray]
+) -> dict[int, tuple[FloatArray, Status]]:
+    """Solve those matrices of which all values are due by SVD, whatever the eigenvalues would be.
+
+    Returns ascending squared singular values and the status, by their numbers.
+    """
+    due = [i for i, (W, G) in enumerate(zip(X, grams, strict=True)) if beyond_gram(W, G)]
+    if not due:
+        return {}
+    evals, status = squared_singular_values([X[i] for i in due])
+    return dict(zip(due, zip(evals, status, strict=True), strict=True))
 
 
 def unresolved_anew(
@@ -170,9 +180,12 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
             evals, status = eigenvalues.eigvals(eigenvalues.gram(W)[None])
         else:
             grams = ops.gram([host])
-            evals, status = ops.eigvals(grams)
-        if method == "gram" or not needs_svd(evals[0], status[0]):
-            return pool(evals, status, N=N, M=M, method="gram")
+            if method == "auto" and beyond_gram(host, grams[0]):
+                method = "svd"
+            else:
+                evals, status = ops.eigvals(grams)
+    if method != "svd" and (method == "gram" or not needs_svd(evals[0], status[0])):
+        return pool(evals, status, N=N, M=M, method="gram")
     if host is None:
         evals, status = squares(*eigenvalues.singular_values([W]))
     elif method == "svd":

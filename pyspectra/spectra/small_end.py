@@ -41,7 +41,11 @@ from pyspectra._arrays import HostArray
 from pyspectra._support.random import Purpose, generator
 from pyspectra.types import FloatArray
 
-__all__ = ["small_end_anew"]
+__all__ = ["GRAM_RESOLUTION", "beyond_gram", "small_end_anew"]
+
+# An eigenvalue of a float64 Gram matrix carries an error of a few 1e-16 lambda_max, so below this
+# fraction of lambda_max it no longer has seven good digits, and rank and sv_min need the SVD.
+GRAM_RESOLUTION = 1e-9
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -60,6 +64,13 @@ _HIGH_CUT = 5.0  # in lowest cuts
 
 # Eigenvalues beside the cut are at least so far apart, relatively.
 _LEAST_GAP = 0.02
+
+# To look at a Gram matrix before its eigenvalues are known pays from this order on, where so many
+# values are small that a decomposition is due: one of _MANY.
+_LEAST_FORESEEN = 256
+_MANY = 8
+# Pivots that have fallen so far half way may fall below what the Gram matrix resolves.
+_FALLEN = 1e-4
 
 # Columns go by panels of the kernels.
 _PANEL = 32
@@ -117,6 +128,53 @@ def small_end_anew(W: HostArray, G: FloatArray, evals: FloatArray) -> FloatArray
     if found is None:
         return None
     return np.concatenate([found**2, evals[plan.wanted :]])
+
+
+def beyond_gram(W: HostArray, G: FloatArray) -> bool:
+    """Tell, before the eigenvalues of G are known, whether all values are due by decomposing W.
+
+    Where it is True, G certainly has an eigenvalue below GRAM_RESOLUTION of its largest, and so
+    many small ones that `small_end_anew` would most likely not serve. It costs about a fiftieth of
+    the eigenvalues; where pivots fall, a tenth.
+
+    Notes
+    -----
+    The largest eigenvalue is at least the largest diagonal entry. The k smallest diagonal entries
+    belong to a part of G with eigenvalues up to their sum, so that G has k eigenvalues (Cauchy's
+    interlacing) below it. And a pivot of Cholesky's factorisation is at least the smallest
+    eigenvalue; columns that depend on those before them have pivots near zero, also if only half of
+    G is looked at.
+
+    Parameters
+    ----------
+    W : HostArray, shape (rows, cols)
+        In any layout; finite if G is.
+    G : ndarray of float64, shape (M, M)
+        The lower triangle of its Gram matrix, in Fortran order, as `ops.gram` makes it.
+    """
+    M = len(G)
+    if M < _LEAST_FORESEEN:
+        return False
+    diagonal = G.diagonal()
+    largest, least = float(diagonal.max()), float(diagonal.min())
+    if not _LEAST < largest < _MOST or least == 0.0:  # NaN, or columns that need no decomposition
+        return False
+    resolved, small = GRAM_RESOLUTION * largest, _low_cut(M) ** 2 * largest
+    if least < resolved:
+        return int(np.count_nonzero(np.cumsum(np.sort(diagonal)) < small)) >= M // _MANY
+    shift = 8.0 * math.sqrt(M) * _EPS * largest
+    pivots = ops.leading_pivots(G, min(M // 2 + 2 * _PANEL, M), shift)
+    first, last = np.median(pivots[:_PANEL]), np.median(pivots[-_PANEL:])
+    if last < _FALLEN * first and pivots.min() >= resolved:
+        pivots = ops.leading_pivots(G, M, shift)
+    many = int(np.count_nonzero(pivots < small))
+    if pivots[-_PANEL:].max() < small:
+        many += M - len(pivots)
+    if pivots.min() >= resolved or many < M // _MANY:
+        return False
+    rows = W.data if W.shape[0] >= W.shape[1] else W.data.T
+    empty = int(np.count_nonzero(~rows.any(axis=1)))
+    return empty <= len(rows) - M  # else `small_end_anew` has values that are zero for nothing
 
 
 def _low_cut(M: int) -> float:

@@ -392,6 +392,28 @@ def test_the_method_that_served_is_recorded() -> None:
     assert auto["full"].metrics["matrix_rank"] == 20
 
 
+@pytest.mark.parametrize("pool", [True, False])
+def test_matrices_of_which_a_decomposition_is_foreseen_are_solved_beside_the_others(
+    pool: bool,
+) -> None:
+    conv = random(2 * 256 * 256, 1).reshape(256, 256, 2, 1)
+    conv[:, :, 1, 0] = random(256, 90, 1) @ random(90, 256, 2)
+    state = {"conv.weight": conv, "low.weight": random(256, 99, 3) @ random(99, 256, 4)}
+    report = ps.analyze(state, pool=pool, goodness=False, randomize=True)
+    slices = [ps.esd(conv[:, :, i, 0]) for i in range(2)]
+    assert [one.method for one in slices] == ["gram", "svd"]
+    for layer in report.layers:
+        assert layer.esd.method == "svd"
+        if layer.name == "low":
+            want = ps.esd(state["low.weight"]).evals
+        elif pool:
+            want = np.sort(np.concatenate([one.evals for one in slices]))
+        else:
+            want = slices[layer.slice_id or 0].evals
+        np.testing.assert_array_equal(layer.esd.evals, want)
+        assert math.isfinite(layer.metrics["rand_distance"])
+
+
 # --- hostile layers -----------------------------------------------------------------------------
 
 

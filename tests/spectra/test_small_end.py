@@ -11,7 +11,7 @@ from reference.small_end import inverse_steps
 import pyspectra as ps
 from pyspectra import ops
 from pyspectra._arrays import FLOAT_DTYPES, HostArray
-from pyspectra.spectra.small_end import small_end_anew
+from pyspectra.spectra.small_end import beyond_gram, small_end_anew
 
 Array = npt.NDArray[np.float64]
 
@@ -214,3 +214,91 @@ def test_blocks_of_other_shapes_or_layouts_are_refused() -> None:
         ops.shifted_factor(np.ones((2, 3), order="F"), 1.0)
     with pytest.raises(ValueError, match="no shift"):
         ops.shifted_factor(np.eye(3, order="F"), 0.0)
+
+
+def graded(n: int) -> Array:
+    return np.random.default_rng(6).standard_normal((n, n)) * np.geomspace(1.0, 1e-6, n)
+
+
+def of_rank(r: int, rows: int, n: int) -> Array:
+    rng = np.random.default_rng(7)
+    return rng.standard_normal((rows, r)) @ rng.standard_normal((r, n))
+
+
+def dead_rows(n: int) -> Array:
+    W = np.random.default_rng(8).standard_normal((n, n))
+    W[: n // 2] = 0.0
+    return W
+
+
+FORESEEN = {
+    "graded columns": graded(256),
+    "graded rows": graded(256).T,
+    "graded": with_values(np.geomspace(1e-6, 1.0, 260), 300),
+    "rank": of_rank(128, 256, 256),
+    "rank one": of_rank(1, 300, 256),
+    "equal columns": np.outer(np.arange(1.0, 301.0), np.ones(256)),
+    "wide": of_rank(100, 256, 400),
+    "rounded": of_rank(128, 270, 256).astype(np.float32).astype(np.float64),
+    "small": of_rank(128, 256, 256) * 2.0**-300,
+}
+
+NOT_FORESEEN = {
+    "resolved": np.random.default_rng(9).standard_normal((256, 256)),
+    "one small": duplicates(256),
+    "dead rows": dead_rows(256),
+    "dead columns": dead_rows(256).T,
+    "zeros": np.zeros((256, 256)),
+    "rank of a small matrix": of_rank(100, 255, 255),
+    "beyond a Gram matrix": of_rank(128, 256, 256) * 1e150,
+    "nearly the whole rank": of_rank(250, 256, 256),
+}
+
+
+@pytest.mark.parametrize("case", FORESEEN)
+def test_what_a_gram_matrix_leaves_open_is_foreseen(
+    case: str, isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No eigenvalues are computed to be thrown away, and the values are those of an SVD."""
+    W = FORESEEN[case]
+    monkeypatch.setattr(ops, "eigvals", None)
+    esd = ps.esd(W)
+    assert esd.method == "svd"
+    want = np.linalg.svd(W, compute_uv=False)[::-1]
+    found = np.sqrt(esd.evals)
+    assert np.abs(found - want).max() <= tol.eigvals_atol(max(W.shape), want[-1])
+    assert want[0] ** 2 < 1e-9 * want[-1] ** 2
+
+
+@pytest.mark.parametrize("case", NOT_FORESEEN)
+def test_what_eigenvalues_are_good_for_is_left_to_them(case: str, isa: str) -> None:
+    W = NOT_FORESEEN[case]
+    X = HostArray(W, "float64")
+    assert not beyond_gram(X, ops.gram([X])[0])
+
+
+def test_matrices_that_are_not_finite_are_not_foreseen() -> None:
+    W = of_rank(128, 256, 256)
+    for bad in (np.nan, np.inf):
+        W[3, 200] = bad
+        X = HostArray(W, "float64")
+        assert not beyond_gram(X, ops.gram([X])[0])
+        assert ps.esd(W).status is ps.Status.NOT_FINITE
+
+
+@pytest.mark.parametrize(("n", "order"), [(1, 1), (40, 33), (100, 100), (130, 64)])
+def test_pivots_are_those_of_cholesky(n: int, order: int, isa: str) -> None:
+    W = np.random.default_rng(n).standard_normal((n + 5, n))
+    G = np.asfortranarray(W.T @ W)
+    want = np.diagonal(np.linalg.cholesky(G + 0.5 * np.eye(n))) ** 2
+    G[np.triu_indices(n, 1)] = np.nan  # which is not read
+    found = ops.leading_pivots(G, order, 0.5)
+    np.testing.assert_allclose(found, want[:order], rtol=tol.PIVOT_RTOL)
+    least = np.linalg.eigvalsh(np.tril(G))[0] + 0.5
+    assert least <= found.min() * (1.0 + tol.PIVOT_RTOL)
+
+
+def test_pivots_of_more_rows_than_there_are_are_refused() -> None:
+    for order in (0, 6):
+        with pytest.raises(ValueError, match="so many rows"):
+            ops.leading_pivots(np.eye(5, order="F"), order, 1.0)
