@@ -29,7 +29,7 @@ from pyspectra.spectra.fast import ALPHA_CHANGE, alpha_range
 from pyspectra.spectra.powerlaw import RELATIVE_THRESHOLD
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, Skip, SkippedLayer
-from pyspectra.weights.matricize import matricize, matrix_shape
+from pyspectra.weights.matricize import apart, matricize, matrix_shape
 from pyspectra.weights.rounding import Change
 
 Outcome = LayerReport | SkippedLayer
@@ -219,7 +219,7 @@ def _fast(slices: Sequence[HostArray], engine: Engine, options: AnalyzeOptions) 
 
 def _matrices(layer: Layer, which: Sequence[int]) -> list[HostArray]:
     """Read some matrices of a layer once more."""
-    slices = matricize(layer, layer.load()).slices
+    slices = matricize(layer, apart(layer, layer.load())).slices
     return [slices[i] for i in which]
 
 

@@ -24,7 +24,7 @@ from pyspectra.spectra.fast import FAST_ORDER, FAST_ORDER_WIDE, FastSpectrum, fa
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer
 from pyspectra.weights.ahead import ReadAhead
-from pyspectra.weights.matricize import matricize, matrix_indices
+from pyspectra.weights.matricize import apart, matricize, matrix_indices
 from pyspectra.weights.rounding import Change
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class _HostEngine(Engine):
             loaded, change = layer.load_with_change()
         finally:
             ahead.loaded()
-        slices = matricize(layer, loaded).slices
+        slices = matricize(layer, apart(layer, loaded)).slices
         return Matrices(slices, slices, change)
 
     def clear(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,10 @@ from pyspectra.weights import kinds
 from pyspectra.weights.kinds import KINDS
 from pyspectra.weights.layer import Layer
 
-__all__ = ["WeightMatrices", "as_matrix", "matricize", "matrix_indices", "matrix_shape"]
+__all__ = ["WeightMatrices", "apart", "as_matrix", "matricize", "matrix_indices", "matrix_shape"]
+
+# Entries that are copied at a time: as they are and as they come to lie, they fit into a cache.
+_BLOCK = 2**13
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,39 @@ def matricize(layer: Layer, array: HostArray) -> WeightMatrices:
         )
     indices = kinds.matrix_indices(axes, layer.shape)
     return WeightMatrices(tuple(array.view(i) for i in indices), *_sizes(axes, layer.shape))
+
+
+def apart(layer: Layer, array: HostArray) -> HostArray:
+    """Lay the entries of each matrix of a layer beside each other.
+
+    The entries of one slice of a convolution lie as far apart as the kernel has positions. Whatever
+    reads slices one after the other would take all of the tensor from memory for each of them.
+
+    Parameters
+    ----------
+    layer : Layer
+        Tells the kind.
+    array : HostArray
+        What ``layer.load()`` returned.
+
+    Returns
+    -------
+    HostArray
+        The same entries at the same indices: a copy where slices lie interleaved, else `array`.
+    """
+    axes = _axes("apart", layer)
+    _, M, rf = _sizes(axes, array.shape)
+    data = array.data
+    # Slices of one row or column are read together anyway (`null_test.tested`).
+    if rf == 1 or M == 1 or {*axes[:2]} != {kinds.OUT, kinds.IN} or not data.flags.c_contiguous:
+        return array
+    interleaved = data.reshape(-1, rf)
+    slices = np.empty(interleaved.shape[::-1], data.dtype)
+    step = math.ceil(_BLOCK / rf)
+    for start in range(0, len(interleaved), step):
+        slices[:, start : start + step] = interleaved[start : start + step].T
+    whole = slices.reshape(*data.shape[2:], *data.shape[:2])
+    return HostArray(np.moveaxis(whole, (-2, -1), (0, 1)), array.dtype)
 
 
 def as_matrix(layer: Layer, values: np.ndarray) -> np.ndarray:

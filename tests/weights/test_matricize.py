@@ -7,7 +7,7 @@ import pytest
 
 from pyspectra._arrays import HostArray
 from pyspectra.weights.layer import Layer
-from pyspectra.weights.matricize import matricize, matrix_shape
+from pyspectra.weights.matricize import apart, matricize, matrix_shape
 
 
 def make(kind: str, shape: tuple[int, ...]) -> tuple[Layer, HostArray]:
@@ -48,6 +48,45 @@ def test_other_convolutions_and_experts() -> None:
     layer, array = make("expert_stack", (7, 4, 6))
     assert matrix_shape(layer) == (6, 4, 7)
     np.testing.assert_array_equal(matricize(layer, array).slices[3].data, array.data[3])
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("conv1d", (40, 30, 50)), ("conv2d", (300, 20, 3, 2)), ("conv_transpose2d", (5, 4, 1, 9)),
+     ("conv3d", (2, 3, 2, 1, 2))],
+)  # fmt: skip
+def test_slices_of_a_convolution_are_laid_apart(kind: str, shape: tuple[int, ...]) -> None:
+    layer, array = make(kind, shape)
+    moved = apart(layer, array)
+    assert moved.dtype == array.dtype
+    np.testing.assert_array_equal(moved.data, array.data)
+    for found, wanted in zip(
+        matricize(layer, moved).slices, matricize(layer, array).slices, strict=True
+    ):
+        assert found.data.flags.c_contiguous
+        np.testing.assert_array_equal(found.data, wanted.data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("linear", (4, 5)), ("expert_stack", (3, 4, 5)), ("conv2d", (4, 5, 1, 1)),
+     ("conv2d_grouped", (6, 1, 3, 3))],
+)  # fmt: skip
+def test_nothing_is_copied_where_no_slices_are_interleaved(
+    kind: str, shape: tuple[int, ...]
+) -> None:
+    layer, array = make(kind, shape)
+    assert apart(layer, array) is array
+
+
+def test_other_layouts_of_a_convolution_stay_as_they_are() -> None:
+    layer, array = make("conv2d", (4, 6, 3, 2))
+    strided = array.view((slice(None), slice(None), slice(None, None, 2)))
+    assert apart(layer, strided) is strided
+    axes = ("height", "width", "in", "out")
+    keras = Layer("l", "conv2d", (3, 2, 6, 4), "float64", 1, "l", lambda: array, axes=axes)
+    stored = HostArray(np.zeros((3, 2, 6, 4)), "float64")
+    assert apart(keras, stored) is stored
 
 
 def test_shape_needs_no_load() -> None:
