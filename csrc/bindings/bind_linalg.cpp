@@ -14,6 +14,7 @@
 #include "linalg/gram.hpp"
 #include "linalg/lapack.hpp"
 #include "linalg/normal_product.hpp"
+#include "linalg/sign_draws.hpp"
 #include "linalg/small_end.hpp"
 
 namespace pyspectra::bindings {
@@ -143,6 +144,27 @@ Solved svdvals(const std::vector<py::array>& X, int dtype) {
   return {result, status_codes(status)};
 }
 
+// Both statistics of each draw, (draws, 2).
+Array sign_draws(const Array& stack, const py::array_t<std::uint8_t, py::array::c_style>& bits,
+                 Index draws, bool centred) {
+  PS_REQUIRE(stack.ndim() == 3, "sign_draws: a stack must be (matrices, rows, cols)");
+  PS_REQUIRE(draws >= 0, "sign_draws: there must be a number of draws");
+  const linalg::MatrixStack in{stack.data(), stack.shape(0), stack.shape(1), stack.shape(2)};
+  const std::span<const std::uint8_t> signs(bits.data(), static_cast<std::size_t>(bits.size()));
+  std::vector<linalg::SignDraw> found(static_cast<std::size_t>(draws));
+  {
+    const Interruptibly unlocked;
+    linalg::sign_draws(in, signs, centred, found);
+  }
+  Array out({draws, Index{2}});
+  double* to = out.mutable_data();
+  for (const auto& one : found) {
+    *to++ = one.spread;
+    *to++ = one.largest;
+  }
+  return out;
+}
+
 // Eigenvalues, the bound of their errors and a status code.
 py::typing::Tuple<Array, double, int> fast_eigvals(const py::array& W, int dtype,
                                                    const Array& probes) {
@@ -242,6 +264,8 @@ void bind_linalg(py::module_& m) {
   m.def("eigvals", &eigvals, py::arg("A"));
   m.def("eigvals_stack", &eigvals_stack, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));
+  m.def("sign_draws", &sign_draws, py::arg("stack").noconvert(), py::arg("bits").noconvert(),
+        py::arg("draws"), py::arg("centred"));
   m.def("shifted_factor", &shifted_factor, py::arg("G").noconvert(), py::arg("shift"));
   m.def("leading_pivots", &leading_pivots, py::arg("G").noconvert(), py::arg("order"),
         py::arg("shift"));

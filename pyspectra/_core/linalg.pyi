@@ -24,6 +24,7 @@ __all__: list[str] = [
     "leading_pivots",
     "normal_product",
     "shifted_factor",
+    "sign_draws",
     "svdvals",
     "take_lapack_from",
 ]
@@ -116,6 +117,12 @@ def normal_product(
 ) -> typing.Any: ...
 def shifted_factor(
     G: numpy.typing.NDArray[numpy.float64], shift: typing.SupportsFloat | typing.SupportsIndex
+) -> numpy.typing.NDArray[numpy.float64]: ...
+def sign_draws(
+    stack: numpy.typing.NDArray[numpy.float64],
+    bits: numpy.typing.NDArray[numpy.uint8],
+    draws: typing.SupportsInt | typing.SupportsIndex,
+    centred: bool,
 ) -> numpy.typing.NDArray[numpy.float64]: ...
 def svdvals(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex

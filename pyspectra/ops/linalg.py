@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pyspectra import _core
 from pyspectra._arrays import HostArray
 from pyspectra._support.blas_threads import blas_was_loaded, holding_blas
-from pyspectra.ops.core import DTYPE_CODES, get_isa, get_num_threads, matrices, readable
+from pyspectra.ops.core import get_isa, get_num_threads, matrices, readable
 from pyspectra.types import FloatArray, Status
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "leading_pivots",
     "normal_product",
     "shifted_factor",
-    "squared_singular_values",
+    "sign_draws",
     "svdvals",
     "transposed_product",
 ]
@@ -147,19 +147,15 @@ def eigvals_stack(A: FloatArray) -> tuple[FloatArray, list[int]]:
     return out
 
 
-def squared_singular_values(stack: FloatArray) -> tuple[FloatArray, np.ndarray]:
-    """Eigenvalues of the Gram matrices of many small ones: (n, N, M) to (n, min(N, M)), ascending.
+def sign_draws(
+    stack: FloatArray, bits: npt.NDArray[np.uint8], draws: int, *, centred: bool
+) -> FloatArray:
+    """Spread and largest eigenvalue of matrices with random signs, for each of `draws`, (draws, 2).
 
-    What `gram` and `eigvals` give, with a check of the whole stack in the place of one a matrix:
-    that is what thousands of small matrices cost. Also returns whether each was solved, (n,).
+    `stack`: (n, rows, cols), C-contiguous. `bits`: the signs of one draw after the other, in the
+    order of the entries and of `numpy.packbits`. What they are: ``csrc/linalg/sign_draws.hpp``.
     """
-    stack = np.ascontiguousarray(stack, np.float64)
-    n, M = len(stack), min(stack.shape[1:])
-    grams = [a.T for a in np.empty((n, M, M))]  # each in Fortran order
-    _core.linalg.gram(list(stack), DTYPE_CODES["float64"], grams)
-    with _blas_threads_for_eigvals([M] * n):
-        values, codes = _core.linalg.eigvals(grams)
-    return np.stack(values), np.asarray(codes) == int(Status.OK)
+    return _core.linalg.sign_draws(stack, bits, draws, centred)
 
 
 def svdvals(X: Sequence[HostArray]) -> tuple[list[FloatArray], list[Status]]:

@@ -178,8 +178,8 @@ def decide(
             return NullTest(quick, quick, "excess", named)
     stack = np.stack([X.to_float64() for X in matrices])
     if is_shifted:
-        stack = _centred(stack)
-    found = sign_test.signs(stack, key, _centred if is_shifted else None)
+        stack = sign_test.without_means(stack)
+    found = sign_test.signs(stack, key, is_shifted)
     return NullTest(found.p_value, quick, "signs", named, found.reach)
 
 
@@ -191,7 +191,7 @@ def _without_means(matrices: Sequence[HostArray], esd: ESD, m: Margins) -> tuple
     if esd.bound == 0.0 and left > DIGITS_LEFT * whole:
         return centred, left
     # The means are nearly all of it: a difference has no digits left.
-    stack = _centred(np.stack([X.to_float64() for X in matrices]))
+    stack = sign_test.without_means(np.stack([X.to_float64() for X in matrices]))
     return centred, sum(map(sign_test.square_sum, stack))
 
 
@@ -221,14 +221,6 @@ def _depthwise(load: Load) -> ESD:
 
 def _finite(kurtosis: float) -> float:
     return kurtosis if math.isfinite(kurtosis) else 0.0
-
-
-def _centred(stack: FloatArray) -> FloatArray:
-    """Take the means of rows and columns from each matrix of a stack."""
-    rows, cols = stack.mean(2, keepdims=True), stack.mean(1, keepdims=True)
-    centred: FloatArray = stack - rows
-    centred -= cols - cols.mean(2, keepdims=True)
-    return centred
 
 
 def _spectrum(matrices: Sequence[FloatArray]) -> tuple[FloatArray, Status]:

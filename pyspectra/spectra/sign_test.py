@@ -34,6 +34,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
@@ -107,11 +108,10 @@ class SignTest:
     reach: float
 
 
-Project = Callable[[FloatArray], FloatArray]
 Statistic = Callable[[FloatArray], float]
 
 
-def signs(stack: FloatArray, key: int, project: Project | None = None) -> SignTest:
+def signs(stack: FloatArray, key: int, centred: bool = False) -> SignTest:
     """Test "independent entries, each with its own scale" from random signs.
 
     Parameters
@@ -119,8 +119,8 @@ def signs(stack: FloatArray, key: int, project: Project | None = None) -> SignTe
     stack : ndarray of float64, shape (matrices, rows, cols)
     key : int
         Key of the random generator, 64 bits.
-    project : callable, optional
-        Subtracts from every draw what was subtracted from the matrices before (their means).
+    centred : bool
+        The matrices have lost the means of their rows and columns, and every draw loses them, too.
 
     Returns
     -------
@@ -128,15 +128,16 @@ def signs(stack: FloatArray, key: int, project: Project | None = None) -> SignTe
     """
     rng = np.random.Generator(np.random.Philox(key=key))
     if stack.size * min(stack.shape[1:]) > LARGE:
-        return _of_large(stack, rng, project)
-    (own,) = _statistics(stack[np.newaxis])
+        return _of_large(stack, rng, centred)
+    stack = np.ascontiguousarray(stack)
+    (own,) = ops.sign_draws(stack, np.zeros(-(-stack.size // 8), np.uint8), 1, centred=False)
     n, M = stack.size, min(stack.shape[1:])
     most = int(min(MOST_DRAWS, max(BATCH, MOST_WORK / (n * M))))
     drawn = np.empty((0, 2))
     step = max(1, min(BATCH, MOST_DRAWN // n))
     while len(drawn) < most:
         missing = FEWEST - len(drawn) if len(drawn) < FEWEST else BATCH
-        drawn = np.vstack([drawn, _draws(stack, min(step, missing), rng, project)])
+        drawn = np.vstack([drawn, _draws(stack, min(step, missing), rng, centred)])
         if len(drawn) < FEWEST:
             continue
         hits = [_hits(x, d) for x, d in _sides(own, drawn)]
@@ -155,7 +156,7 @@ def _reach(own: float, p: float, drawn: FloatArray) -> float:
     return min(own, mean + REACH * sd)
 
 
-def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | None) -> SignTest:
+def _of_large(stack: FloatArray, rng: np.random.Generator, centred: bool) -> SignTest:
     """Test where a draw takes long: laws of large matrices first, draws where those doubt.
 
     The excess is normal with an exact mean and variance, and a few draws tell the largest
@@ -164,9 +165,9 @@ def _of_large(stack: FloatArray, rng: np.random.Generator, project: Project | No
     """
 
     def drawn(statistic: Statistic, count: int) -> FloatArray:
-        return np.array([statistic(_flipped(stack, 1, rng, project)[0]) for _ in range(count)])
+        return np.array([statistic(_flipped(stack, rng, centred)) for _ in range(count)])
 
-    excess_p = _normal_p_value(stack, project)
+    excess_p = _normal_p_value(stack, centred)
     if excess_p < DOUBTED:
         own = _spread(stack)
         excess_p, _ = _counted(own, lambda n: drawn(_spread, n), two_sided=True)
@@ -193,16 +194,16 @@ def _counted(
             return p, drawn
 
 
-def _normal_p_value(stack: FloatArray, project: Project | None) -> float:
+def _normal_p_value(stack: FloatArray, centred: bool) -> float:
     """P-value of the excess over its mean under all signs, both exact, by a normal law."""
     surplus = variance = 0.0
     for w in stack:
         squares = w * w
         r, c, fourth = squares.sum(1), squares.sum(0), float(np.vdot(squares, squares))
-        if project is None:
-            expected = float(r @ r) + float(c @ c) - fourth
-        else:
+        if centred:
             expected = expected_of_centred(r, c, fourth)
+        else:
+            expected = float(r @ r) + float(c @ c) - fourth
         surplus += square_sum(w) - expected
         squares_again = squares * squares
         rows, cols = squares_again.sum(1), squares_again.sum(0)
@@ -323,46 +324,32 @@ def _is_far(own: float, drawn: FloatArray) -> bool:
     return tail(own, drawn) < (CLEAR if len(drawn) < SURE_DRAWS else SURE)
 
 
-def _draws(
-    stack: FloatArray, count: int, rng: np.random.Generator, project: Project | None
-) -> FloatArray:
-    """Both statistics of each of `count` draws, shape (count, 2)."""
-    return _statistics(_flipped(stack, count, rng, project))
+def _draws(stack: FloatArray, count: int, rng: np.random.Generator, centred: bool) -> FloatArray:
+    """Both statistics of each of `count` draws, shape (count, 2).
 
-
-def _flipped(
-    stack: FloatArray, count: int, rng: np.random.Generator, project: Project | None
-) -> FloatArray:
-    """The matrices with random signs, so many times: shape (count, *stack.shape)."""
-    shape = (count, *stack.shape)
-    size = math.prod(shape)
-    bits = np.unpackbits(np.frombuffer(rng.bytes(-(-size // 8)), np.uint8), count=size)
-    flipped = np.multiply(stack, np.int8(1) - 2 * bits.view(np.int8).reshape(shape))
-    if project is None:
-        return flipped
-    return project(flipped.reshape(-1, *stack.shape[1:])).reshape(shape)
-
-
-def _statistics(stacks: FloatArray) -> FloatArray:
-    """Both statistics of each stack, relative to the sum of its eigenvalues, which signs keep.
-
-    Parameters
-    ----------
-    stacks : ndarray of float64, shape (count, matrices, rows, cols)
-
-    Returns
-    -------
-    ndarray of float64, shape (count, 2)
-        Infinite where a matrix failed: a draw that fails proves nothing, and counts as larger.
+    Infinite where a draw failed: that proves nothing, and counts as larger.
     """
-    count = len(stacks)
-    found, solved = ops.squared_singular_values(stacks.reshape(-1, *stacks.shape[2:]))
-    evals = found.reshape(count, -1)
-    total = evals.sum(1)
-    largest = found[:, -1].reshape(count, -1).max(1)
-    statistics = np.stack([np.einsum("ij,ij->i", evals, evals) / total**2, largest / total], 1)
-    statistics[~solved.reshape(count, -1).all(1)] = math.inf
-    return statistics
+    return ops.sign_draws(stack, _bits(rng, count * stack.size), count, centred=centred)
+
+
+def _bits(rng: np.random.Generator, count: int) -> npt.NDArray[np.uint8]:
+    """So many random bits, eight a byte."""
+    return np.frombuffer(rng.bytes(-(-count // 8)), np.uint8)
+
+
+def _flipped(stack: FloatArray, rng: np.random.Generator, centred: bool) -> FloatArray:
+    """The matrices with random signs."""
+    bits = np.unpackbits(_bits(rng, stack.size), count=stack.size)
+    flipped: FloatArray = stack * (np.int8(1) - 2 * bits.view(np.int8).reshape(stack.shape))
+    return without_means(flipped) if centred else flipped
+
+
+def without_means(stack: FloatArray) -> FloatArray:
+    """Take the means of rows and columns from each matrix of a stack."""
+    rows, cols = stack.mean(2, keepdims=True), stack.mean(1, keepdims=True)
+    left: FloatArray = stack - rows
+    left -= cols - cols.mean(2, keepdims=True)
+    return left
 
 
 def tail(own: float, drawn: FloatArray) -> float:

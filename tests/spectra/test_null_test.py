@@ -76,20 +76,6 @@ def test_the_laws_of_large_matrices_keep_the_level(
     assert np.mean(p <= 0.1) <= 0.2
 
 
-def test_the_statistics_of_draws_are_those_of_numpy() -> None:
-    rng = np.random.default_rng(3)
-    stack = rng.standard_normal((2, 7, 5)) * np.exp(rng.standard_normal((2, 7, 1)))
-    flipped = sign_test._flipped(stack, 6, rng, None)
-    np.testing.assert_array_equal(np.abs(flipped), np.broadcast_to(np.abs(stack), flipped.shape))
-    assert 0.3 < np.mean(flipped == stack) < 0.7
-    assert len({x.tobytes() for x in flipped}) == 6
-    found = sign_test._statistics(flipped)
-    for x, (spread, largest) in zip(flipped, found, strict=True):
-        evals = np.linalg.svd(x, compute_uv=False) ** 2
-        assert spread == pytest.approx(np.sum(evals**2) / np.sum(evals) ** 2, rel=1e-12)
-        assert largest == pytest.approx(np.max(evals) / np.sum(evals), rel=1e-12)
-
-
 @pytest.mark.parametrize(("strength", "fewest", "most"), [(0.0, 50, 1000), (3.0, 16, 120)])
 def test_drawing_stops_where_the_answer_is_clear(
     strength: float, fewest: int, most: int, monkeypatch: pytest.MonkeyPatch
@@ -140,7 +126,7 @@ def test_centring_needs_no_gram_matrix(mean: float) -> None:
     evals = np.sort(np.concatenate([np.linalg.svd(X.data)[1] ** 2 for X in matrices]))
     esd = ESD(evals, 60, 40, n_matrices=3)
     m, square_sum = null_test._without_means(matrices, esd, margins(matrices))
-    left = null_test._centred(np.stack([X.data for X in matrices]))
+    left = sign_test.without_means(np.stack([X.data for X in matrices]))
     assert square_sum == pytest.approx(sum(np.sum((w.T @ w) ** 2) for w in left), rel=1e-8)
     own = margins([HostArray(w, "float64") for w in left])
     assert (m.expected, m.cycles) == pytest.approx((own.expected, own.cycles), rel=1e-8)
