@@ -10,7 +10,15 @@ constexpr int kParts = (int)kWide / kLanes;  // vectors in a row of a tile
 constexpr int kTileVectors = sizeof(vd) == 64 && kParts >= 4 ? 4 : 2;
 constexpr int kTileRows = sizeof(vd) == 64 && kTileVectors == 2 ? 8 : 4;
 
-static void product(Real* out, const Factor* factors, int count) {
+constexpr int kTileBlocks = (int)(kWide / kTileRows) * (kParts / kTileVectors);
+constexpr int kLine = 64 / (int)sizeof(Real);  // numbers in a cache line
+
+// A product of tiles. With kAhead it meanwhile asks for the tile `next`, some lines each of its
+// blocks: a tile that memory has to send is there when it is needed.
+template <bool kAhead>
+static inline void product_of(Real* out, const Factor* factors, int count, const Real* next) {
+  // k between two lines, less one: a power of two.
+  const Index mask = count * kLine * kTileBlocks / kWide - 1;
   for (int v0 = 0; v0 < kParts; v0 += kTileVectors)
     for (Index r0 = 0; r0 < kWide; r0 += kTileRows) {
       vd sum[kTileRows][kTileVectors];
@@ -24,6 +32,10 @@ static void product(Real* out, const Factor* factors, int count) {
         const Real* b = factors[f].b + v0 * kLanes;
         const Index row = factors[f].row, step = factors[f].step;
         for (Index k = 0; k < kWide; ++k) {
+          if (kAhead && (k & mask) == 0) {
+            __builtin_prefetch(next, 0, 3);
+            next += kLine;
+          }
           vd x[kTileVectors];
 #pragma GCC unroll 16
           for (int v = 0; v < kTileVectors; ++v) x[v] = load(b + v * kLanes);
@@ -43,6 +55,13 @@ static void product(Real* out, const Factor* factors, int count) {
         for (int v = 0; v < kTileVectors; ++v)
           store(out + (r0 + r) * kWide + (v0 + v) * kLanes, sum[r][v]);
     }
+}
+
+static void product(Real* out, const Factor* factors, int count) {
+  product_of<false>(out, factors, count, nullptr);
+}
+static void product_ahead(Real* out, const Factor* factors, int count, const Real* next) {
+  product_of<true>(out, factors, count, next);
 }
 
 // One part of a panel's columns to the right of factored ones: x = V^T p, p -= V (T^T x).

@@ -36,12 +36,12 @@ constexpr int kLanes = 16;
 
 WideBandKernels<double> wide_band_avx512() {
   using namespace of_doubles;
-  return {kLanes, {product, factor}, begin_sweep, advance_sweep, finish_band};
+  return {kLanes, {product, factor}, product_ahead, begin_sweep, advance_sweep, finish_band};
 }
 
 WideBandKernels<float> wide_band_float_avx512() {
   using namespace of_floats;
-  return {kLanes, {product, factor}, begin_sweep, advance_sweep, finish_band};
+  return {kLanes, {product, factor}, product_ahead, begin_sweep, advance_sweep, finish_band};
 }
 
 }  // namespace pyspectra::linalg::detail

@@ -25,8 +25,9 @@ using detail::WideBandKernels;
 
 // Block rows whose sums are taken by one task; their sums are added in order.
 constexpr Index kGroup = 4;
-// A product is taken in about so many stripes of block rows, at most so high.
-constexpr Index kStripes = 8, kTallest = 8;
+// A product is taken in about so many stripes of block rows, of heights between these: a high one
+// adds up less beside its own rows, many of them keep many threads busy.
+constexpr Index kStripes = 10, kLowest = 2, kTallest = 16;
 
 using detail::Buffer;
 
@@ -185,7 +186,10 @@ class Reduction {
     for (Index p = 0; p < blocks_; ++p) {
       check_interrupt();
       const Index left = blocks_ - p - 1;
-      if (p > 0) parallel_for(left + 1, [&](Index k) { update(p, p + k, p); });
+      if (p > 0)
+        parallel_for(left + 1, [&](Index k) {
+          update(p, p + k, p, A_.at(std::min(p + k + 1, blocks_ - 1), p));
+        });
       if (left > 0)
         kernels_.tiles.factor(A_.at(p + 1, p), left * kWide, r.data(), tau_.data() + p * kWide);
       keep_band(p, left > 0 ? r.data() : nullptr);
@@ -200,7 +204,7 @@ class Reduction {
   // part in the rows above them it adds up apart: each tile is in the cache once.
   void multiply(Index p) {
     const Index first = p + 1, left = blocks_ - first;
-    const Index height = std::clamp(left / kStripes, Index{1}, kTallest);
+    const Index height = std::clamp(left / kStripes, kLowest, kTallest);
     const Index stripes = (left + height - 1) / height;
     parallel_for(stripes, [&](Index task) {
       const Index stripe = stripes - 1 - task;  // most work first
@@ -208,13 +212,21 @@ class Reduction {
       Real* const above = above_.get() + stripe * blocks_ * kTileSize;
       std::fill(above + first * kTileSize, above + end * kTileSize, Real{0});
       std::fill(Y_ + begin * kTileSize, Y_ + end * kTileSize, Real{0});
-      for (Index J = first; J < end; ++J)
-        for (Index I = std::max(J, begin); I < end; ++I) {
-          if (p > 0) update(p, I, J);
+      for (Index J = first; J < end; ++J) {
+        // Next come a tile of this column or the first one of the column after, and what belongs to
+        // the rows of that column.
+        const Index after = std::min(J + 1, end - 1), top = std::max(J, begin);
+        const Real* const wanted[] = {V(p, after), Wt_ + after * kTileSize, Vt_ + after * kTileSize,
+                                      above + after * kTileSize};
+        for (Index I = top; I < end; ++I) {
+          const Real* const next =
+              I + 1 < end ? A_.at(I + 1, J) : A_.at(std::max(after, begin), after);
+          if (p > 0) update(p, I, J, next);
           const Factor row{A_.at(I, J), kWide, 1, V(p, J)}, column{A_.at(I, J), 1, kWide, V(p, I)};
-          kernels_.tiles.product(Y_ + I * kTileSize, &row, 1);
+          kernels_.product_ahead(Y_ + I * kTileSize, &row, 1, wanted[std::min<Index>(I - top, 3)]);
           if (I > J) kernels_.tiles.product(above + J * kTileSize, &column, 1);
         }
+      }
     });
     parallel_for(left, [&](Index k) {
       const Index J = first + k;
@@ -226,11 +238,11 @@ class Reduction {
     });
   }
 
-  // Tile (I, J) as the panel before p leaves it.
-  void update(Index p, Index I, Index J) {
+  // Tile (I, J) as the panel before p leaves it, while the tile `next` comes into the cache.
+  void update(Index p, Index I, Index J, const Real* next) {
     const Factor factors[2] = {{V(p - 1, I), kWide, 1, Wt_ + J * kTileSize},
                                {W_ + I * kTileSize, kWide, 1, Vt_ + J * kTileSize}};
-    kernels_.tiles.product(A_.at(I, J), factors, 2);
+    kernels_.product_ahead(A_.at(I, J), factors, 2, next);
   }
 
   void keep_band(Index p, const Real* r) {

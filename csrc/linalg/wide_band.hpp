@@ -68,6 +68,8 @@ template <typename Real>
 struct WideBandKernels {
   Index lanes;
   TileKernels<Real> tiles;
+  // tiles.product, and meanwhile the tile `next` comes into the cache.
+  void (*product_ahead)(Real* out, const Factor<Real>* factors, int count, const Real* next);
   // band: column-major, element (i, j) at j * kBandStride + i. The first step of sweep s, and each
   // later one.
   void (*begin)(Real* band, Index s, WideSweep<Real>& sweep);
