@@ -1,16 +1,15 @@
 #include "linalg/bidiagonal.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <memory>
-#include <new>
-#include <vector>
+#include <utility>
 
+#include "core/aligned.hpp"
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
 #include "linalg/compact_wy.hpp"
 #include "linalg/sweeps.hpp"
+#include "linalg/tall_qr.hpp"
 #include "linalg/wide_band.hpp"
 
 namespace pyspectra::linalg {
@@ -25,16 +24,6 @@ using detail::UpperSweep;
 using Factor = detail::Factor<double>;
 using TileKernels = detail::TileKernels<double>;
 
-struct AlignedFree {
-  void operator()(double* p) const { ::operator delete(p, std::align_val_t{64}); }
-};
-using Buffer = std::unique_ptr<double[], AlignedFree>;
-
-Buffer buffer(Index count) {
-  return Buffer(static_cast<double*>(
-      ::operator new(static_cast<std::size_t>(count) * sizeof(double), std::align_val_t{64})));
-}
-
 void negate(const double* in, double* out) {
   for (Index k = 0; k < kTileSize; ++k) out[k] = -in[k];
 }
@@ -47,20 +36,20 @@ void transpose(const double* in, double* out, double factor) {
 
 class Reduction {
  public:
-  Reduction(const double* a, Index n, Index lda)
+  Reduction(detail::SquareTiles tiles, Index n)
       : kernels_(PS_SELECT_ISA(detail::bidiagonal)),
         tiles_(PS_SELECT_ISA(detail::wide_band).tiles),
         n_(n),
-        blocks_((n + kWide - 1) / kWide),
-        store_(buffer(blocks_ * blocks_ * kTileSize)),
-        panels_(buffer((4 * blocks_ + 5) * kTileSize)),
-        band_(buffer(band_size(blocks_))) {
+        blocks_(tiles.blocks),
+        store_(std::move(tiles.data)),
+        panels_(aligned_buffer<double>((4 * blocks_ + 5) * kTileSize)),
+        band_(aligned_buffer<double>(band_size(blocks_))) {
     Z_ = panels_.get();
     X_ = Z_ + blocks_ * kTileSize;
     U_ = X_ + blocks_ * kTileSize;
     Ut_ = U_ + blocks_ * kTileSize;
     small_ = Ut_ + blocks_ * kTileSize;
-    fill(a, lda);
+    std::fill(band_.get(), band_.get() + band_size(blocks_), 0.0);
   }
 
   void run(double* d, double* e) {
@@ -68,10 +57,8 @@ class Reduction {
     store_.reset();
     to_narrow_band();
     const Index lanes = kernels_.lanes;
-    const Buffer work = buffer((n_ + 4 * lanes) * 4 * lanes);
+    const Buffer<double> work = aligned_buffer<double>((n_ + 4 * lanes) * 4 * lanes);
     kernels_.finish(band_.get(), n_, d, e, work.get(), check_interrupt);
-    for (Index i = 0; i < n_; ++i) d[i] /= scale_;
-    for (Index i = 0; i + 1 < n_; ++i) e[i] /= scale_;
   }
 
  private:
@@ -84,33 +71,6 @@ class Reduction {
   double* X(Index I) const { return X_ + I * kTileSize; }    // (A - V Z) U S
   double* U(Index J) const { return U_ + J * kTileSize; }    // reflectors from the right
   double* Ut(Index J) const { return Ut_ + J * kTileSize; }  // minus their transposes
-
-  // The tiles, scaled by a power of two to a largest entry in [1/2, 1), and a band of zeros.
-  void fill(const double* a, Index lda) {
-    std::vector<double> most(static_cast<std::size_t>(blocks_), 0.0);
-    parallel_for(blocks_, [&](Index J) {
-      double largest = 0.0;
-      for (Index j = J * kWide; j < std::min(n_, (J + 1) * kWide); ++j)
-        for (Index i = 0; i < n_; ++i) largest = std::max(largest, std::abs(a[j * lda + i]));
-      most[static_cast<std::size_t>(J)] = largest;
-    });
-    int exponent = 0;
-    std::frexp(*std::max_element(most.begin(), most.end()), &exponent);
-    scale_ = std::ldexp(1.0, -exponent);
-    parallel_for(blocks_, [&](Index J) {
-      for (Index I = 0; I < blocks_; ++I) fill_tile(a, lda, I, J);
-    });
-    std::fill(band_.get(), band_.get() + band_size(blocks_), 0.0);
-  }
-
-  void fill_tile(const double* a, Index lda, Index I, Index J) {
-    double* const out = tile(I, J);
-    std::fill(out, out + kTileSize, 0.0);
-    const Index rows = std::min(n_ - I * kWide, kWide), columns = std::min(n_ - J * kWide, kWide);
-    for (Index j = 0; j < columns; ++j)
-      for (Index i = 0; i < rows; ++i)
-        out[i * kWide + j] = scale_ * a[(J * kWide + j) * lda + I * kWide + i];
-  }
 
   void to_wide_band() {
     double tau[kWide];
@@ -222,15 +182,18 @@ class Reduction {
   const BidiagonalKernels kernels_;
   const TileKernels tiles_;
   const Index n_, blocks_;
-  Buffer store_, panels_, band_;
+  Buffer<double> store_, panels_, band_;
   double *Z_, *X_, *U_, *Ut_, *small_;
-  double scale_ = 1.0;
 };
 
 }  // namespace
 
-void bidiagonalize(const double* a, Index n, Index lda, double* d, double* e) {
-  Reduction(a, n, lda).run(d, e);
+std::optional<int> bidiagonalize(const MatrixView& X, double* d, double* e) {
+  auto tiles = detail::square_tiles(X);
+  if (!tiles) return std::nullopt;
+  const int exponent = tiles->exponent;
+  Reduction(std::move(*tiles), X.cols).run(d, e);
+  return exponent;
 }
 
 }  // namespace pyspectra::linalg

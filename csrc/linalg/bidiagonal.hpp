@@ -1,4 +1,4 @@
-// Bidiagonal form of one square matrix by all threads, for its singular values.
+// Bidiagonal form of one matrix by all threads, for its singular values.
 //
 // In three stages, since the classical reduction (LAPACK's xGEBRD) does half of its work in
 // matrix-vector products that read the whole matrix once a column:
@@ -18,14 +18,18 @@
 // what changes no bit: each tile and each sum has one task that computes it in one order.
 #pragma once
 
+#include <optional>
+
 #include "core/types.hpp"
 #include "linalg/tiles.hpp"
 
 namespace pyspectra::linalg {
 
-// Diagonal to d (n), off-diagonal to e (n - 1), of the column-major n x n matrix a, n >= 1, finite,
-// which is not written to. It scales by a power of two inside. Allocates about n^2 + 250 n doubles.
-void bidiagonalize(const double* a, Index n, Index lda, double* d, double* e);
+// Diagonal to d (n), off-diagonal to e (n - 1), of 2^-x X for the x that is returned, which is not
+// 0 where entries are near the ends of the range; none where an entry is not finite. X has at least
+// as many rows as columns, n >= 1; where it has more, those of its triangle (tall_qr.hpp).
+// Allocates about 1 to 2 n^2 + 700 n doubles.
+std::optional<int> bidiagonalize(const MatrixView& X, double* d, double* e);
 
 namespace detail {
 

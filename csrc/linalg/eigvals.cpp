@@ -207,45 +207,47 @@ double copy_matrix(const void* in, DType dtype, Index row_stride, Index col_stri
 // Orders from which on our bidiagonal form is faster than LAPACK's.
 constexpr Index kBidiagonal = 96;
 
-// Descending singular values of the column-major N x M matrix a, N >= M, which is used up.
-void singular_values(std::vector<double>& a, Index N, Index M, double* sv) {
-  if (N > M) a = lapack_triangle(a.data(), N, M);
+// Descending singular values of X, whose rows are at least as many as its columns.
+Status singular_values(const MatrixView& X, double* sv) {
+  const Index M = X.cols;
   std::vector<double> d(M), e(M), diagonal(2 * M, 0.0), beside(2 * M, 0.0);
-  bidiagonalize(a.data(), M, M, d.data(), e.data());
+  const auto exponent = bidiagonalize(X, d.data(), e.data());
+  if (!exponent) return Status::not_finite;
   for (Index k = 0; k < M; ++k) {
     beside[2 * k] = d[k];
     if (k + 1 < M) beside[2 * k + 1] = e[k];
   }
   bisect(diagonal.data(), beside.data(), 2 * M);
   for (Index k = 0; k < M; ++k) sv[k] = std::abs(diagonal[2 * M - 1 - k]);
+  return restore_scale(sv, M, *exponent) ? Status::ok : Status::not_finite;
+}
+
+Status singular_values_by_lapack(const MatrixView& X, double* sv) {
+  const Index N = X.rows, M = X.cols;
+  std::vector<double> a(N * M);
+  const double largest = copy_matrix(X.data, X.dtype, X.row_stride, X.col_stride, N, M, a.data());
+  if (!(largest <= std::numeric_limits<double>::max())) return Status::not_finite;
+  // Outside of this, LAPACK would scale by a factor that is no power of two, and overflow in
+  // silence on the way back.
+  const int exponent = extreme_exponent(largest, 1e-138, 1e138);
+  if (exponent != 0) scale_by(a.data(), N * M, -exponent);
+  const Status status = lapack_singular_values(a.data(), N, M, sv);
+  if (status != Status::ok) return status;
+  return restore_scale(sv, M, exponent) ? Status::ok : Status::not_finite;
 }
 
 Status svdvals_one(const MatrixView& X, double* sv) {
   const Index count = std::min(X.rows, X.cols);
   if (count == 0) return Status::ok;
-  // Column-major copy with the long side as rows; rows of a square matrix become columns, as they
-  // are mostly contiguous.
-  const bool tall = X.rows > X.cols;
-  const Index N = tall ? X.rows : X.cols, M = count;
-  std::vector<double> a(N * M);
-  const double largest = copy_matrix(X.data, X.dtype, tall ? X.row_stride : X.col_stride,
-                                     tall ? X.col_stride : X.row_stride, N, M, a.data());
-  const auto fail = [&](Status status) {
-    std::fill(sv, sv + count, kNaN);
-    return status;
-  };
-  if (!(largest <= std::numeric_limits<double>::max())) return fail(Status::not_finite);
-  // Outside of this, LAPACK would scale by a factor that is no power of two, and overflow in
-  // silence on the way back.
-  const int exponent = extreme_exponent(largest, 1e-138, 1e138);
-  if (exponent != 0) scale_by(a.data(), N * M, -exponent);
-  Status status = Status::ok;
-  if (M >= kBidiagonal && !lapack_is_faster(M))
-    singular_values(a, N, M, sv);
-  else
-    status = lapack_singular_values(a.data(), N, M, sv);
-  if (status != Status::ok) return fail(status);
-  return restore_scale(sv, M, exponent) ? Status::ok : fail(Status::not_finite);
+  // The long side as rows; rows of a square matrix become columns, as they are mostly contiguous
+  // and LAPACK's matrices are column-major.
+  const MatrixView tall =
+      X.rows > X.cols ? X : MatrixView{X.data, X.dtype, X.cols, X.rows, X.col_stride, X.row_stride};
+  const Status status = count >= kBidiagonal && !lapack_is_faster(count)
+                            ? singular_values(tall, sv)
+                            : singular_values_by_lapack(tall, sv);
+  if (status != Status::ok) std::fill(sv, sv + count, kNaN);
+  return status;
 }
 
 // Indices of a batch, most work first, so that no thread is left with a large matrix at the end.

@@ -239,29 +239,9 @@ Status bidiagonal_values(Index n, double* d, const double* e) {
   return form->info == 0 ? Status::ok : Status::no_convergence;
 }
 
-}  // namespace
-
-Status lapack_tridiagonalize(double* a, Index n, double* d, double* e) {
-  const Index last = std::min(n, kWhole + kBlock);
-  std::vector<double> w, tau(last), work(last * 64);
-  if (n > last) w.resize(n * kBlock);
-  Index i = 0;
-  for (; n - i > last; i += kBlock) {
-    double* const rest = a + i * (n + 1);
-    tridiagonal_panel(rest, n - i, kBlock, n, d + i, e + i, w.data(), n);
-    syr2k(n - i - kBlock, kBlock, rest + kBlock, n, w.data() + kBlock, n, rest + kBlock * (n + 1),
-          n);
-  }
-  char uplo = 'L';
-  lapack_int order = as_int(n - i), lda = as_int(n), lwork = as_int(last * 64), info = 0;
-  call([&] {
-    lapack_table().sytrd(&uplo, &order, a + i * (n + 1), &lda, d + i, e + i, tau.data(),
-                         work.data(), &lwork, &info);
-  });
-  return info == 0 ? Status::ok : Status::no_convergence;
-}
-
-std::vector<double> lapack_triangle(double* a, Index m, Index n) {
+// The triangle R of a QR factorisation of the column-major m x n matrix a, m >= n, which is
+// destroyed: n x n, column-major, zeros below the diagonal.
+std::vector<double> triangle_of(double* a, Index m, Index n) {
   // A panel is read twice for each of its columns: a narrow one where columns are long.
   const Index nb = std::clamp<Index>((Index{1} << 21) / m, 4, kBlock);
   std::vector<double> tau(nb), T(nb * nb), work(std::max(n, Index{1}) * nb);
@@ -293,12 +273,34 @@ std::vector<double> lapack_triangle(double* a, Index m, Index n) {
   return R;
 }
 
+}  // namespace
+
+Status lapack_tridiagonalize(double* a, Index n, double* d, double* e) {
+  const Index last = std::min(n, kWhole + kBlock);
+  std::vector<double> w, tau(last), work(last * 64);
+  if (n > last) w.resize(n * kBlock);
+  Index i = 0;
+  for (; n - i > last; i += kBlock) {
+    double* const rest = a + i * (n + 1);
+    tridiagonal_panel(rest, n - i, kBlock, n, d + i, e + i, w.data(), n);
+    syr2k(n - i - kBlock, kBlock, rest + kBlock, n, w.data() + kBlock, n, rest + kBlock * (n + 1),
+          n);
+  }
+  char uplo = 'L';
+  lapack_int order = as_int(n - i), lda = as_int(n), lwork = as_int(last * 64), info = 0;
+  call([&] {
+    lapack_table().sytrd(&uplo, &order, a + i * (n + 1), &lda, d + i, e + i, tau.data(),
+                         work.data(), &lwork, &info);
+  });
+  return info == 0 ? Status::ok : Status::no_convergence;
+}
+
 Status lapack_singular_values(double* a, Index m, Index n, double* s) {
   if (static_cast<double>(m) * double(n) * double(n) <= kSmallWork) return whole_gesdd(a, m, n, s);
   std::vector<double> R, e(n);
   Index rows = m;
   if (m >= n * 11 / 6) {  // from where xGESDD takes a QR first
-    R = lapack_triangle(a, m, n);
+    R = triangle_of(a, m, n);
     a = R.data();
     rows = n;
   }

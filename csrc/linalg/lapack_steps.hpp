@@ -10,8 +10,6 @@
 // n = 12000 or so.
 #pragma once
 
-#include <vector>
-
 #include "core/types.hpp"
 
 namespace pyspectra::linalg {
@@ -20,10 +18,6 @@ namespace pyspectra::linalg {
 // column-major, order n, no gaps. Diagonal to d (n), off-diagonal to e (n - 1). Entries must be
 // far enough from the ends of the range for their squares.
 Status lapack_tridiagonalize(double* a, Index n, double* d, double* e);
-
-// The triangle R of a QR factorisation of the column-major m x n matrix a, m >= n, which is
-// destroyed: n x n, column-major, zeros below the diagonal.
-std::vector<double> lapack_triangle(double* a, Index m, Index n);
 
 // Descending singular values, s (n), of the column-major m x n matrix a, m >= n, which is
 // destroyed. The same holds for its entries. Scratch memory: n^2 doubles where m is much larger.

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
-#include <new>
 #include <vector>
 
+#include "core/aligned.hpp"
 #include "core/error.hpp"
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
@@ -25,16 +24,6 @@ using TileKernels = detail::TileKernels<double>;
 // Products that one call of the kernel adds up: their right-hand tiles stay in the first-level
 // cache while the rows of the result go by.
 constexpr int kTogether = 4;
-
-struct AlignedFree {
-  void operator()(double* p) const { ::operator delete(p, std::align_val_t{64}); }
-};
-using Buffer = std::unique_ptr<double[], AlignedFree>;
-
-Buffer buffer(Index count) {
-  return Buffer(static_cast<double*>(
-      ::operator new(static_cast<std::size_t>(count) * sizeof(double), std::align_val_t{64})));
-}
 
 Index blocks_of(Index n) { return (n + kWide - 1) / kWide; }
 
@@ -118,8 +107,8 @@ class Panels {
         blocks_(blocks_of(n)),
         panels_(blocks_of(p)),
         size_(blocks_ * kTileSize),
-        data_(buffer(panels_ * size_)),
-        scratch_(buffer(panels_ * size_)) {}
+        data_(aligned_buffer<double>(panels_ * size_)),
+        scratch_(aligned_buffer<double>(panels_ * size_)) {}
 
   void read(const double* X) {
     std::fill(data_.get(), data_.get() + panels_ * size_, 0.0);
@@ -235,7 +224,7 @@ class Panels {
 
   const TileKernels& kernels_;
   const Index n_, p_, blocks_, panels_, size_;
-  Buffer data_, scratch_;
+  Buffer<double> data_, scratch_;
 };
 
 }  // namespace
@@ -246,7 +235,8 @@ void shifted_factor(const double* G, Index n, Index lda, double shift, double* L
   PS_REQUIRE(n >= 1 && lda >= n && shift > 0.0, "shifted_factor: no shift, or no matrix");
   const TileKernels kernels = PS_SELECT_ISA(detail::wide_band).tiles;
   const Index blocks = blocks_of(n);
-  const Buffer minus = buffer(blocks * kTileSize);  // minus the transposes of row J
+  const Buffer<double> minus =
+      aligned_buffer<double>(blocks * kTileSize);  // minus the transposes of row J
   for (Index J = 0; J < blocks; ++J) {
     check_interrupt();
     for (Index K = 0; K < J; ++K) negate_transposed(tile_at(L, J, K), minus.get() + K * kTileSize);
@@ -279,7 +269,7 @@ void shifted_factor(const double* G, Index n, Index lda, double shift, double* L
 }
 
 void leading_pivots(const double* G, Index n, Index lda, double shift, double* pivots) {
-  const Buffer L = buffer(shifted_factor_size(n));
+  const Buffer<double> L = aligned_buffer<double>(shifted_factor_size(n));
   shifted_factor(G, n, lda, shift, L.get());
   for (Index i = 0; i < n; ++i) {
     const double inverse = tile_at(L.get(), i / kWide, i / kWide)[i % kWide * (kWide + 1)];

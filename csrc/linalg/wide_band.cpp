@@ -5,8 +5,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <memory>
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -29,14 +27,6 @@ constexpr Index kGroup = 4;
 // adds up less beside its own rows, many of them keep many threads busy.
 constexpr Index kStripes = 10, kLowest = 2, kTallest = 16;
 
-using detail::Buffer;
-
-template <typename Real>
-Buffer<Real> buffer(Index count) {
-  return Buffer<Real>(static_cast<Real*>(
-      ::operator new(static_cast<std::size_t>(count) * sizeof(Real), std::align_val_t{64})));
-}
-
 // The lower triangle in strips of kWide columns, tile after tile, each row-major; the tiles of the
 // diagonal are whole.
 template <typename Real>
@@ -56,10 +46,11 @@ class Reduction {
       : kernels_(kernels),
         n_(a.n),
         blocks_((n_ + kWide - 1) / kWide),
-        store_(buffer<Real>(blocks_ * (blocks_ + 1) / 2 * kTileSize)),
-        panels_(buffer<Real>((4 * blocks_ + 2 * groups(blocks_) + 5) * kTileSize)),
-        above_(buffer<Real>(std::max(2 * kStripes, blocks_ / kTallest + 1) * blocks_ * kTileSize)),
-        band_(buffer<Real>(band_size(blocks_))),
+        store_(aligned_buffer<Real>(blocks_ * (blocks_ + 1) / 2 * kTileSize)),
+        panels_(aligned_buffer<Real>((4 * blocks_ + 2 * groups(blocks_) + 5) * kTileSize)),
+        above_(aligned_buffer<Real>(std::max(2 * kStripes, blocks_ / kTallest + 1) * blocks_ *
+                                    kTileSize)),
+        band_(aligned_buffer<Real>(band_size(blocks_))),
         A_{store_.get(), blocks_} {
     W_ = panels_.get();
     Y_ = W_ + blocks_ * kTileSize;
@@ -86,7 +77,7 @@ class Reduction {
     detail::FloatStage out{n_, blocks_, scale(), std::move(store_), std::move(tau_), {}};
     const Index columns = (blocks_ + 2) * kWide;
     constexpr Index kOut = detail::kBandStride<double>;
-    out.band = buffer<double>(columns * (kOut + 1) + 2 * kWide);
+    out.band = aligned_buffer<double>(columns * (kOut + 1) + 2 * kWide);
     std::fill_n(out.band.get(), columns * (kOut + 1) + 2 * kWide, 0.0);
     for (Index j = 0; j < n_; ++j)
       for (Index i = j; i < std::min(n_, j + 2 * kWide); ++i)
@@ -98,7 +89,7 @@ class Reduction {
   static void narrow(const WideBandKernels<Real>& kernels, Real* band, Index n, double* d,
                      double* e) {
     to_narrow_band(kernels, band, n);
-    const Buffer<Real> work = buffer<Real>((n + 3 * kernels.lanes) * 2 * kernels.lanes);
+    const Buffer<Real> work = aligned_buffer<Real>((n + 3 * kernels.lanes) * 2 * kernels.lanes);
     kernels.finish(band, n, d, e, work.get(), check_interrupt);
   }
 

@@ -25,11 +25,10 @@
 // one order.
 #pragma once
 
-#include <memory>
-#include <new>
 #include <optional>
 #include <vector>
 
+#include "core/aligned.hpp"
 #include "core/types.hpp"
 #include "linalg/symmetric_view.hpp"
 #include "linalg/tiles.hpp"
@@ -42,12 +41,6 @@ namespace pyspectra::linalg {
 std::optional<int> tridiagonalize_large(const SymmetricView& a, double* d, double* e);
 
 namespace detail {
-
-struct AlignedFree {
-  void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
-};
-template <typename Real>
-using Buffer = std::unique_ptr<Real[], AlignedFree>;
 
 // The widest vector of any unit, in numbers.
 template <typename Real>
