@@ -65,23 +65,23 @@ class Sum {
 
 // The inverse of the Cholesky factor of a tile, in its place; pivots below `least` become `least`.
 void invert_factor(double* A, double least) {
-  double L[kTileSize] = {}, inverse[kTileSize] = {};
+  double column[kWide], reciprocal[kWide], inverse[kTileSize] = {};
   for (Index j = 0; j < kWide; ++j) {
-    double pivot = A[j * kWide + j];
-    for (Index k = 0; k < j; ++k) pivot -= L[j * kWide + k] * L[j * kWide + k];
-    L[j * kWide + j] = std::sqrt(std::max(pivot, least));
+    reciprocal[j] = 1.0 / std::sqrt(std::max(A[j * kWide + j], least));
+    for (Index i = j + 1; i < kWide; ++i) column[i] = A[i * kWide + j] *= reciprocal[j];
     for (Index i = j + 1; i < kWide; ++i) {
-      double sum = A[i * kWide + j];
-      for (Index k = 0; k < j; ++k) sum -= L[i * kWide + k] * L[j * kWide + k];
-      L[i * kWide + j] = sum / L[j * kWide + j];
+      const double factor = column[i];
+      for (Index q = j + 1; q <= i; ++q) A[i * kWide + q] -= factor * column[q];
     }
   }
   for (Index i = 0; i < kWide; ++i) {
     double* const row = inverse + i * kWide;
-    for (Index k = 0; k < i; ++k)
-      for (Index j = 0; j <= k; ++j) row[j] -= L[i * kWide + k] * inverse[k * kWide + j];
+    for (Index k = 0; k < i; ++k) {
+      const double factor = A[i * kWide + k];
+      for (Index j = 0; j <= k; ++j) row[j] -= factor * inverse[k * kWide + j];
+    }
     row[i] = 1.0;
-    for (Index j = 0; j <= i; ++j) row[j] /= L[i * kWide + i];
+    for (Index j = 0; j <= i; ++j) row[j] *= reciprocal[i];
   }
   std::copy(inverse, inverse + kTileSize, A);
 }

@@ -67,7 +67,7 @@ _LEAST_GAP = 0.02
 
 # To look at a Gram matrix before its eigenvalues are known pays from this order on, where so many
 # values are small that a decomposition is due: one of _MANY.
-_LEAST_FORESEEN = 256
+_LEAST_FORESEEN = 384
 _MANY = 8
 # Pivots that have fallen so far half way may fall below what the Gram matrix resolves.
 _FALLEN = 1e-4
@@ -163,9 +163,8 @@ def beyond_gram(W: HostArray, G: FloatArray) -> bool:
     if least < resolved:
         return int(np.count_nonzero(np.cumsum(np.sort(diagonal)) < small)) >= M // _MANY
     shift = 8.0 * math.sqrt(M) * _EPS * largest
-    pivots = ops.leading_pivots(G, min(M // 2 + 2 * _PANEL, M), shift)
-    first, last = np.median(pivots[:_PANEL]), np.median(pivots[-_PANEL:])
-    if last < _FALLEN * first and pivots.min() >= resolved:
+    pivots = ops.leading_pivots(G, M // 2 + _PANEL, shift)
+    if pivots[-_PANEL:].max() < _FALLEN * largest and pivots.min() >= resolved:
         pivots = ops.leading_pivots(G, M, shift)
     many = int(np.count_nonzero(pivots < small))
     if pivots[-_PANEL:].max() < small:

@@ -396,9 +396,9 @@ def test_the_method_that_served_is_recorded() -> None:
 def test_matrices_of_which_a_decomposition_is_foreseen_are_solved_beside_the_others(
     pool: bool,
 ) -> None:
-    conv = random(2 * 256 * 256, 1).reshape(256, 256, 2, 1)
-    conv[:, :, 1, 0] = random(256, 90, 1) @ random(90, 256, 2)
-    state = {"conv.weight": conv, "low.weight": random(256, 99, 3) @ random(99, 256, 4)}
+    conv = random(2 * 384 * 384, 1).reshape(384, 384, 2, 1)
+    conv[:, :, 1, 0] = random(384, 90, 1) @ random(90, 384, 2)
+    state = {"conv.weight": conv, "low.weight": random(384, 99, 3) @ random(99, 384, 4)}
     report = ps.analyze(state, pool=pool, goodness=False, randomize=True)
     slices = [ps.esd(conv[:, :, i, 0]) for i in range(2)]
     assert [one.method for one in slices] == ["gram", "svd"]

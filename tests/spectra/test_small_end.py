@@ -232,26 +232,26 @@ def dead_rows(n: int) -> Array:
 
 
 FORESEEN = {
-    "graded columns": graded(256),
-    "graded rows": graded(256).T,
-    "graded": with_values(np.geomspace(1e-6, 1.0, 260), 300),
-    "rank": of_rank(128, 256, 256),
-    "rank one": of_rank(1, 300, 256),
-    "equal columns": np.outer(np.arange(1.0, 301.0), np.ones(256)),
-    "wide": of_rank(100, 256, 400),
-    "rounded": of_rank(128, 270, 256).astype(np.float32).astype(np.float64),
-    "small": of_rank(128, 256, 256) * 2.0**-300,
+    "graded columns": graded(384),
+    "graded rows": graded(384).T,
+    "graded": with_values(np.geomspace(1e-6, 1.0, 390), 450),
+    "rank": of_rank(192, 384, 384),
+    "rank one": of_rank(1, 450, 384),
+    "equal columns": np.outer(np.arange(1.0, 451.0), np.ones(384)),
+    "wide": of_rank(150, 384, 600),
+    "rounded": of_rank(192, 400, 384).astype(np.float32).astype(np.float64),
+    "small": of_rank(192, 384, 384) * 2.0**-300,
 }
 
 NOT_FORESEEN = {
-    "resolved": np.random.default_rng(9).standard_normal((256, 256)),
-    "one small": duplicates(256),
-    "dead rows": dead_rows(256),
-    "dead columns": dead_rows(256).T,
-    "zeros": np.zeros((256, 256)),
-    "rank of a small matrix": of_rank(100, 255, 255),
-    "beyond a Gram matrix": of_rank(128, 256, 256) * 1e150,
-    "nearly the whole rank": of_rank(250, 256, 256),
+    "resolved": np.random.default_rng(9).standard_normal((384, 384)),
+    "one small": duplicates(384),
+    "dead rows": dead_rows(384),
+    "dead columns": dead_rows(384).T,
+    "zeros": np.zeros((384, 384)),
+    "rank of a small matrix": of_rank(100, 383, 383),
+    "beyond a Gram matrix": of_rank(192, 384, 384) * 1e150,
+    "nearly the whole rank": of_rank(375, 384, 384),
 }
 
 
@@ -278,9 +278,9 @@ def test_what_eigenvalues_are_good_for_is_left_to_them(case: str, isa: str) -> N
 
 
 def test_matrices_that_are_not_finite_are_not_foreseen() -> None:
-    W = of_rank(128, 256, 256)
+    W = of_rank(192, 384, 384)
     for bad in (np.nan, np.inf):
-        W[3, 200] = bad
+        W[3, 300] = bad
         X = HostArray(W, "float64")
         assert not beyond_gram(X, ops.gram([X])[0])
         assert ps.esd(W).status is ps.Status.NOT_FINITE
