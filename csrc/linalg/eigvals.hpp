@@ -7,10 +7,10 @@
 // last bits of such a matrix. LAPACK's xSYTRD serves the baseline above n = 64.
 //
 // svdvals: our own bidiagonal form (bidiagonal.hpp) from order 96 on, of the triangle of a QR
-// factorisation (tall_qr.hpp) where rows and columns are not equally many, and bisection of the symmetric tridiagonal matrix with a
-// zero diagonal; LAPACK's xGESDD for smaller ones and on the baseline. One matrix a thread, a
-// matrix that comes alone on all of them. LAPACK's work is done in steps (lapack_steps.hpp), so
-// that all of it can be interrupted.
+// factorisation (tall_qr.hpp) where rows and columns are not equally many, and bisection of the
+// symmetric tridiagonal matrix with a zero diagonal; LAPACK's xGESDD for smaller ones and on the
+// baseline. One matrix a thread, a matrix that comes alone on all of them. LAPACK's work is done in
+// steps (lapack_steps.hpp), so that all of it can be interrupted.
 //
 // Matrices with a norm near the ends of the range are scaled by a power of two first. The results
 // are those of the scaled matrix, exactly, unless they leave the range.
