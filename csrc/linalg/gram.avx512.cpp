@@ -4,13 +4,16 @@ namespace pyspectra::linalg::detail {
 namespace {
 constexpr int kLanes = 8;
 constexpr int kVectors = 3;
-constexpr int kColumns = 8;
 #include "core/half.inl.hpp"
 #include "core/simd.inl.hpp"
 #include "core/widen.inl.hpp"
+// It uses what the two before it define.
+// clang-format off
+#include "linalg/householder.inl.hpp"
 #include "linalg/gram.inl.hpp"
+// clang-format on
 }  // namespace
 
-Kernels kernels_avx512() { return {kPanel, pack, tile}; }
+Kernels kernels_avx512() { return {kPanel, pack, tiles}; }
 
 }  // namespace pyspectra::linalg::detail

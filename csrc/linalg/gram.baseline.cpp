@@ -3,14 +3,17 @@
 namespace pyspectra::linalg::detail {
 namespace {
 constexpr int kLanes = 2;
-constexpr int kVectors = 3;
-constexpr int kColumns = 3;
+constexpr int kVectors = 4;
 #include "core/half.inl.hpp"
 #include "core/simd.inl.hpp"
 #include "core/widen.inl.hpp"
+// It uses what the two before it define.
+// clang-format off
+#include "linalg/householder.inl.hpp"
 #include "linalg/gram.inl.hpp"
+// clang-format on
 }  // namespace
 
-Kernels kernels_baseline() { return {kPanel, pack, tile}; }
+Kernels kernels_baseline() { return {kPanel, pack, tiles}; }
 
 }  // namespace pyspectra::linalg::detail

@@ -2,8 +2,10 @@
 //
 // For a matrix with N >= M (its longer and shorter side), G is M x M; its eigenvalues are the
 // squared singular values. N M^2 flops: only tiles of one triangle are computed. The input is read
-// in slabs of rows that are converted to float64 while being packed, so the extra memory is one
-// slab (about 1 MiB, or 256 rows where those are larger), never a float64 copy of the matrix.
+// in slabs of 100 to 400 rows that are converted to float64 while being packed, so the extra memory
+// is one slab a thread, never a float64 copy of the matrix. Matrices that lie element beside
+// element, as the slices of a convolution, would each read every cache line of it: where they
+// follow one another they are dealt out first, into copies of 16 MiB at most.
 //
 // Products are accumulated in ascending order of rows whatever the number of threads: the same bits
 // for any thread count, on one instruction set. (Between instruction sets the last bits differ:
@@ -38,8 +40,10 @@ struct Kernels {
   Index panel;  // columns a panel
   // Packs a part of the slab: panels [p0, p1) of rows [k0, k1), both counted within the slab.
   void (*pack)(const Slab& slab, Index k0, Index k1, Index p0, Index p1);
-  // out(i, j) += sum over rows of X(row, i) X(row, j) for the tile of panels (ip, jp), ip >= jp
-  void (*tile)(const double* packed, Index rows, Index M, Index ip, Index jp, double* out);
+  // out(r, c) += sum over rows of X(row, r) X(row, c) for r in the panels [i0, i1), c in panel j,
+  // i0 >= j; where `fresh`, = in place of +=.
+  void (*tiles)(const double* packed, Index rows, Index M, Index i0, Index i1, Index j, double* out,
+                bool fresh);
 };
 
 Kernels kernels_baseline();

@@ -97,11 +97,12 @@ def gram(X: Sequence[HostArray], out: Sequence[FloatArray] | None = None) -> lis
     """Gram matrix of the shorter side M of each 2-D array, float64.
 
     Only the lower triangles hold numbers that count; `eigvals` reads no more. `out`: where to put
-    them, (M, M) in Fortran order. Formula and memory: ``csrc/linalg/gram.hpp``.
+    them, (M, M) in Fortran order; above the diagonal it keeps most of what was in it. Formula and
+    memory: ``csrc/linalg/gram.hpp``.
     """
     data, code = matrices(X)
     if out is None:
-        out = [np.empty((min(a.shape), min(a.shape)), order="F") for a in data]
+        out = [np.zeros((min(a.shape), min(a.shape)), order="F") for a in data]
     _core.linalg.gram(data, code, list(out))
     return list(out)
 
