@@ -8,6 +8,7 @@
 #include "core/error.hpp"
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
+#include "core/lent.hpp"
 #include "core/parallel.hpp"
 #include "linalg/compact_wy.hpp"
 #include "linalg/wide_band.hpp"
@@ -268,11 +269,37 @@ void shifted_factor(const double* G, Index n, Index lda, double shift, double* L
   }
 }
 
+namespace {
+
+// A thread keeps what a factor of up to 8 MiB takes: to touch new memory costs as much as the
+// factor of a small matrix.
+struct Room {
+  Buffer<double> data;
+  Index size = 0;
+
+  double* of(Index count) {
+    if (count > size) {
+      data = aligned_buffer<double>(count);
+      size = count;
+    }
+    return data.get();
+  }
+  void trim() {
+    constexpr Index kKept = Index{1} << 20;
+    if (size <= kKept) return;
+    data.reset();
+    size = 0;
+  }
+};
+
+}  // namespace
+
 void leading_pivots(const double* G, Index n, Index lda, double shift, double* pivots) {
-  const Buffer<double> L = aligned_buffer<double>(shifted_factor_size(n));
-  shifted_factor(G, n, lda, shift, L.get());
+  Lent<Room> room;
+  double* const L = (*room).of(shifted_factor_size(n));
+  shifted_factor(G, n, lda, shift, L);
   for (Index i = 0; i < n; ++i) {
-    const double inverse = tile_at(L.get(), i / kWide, i / kWide)[i % kWide * (kWide + 1)];
+    const double inverse = tile_at(L, i / kWide, i / kWide)[i % kWide * (kWide + 1)];
     pivots[i] = 1.0 / (inverse * inverse);
   }
 }

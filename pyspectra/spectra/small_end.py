@@ -69,6 +69,9 @@ _LEAST_GAP = 0.02
 # values are small that a decomposition is due: one of _MANY.
 _LEAST_FORESEEN = 384
 _MANY = 8
+# Where so much is left of columns after a quarter of them, half a factorisation would show nothing:
+# of random columns it is 1 - M / 4 divided by their rank.
+_LEFT = 0.65
 # Pivots that have fallen so far half way may fall below what the Gram matrix resolves.
 _FALLEN = 1e-4
 
@@ -134,8 +137,8 @@ def beyond_gram(W: HostArray, G: FloatArray) -> bool:
     """Tell, before the eigenvalues of G are known, whether all values are due by decomposing W.
 
     Where it is True, G certainly has an eigenvalue below GRAM_RESOLUTION of its largest, and so
-    many small ones that `small_end_anew` would most likely not serve. It costs about a fiftieth of
-    the eigenvalues; where pivots fall, a tenth.
+    many small ones that `small_end_anew` would most likely not serve. It costs a hundredth of a
+    Gram path; where pivots fall, up to a tenth.
 
     Notes
     -----
@@ -163,6 +166,9 @@ def beyond_gram(W: HostArray, G: FloatArray) -> bool:
     if least < resolved:
         return int(np.count_nonzero(np.cumsum(np.sort(diagonal)) < small)) >= M // _MANY
     shift = 8.0 * math.sqrt(M) * _EPS * largest
+    pivots = ops.leading_pivots(G, M // 4, shift)
+    if np.mean(pivots[-_PANEL:] / diagonal[M // 4 - _PANEL : M // 4]) > _LEFT:
+        return False
     pivots = ops.leading_pivots(G, M // 2 + _PANEL, shift)
     if pivots[-_PANEL:].max() < _FALLEN * largest and pivots.min() >= resolved:
         pivots = ops.leading_pivots(G, M, shift)
