@@ -105,17 +105,32 @@ static inline void apply(Sweep& sweep, Real* block) {
   sweep.column += kBand;
 }
 
-// One sweep a column. Sweep s + 1 may do its block k once sweep s has done its block k + 1, so up
-// to kSweeps of them go down together, two blocks apart. Each part of a step is done for all of
-// them before the next part: a sweep alone would wait for its own latencies most of the time.
-static void chase_band(Real* band, Index n, Pace& pace) {
-  constexpr int kSweeps = 8;
+// Sweeps that nobody goes before or after.
+struct Alone {
+  Index await(Index wanted) const { return wanted; }
+  void publish(Index) const {}
+};
+
+// One sweep a column, those of the columns [first, last). Sweep s + 1 may do its block k once sweep
+// s has done its block k + 1, so up to kSweeps of them go down together, two blocks apart. Each
+// part of a step is done for all of them before the next part: a sweep alone would wait for its own
+// latencies most of the time. `follow` says how many columns the sweeps before `first` have done.
+constexpr int kSweeps = 16;
+
+template <typename Follow>
+static void chase_sweeps(Real* band, Index n, Index first, Index last, const Follow& follow,
+                         Pace& pace) {
   Sweep sweeps[kSweeps];
-  Index begin = 0, end = 0;  // the sweeps under way
-  int lead = 2;              // blocks that the last of them is ahead of one that starts now
-  while (begin + 1 < n) {
+  Index begin = first, end = first;  // the sweeps under way
+  int lead = 2;                      // blocks that the last of them is ahead of one that starts now
+  Index open = 0;                    // columns that the sweeps before have done
+  while (begin < last) {
     pace.spend(16 * kTile * (end - begin));
-    if (lead >= 2 && end - begin < kSweeps && end + 1 < n) {
+    if (begin == first) {
+      const Index column = end == first ? first + 1 : sweeps[first % kSweeps].column;
+      if (open < column + 2 * kBand - 1) open = follow.await(column + 2 * kBand - 1);
+    }
+    if (lead >= 2 && end - begin < kSweeps && end < last) {
       start(sweeps[end % kSweeps], band, end);
       ++end;
       lead = 0;
@@ -128,5 +143,10 @@ static void chase_band(Real* band, Index n, Pace& pace) {
       apply(sweeps[q % kSweeps], column_at(band, sweeps[q % kSweeps].column));
     ++lead;
     if (begin < end && sweeps[begin % kSweeps].column >= n) ++begin;
+    if (end == last && begin < last) follow.publish(sweeps[(last - 1) % kSweeps].column);
   }
+}
+
+static void chase_band(Real* band, Index n, Pace& pace) {
+  chase_sweeps(band, n, 0, n - 1, Alone{}, pace);
 }

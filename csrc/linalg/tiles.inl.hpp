@@ -64,6 +64,33 @@ static void product_ahead(Real* out, const Factor* factors, int count, const Rea
   product_of<true>(out, factors, count, next);
 }
 
+static void negated_transpose(const Real* in, Real* out) {
+  for (Index i = 0; i < kWide; i += kLanes)
+    for (Index j = 0; j < kWide; j += kLanes) {
+      vd x[kLanes];
+#pragma GCC unroll 16
+      for (int c = 0; c < kLanes; ++c) x[c] = -load(in + (i + c) * kWide + j);
+      transpose(x);
+#pragma GCC unroll 16
+      for (int c = 0; c < kLanes; ++c) store(out + (j + c) * kWide + i, x[c]);
+    }
+}
+
+// A tile from columns of doubles, times `by`.
+static void take_columns(const double* in, Index stride, double by, Real* out) {
+  typedef double Wide __attribute__((vector_size(kLanes * 8), aligned(8)));
+  for (Index j = 0; j < kWide; j += kLanes)
+    for (Index i = 0; i < kWide; i += kLanes) {
+      vd x[kLanes];
+#pragma GCC unroll 16
+      for (int c = 0; c < kLanes; ++c)
+        x[c] = __builtin_convertvector(by * *(const Wide*)(in + (j + c) * stride + i), vd);
+      transpose(x);
+#pragma GCC unroll 16
+      for (int c = 0; c < kLanes; ++c) store(out + (i + c) * kWide + j, x[c]);
+    }
+}
+
 // One part of a panel's columns to the right of factored ones: x = V^T p, p -= V (T^T x).
 static inline void apply_reflectors(Real* p, Index rows, const Real* v,
                                     const Real (&T)[kBand][kBand]) {

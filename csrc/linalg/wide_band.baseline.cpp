@@ -36,12 +36,16 @@ constexpr int kLanes = 4;
 
 WideBandKernels<double> wide_band_baseline() {
   using namespace of_doubles;
-  return {kLanes, {product, factor}, product_ahead, begin_sweep, advance_sweep, finish_band};
+  return {kLanes,           {product, factor}, product_ahead,   negated_transpose,
+          take_columns,     begin_sweep,       advance_sweep,   kSweeps,
+          take_narrow_band, chase_narrow_band, read_tridiagonal};
 }
 
 WideBandKernels<float> wide_band_float_baseline() {
   using namespace of_floats;
-  return {kLanes, {product, factor}, product_ahead, begin_sweep, advance_sweep, finish_band};
+  return {kLanes,           {product, factor}, product_ahead,   negated_transpose,
+          take_columns,     begin_sweep,       advance_sweep,   kSweeps,
+          take_narrow_band, chase_narrow_band, read_tridiagonal};
 }
 
 }  // namespace pyspectra::linalg::detail

@@ -1,6 +1,7 @@
 #include "linalg/wide_band.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/aligned.hpp"
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
@@ -51,7 +53,8 @@ class Reduction {
         above_(aligned_buffer<Real>(std::max(2 * kStripes, blocks_ / kTallest + 1) * blocks_ *
                                     kTileSize)),
         band_(aligned_buffer<Real>(band_size(blocks_))),
-        A_{store_.get(), blocks_} {
+        A_{store_.get(), blocks_},
+        early_(static_cast<std::size_t>(blocks_)) {
     W_ = panels_.get();
     Y_ = W_ + blocks_ * kTileSize;
     Vt_ = Y_ + blocks_ * kTileSize;
@@ -90,7 +93,14 @@ class Reduction {
                      double* e) {
     to_narrow_band(kernels, band, n);
     const Buffer<Real> work = aligned_buffer<Real>((n + 3 * kernels.lanes) * 2 * kernels.lanes);
-    kernels.finish(band, n, d, e, work.get(), check_interrupt);
+    kernels.take(band, n, work.get());
+    // Groups of as many sweeps as go down together: the next group starts when they are on their
+    // way. A thread alone does better without the steps at both ends of a group.
+    const Index each = num_threads() > 1 ? kernels.sweeps : n;
+    detail::in_groups(n - 1, each, [&](Index first, Index last, const detail::Following& follow) {
+      kernels.chase(work.get(), n, first, last, follow, check_interrupt);
+    });
+    kernels.read(work.get(), n, d, e);
   }
 
  private:
@@ -111,22 +121,26 @@ class Reduction {
   // False where an entry is not finite. Magnitudes compare as integers, where NaN is above
   // everything, and a maximum of integers vectorises.
   bool find_scale(const SymmetricView& a) {
-    constexpr std::uint64_t kMagnitude = ~(std::uint64_t{1} << 63);
+    const auto magnitude = [](double x) {
+      return std::bit_cast<std::uint64_t>(x) & ~(std::uint64_t{1} << 63);
+    };
     constexpr int kMostExponent = 1000;
     std::vector<std::uint64_t> most(static_cast<std::size_t>(blocks_), 0);
     parallel_for(blocks_, [&](Index J) {
       check_interrupt();
       const Index begin = J * kWide, end = std::min(n_, begin + kWide);
       std::uint64_t largest = 0;
-      const auto look = [&](Index i, Index j) {
-        largest = std::max(largest, std::bit_cast<std::uint64_t>(a.at(i, j)) & kMagnitude);
+      const auto look = [&](const double* run, Index count, Index step) {
+        if (step == 1)
+          for (Index k = 0; k < count; ++k) largest = std::max(largest, magnitude(run[k]));
+        else
+          for (Index k = 0; k < count; ++k) largest = std::max(largest, magnitude(run[k * step]));
       };
-      if (a.row_stride == 1) {
-        for (Index j = begin; j < end; ++j)
-          for (Index i = j; i < n_; ++i) look(i, j);
-      } else {
-        for (Index i = begin; i < end; ++i)
-          for (Index j = 0; j <= i; ++j) look(i, j);
+      for (Index k = begin; k < end; ++k) {
+        if (a.row_stride == 1)
+          look(a.data + k * (1 + a.col_stride), n_ - k, 1);
+        else
+          look(a.data + k * a.row_stride, k + 1, a.col_stride);
       }
       most[static_cast<std::size_t>(J)] = largest;
     });
@@ -151,25 +165,24 @@ class Reduction {
     Real* const out = A_.at(I, J);
     const Index rows = std::min(n_ - I * kWide, kWide), columns = std::min(n_ - J * kWide, kWide);
     if (rows < kWide || columns < kWide) std::fill(out, out + kTileSize, Real{0});
-    const auto copy = [&](Index i, Index j) {
-      out[i * kWide + j] = static_cast<Real>(by * a.at(I * kWide + i, J * kWide + j));
+    const double* const in = a.data + I * kWide * a.row_stride + J * kWide * a.col_stride;
+    if (I != J && a.row_stride == 1 && rows == kWide && columns == kWide)
+      return kernels_.take_columns(in, a.col_stride, by, out);
+    const auto copy = [&](const double* row, Index count, Index step, Real* to) {
+      if (step == 1)
+        for (Index j = 0; j < count; ++j) to[j] = static_cast<Real>(by * row[j]);
+      else
+        for (Index j = 0; j < count; ++j) to[j] = static_cast<Real>(by * row[j * step]);
     };
-    if (I == J) {
-      for (Index i = 0; i < rows; ++i)
-        for (Index j = 0; j <= i; ++j) {
-          copy(i, j);
-          out[j * kWide + i] = out[i * kWide + j];
-        }
-    } else if (a.row_stride == 1) {
-      for (Index j = 0; j < columns; ++j)
-        for (Index i = 0; i < rows; ++i) copy(i, j);
-    } else {
-      for (Index i = 0; i < rows; ++i)
-        for (Index j = 0; j < columns; ++j) copy(i, j);
-    }
+    for (Index i = 0; i < rows; ++i)
+      copy(in + i * a.row_stride, I == J ? i + 1 : columns, a.col_stride, out + i * kWide);
+    if (I != J) return;
+    for (Index i = 0; i < rows; ++i)
+      for (Index j = 0; j < i; ++j) out[j * kWide + i] = out[i * kWide + j];
   }
 
   Real* V(Index p, Index I) const { return A_.at(I, p); }
+  Real* tau(Index p) { return tau_.data() + p * kWide; }
 
   void to_wide_band() {
     std::vector<Real> r(kTileSize);
@@ -181,25 +194,53 @@ class Reduction {
         parallel_for(left + 1, [&](Index k) {
           update(p, p + k, p, A_.at(std::min(p + k + 1, blocks_ - 1), p));
         });
-      if (left > 0)
-        kernels_.tiles.factor(A_.at(p + 1, p), left * kWide, r.data(), tau_.data() + p * kWide);
+      if (left > 0) factor(p, r.data());
       keep_band(p, left > 0 ? r.data() : nullptr);
       if (left == 0) break;
       multiply(p);
-      finish_panel(p, tau_.data() + p * kWide);
+      finish_panel(p);
       std::swap(W_, Y_);
     }
+  }
+
+  // The block rows of the product with panel p, in stripes of `height` of them.
+  struct Stripes {
+    Index first, height, count;
+    Index begin(Index stripe) const { return first + stripe * height; }
+  };
+  Stripes stripes(Index p) const {
+    const Index left = blocks_ - p - 1, height = std::clamp(left / kStripes, kLowest, kTallest);
+    return {p + 1, height, (left + height - 1) / height};
+  }
+
+  // One thread factors the panel. For as long as that takes, others bring columns of the last
+  // stripe, with which the product begins, to what the panel before leaves.
+  void factor(Index p, Real* r) {
+    const Stripes all = stripes(p);
+    const Index first = all.first, begin = all.begin(all.count - 1);
+    std::atomic<bool> factored{false};
+    std::fill(early_.begin(), early_.end(), false);
+    parallel_for(p > 0 ? 1 + blocks_ - first : 1, [&](Index task) {
+      if (task == 0) {
+        kernels_.tiles.factor(A_.at(first, p), (blocks_ - first) * kWide, r, tau(p));
+        factored.store(true, std::memory_order_relaxed);
+      } else if (!factored.load(std::memory_order_relaxed)) {
+        const Index J = p + task;
+        for (Index I = std::max(J, begin); I < blocks_; ++I)
+          update(p, I, J, A_.at(std::min(I + 1, blocks_ - 1), J));
+        early_[static_cast<std::size_t>(J)] = true;
+      }
+    });
   }
 
   // Y = A V, and before it A as the panel before p leaves it. A task has some block rows, whose
   // part in the rows above them it adds up apart: each tile is in the cache once.
   void multiply(Index p) {
-    const Index first = p + 1, left = blocks_ - first;
-    const Index height = std::clamp(left / kStripes, kLowest, kTallest);
-    const Index stripes = (left + height - 1) / height;
-    parallel_for(stripes, [&](Index task) {
-      const Index stripe = stripes - 1 - task;  // most work first
-      const Index begin = first + stripe * height, end = std::min(blocks_, begin + height);
+    const Stripes all = stripes(p);
+    const Index first = all.first;
+    parallel_for(all.count, [&](Index task) {
+      const Index stripe = all.count - 1 - task;  // most work first
+      const Index begin = all.begin(stripe), end = std::min(blocks_, begin + all.height);
       Real* const above = above_.get() + stripe * blocks_ * kTileSize;
       std::fill(above + first * kTileSize, above + end * kTileSize, Real{0});
       std::fill(Y_ + begin * kTileSize, Y_ + end * kTileSize, Real{0});
@@ -209,24 +250,36 @@ class Reduction {
         const Index after = std::min(J + 1, end - 1), top = std::max(J, begin);
         const Real* const wanted[] = {V(p, after), Wt_ + after * kTileSize, Vt_ + after * kTileSize,
                                       above + after * kTileSize};
+        const bool updated = p == 0 || (task == 0 && early_[static_cast<std::size_t>(J)]);
         for (Index I = top; I < end; ++I) {
           const Real* const next =
               I + 1 < end ? A_.at(I + 1, J) : A_.at(std::max(after, begin), after);
-          if (p > 0) update(p, I, J, next);
+          if (!updated) update(p, I, J, next);
           const Factor row{A_.at(I, J), kWide, 1, V(p, J)}, column{A_.at(I, J), 1, kWide, V(p, I)};
           kernels_.product_ahead(Y_ + I * kTileSize, &row, 1, wanted[std::min<Index>(I - top, 3)]);
           if (I > J) kernels_.tiles.product(above + J * kTileSize, &column, 1);
         }
       }
     });
-    parallel_for(left, [&](Index k) {
-      const Index J = first + k;
+    parallel_for(groups(blocks_ - first), [&](Index g) { add_up(p, all, g); });
+  }
+
+  // Y of a group of block rows from its parts, and the group's part in V^T V and V^T Y.
+  void add_up(Index p, const Stripes& all, Index g) {
+    Real* const vv = sums_ + 2 * g * kTileSize;
+    Real* const vy = vv + kTileSize;
+    std::fill(vv, vy + kTileSize, Real{0});
+    const Index begin = all.first + g * kGroup;
+    for (Index J = begin; J < std::min(blocks_, begin + kGroup); ++J) {
       Real* const y = Y_ + J * kTileSize;
-      for (Index stripe = k / height; stripe < stripes; ++stripe) {
+      for (Index stripe = (J - all.first) / all.height; stripe < all.count; ++stripe) {
         const Real* const part = above_.get() + (stripe * blocks_ + J) * kTileSize;
         for (Index q = 0; q < kTileSize; ++q) y[q] += part[q];
       }
-    });
+      const Factor squares{V(p, J), 1, kWide, V(p, J)}, products{V(p, J), 1, kWide, y};
+      kernels_.tiles.product(vv, &squares, 1);
+      kernels_.tiles.product(vy, &products, 1);
+    }
   }
 
   // Tile (I, J) as the panel before p leaves it, while the tile `next` comes into the cache.
@@ -248,28 +301,17 @@ class Reduction {
   }
 
   // W from Y = A V, and minus the transposes of V and W.
-  void finish_panel(Index p, const Real* tau) {
-    const Index first = p + 1, left = blocks_ - first, n_groups = groups(left);
-    parallel_for(n_groups, [&](Index g) {
-      Real* const vv = sums_ + 2 * g * kTileSize;
-      Real* const vy = vv + kTileSize;
-      std::fill(vv, vy + kTileSize, Real{0});
-      for (Index I = first + g * kGroup; I < std::min(blocks_, first + (g + 1) * kGroup); ++I) {
-        const Factor squares{V(p, I), 1, kWide, V(p, I)},
-            products{V(p, I), 1, kWide, Y_ + I * kTileSize};
-        kernels_.tiles.product(vv, &squares, 1);
-        kernels_.tiles.product(vy, &products, 1);
-      }
-    });
+  void finish_panel(Index p) {
+    const Index first = p + 1, left = blocks_ - first;
     Real* const G = sums_;
     Real* const Z = sums_ + kTileSize;
-    for (Index g = 1; g < n_groups; ++g)
+    for (Index g = 1; g < groups(left); ++g)
       for (Index k = 0; k < 2 * kTileSize; ++k) G[k] += sums_[2 * g * kTileSize + k];
     Real* const T = T_;
     Real* const half = T + kTileSize;
     Real* const scratch = half + kTileSize;
     std::fill(half, half + 2 * kTileSize, Real{0});
-    detail::compact_wy(G, tau, T);
+    detail::compact_wy(G, tau(p), T);
     const Factor right{Z, kWide, 1, T};
     kernels_.tiles.product(scratch, &right, 1);
     const Factor transposed{T, 1, kWide, scratch};
@@ -278,20 +320,13 @@ class Reduction {
     parallel_for(left, [&](Index k) {
       const Index I = first + k;
       Real* const y = Y_ + I * kTileSize;
-      Real* const wt = Wt_ + I * kTileSize;  // first as scratch
-      std::fill(wt, wt + kTileSize, Real{0});
+      alignas(64) Real w[kTileSize] = {};
       const Factor factors[2] = {{y, kWide, 1, T}, {V(p, I), kWide, 1, half}};
-      kernels_.tiles.product(wt, factors, 2);
-      std::copy(wt, wt + kTileSize, y);
-      negated_transpose(y, wt);
-      negated_transpose(V(p, I), Vt_ + I * kTileSize);
+      kernels_.tiles.product(w, factors, 2);
+      std::copy(w, w + kTileSize, y);
+      kernels_.negated_transpose(w, Wt_ + I * kTileSize);
+      kernels_.negated_transpose(V(p, I), Vt_ + I * kTileSize);
     });
-  }
-
-  static void negated_transpose(const Real* in, Real* out) {
-    for (Index i0 = 0; i0 < kWide; i0 += 8)
-      for (Index j = 0; j < kWide; ++j)
-        for (Index i = i0; i < i0 + 8; ++i) out[j * kWide + i] = -in[i * kWide + j];
   }
 
   static void to_narrow_band(const WideBandKernels<Real>& kernels, Real* band, Index n) {
@@ -305,6 +340,7 @@ class Reduction {
   Buffer<Real> store_, panels_, above_, band_;
   const Tiles<Real> A_;
   Real *W_, *Y_, *Vt_, *Wt_, *sums_, *T_;
+  std::vector<char> early_;  // columns of the last stripe that are up to date
   std::vector<Real> tau_;
   int exponent_ = 0;
   bool finite_ = true;

@@ -30,6 +30,7 @@
 
 #include "core/aligned.hpp"
 #include "core/types.hpp"
+#include "linalg/following.hpp"
 #include "linalg/symmetric_view.hpp"
 #include "linalg/tiles.hpp"
 
@@ -63,12 +64,21 @@ struct WideBandKernels {
   TileKernels<Real> tiles;
   // tiles.product, and meanwhile the tile `next` comes into the cache.
   void (*product_ahead)(Real* out, const Factor<Real>* factors, int count, const Real* next);
+  void (*negated_transpose)(const Real* in, Real* out);
+  // A tile from kWide columns of as many doubles, times a factor.
+  void (*take_columns)(const double* in, Index stride, double by, Real* out);
   // band: column-major, element (i, j) at j * kBandStride + i. The first step of sweep s, and each
   // later one.
   void (*begin)(Real* band, Index s, WideSweep<Real>& sweep);
   void (*advance)(Real* band, WideSweep<Real>& sweep);
-  // The narrow band to tridiagonal form; work of (n + 3 * lanes) * 2 * lanes numbers.
-  void (*finish)(const Real* band, Index n, double* d, double* e, Real* work, void (*check)());
+  // The narrow band to tridiagonal form, in work of (n + 3 * lanes) * 2 * lanes numbers: the
+  // sweeps [first, last), a group of `sweeps` of them or more, follow the group before them by the
+  // columns that it has done.
+  Index sweeps;
+  void (*take)(const Real* band, Index n, Real* work);
+  void (*chase)(Real* work, Index n, Index first, Index last, const Following& following,
+                void (*check)());
+  void (*read)(Real* work, Index n, double* d, double* e);
 };
 
 // What the first stage leaves of a matrix A: with P_p = I - V_p T_p V_p^T and Q = P_0 P_1 ...,

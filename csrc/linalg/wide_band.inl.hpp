@@ -218,9 +218,8 @@ static void advance_sweep(Real* band, WideSweep& sweep) {
   sweep.column += kWide;
 }
 
-static void finish_band(const Real* band, Index n, double* d, double* e, Real* work,
-                        void (*check)()) {
-  Pace pace{check};
+// The narrow band as band_to_tridiagonal.inl.hpp wants it.
+static void take_narrow_band(const Real* band, Index n, Real* work) {
   const Index order = (n + kBand - 1) / kBand * kBand;
   for (Index k = 0; k < (order + 2 * kBand) * kColumn; ++k) work[k] = 0;
   for (Index j = 0; j < n; ++j) {
@@ -228,7 +227,29 @@ static void finish_band(const Real* band, Index n, double* d, double* e, Real* w
     const Real* const in = band + j * kBandStride + j;
     for (int i = 0; i <= kBand && j + i < n; ++i) out[i] = in[i];
   }
-  chase_band(work, n, pace);
+}
+
+// A group that follows another one. It does not wait for each block: it lets the group before gain
+// some columns, so that a cache line with its progress does not go to and fro at every step.
+struct Follower {
+  static constexpr Index kRoom = 8 * kBand;
+  const pyspectra::linalg::detail::Following& following;
+  Index await(Index wanted) const {
+    return pyspectra::linalg::detail::await(following, wanted + kRoom);
+  }
+  void publish(Index done) const { pyspectra::linalg::detail::publish(following, done); }
+};
+
+static void chase_narrow_band(Real* work, Index n, Index first, Index last,
+                              const pyspectra::linalg::detail::Following& following,
+                              void (*check)()) {
+  Pace pace{check};
+  const Follower follower{following};
+  chase_sweeps(work, n, first, last, follower, pace);
+  follower.publish(pyspectra::linalg::detail::kAllDone);
+}
+
+static void read_tridiagonal(Real* work, Index n, double* d, double* e) {
   for (Index j = 0; j < n; ++j) d[j] = column_at(work, j)[kBand - 1];
   for (Index j = 0; j + 1 < n; ++j) e[j] = column_at(work, j)[kBand];
 }
