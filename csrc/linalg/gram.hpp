@@ -20,7 +20,8 @@ namespace pyspectra::linalg {
 
 // Writes the lower triangles of column-major M x M matrices; tiles on the diagonal spill into the
 // upper ones, of which nothing is promised. Parallel over matrices where there are enough of them,
-// else within each. Aliasing: no output may overlap an input.
+// else over ranges of columns within each, every thread packing the rows for itself. Aliasing: no
+// output may overlap an input.
 void gram_batch(std::span<const MatrixView> X, std::span<double* const> out);
 
 namespace detail {
