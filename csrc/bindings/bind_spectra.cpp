@@ -2,6 +2,7 @@
 #include "spectra/margins.hpp"
 #include "spectra/permute.hpp"
 #include "spectra/profile_edge.hpp"
+#include "spectra/sample.hpp"
 
 namespace pyspectra::bindings {
 
@@ -50,6 +51,25 @@ void bind_spectra(py::module_& m) {
         return out;
       },
       py::arg("X"), py::arg("dtype"), py::arg("plain"));
+
+  m.def(
+      "entry_sample",
+      [](const std::vector<py::array>& X, int dtype, Index step) {
+        const auto in = matrix_views(X, dtype);
+        const Interruptibly unlocked;
+        const spectra::EntrySample found = spectra::entry_sample(in, step);
+        return std::pair(found.kurtosis, found.zeros);
+      },
+      py::arg("X"), py::arg("dtype"), py::arg("step"), "Excess kurtosis and share of zeros.");
+
+  m.def(
+      "rows_are_orthogonal",
+      [](const std::vector<py::array>& X, int dtype, Index probed, double tolerance) {
+        const auto in = matrix_views(X, dtype);
+        const Interruptibly unlocked;
+        return spectra::rows_are_orthogonal(in, probed, tolerance);
+      },
+      py::arg("X"), py::arg("dtype"), py::arg("probed"), py::arg("tolerance"));
 
   m.def(
       "profile_edge",

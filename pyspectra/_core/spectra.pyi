@@ -7,7 +7,15 @@ import collections.abc
 import numpy
 import typing
 
-__all__: list[str] = ["Margins", "centred_margins", "margins", "permute", "profile_edge"]
+__all__: list[str] = [
+    "Margins",
+    "centred_margins",
+    "entry_sample",
+    "margins",
+    "permute",
+    "profile_edge",
+    "rows_are_orthogonal",
+]
 
 class Margins:
     @property
@@ -40,6 +48,15 @@ def centred_margins(
     dtype: typing.SupportsInt | typing.SupportsIndex,
     plain: collections.abc.Sequence[Margins],
 ) -> list[tuple[Margins, float]]: ...
+def entry_sample(
+    X: collections.abc.Sequence[numpy.ndarray],
+    dtype: typing.SupportsInt | typing.SupportsIndex,
+    step: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple[float, float]:
+    """
+    Excess kurtosis and share of zeros.
+    """
+
 def margins(
     X: collections.abc.Sequence[numpy.ndarray], dtype: typing.SupportsInt | typing.SupportsIndex
 ) -> list[Margins]: ...
@@ -53,3 +70,10 @@ def profile_edge(margins: Margins) -> tuple[float, float, float]:
     """
     Of variances r_k c_i: edge, scale and response.
     """
+
+def rows_are_orthogonal(
+    X: collections.abc.Sequence[numpy.ndarray],
+    dtype: typing.SupportsInt | typing.SupportsIndex,
+    probed: typing.SupportsInt | typing.SupportsIndex,
+    tolerance: typing.SupportsFloat | typing.SupportsIndex,
+) -> bool: ...

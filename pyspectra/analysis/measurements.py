@@ -11,6 +11,7 @@ the layer's, and their eigenvalues are handed to the functions of the second kin
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,6 @@ from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra import (
     marchenko_pastur,
     null_test,
-    random_null,
     randomize,
     structures,
 )
@@ -59,6 +59,11 @@ class Entries:
     matrices: Sequence[HostArray]
     options: AnalyzeOptions
     change: Change | None = None
+
+    @functools.cached_property
+    def sample(self) -> tuple[float, float]:
+        """Excess kurtosis and share of zeros of some of the entries."""
+        return structures.sampled(self.matrices)
 
     @property
     def threshold(self) -> float:
@@ -153,7 +158,7 @@ def follow(solved: Solved, options: AnalyzeOptions) -> dict[str, Any]:
 @of_entries("kurtosis")
 def kurtosis(entries: Entries) -> float:
     """Excess kurtosis of the entries of the row: a slice has a distribution of its own."""
-    return random_null.excess_kurtosis(entries.matrices)
+    return entries.sample[0]
 
 
 @of_entries("margins")
@@ -171,7 +176,7 @@ def made(entries: Entries) -> str:
 @of_entries("zeros")
 def zeros(entries: Entries) -> float:
     """Share of the entries that are zero, for what it tells of a mask."""
-    return structures.zero_share(entries.matrices)
+    return entries.sample[1]
 
 
 def _is_delta(options: AnalyzeOptions) -> bool:

@@ -12,9 +12,11 @@ from pyspectra.ops.core import matrices
 
 __all__ = [
     "centred_margins",
+    "entry_sample",
     "margins",
     "permute",
     "profile_edge",
+    "rows_are_orthogonal",
 ]
 
 
@@ -34,6 +36,25 @@ def centred_margins(
     """
     data, code = matrices(X)
     return _core.spectra.centred_margins(data, code, list(plain))
+
+
+def entry_sample(X: Sequence[HostArray], step: int) -> tuple[float, float]:
+    """Excess kurtosis and share of zeros of rows 0, step, 2 step, ... of 2-D arrays together.
+
+    The kurtosis is NaN where they are all equal or not finite: ``csrc/spectra/sample.hpp``.
+    """
+    data, code = matrices(X)
+    return _core.spectra.entry_sample(data, code, step)
+
+
+def rows_are_orthogonal(X: Sequence[HostArray], probed: int, tolerance: float) -> bool:
+    """Tell whether the first rows of 2-D arrays of one shape are orthogonal and of one length.
+
+    `probed` of them, within `tolerance`, products added up over arrays:
+    ``csrc/spectra/sample.hpp``.
+    """
+    data, code = matrices(X)
+    return _core.spectra.rows_are_orthogonal(data, code, probed, tolerance)
 
 
 def profile_edge(m: _core.spectra.Margins) -> tuple[float, float, float]:

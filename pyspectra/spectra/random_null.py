@@ -33,21 +33,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
-from pyspectra._arrays import HostArray
 from pyspectra.spectra import tracy_widom
 from pyspectra.spectra.special import gamma_tails
 from pyspectra.types import FloatArray
-
-# Rows that the kurtosis is estimated from hold about this many entries: good to 0.027, a two
-# hundredth of the standard deviation of T.
-KURTOSIS_SAMPLE = 2**15
-# Entries beyond two to this power, or below its inverse, are brought to one first.
-MODERATE = 100
 
 # A p-value that no second statistic needs to make smaller.
 NEGLIGIBLE = 1e-30
@@ -148,24 +140,3 @@ def _spread_variance(N: int, M: int, count: int, kurtosis: float) -> float:
     norms = (N - 1) * (M - 0.5) ** 2 + (M - 1) * (N - 0.5) ** 2
     between = (count - 1) * (N + M - 1) ** 2
     return cycles + (2.0 + kurtosis) ** 2 * (count * norms + between)
-
-
-def excess_kurtosis(matrices: Sequence[HostArray]) -> float:
-    """Excess kurtosis of the entries of equally shaped matrices, from evenly spaced rows.
-
-    NaN if they are all equal or not finite.
-    """
-    rows, cols = matrices[0].shape
-    step = max(1, len(matrices) * rows * cols // KURTOSIS_SAMPLE)
-    sample = np.concatenate(
-        [X.view(slice(None, None, step)).to_float64().ravel() for X in matrices]
-    )
-    with np.errstate(all="ignore"):
-        sample -= np.mean(sample)
-        exponent = math.frexp(float(np.max(np.abs(sample), initial=0.0)))[1]
-        if abs(exponent) > MODERATE:  # or fourth powers may leave float64's range
-            sample = np.ldexp(sample, -exponent)
-        sample *= sample
-        variance = float(np.mean(sample))
-        sample *= sample
-        return float(np.mean(sample) / np.square(variance) - 3.0)
