@@ -61,6 +61,16 @@ double sum_over(Index count, const F& f) {
   return sum;
 }
 
+double largest_size(const double* x, Index count) {
+  double parts[kWidth] = {}, largest = 0.0;
+  Index i = 0;
+  for (; i + kWidth <= count; i += kWidth)
+    for (Index b = 0; b < kWidth; ++b) parts[b] = std::max(parts[b], std::abs(x[i + b]));
+  for (; i < count; ++i) largest = std::max(largest, std::abs(x[i]));
+  for (double part : parts) largest = std::max(largest, part);
+  return largest;
+}
+
 struct Buffer {
   std::vector<double> values;
 
@@ -74,11 +84,8 @@ double kurtosis_of(double* x, Index count) {
   const auto n = static_cast<double>(count);
   const double mean = sum_over(count, [&](Index i) { return x[i]; }) / n;
   if (!std::isfinite(mean)) return kNaN;
-  double largest = 0.0;
-  for (Index i = 0; i < count; ++i) {
-    x[i] -= mean;
-    largest = std::max(largest, std::abs(x[i]));
-  }
+  for (Index i = 0; i < count; ++i) x[i] -= mean;
+  const double largest = largest_size(x, count);
   int exponent = 0;
   std::frexp(largest, &exponent);
   if (std::abs(exponent) > kModerate)
