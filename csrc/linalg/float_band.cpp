@@ -28,6 +28,7 @@ using detail::kTileSize;
 using detail::kWide;
 
 constexpr Index kThin = kWide * kGroup;  // a tile's rows of a group of probes
+constexpr Index kRows = 8;               // block rows of a task
 
 // Q B Q^T of a stage as an operator on groups of vectors.
 class Reduced {
@@ -43,9 +44,9 @@ class Reduced {
   // x (blocks * kWide rows of kGroup, zero past n) becomes Q B Q^T x.
   void apply(std::vector<double>& x) const {
     std::vector<double> y(x.size(), 0.0);
-    for (Index p = 0; p + 1 < stage_.blocks; ++p) reflect(p, x.data(), true);
+    reflect(x.data(), true);
     times_band(x.data(), y.data());
-    for (Index p = stage_.blocks - 2; p >= 0; --p) reflect(p, y.data(), false);
+    reflect(y.data(), false);
     x.swap(y);
   }
 
@@ -73,13 +74,38 @@ class Reduced {
     detail::compact_wy(G.data(), tau, T_.data() + p * kTileSize);
   }
 
-  // x -= V T V^T x, or V T^T V^T x.
-  void reflect(Index p, double* x, bool transposed) const {
-    alignas(64) double s[kThin] = {}, t[kThin];
-    if (p % 8 == 0) check_interrupt();
-    for (Index I = p + 1; I < stage_.blocks; ++I)
-      kernels_.dots(stage_.tile(I, p), x + I * kThin, s);
-    const double* const T = T_.data() + p * kTileSize;
+  // x becomes Q x, or Q^T x. A panel is one pass over x, in which the panel before it changes the
+  // rows first; the sums of the block rows of a task are added in order.
+  void reflect(double* x, bool transposed) const {
+    const Index panels = stage_.blocks - 1, tasks = stage_.blocks / kRows + 1;
+    std::vector<double> sums(static_cast<std::size_t>(tasks * kThin));
+    alignas(64) double t[kThin];
+    for (Index step = 0; step <= panels; ++step) {
+      const Index before = transposed ? step - 1 : panels - step;  // which t is of
+      const Index p = transposed ? step : before - 1;
+      const bool changes = step > 0, adds = step < panels;
+      const Index first = (changes && adds ? std::min(before, p) : changes ? before : p) + 1;
+      const Index begin = first / kRows;
+      check_interrupt();
+      parallel_for(tasks - begin, [&](Index k) {
+        const Index g = begin + k, end = std::min(stage_.blocks, (g + 1) * kRows);
+        double* const s = sums.data() + g * kThin;
+        std::fill(s, s + kThin, 0.0);
+        for (Index I = std::max(first, g * kRows); I < end; ++I) {
+          if (changes && I > before) kernels_.add(stage_.tile(I, before), t, x + I * kThin);
+          if (adds && I > p) kernels_.dots(stage_.tile(I, p), x + I * kThin, s);
+        }
+      });
+      if (!adds) break;
+      double* const s = sums.data() + begin * kThin;
+      for (Index g = begin + 1; g < tasks; ++g)
+        for (Index k = 0; k < kThin; ++k) s[k] += sums[static_cast<std::size_t>(g * kThin + k)];
+      times_triangle(T_.data() + p * kTileSize, transposed, s, t);
+    }
+  }
+
+  // t = -T s, or -T^T s.
+  static void times_triangle(const double* T, bool transposed, const double* s, double* t) {
     for (Index k = 0; k < kWide; ++k)
       for (Index c = 0; c < kGroup; ++c) {
         double sum = 0.0;
@@ -87,7 +113,6 @@ class Reduced {
           sum -= (transposed ? T[q * kWide + k] : T[k * kWide + q]) * s[q * kGroup + c];
         t[k * kGroup + c] = sum;
       }
-    for (Index I = p + 1; I < stage_.blocks; ++I) kernels_.add(stage_.tile(I, p), t, x + I * kThin);
   }
 
   void times_band(const double* x, double* y) const {
@@ -130,7 +155,7 @@ double measured_norm(const MatrixView& W, const FloatStage& stage, const Reduced
   for (Index power = 1; power <= kPowers; ++power) {
     std::vector<double> y(static_cast<std::size_t>(W.rows * kProbes), 0.0), z(x.size());
     normal_product(W, x.data(), kProbes, y.data(), z.data());
-    parallel_for(kProbes / kGroup, [&](Index g) {
+    for (Index g = 0; g < kProbes / kGroup; ++g) {
       std::vector<double> part(static_cast<std::size_t>(padded * kGroup), 0.0);
       for (Index i = 0; i < n; ++i)
         std::copy_n(x.data() + i * kProbes + g * kGroup, kGroup, part.data() + i * kGroup);
@@ -141,7 +166,7 @@ double measured_norm(const MatrixView& W, const FloatStage& stage, const Reduced
           out = stage.scale * z[static_cast<std::size_t>(i * kProbes + g * kGroup + c)] -
                 part[static_cast<std::size_t>(i * kGroup + c)];
         }
-    });
+    }
     bound =
         std::min(bound, std::pow(largest_norm(x) / kSmallest, 1.0 / static_cast<double>(power)));
   }
