@@ -1,10 +1,13 @@
 """What a matrix costs whose small singular values its Gram matrix does not resolve.
 
-    python benchmarks/fallback.py [--sizes 384 768 1024 2048] [--rounds 5] [--threads 2]
+    python benchmarks/fallback.py [--sizes 384 768 1024 2048] [--aspects 1 4] [--rounds 5]
+                                  [--threads 2]
 
 Each time is that of `ps.esd(W)`, float32 weights, as a multiple of what a Gaussian matrix of the
-same shape takes, which its Gram matrix resolves; the aim is 2.5 at most. Beside it stand singular
-values by numpy and torch, in float64. They are held to |error| <= 20 eps n sigma_max against
+same shape takes, which its Gram matrix resolves; the aim is 2.5 at most. "resolved" is that matrix
+by `ps.esd(W)`, which looks whether the Gram matrix will do; "all by SVD" is that matrix with
+`method="svd"`, without a Gram matrix. Beside each stand singular values by numpy and torch, in
+float64. They are held to |error| <= 20 eps n sigma_max against
 numpy's, which those of a Gram matrix are far from reaching.
 """
 
@@ -29,6 +32,13 @@ def graded(rng, rows, cols):
     return rng.standard_normal((rows, cols)) * np.geomspace(1, 1e-6, cols)
 
 
+def turned(rng, rows, cols):
+    """The same spectrum, and all columns of one size."""
+    W = graded(rng, rows, cols)
+    v = rng.standard_normal((cols, 1)) / np.sqrt(cols)
+    return W - W @ v @ v.T * (2.0 / np.sum(v**2))
+
+
 def dead_rows(rng, rows, cols):
     """A quarter of the inputs is dead, as pruning leaves them."""
     W = rng.standard_normal((rows, cols))
@@ -42,7 +52,13 @@ def low_rank(rng, rows, cols):
     return rng.standard_normal((rows, rank)) @ rng.standard_normal((rank, cols)) / np.sqrt(rank)
 
 
-KINDS = {"one small": one_small, "graded": graded, "dead rows": dead_rows, "low rank": low_rank}
+KINDS = {
+    "one small": one_small,
+    "graded": graded,
+    "graded, turned": turned,
+    "dead rows": dead_rows,
+    "low rank": low_rank,
+}
 
 
 def check(evals, W, expected, name):
@@ -59,8 +75,12 @@ def measure(shape, rounds, threads):
     resolved = rng.standard_normal(shape).astype(np.float32)
     matrices = {name: kind(rng, *shape).astype(np.float32) for name, kind in KINDS.items()}
     contenders = {"gram": lambda: ps.esd(resolved, method="gram")}
+    matrices |= {"resolved": resolved, "all by SVD": resolved}
     for name, W in matrices.items():
-        contenders[name] = lambda W=W: ps.esd(W)
+        method = "svd" if name == "all by SVD" else "auto"
+        contenders[name] = lambda W=W, method=method: ps.esd(W, method=method)
+        if name == "resolved":
+            continue  # the peers' times are those of the last row
         contenders[f"numpy {name}"] = lambda W=W: np.linalg.svd(
             W.astype(np.float64), compute_uv=False
         )
@@ -72,7 +92,8 @@ def measure(shape, rounds, threads):
     seconds, results = timing.alternate(contenders, rounds, threads=threads)
     gram = seconds["gram"]
     for name, W in matrices.items():
-        check(results[name].evals, W, results[f"numpy {name}"], name)
+        if name != "resolved":
+            check(results[name].evals, W, results[f"numpy {name}"], name)
         peers = {p: seconds.get(f"{p} {name}") for p in ("numpy", "torch")}
         yield [
             f"{shape[0]} x {shape[1]}",
@@ -98,14 +119,15 @@ def _torch():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[384, 768, 1024, 2048])
-    parser.add_argument("--aspect", type=int, default=1, help="rows for each column")
+    parser.add_argument("--aspects", type=int, nargs="+", default=[1], help="rows for each column")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help=timing.THREADS_HELP)
     arguments = parser.parse_args()
     ps.set_num_threads(arguments.threads)
     rows = []
-    for n in arguments.sizes:
-        rows += measure((n * arguments.aspect, n), arguments.rounds, arguments.threads)
+    for aspect in arguments.aspects:
+        for n in arguments.sizes:
+            rows += measure((n * aspect, n), arguments.rounds, arguments.threads)
     head = ["shape", "kind", "Gram path", "this", "of the Gram path", "numpy svd", "torch svdvals"]
     timing.table(head, rows)
 

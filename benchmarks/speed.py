@@ -37,7 +37,10 @@ SECTIONS = {
     "gram": ("Gram matrices", [("gram.py", "--rounds 7", "--rounds 3")]),
     "fallback": (
         "Singular values that the Gram matrix does not resolve",
-        [("fallback.py", "--rounds 5", "--rounds 2 --sizes 384 768 1024")],
+        [
+            ("fallback.py", "--rounds 5", "--rounds 2 --sizes 384 768 1024"),
+            ("fallback.py", "--rounds 3 --sizes 384 768 1024 --aspects 2 4", None),
+        ],
     ),
     "zoo": (
         "Whole models",

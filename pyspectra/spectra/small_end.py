@@ -70,9 +70,9 @@ _LEAST_GAP = 0.02
 _LEAST_FORESEEN = 384
 _MANY = 8
 # Where so much is left of columns after a quarter of them, half a factorisation would show nothing:
-# of random columns it is 1 - M / 4 divided by their rank.
-_LEFT = 0.65
-# Pivots that have fallen so far half way may fall below what the Gram matrix resolves.
+# of random columns it is 1 - M / 4 divided by their rank. Not where their squares differ by more.
+_LEFT, _ONE_SIZE = 0.65, 1e-2
+# Pivots that have fallen so far may fall below what the Gram matrix resolves.
 _FALLEN = 1e-4
 
 # Columns go by panels of the kernels.
@@ -166,9 +166,10 @@ def beyond_gram(W: HostArray, G: FloatArray) -> bool:
     if least < resolved:
         return int(np.count_nonzero(np.cumsum(np.sort(diagonal)) < small)) >= M // _MANY
     shift = 8.0 * math.sqrt(M) * _EPS * largest
-    pivots = ops.leading_pivots(G, M // 4, shift)
-    if np.mean(pivots[-_PANEL:] / diagonal[M // 4 - _PANEL : M // 4]) > _LEFT:
-        return False
+    if least > _ONE_SIZE * largest:
+        pivots = ops.leading_pivots(G, M // 4, shift)
+        if np.mean(pivots[-_PANEL:] / diagonal[M // 4 - _PANEL : M // 4]) > _LEFT:
+            return False
     pivots = ops.leading_pivots(G, M // 2 + _PANEL, shift)
     if pivots[-_PANEL:].max() < _FALLEN * largest and pivots.min() >= resolved:
         pivots = ops.leading_pivots(G, M, shift)

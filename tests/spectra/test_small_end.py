@@ -220,6 +220,13 @@ def graded(n: int) -> Array:
     return np.random.default_rng(6).standard_normal((n, n)) * np.geomspace(1.0, 1e-6, n)
 
 
+def turned(n: int) -> Array:
+    """Small columns get a part of the large ones, so that all are above what is resolved."""
+    v = np.random.default_rng(10).uniform(0.5, 1.0, n) / np.sqrt(n)
+    W = graded(n)
+    return W - np.outer(W @ v, v) * (2.0 / (v @ v))
+
+
 def of_rank(r: int, rows: int, n: int) -> Array:
     rng = np.random.default_rng(7)
     return rng.standard_normal((rows, r)) @ rng.standard_normal((r, n))
@@ -234,6 +241,7 @@ def dead_rows(n: int) -> Array:
 FORESEEN = {
     "graded columns": graded(384),
     "graded rows": graded(384).T,
+    "graded and turned": turned(384),
     "graded": with_values(np.geomspace(1e-6, 1.0, 390), 450),
     "rank": of_rank(192, 384, 384),
     "rank one": of_rank(1, 450, 384),
