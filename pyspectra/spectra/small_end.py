@@ -163,8 +163,8 @@ def beyond_gram(W: HostArray, G: FloatArray) -> bool:
     if not _LEAST < largest < _MOST or least == 0.0:  # NaN, or columns that need no decomposition
         return False
     resolved, small = GRAM_RESOLUTION * largest, _low_cut(M) ** 2 * largest
-    if least < resolved:
-        return int(np.count_nonzero(np.cumsum(np.sort(diagonal)) < small)) >= M // _MANY
+    if least < resolved and np.sum(np.sort(diagonal)[: M // _MANY]) < small:
+        return True
     shift = 8.0 * math.sqrt(M) * _EPS * largest
     if least > _ONE_SIZE * largest:
         pivots = ops.leading_pivots(G, M // 4, shift)
@@ -178,9 +178,9 @@ def beyond_gram(W: HostArray, G: FloatArray) -> bool:
         many += M - len(pivots)
     if pivots.min() >= resolved or many < M // _MANY:
         return False
+    # Where fewer rows than M are not empty, `small_end_anew` has values that are zero for nothing.
     rows = W.data if W.shape[0] >= W.shape[1] else W.data.T
-    empty = int(np.count_nonzero(~rows.any(axis=1)))
-    return empty <= len(rows) - M  # else `small_end_anew` has values that are zero for nothing
+    return any(np.count_nonzero(rows[:n].any(axis=1)) >= M for n in (M + M // _MANY, len(rows)))
 
 
 def _low_cut(M: int) -> float:

@@ -227,6 +227,12 @@ def turned(n: int) -> Array:
     return W - np.outer(W @ v, v) * (2.0 / (v @ v))
 
 
+def beside_a_small_column(n: int) -> Array:
+    W = turned(n)
+    W[:, 5] *= 1e-6
+    return W
+
+
 def of_rank(r: int, rows: int, n: int) -> Array:
     rng = np.random.default_rng(7)
     return rng.standard_normal((rows, r)) @ rng.standard_normal((r, n))
@@ -242,6 +248,8 @@ FORESEEN = {
     "graded columns": graded(384),
     "graded rows": graded(384).T,
     "graded and turned": turned(384),
+    "graded and turned, with a small column": beside_a_small_column(384),
+    "empty rows first": np.r_[np.zeros((300, 384)), of_rank(192, 384, 384)],
     "graded": with_values(np.geomspace(1e-6, 1.0, 390), 450),
     "rank": of_rank(192, 384, 384),
     "rank one": of_rank(1, 450, 384),
