@@ -19,9 +19,15 @@ static inline PS_HD bool find_exponent(Index m, double T, double correction, dou
   return T > kDegenerate && beta > 0.0;
 }
 
+// Of one candidate, or of one in each lane.
+template <typename C, typename V>
+static inline PS_HD V model_cdf(C log_xmin, C beta, V log_x) {
+  return 1.0 - exp_nonpositive((log_xmin - log_x) * beta);
+}
+
 template <typename V>
 static inline PS_HD V model_cdf(const Candidate& c, V log_x) {
-  return 1.0 - exp_nonpositive((c.log_xmin - log_x) * c.beta);
+  return model_cdf(c.log_xmin, c.beta, log_x);
 }
 
 // alpha, its error and what it is without bias, for the tail that begins at `start`: beta = alpha -

@@ -18,27 +18,26 @@ static void logarithms(const double* x, Index n, double* out) {
   for (; j < n; ++j) out[j] = log_positive(x[j]);
 }
 
-// max |F_j - E_j| over j in [begin, end), where E_j = (j - i + shift) / m
+// |F_j - E_j| of the points j, j + 1, ... below `end`, where E_j = (j - i + shift) / m; zero in the
+// lanes that are left over.
+static inline vd deviations(const Candidate& c, const double* log_x, Index j, Index end) {
+  const vd rank = splat((double)(j - c.i) + c.shift) + iota();
+  if (j + kLanes <= end) return abs(model_cdf(c, load(log_x + j)) - rank * splat(c.inv_m));
+  vd x = splat(log_x[end - 1]);
+  if (j + kLanes <= c.n) {
+    x = load(log_x + j);
+  } else {
+    for (int l = 0; j + l < end; ++l) x[l] = log_x[j + l];
+  }
+  const vd d = abs(model_cdf(c, x) - rank * splat(c.inv_m));
+  return iota() < splat((double)(end - j)) ? d : vd{};
+}
+
+// max |F_j - E_j| over j in [begin, end)
 static inline double deviation(const Candidate& c, const double* log_x, Index begin, Index end) {
   vd worst = splat(0.0);
-  vd rank = splat((double)(begin - c.i) + c.shift) + iota();
-  Index j = begin;
-  for (; j + kLanes <= end; j += kLanes) {
-    worst = max(worst, abs(model_cdf(c, load(log_x + j)) - rank * splat(c.inv_m)));
-    rank += splat((double)kLanes);
-  }
-  double result = reduce_max(worst);
-  if (j < end) {  // the rest: repeat the last point in the lanes that are left over
-    vd x, r;
-    for (int l = 0; l < kLanes; ++l) {
-      const Index at = j + l < end ? j + l : end - 1;
-      x[l] = log_x[at];
-      r[l] = (double)(at - c.i) + c.shift;
-    }
-    const double rest = reduce_max(abs(model_cdf(c, x) - r * splat(c.inv_m)));
-    result = rest > result ? rest : result;
-  }
-  return result;
+  for (Index j = begin; j < end; j += kLanes) worst = max(worst, deviations(c, log_x, j, end));
+  return reduce_max(worst);
 }
 
 static double distance(const double* log_x, Index i, Index n, double log_xmin, double beta,
@@ -78,12 +77,13 @@ static inline double hot_deviation(const Candidate& c, const double* log_x, cons
 static Index locate(const Candidate& c, const double* log_x, Index begin, Index end) {
   Index where = begin;
   double worst = -1.0;
-  for (Index j = begin; j < end; ++j) {
-    const double d = deviation(c, log_x, j, j + 1);
-    if (d > worst) {
-      worst = d;
-      where = j;
-    }
+  for (Index j = begin; j < end; j += kLanes) {
+    const vd d = deviations(c, log_x, j, end);
+    for (int l = 0; l < kLanes; ++l)
+      if (d[l] > worst) {
+        worst = d[l];
+        where = j + l;
+      }
   }
   return where;
 }
@@ -149,12 +149,14 @@ static double bounded_distance(const ScanInput& in, const Candidate& c, double b
     const double upper = (above > below ? above : below) + kSlack;
     const double known = exact > floor ? exact : floor;
     if (upper > known) {
-      pace.spend(kPointFlops * (end - begin));
-      const double d = deviation(c, in.log_x, begin, end);
+      // A probe belongs to the stretch that ends with it.
+      const Index from = k == 0 ? begin : begin + 1;
+      pace.spend(kPointFlops * (end - from));
+      const double d = deviation(c, in.log_x, from, end);
       if (d > exact) {
         exact = d;
         if (exact > best) {
-          hot.add(locate(c, in.log_x, begin, end));
+          hot.add(locate(c, in.log_x, from, end));
           return exact;
         }
       }
@@ -164,6 +166,25 @@ static double bounded_distance(const ScanInput& in, const Candidate& c, double b
     if (k == count) break;
   }
   return exact;
+}
+
+// Which of the candidates i, i + 1, ..., one a lane, deviate by more than `best` allows at a hot
+// point: what hot_deviation would find of each, in the time of one.
+static inline vi ruled_out(const ScanInput& in, Index i, double best, const HotPoints& hot) {
+  const vd start = splat((double)i) + iota();
+  const vd m = splat((double)in.n) - start, inv_m = 1.0 / m;
+  const vd T = load(in.tail_sum + i), log_xmin = load(in.log_x + i);
+  const vd beta = T > splat(kDegenerate) ? (m - in.correction) / T : vd{};
+  const vd limit = best - in.shift * inv_m;
+  vi out = vi{};
+  for (int h = 1; h <= kHot; ++h) {
+    const Index at = hot.at[(hot.next + kHot - h) % kHot];
+    if (at < i + kLanes - 1) continue;
+    const vd rank = splat((double)at) - start + in.shift;
+    out |= abs(model_cdf(log_xmin, beta, splat(in.log_x[at])) - rank * inv_m) > limit;
+    if (!any(~out)) break;
+  }
+  return out;
 }
 
 static ScanResult scan(const ScanInput& in) {
@@ -191,10 +212,18 @@ static ScanResult scan(const ScanInput& in) {
       result.D = d;
     }
   };
-  // A sparse first pass finds a good bound; the second pass is then mostly a glance at hot points.
+  // A sparse first pass finds a good bound; the second pass is then mostly a glance at hot points,
+  // of a vector of candidates at a time.
   const Index sparse = (in.last - in.first) / 32 + 1;
   for (Index i = in.first; i <= in.last; i += sparse) consider(i);
-  for (Index i = in.first; i <= in.last; ++i)
+  Index i = in.first;
+  for (; i + kLanes <= in.last + 1; i += kLanes) {
+    pace.spend(kPointFlops);
+    const vi out = ruled_out(in, i, best, hot);
+    for (int l = 0; l < kLanes; ++l)
+      if (!out[l] && (i + l - in.first) % sparse != 0) consider(i + l);
+  }
+  for (; i <= in.last; ++i)
     if ((i - in.first) % sparse != 0) consider(i);
   return result;
 }
