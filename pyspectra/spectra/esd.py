@@ -139,7 +139,8 @@ def esd(W: Any, *, method: Literal["auto", "gram", "svd"] = "auto") -> ESD:
         ``"gram"``: eigenvalues of the float64 Gram matrix of the shorter side. ``"svd"``: singular
         values of a float64 copy. ``"auto"``: gram; where the smallest eigenvalue is below 1e-9 of
         the largest, which a Gram matrix does not resolve, singular values in the place of the small
-        ones if they are few, else of all. Either are as good as those of an SVD.
+        ones if they are few, else of all. Either are as good as those of an SVD. That all are due
+        is mostly seen before any eigenvalue is computed.
 
     Returns
     -------
