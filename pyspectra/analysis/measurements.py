@@ -61,6 +61,11 @@ class Entries:
     change: Change | None = None
 
     @functools.cached_property
+    def tested(self) -> Sequence[HostArray]:
+        """The matrices that the test for structure looks at."""
+        return null_test.tested(self.matrices)
+
+    @functools.cached_property
     def sample(self) -> tuple[float, float]:
         """Excess kurtosis and share of zeros of some of the entries."""
         return structures.sampled(self.matrices)
@@ -164,13 +169,13 @@ def kurtosis(entries: Entries) -> float:
 @of_entries("margins")
 def row_margins(entries: Entries) -> Margins:
     """Sums over the entries that fix what a spectrum owes to their sizes."""
-    return margins(null_test.tested(entries.matrices))
+    return margins(entries.tested)
 
 
 @of_entries("made")
 def made(entries: Entries) -> str:
     """The structure that all entries have, as some initialisations make them."""
-    return structures.made(null_test.tested(entries.matrices))
+    return structures.made(entries.tested)
 
 
 @of_entries("zeros")
