@@ -11,12 +11,16 @@
 //      flops: the arithmetic units are the limit. 4/3 n^3 flops, and 4 kWide n^2 of small products.
 //   2. wide to narrow: successive band reduction (Bischof, Lang, Sun, ACM TOMS 26, 2000). A sweep
 //      takes one vector's width of columns to the narrow band and chases the bulge down in blocks
-//      of kWide; sweeps follow each other two blocks apart, spread over threads. 6 kWide n^2 flops.
-//   3. narrow to tridiagonal: band_to_tridiagonal.inl.hpp.
+//      of kWide; sweeps follow each other two blocks apart. 6 kWide n^2 flops.
+//   3. narrow to tridiagonal: band_to_tridiagonal.inl.hpp. In both, groups of sweeps follow each
+//      other on threads (following.hpp).
 //
-// On two cores of a Xeon with AVX-512 (dgemm 150 GF/s), eigenvalues in seconds: n = 1024 0.032,
-// 2048 0.17, 4096 0.90 (benchmarks/eigenvalues.py). The second and the third stage are about a
-// tenth.
+// While a tile is computed, the next one comes into the cache; while a thread factors a panel,
+// others update tiles that its product reads first.
+//
+// On two cores of a Xeon with AVX-512 (dgemm 150 to 160 GF/s), eigenvalues in seconds: n = 1024
+// 0.025, 2048 0.126, 4096 0.84 (benchmarks/eigenvalues.py), 8192 6.8. The product with a panel and
+// the update are 1/2, 2/3, 3/4 of the first three, the second and the third stage 1/4, 1/6, 1/11.
 //
 // In float32 the first stage takes half of the time and of the memory; what it makes of a matrix is
 // then kept, so that its error can be measured (float_band.hpp).
@@ -38,7 +42,7 @@ namespace pyspectra::linalg {
 
 // The tridiagonal form d (n) and e (n - 1) of 2^-x A for the x that is returned, which leaves no
 // entry near the ends of the range; none where an entry is not finite. n >= 2. By all threads;
-// allocates about 5/8 n^2 + 500 n doubles itself.
+// allocates about n^2 / 2 + 900 n doubles itself.
 std::optional<int> tridiagonalize_large(const SymmetricView& a, double* d, double* e);
 
 namespace detail {

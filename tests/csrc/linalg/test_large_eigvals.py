@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -113,3 +115,32 @@ def test_it_agrees_with_the_same_matrix_in_a_batch(isa: str) -> None:
     np.testing.assert_allclose(
         alone, batch[1], rtol=0.0, atol=tol.eigvals_atol(len(A), float(alone[-1]))
     )
+
+
+MEMORY = """
+import numpy as np
+from pyspectra import ops
+
+def resident(field):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith(field))
+
+n = 2048
+A = np.random.default_rng(0).standard_normal((n, n))
+ops.eigvals([A[:1030, :1030]])
+with open("/proc/self/clear_refs", "w") as peak:
+    peak.write("5")
+before = resident("VmRSS")
+ops.eigvals([A])
+print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+def test_it_takes_less_memory_than_the_matrix_itself() -> None:
+    """As docs/spectra.md says: n^2 / 2 + 900 n numbers, to which huge pages add their rounding."""
+    out = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True
+    ).stdout
+    n = 2048
+    assert int(out) < 8 * (n * n // 2 + 900 * n) + 8 * 2**20
