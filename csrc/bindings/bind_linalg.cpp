@@ -6,6 +6,7 @@
 #include "bindings/bind.hpp"
 #include "core/fork.hpp"
 #include "linalg/amx_gram.hpp"
+#include "linalg/deal_out.hpp"
 #include "linalg/device_chase.hpp"
 #include "linalg/device_eigvals.hpp"
 #include "linalg/device_panel.hpp"
@@ -85,6 +86,20 @@ void gram(const std::vector<py::array>& X, int dtype, std::vector<py::array_t<do
   }
   const Interruptibly unlocked;
   linalg::gram_batch(in, data);
+}
+
+// Contiguous arrays of one item size, (length, count) to (count, length).
+void deal_out(const py::array& X, py::array out) {
+  const auto contiguous = [](const py::array& a) { return (a.flags() & py::array::c_style) != 0; };
+  PS_REQUIRE(X.ndim() == 2 && out.ndim() == 2 && out.shape(0) == X.shape(1) &&
+                 out.shape(1) == X.shape(0) && out.itemsize() == X.itemsize() && contiguous(X) &&
+                 contiguous(out),
+             "deal_out: arrays must be C-contiguous, (length, count) and (count, length)");
+  const void* const in = X.data();
+  void* const to = out.mutable_data();
+  const Index length = X.shape(0), count = X.shape(1), item = X.itemsize();
+  const Interruptibly unlocked;
+  linalg::deal_out(in, length, count, item, to);
 }
 
 Solved eigvals(const std::vector<py::array>& A) {
@@ -261,6 +276,7 @@ void bind_linalg(py::module_& m) {
         "Say what returns __pyx_capi__ of scipy.linalg.cython_blas and cython_lapack, when a "
         "kernel first needs a routine of theirs.");
   m.def("gram", &gram, py::arg("X"), py::arg("dtype"), py::arg("out").noconvert());
+  m.def("deal_out", &deal_out, py::arg("X"), py::arg("out").noconvert());
   m.def("eigvals", &eigvals, py::arg("A"));
   m.def("eigvals_stack", &eigvals_stack, py::arg("A"));
   m.def("svdvals", &svdvals, py::arg("X"), py::arg("dtype"));

@@ -20,7 +20,6 @@ namespace {
 constexpr Index kSlabRows = 192, kSlabRowsOfLarge = 256, kLarge = 1024;
 constexpr Index kGroup = 20;  // panels of a slab that stay in the cache while all others go by
 constexpr Index kUsed = 4;    // panels a thread from which on it packs for itself
-constexpr Index kPlaneBytes = Index{1} << 24;
 
 struct AlignedFree {
   void operator()(double* p) const { ::operator delete(p, std::align_val_t{64}); }
@@ -126,125 +125,17 @@ void gram_one(const MatrixView& X, double* out, const detail::Kernels& kernels, 
                [&](Index t) { gram_columns(cut, begins[t], begins[t + 1], out, kernels); });
 }
 
-void gram_each(std::span<const MatrixView> X, std::span<double* const> out,
-               const detail::Kernels& kernels) {
+}  // namespace
+
+void gram_batch(std::span<const MatrixView> X, std::span<double* const> out) {
+  PS_REQUIRE(X.size() == out.size(), "gram_batch: one output a matrix is needed");
+  const detail::Kernels kernels = PS_SELECT_ISA(detail::kernels);
   const int threads = num_threads();
   const Index count = static_cast<Index>(X.size());
   // A thread has a matrix for itself as long as there is one for each; the last few are spread.
   const Index alone = count < 2 * threads ? 0 : count / threads * threads;
   if (alone > 0) parallel_for(alone, [&](Index i) { gram_one(X[i], out[i], kernels, 1); });
   for (Index i = alone; i < count; ++i) gram_one(X[i], out[i], kernels, threads);
-}
-
-// How many matrices from `first` on lie element beside element, as the slices of a convolution do.
-Index interleaved(std::span<const MatrixView> X, Index first) {
-  const MatrixView& base = X[first];
-  const bool by_rows = base.row_stride > base.col_stride;
-  const Index near = by_rows ? base.col_stride : base.row_stride;
-  const Index far = by_rows ? base.row_stride : base.col_stride;
-  const Index length = by_rows ? base.cols : base.rows;
-  if (near < 2 || far < near * length) return 1;
-  const Index bytes = base.rows * base.cols * item_size(base.dtype);
-  const Index most = std::min(
-      {static_cast<Index>(X.size()) - first, near, kPlaneBytes / std::max<Index>(1, bytes)});
-  Index count = 1;
-  for (; count < most; ++count) {
-    const MatrixView& other = X[first + count];
-    const auto* const expected =
-        static_cast<const char*>(base.data) + count * item_size(base.dtype);
-    if (other.data != expected || other.dtype != base.dtype || other.rows != base.rows ||
-        other.cols != base.cols || other.row_stride != base.row_stride ||
-        other.col_stride != base.col_stride)
-      break;
-  }
-  return count;
-}
-
-// Lanes I... of the eight lanes of two vectors of four.
-template <int... I, typename Four>
-Four pick(Four a, Four b) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, I...);
-#else
-  return __builtin_shuffle(a, b, decltype(a < b){I...});
-#endif
-}
-
-// plane[k * size + c] = in[c * near + k] for four numbers c and four k.
-template <typename T>
-void deal_out_square(const T* in, Index near, T* plane, Index size) {
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
-  Four x[4];
-  for (int c = 0; c < 4; ++c) std::memcpy(&x[c], in + c * near, sizeof(Four));
-  const Four a = pick<0, 4, 1, 5>(x[0], x[2]), b = pick<0, 4, 1, 5>(x[1], x[3]);
-  const Four c = pick<2, 6, 3, 7>(x[0], x[2]), d = pick<2, 6, 3, 7>(x[1], x[3]);
-  const Four y[4] = {pick<0, 4, 1, 5>(a, b), pick<2, 6, 3, 7>(a, b), pick<0, 4, 1, 5>(c, d),
-                     pick<2, 6, 3, 7>(c, d)};
-  for (int k = 0; k < 4; ++k) std::memcpy(plane + k * size, &y[k], sizeof(Four));
-}
-
-// Copies of `count` matrices that lie element beside element, each contiguous.
-template <typename T>
-void deal_out(const MatrixView& base, Index count, T* planes) {
-  constexpr Index kBlock = 64, kLines = 16;
-  const bool by_rows = base.row_stride > base.col_stride;
-  const Index near = by_rows ? base.col_stride : base.row_stride;
-  const Index far = by_rows ? base.row_stride : base.col_stride;
-  const Index length = by_rows ? base.cols : base.rows, lines = by_rows ? base.rows : base.cols;
-  const Index size = lines * length;
-  parallel_for((lines + kLines - 1) / kLines, [&](Index task) {
-    for (Index line = task * kLines; line < std::min(lines, (task + 1) * kLines); ++line)
-      for (Index c0 = 0; c0 < length; c0 += kBlock) {
-        const Index c1 = std::min(length, c0 + kBlock), squares = c0 + (c1 - c0) / 4 * 4;
-        const T* const in = static_cast<const T*>(base.data) + line * far;
-        T* const plane = planes + line * length;
-        Index k = 0;
-        if constexpr (sizeof(T) <= 4)  // four doubles are no vector everywhere
-          for (; k + 4 <= count; k += 4)
-            for (Index c = c0; c < squares; c += 4)
-              deal_out_square(in + c * near + k, near, plane + k * size + c, size);
-        for (Index r = 0; r < count; ++r)
-          for (Index c = r < k ? squares : c0; c < c1; ++c) plane[r * size + c] = in[c * near + r];
-      }
-  });
-}
-
-void gram_interleaved(std::span<const MatrixView> X, std::span<double* const> out,
-                      const detail::Kernels& kernels) {
-  const MatrixView& base = X[0];
-  const Index count = static_cast<Index>(X.size()), size = base.rows * base.cols;
-  const Index item = item_size(base.dtype);
-  const AlignedBuffer buffer = aligned_buffer((count * size * item + 7) / 8);
-  void* const planes = buffer.get();
-  if (item == 2)
-    deal_out(base, count, static_cast<std::uint16_t*>(planes));
-  else if (item == 4)
-    deal_out(base, count, static_cast<float*>(planes));
-  else
-    deal_out(base, count, static_cast<double*>(planes));
-  std::vector<MatrixView> dealt;
-  const bool by_rows = base.row_stride > base.col_stride;
-  for (Index k = 0; k < count; ++k)
-    dealt.push_back({static_cast<char*>(planes) + k * size * item, base.dtype, base.rows, base.cols,
-                     by_rows ? base.cols : 1, by_rows ? 1 : base.rows});
-  gram_each(dealt, out, kernels);
-}
-
-}  // namespace
-
-void gram_batch(std::span<const MatrixView> X, std::span<double* const> out) {
-  PS_REQUIRE(X.size() == out.size(), "gram_batch: one output a matrix is needed");
-  const detail::Kernels kernels = PS_SELECT_ISA(detail::kernels);
-  const Index count = static_cast<Index>(X.size());
-  for (Index begin = 0, end = 0; begin < count; begin = end) {
-    Index together = 1;
-    while (end < count && (together = interleaved(X, end)) == 1) ++end;
-    if (end > begin)
-      gram_each(X.subspan(begin, end - begin), out.subspan(begin, end - begin), kernels);
-    if (end == count) break;
-    gram_interleaved(X.subspan(end, together), out.subspan(end, together), kernels);
-    end += together;
-  }
 }
 
 }  // namespace pyspectra::linalg

@@ -3,9 +3,7 @@
 // For a matrix with N >= M (its longer and shorter side), G is M x M; its eigenvalues are the
 // squared singular values. N M^2 flops: only tiles of one triangle are computed. The input is read
 // in slabs of 100 to 400 rows that are converted to float64 while being packed, so the extra memory
-// is one slab a thread, never a float64 copy of the matrix. Matrices that lie element beside
-// element, as the slices of a convolution, would each read every cache line of it: where they
-// follow one another they are dealt out first, into copies of 16 MiB at most.
+// is one slab a thread, never a float64 copy of the matrix.
 //
 // Products are accumulated in ascending order of rows whatever the number of threads: the same bits
 // for any thread count, on one instruction set. (Between instruction sets the last bits differ:

@@ -15,6 +15,7 @@ __all__: list[str] = [
     "device_panel",
     "device_tridiagonal_eigvals",
     "device_tridiagonalize",
+    "deal_out",
     "eigvals",
     "eigvals_stack",
     "fast_eigvals",
@@ -75,6 +76,7 @@ def device_tridiagonalize(
     device: typing.SupportsInt | typing.SupportsIndex,
     stream: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
+def deal_out(X: numpy.ndarray, out: numpy.ndarray) -> None: ...
 def eigvals(
     A: collections.abc.Sequence[numpy.ndarray],
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...

@@ -25,6 +25,7 @@ __all__ = [
     "Block",
     "amx_available",
     "apply_inverse",
+    "deal_out",
     "device_chase",
     "device_panel",
     "device_tridiagonal_eigvals",
@@ -105,6 +106,17 @@ def gram(X: Sequence[HostArray], out: Sequence[FloatArray] | None = None) -> lis
         out = [np.zeros((min(a.shape), min(a.shape)), order="F") for a in data]
     _core.linalg.gram(data, code, list(out))
     return list(out)
+
+
+def deal_out(X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Transpose X (length, count), C-contiguous, into memory of its own.
+
+    What numpy does, without reading all of X for each row of the result:
+    ``csrc/linalg/deal_out.hpp``.
+    """
+    out = np.empty(X.shape[::-1], X.dtype)
+    _core.linalg.deal_out(readable(X), out)
+    return out
 
 
 def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:

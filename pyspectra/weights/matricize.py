@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.errors import ArgumentValueError
 from pyspectra.weights import kinds
@@ -15,9 +15,6 @@ from pyspectra.weights.kinds import KINDS
 from pyspectra.weights.layer import Layer
 
 __all__ = ["WeightMatrices", "apart", "as_matrix", "matricize", "matrix_indices", "matrix_shape"]
-
-# Entries that are copied at a time: as they are and as they come to lie, they fit into a cache.
-_BLOCK = 2**13
 
 
 @dataclass(frozen=True)
@@ -157,11 +154,7 @@ def apart(layer: Layer, array: HostArray) -> HostArray:
     # Slices of one row or column are read together anyway (`null_test.tested`).
     if rf == 1 or M == 1 or {*axes[:2]} != {kinds.OUT, kinds.IN} or not data.flags.c_contiguous:
         return array
-    interleaved = data.reshape(-1, rf)
-    slices = np.empty(interleaved.shape[::-1], data.dtype)
-    step = math.ceil(_BLOCK / rf)
-    for start in range(0, len(interleaved), step):
-        slices[:, start : start + step] = interleaved[start : start + step].T
+    slices = ops.deal_out(data.reshape(-1, rf))
     whole = slices.reshape(*data.shape[2:], *data.shape[:2])
     return HostArray(np.moveaxis(whole, (-2, -1), (0, 1)), array.dtype)
 

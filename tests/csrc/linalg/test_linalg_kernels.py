@@ -171,28 +171,11 @@ def test_gram_takes_strides_that_are_no_multiple_of_the_item_size() -> None:
     np.testing.assert_array_equal(lower(G), lower(ref.gram(data.astype(np.float64))))
 
 
-@pytest.mark.parametrize("dtype", FLOAT_DTYPES)
-def test_gram_of_slices_has_the_bits_of_each_by_itself(dtype: str, isa: str) -> None:
-    """Slices of a convolution are dealt out together: all, some, in any order, other layers too."""
-    rng = np.random.default_rng(4)
-    matrix = host(rng.standard_normal((40, 12)), dtype)
-    for rows, cols, *window in ((70, 33, 3, 3), (9, 81, 5, 5), (130, 66, 1, 3), (6, 5, 2, 1)):
-        k = int(np.prod(window))
-        layer = host(rng.standard_normal((rows, cols, k)), dtype).data
-        slices = [HostArray(layer[:, :, i], dtype) for i in range(k)]
-        turned = [HostArray(layer.transpose(1, 0, 2)[:, :, i], dtype) for i in range(k)]
-        alone = [HostArray(np.ascontiguousarray(x.data), dtype) for x in slices]
-        want = [lower(ops.gram([x])[0]) for x in alone]
-        orders = [list(range(k)), list(range(1, k)), list(range(k))[::-1], [0, *range(k), k - 1]]
-        for order in orders:
-            mixed = [matrix, *(slices[i] for i in order), matrix, *(turned[i] for i in order)]
-            found = ops.gram(mixed)
-            for i, G in zip(order, found[1 : 1 + len(order)], strict=True):
-                np.testing.assert_array_equal(lower(G), want[i])
-            np.testing.assert_array_equal(lower(found[0]), lower(found[1 + len(order)]))
-            if rows != cols:
-                for i, G in zip(order, found[-len(order) :], strict=True):
-                    np.testing.assert_array_equal(lower(G), want[i])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 9), (64, 4), (1025, 9), (2050, 65), (3, 2), (0, 3)])
+def test_interleaved_slices_are_dealt_out(shape: tuple[int, int], dtype: type) -> None:
+    X = np.arange(shape[0] * shape[1]).reshape(shape).astype(dtype)
+    np.testing.assert_array_equal(ops.deal_out(X), X.T)
 
 
 def test_gram_writes_where_it_is_told() -> None:
