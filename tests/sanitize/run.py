@@ -29,8 +29,8 @@ TESTS = [
 ]
 """Arguments of pytest: the tests of the kernels, from ``tests/``."""
 
-# A fork does not wait for the allocator of GCC's ASan: a child of threads that allocate may wait for
-# its lock for ever.
+# A fork does not wait for the allocator of GCC's ASan: a child of threads that allocate may wait
+# for its lock for ever.
 FORK_OF_THREADS = "test_a_child_forked_while_other_threads_analyse_can_analyse"
 
 # The tests compile the kernels of CUDA for their emulator. It has one thread.
