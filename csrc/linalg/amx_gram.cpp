@@ -1,8 +1,6 @@
 #include "linalg/amx_gram.hpp"
 
 #include <algorithm>
-#include <memory>
-#include <new>
 #include <vector>
 
 #if defined(PYSPECTRA_AMX_UNIT)
@@ -11,6 +9,7 @@
 #include <unistd.h>
 #endif
 
+#include "core/aligned.hpp"
 #include "core/error.hpp"
 #include "core/isa.hpp"
 #include "core/parallel.hpp"
@@ -62,10 +61,6 @@ void multiply_panels(const AmxKernels& kernels, const AmxSlab& slab, Index M, In
   kernels.release();
 }
 
-struct AlignedFree {
-  void operator()(unsigned* p) const { ::operator delete(p, std::align_val_t{64}); }
-};
-
 }  // namespace
 
 bool amx_available() {
@@ -81,9 +76,7 @@ void amx_gram(const MatrixView& W, double* out) {
   const int terms = terms_of(W.dtype);
   const Index panels = (W.cols + kAmxPanel - 1) / kAmxPanel;
   const Index most = (std::min(kSlab, W.rows) + kAmxBlock - 1) / kAmxBlock;
-  const std::unique_ptr<unsigned, AlignedFree> packed(static_cast<unsigned*>(::operator new(
-      static_cast<std::size_t>(panels * most * terms * 4 * kAmxTile) * sizeof(unsigned),
-      std::align_val_t{64})));
+  const Buffer<unsigned> packed = aligned_buffer<unsigned>(panels * most * terms * 4 * kAmxTile);
   const Index held = std::clamp<Index>(panels / 16, 1, kPanelsHeld);
   for (Index begin = 0; begin < W.rows; begin += kSlab) {
     const Index blocks = (std::min(kSlab, W.rows - begin) + kAmxBlock - 1) / kAmxBlock;

@@ -1,12 +1,10 @@
 #include "linalg/gram.hpp"
 
 #include <algorithm>
-#include <cstdint>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <vector>
 
+#include "core/aligned.hpp"
 #include "core/error.hpp"
 #include "core/interrupt.hpp"
 #include "core/isa.hpp"
@@ -20,16 +18,6 @@ namespace {
 constexpr Index kSlabRows = 192, kSlabRowsOfLarge = 256, kLarge = 1024;
 constexpr Index kGroup = 20;  // panels of a slab that stay in the cache while all others go by
 constexpr Index kUsed = 4;    // panels a thread from which on it packs for itself
-
-struct AlignedFree {
-  void operator()(double* p) const { ::operator delete(p, std::align_val_t{64}); }
-};
-using AlignedBuffer = std::unique_ptr<double[], AlignedFree>;
-
-AlignedBuffer aligned_buffer(Index count) {
-  return AlignedBuffer(static_cast<double*>(
-      ::operator new(static_cast<std::size_t>(count) * sizeof(double), std::align_val_t{64})));
-}
 
 // A matrix and how it is cut: into panels of the short side, slabs of rows of the long one.
 struct Cut {
@@ -69,7 +57,7 @@ std::vector<Block> blocks(Index panels, Index j0, Index j1) {
 
 // Panels [j0, j1) of columns of the result, by one thread.
 void gram_columns(const Cut& cut, Index j0, Index j1, double* out, const detail::Kernels& kernels) {
-  const AlignedBuffer packed = aligned_buffer(cut.panels * kernels.panel * cut.slab);
+  const Buffer<double> packed = aligned_buffer<double>(cut.panels * kernels.panel * cut.slab);
   const std::vector<Block> all = blocks(cut.panels, j0, j1);
   for (Index begin = 0; begin < cut.N; begin += cut.slab) {
     const detail::Slab part = cut.part(begin, packed.get());
@@ -85,7 +73,7 @@ void gram_columns(const Cut& cut, Index j0, Index j1, double* out, const detail:
 
 // The whole result, each slab by all threads.
 void gram_shared(const Cut& cut, double* out, const detail::Kernels& kernels) {
-  const AlignedBuffer packed = aligned_buffer(cut.panels * kernels.panel * cut.slab);
+  const Buffer<double> packed = aligned_buffer<double>(cut.panels * kernels.panel * cut.slab);
   const std::vector<Block> all = blocks(cut.panels, 0, cut.panels);
   for (Index begin = 0; begin < cut.N; begin += cut.slab) {
     const detail::Slab part = cut.part(begin, packed.get());
