@@ -11,11 +11,11 @@ import typing
 __all__: list[str] = [
     "amx_available",
     "apply_inverse",
+    "deal_out",
     "device_chase",
     "device_panel",
     "device_tridiagonal_eigvals",
     "device_tridiagonalize",
-    "deal_out",
     "eigvals",
     "eigvals_stack",
     "fast_eigvals",
@@ -34,6 +34,7 @@ def amx_available() -> bool: ...
 def apply_inverse(
     L: numpy.typing.NDArray[numpy.float64], X: numpy.typing.NDArray[numpy.float64]
 ) -> None: ...
+def deal_out(X: numpy.ndarray, out: numpy.ndarray) -> None: ...
 def device_chase(
     *,
     a: typing.SupportsInt | typing.SupportsIndex,
@@ -76,7 +77,6 @@ def device_tridiagonalize(
     device: typing.SupportsInt | typing.SupportsIndex,
     stream: typing.SupportsInt | typing.SupportsIndex,
 ) -> None: ...
-def deal_out(X: numpy.ndarray, out: numpy.ndarray) -> None: ...
 def eigvals(
     A: collections.abc.Sequence[numpy.ndarray],
 ) -> tuple[list[numpy.typing.NDArray[numpy.float64]], list[int]]: ...
