@@ -76,6 +76,13 @@ def test_the_laws_of_large_matrices_keep_the_level(
     assert np.mean(p <= 0.1) <= 0.2
 
 
+def test_rounding_beside_giants_is_no_excess() -> None:
+    for seed in (2, 3, 36):
+        W = np.random.default_rng(seed).standard_cauchy((300, 130))
+        found = [sign_test._normal_p_value(X[None], False) for X in (W, np.asfortranarray(W), W.T)]
+        assert found == [1.0] * 3
+
+
 @pytest.mark.parametrize(("strength", "fewest", "most"), [(0.0, 50, 1000), (3.0, 16, 120)])
 def test_drawing_stops_where_the_answer_is_clear(
     strength: float, fewest: int, most: int, monkeypatch: pytest.MonkeyPatch
