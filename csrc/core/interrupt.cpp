@@ -41,11 +41,14 @@ Interruptible::~Interruptible() { state = {poll_, stop_, next_}; }
 void check_interrupt() {
   if (state.stop != nullptr && state.stop->load(std::memory_order_relaxed)) throw Interrupted();
   if (state.poll == nullptr || Clock::now() < state.next) return;
+  const long forks = fork_count();
   {
     const Poll poll = state.poll;
     const Interruptible nobody(nullptr);  // a signal handler's own calls are not of this one
     poll();
   }
+  // Nobody is left who would finish what a body of parallel_for may wait for.
+  if (state.stop != nullptr && fork_count() != forks) throw ForkedInside();
   state.next = Clock::now() + kPollInterval;
 }
 

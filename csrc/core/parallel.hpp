@@ -12,11 +12,13 @@ namespace pyspectra {
 int num_threads();
 void set_num_threads(int n);  // n >= 1
 
-// Calls body(i) once for every i in [0, count), in no order, from up to num_threads() threads, the
-// caller's among them. A nested call, or a call while another thread holds the pool, runs serially
-// in its caller: never a deadlock, never more threads than asked for. The first exception thrown by
-// a body is rethrown here after all bodies have stopped. An interrupt (interrupt.hpp) ends the loop
-// early, also between two steps of a body that calls check_interrupt().
+// Calls body(i) once for every i in [0, count), from up to num_threads() threads, the caller's
+// among them. They begin in ascending order and end in any: a body may wait for one of a smaller i,
+// if it calls check_interrupt() meanwhile. A nested call, or a call while another thread holds the
+// pool, runs serially in its caller: never a deadlock, never more threads than asked for. The first
+// exception thrown by a body is rethrown here after all bodies have stopped. An interrupt
+// (interrupt.hpp) ends the loop early, also between two steps of a body that calls
+// check_interrupt().
 void parallel_for(Index count, const std::function<void(Index)>& body);
 
 }  // namespace pyspectra

@@ -134,6 +134,47 @@ print(same, os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
 """
 
 
+FORK_IN_HANDLER_OF_ONE = """
+import os, signal
+import numpy as np
+import pyspectra as ps
+from pyspectra import ops
+from pyspectra._arrays import HostArray
+ps.set_num_threads(3)
+rng = np.random.default_rng(0)
+A = rng.standard_normal((2600, 2600)); A = A + A.T
+X = HostArray(A[:1300, :1200], "float64")
+inside = os.getpid()
+children = []
+def handler(signum, frame):
+    if os.getpid() != inside: return
+    children.append(os.fork())
+    if children[-1]:
+        signal.setitimer(signal.ITIMER_REAL, 0.04)
+    else:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(120)  # a deadlock ends as an error
+for solve in (lambda: ps.eigvals(A), lambda: ops.svdvals([X])[0][0]):
+    want = solve().tobytes()
+    children.clear()
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    try:
+        got = solve().tobytes()
+    except RuntimeError as error:
+        if os.getpid() == inside: raise
+        os._exit(0 if "forked inside a kernel" in str(error) else 3)
+    if os.getpid() != inside: os._exit(0 if got == want else 4)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print(got == want, {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children})
+"""
+
+
+def test_children_forked_by_a_signal_handler_wait_for_no_thread_of_their_parent() -> None:
+    """At any stage of one large matrix, whose tasks follow each other."""
+    assert run(FORK_IN_HANDLER_OF_ONE) == "True {0}\nTrue {0}"
+
+
 def test_a_child_forked_by_a_signal_handler_inside_a_kernel_gets_an_error() -> None:
     """The threads that had their part in it are the parent's; the parent's call goes on."""
     assert run(FORK_IN_HANDLER) == "True 0"
