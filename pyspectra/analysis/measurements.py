@@ -11,7 +11,6 @@ the layer's, and their eigenvalues are handed to the functions of the second kin
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import Any
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
+from pyspectra._support.cached import cached_property
 from pyspectra._support.random import Purpose, random_key
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.spectra import (
@@ -60,12 +60,12 @@ class Entries:
     options: AnalyzeOptions
     change: Change | None = None
 
-    @functools.cached_property
+    @cached_property
     def tested(self) -> Sequence[HostArray]:
         """The matrices that the test for structure looks at."""
         return null_test.tested(self.matrices)
 
-    @functools.cached_property
+    @cached_property
     def sample(self) -> tuple[float, float]:
         """Excess kurtosis and share of zeros of some of the entries."""
         return structures.sampled(self.matrices)
