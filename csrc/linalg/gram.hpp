@@ -18,8 +18,9 @@ namespace pyspectra::linalg {
 
 // Writes the lower triangles of column-major M x M matrices; tiles on the diagonal spill into the
 // upper ones, of which nothing is promised. Parallel over matrices where there are enough of them,
-// else over ranges of columns within each, every thread packing the rows for itself. Aliasing: no
-// output may overlap an input.
+// else over ranges of columns within each, every thread packing the rows for itself; over the
+// blocks of one slab after the other where a thread would have few columns. Aliasing: no output may
+// overlap an input.
 void gram_batch(std::span<const MatrixView> X, std::span<double* const> out);
 
 namespace detail {
