@@ -37,6 +37,14 @@ def test_a_sample_is_that_of_the_reference(dtype: str, layout: str) -> None:
             assert found == pytest.approx(expected, rel=tol.SUM_RTOL, abs=tol.SUM_RTOL)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, -7.7, 1e300, 5e-324])
+def test_entries_that_are_all_equal_have_no_kurtosis(value: float) -> None:
+    for shape in SHAPES:
+        kurtosis, zeros = ops.entry_sample([HostArray(np.full(shape, value), "float64")], 1)
+        assert np.isnan(kurtosis)
+        assert zeros == (value == 0.0)
+
+
 @pytest.mark.parametrize("power", [-1000, -300, 300, 900])
 def test_the_kurtosis_does_not_depend_on_the_scale(power: int) -> None:
     X = layer((65, 17), "float64")
