@@ -18,6 +18,13 @@ namespace {
 
 constexpr Index kByte = 8;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr SignDraw kFailed{kInfinity, kInfinity};
+
+// From sums over the eigenvalues, and the largest.
+SignDraw statistics(double sum, double squares, double largest) {
+  if (!std::isfinite(squares) || !(sum > 0.0)) return kFailed;
+  return {squares / (sum * sum), largest / sum};
+}
 
 constexpr detail::SignTable make_signs() {
   detail::SignTable signs{};
@@ -162,10 +169,10 @@ class Drawing {
         sum += column[j];
         squares += column[j] * column[j] + 2.0 * below;
       }
-      if (!std::isfinite(squares)) return {kInfinity, kInfinity};
+      if (!std::isfinite(squares)) return kFailed;
       largest = std::max(largest, largest_of(gram, M, buffers));
     }
-    return {squares / (sum * sum), largest / sum};
+    return statistics(sum, squares, largest);
   }
 
  private:
@@ -220,9 +227,7 @@ class SmallDrawing {
       }
     }
     for (Index d = 0; d < count; ++d)
-      out[static_cast<std::size_t>(first + d)] =
-          std::isfinite(squares[d]) ? SignDraw{squares[d] / (sum[d] * sum[d]), largest[d] / sum[d]}
-                                    : SignDraw{kInfinity, kInfinity};
+      out[static_cast<std::size_t>(first + d)] = statistics(sum[d], squares[d], largest[d]);
   }
 
  private:

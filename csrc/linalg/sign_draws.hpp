@@ -33,7 +33,7 @@ struct MatrixStack {
 };
 
 struct SignDraw {
-  double spread, largest;  // both infinite where something is not finite
+  double spread, largest;  // both infinite where something is not finite, or nothing is left
 };
 
 // Draw number d takes its signs, in the order of the entries, from bits d s, d s + 1, ... for the s

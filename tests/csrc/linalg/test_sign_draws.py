@@ -62,6 +62,14 @@ def test_what_is_not_finite_counts_as_large() -> None:
     assert np.all(found == np.inf)
 
 
+@pytest.mark.parametrize("shape", [(1, 7, 1), (2, 1, 9), (1, 64, 52)])
+def test_what_leaves_nothing_counts_as_large(shape: tuple[int, int, int]) -> None:
+    bits = np.zeros(-(-int(np.prod(shape)) // 8), np.uint8)
+    for stack, centred in ((np.zeros(shape), False), (np.ones(shape), True)):
+        found = ops.sign_draws(stack, bits, 1, centred=centred)
+        assert np.all(found == np.inf)
+
+
 def test_too_few_bits_and_other_shapes_are_refused() -> None:
     stack, bits = entries((2, 7, 5))
     with pytest.raises(ValueError, match="too few bits"):
