@@ -215,7 +215,7 @@ void centred_margins_batch(std::span<const MatrixView> X, std::span<const Margin
              "centred_margins_batch: sums and one output a matrix are needed");
   std::vector<Summing> summing;
   for (std::size_t k = 0; k < X.size(); ++k) {
-    PS_REQUIRE(static_cast<Index>(plain[k]->row_sums.size()) == X[k].rows &&
+    PS_REQUIRE(plain[k] != nullptr && static_cast<Index>(plain[k]->row_sums.size()) == X[k].rows &&
                    static_cast<Index>(plain[k]->col_sums.size()) == X[k].cols,
                "centred_margins_batch: the sums are those of other matrices");
     summing.emplace_back(X[k], plain[k]);

@@ -150,3 +150,5 @@ def test_sums_of_other_matrices_are_refused() -> None:
     X = [host(entries(shape), "float64") for shape in [(7, 5), (5, 7)]]
     with pytest.raises(ValueError, match="other matrices"):
         ops.centred_margins(X[:1], ops.margins(X[1:]))
+    with pytest.raises(ValueError, match="other matrices"):
+        ops.centred_margins(X[:1], [None])  # type: ignore[list-item]
