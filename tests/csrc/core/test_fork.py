@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+from pyspectra._support import cached
 from pyspectra._support.cached import cached_property
 
 pytestmark = pytest.mark.skipif(
@@ -105,6 +107,14 @@ def test_a_property_being_computed_in_another_thread_does_not_stop_a_child() -> 
     thread.join()
     assert code == 7
     assert Slow.value.__doc__ == "Seven."
+
+
+def test_no_property_of_the_package_is_functools_own() -> None:
+    sources = Path(cached.__file__).parents[1].rglob("*.py")
+    lines = [line for source in sources for line in source.read_text("utf-8").splitlines()]
+    assert len(lines) > 1000
+    own = ("@functools.cached_property", "from functools import cached_property")
+    assert [line for line in lines if line.strip().startswith(own)] == []
 
 
 FORK_IN_HANDLER = """

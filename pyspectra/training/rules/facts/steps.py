@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pyspectra._support.cached import cached_property
 from pyspectra.training.rules.facts.series import LossCurve
 from pyspectra.types import FloatArray, StepStatistics
 
