@@ -42,7 +42,7 @@ namespace pyspectra::linalg {
 
 // The tridiagonal form d (n) and e (n - 1) of 2^-x A for the x that is returned, which leaves no
 // entry near the ends of the range; none where an entry is not finite. n >= 2. By all threads;
-// allocates about n^2 / 2 + 900 n doubles itself.
+// allocates about n^2 / 2 + 900 n doubles itself, and above n = 10000 up to n^2 / 16 more.
 std::optional<int> tridiagonalize_large(const SymmetricView& a, double* d, double* e);
 
 namespace detail {

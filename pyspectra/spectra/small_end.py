@@ -70,7 +70,8 @@ _LEAST_GAP = 0.02
 _LEAST_FORESEEN = 384
 _MANY = 8
 # Where so much is left of columns after a quarter of them, half a factorisation would show nothing:
-# of random columns it is 1 - M / 4 divided by their rank. Not where their squares differ by more.
+# of random columns it is 1 - M / 4 divided by their rank, and a tenth more of columns with equal
+# singular values. Not where their squares differ by more.
 _LEFT, _ONE_SIZE = 0.65, 1e-2
 # Pivots that have fallen so far may fall below what the Gram matrix resolves.
 _FALLEN = 1e-4
