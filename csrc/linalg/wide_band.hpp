@@ -19,7 +19,7 @@
 // others update tiles that its product reads first.
 //
 // On two cores of a Xeon with AVX-512 (dgemm 150 to 160 GF/s), eigenvalues in seconds: n = 1024
-// 0.025, 2048 0.126, 4096 0.84 (benchmarks/eigenvalues.py), 8192 6.8. The product with a panel and
+// 0.028, 2048 0.133 (benchmarks/eigenvalues.py), 4096 0.84, 8192 6.0. The product with a panel and
 // the update are 1/2, 2/3, 3/4 of the first three, the second and the third stage 1/4, 1/6, 1/11.
 //
 // In float32 the first stage takes half of the time and of the memory; what it makes of a matrix is
