@@ -56,7 +56,9 @@ def entropy(s: Spectrum) -> float:
 def regularized_entropy(s: Spectrum) -> float:
     """``-sum(p ln p) / ln(matrix_rank + e)``, ``p = lambda / sum(lambda) + e``, e = 1e-10.
 
-    As WeightWatcher computes it; for rank one it gives the quotient of two roundings.
+    As WeightWatcher computes it; for rank one it gives the quotient of two roundings. Eigenvalues
+    within their own bound, which ``precision="fast"`` has, count as ranks.
     """
     p = s.evals / np.float64(s.norm) + ENTROPY_EPSILON
-    return float(-np.sum(p * np.log(p)) / np.log(matrix_rank(s) + ENTROPY_EPSILON))
+    rank = hard_rank(s.evals + s.esd.bound, s.rank_side)
+    return float(-np.sum(p * np.log(p)) / np.log(rank + ENTROPY_EPSILON))
