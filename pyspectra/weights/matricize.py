@@ -147,6 +147,11 @@ def apart(layer: Layer, array: HostArray) -> HostArray:
     -------
     HostArray
         The same entries at the same indices: a copy where slices lie interleaved, else `array`.
+
+    Raises
+    ------
+    ValueError
+        If the layer's kind is unknown, or its rank does not fit its kind.
     """
     axes = _axes("apart", layer)
     _, M, rf = _sizes(axes, array.shape)

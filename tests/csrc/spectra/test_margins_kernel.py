@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import tolerances as tol
@@ -68,7 +70,8 @@ def test_a_transposed_matrix_has_rows_for_columns() -> None:
     assert (a.row_squares, a.col_totals, a.diagonal) == (b.col_squares, b.row_totals, b.diagonal)
 
 
-def test_bits_do_not_depend_on_threads_or_instruction_set() -> None:
+def on_every_level(of_batch: Callable[[list[HostArray]], list[object]]) -> list[list[object]]:
+    """What each instruction set makes of matrices, with one thread and with three."""
     batch = [host(entries(shape, seed), "float32") for seed, shape in enumerate(SHAPES)]
     batch.append(host(entries((5000, 60)), "float32"))  # several strips
     threads, isa = ops.get_num_threads(), ops.get_isa()
@@ -78,10 +81,15 @@ def test_bits_do_not_depend_on_threads_or_instruction_set() -> None:
             for n in (1, 3):
                 ops.set_isa(level)
                 ops.set_num_threads(n)
-                found.append([sums(m) for m in ops.margins(batch)])
+                found.append(of_batch(batch))
     finally:
         ops.set_isa(isa)
         ops.set_num_threads(threads)
+    return found
+
+
+def test_bits_do_not_depend_on_threads_or_instruction_set() -> None:
+    found = on_every_level(lambda batch: [sums(m) for m in ops.margins(batch)])
     assert all(other == found[0] for other in found[1:])
 
 
@@ -129,20 +137,11 @@ def test_sums_of_centred_matrices_are_those_of_the_reference(
 
 
 def test_bits_of_centred_sums_do_not_depend_on_threads_or_instruction_set() -> None:
-    batch = [host(entries(shape, seed), "float32") for seed, shape in enumerate(SHAPES)]
-    batch.append(host(entries((5000, 60)), "float32"))  # several strips
-    threads, isa = ops.get_num_threads(), ops.get_isa()
-    found = []
-    try:
-        for level in ops.available_isas():
-            for n in (1, 3):
-                ops.set_isa(level)
-                ops.set_num_threads(n)
-                some = ops.centred_margins(batch, ops.margins(batch))
-                found.append([(sums(m), reduction) for m, reduction in some])
-    finally:
-        ops.set_isa(isa)
-        ops.set_num_threads(threads)
+    def of_batch(batch: list[HostArray]) -> list[object]:
+        centred_ones = ops.centred_margins(batch, ops.margins(batch))
+        return [(sums(m), reduction) for m, reduction in centred_ones]
+
+    found = on_every_level(of_batch)
     assert all(other == found[0] for other in found[1:])
 
 
