@@ -19,8 +19,9 @@
 // others update tiles that its product reads first.
 //
 // On two cores of a Xeon with AVX-512 (dgemm 150 to 160 GF/s), eigenvalues in seconds: n = 1024
-// 0.028, 2048 0.133 (benchmarks/eigenvalues.py), 4096 0.84, 8192 6.0. The product with a panel and
-// the update are 1/2, 2/3, 3/4 of the first three, the second and the third stage 1/4, 1/6, 1/11.
+// 0.028, 2048 0.133, 4096 1.13 in a slow spell (benchmarks/eigenvalues.py). The product with a
+// panel and the update are 1/2, 2/3, 3/4 of the first three, the second and the third stage 1/4,
+// 1/6, 1/11.
 //
 // In float32 the first stage takes half of the time and of the memory; what it makes of a matrix is
 // then kept, so that its error can be measured (float_band.hpp).
