@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "core/error.hpp"
 #include "core/interrupt.hpp"
@@ -21,7 +22,9 @@ constexpr int kLanes = 2;  // the unit is compiled for the baseline
 #include "core/random.inl.hpp"
 #include "powerlaw/replicate.inl.hpp"
 
-constexpr Index kChunk = 16;  // replicates a task, so that two threads share one spectrum
+// Points a task, in whole replicates: threads share one long spectrum, and short ones do not cost a
+// task each.
+constexpr Index kTaskPoints = 4096;
 
 // 32-bit words of one stream of one replicate, in the order of their counters.
 class Words {
@@ -126,7 +129,7 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
   std::vector<Source> sources(spectra.size());
   struct Task {
     std::size_t spectrum;
-    Index begin;
+    Index begin, end;
   };
   std::vector<Task> tasks;
   for (std::size_t s = 0; s < spectra.size(); ++s) {
@@ -136,18 +139,27 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
         fits[s].index >= 0 && fits[s].index < fits[s].n && fits[s].n <= spectra[s].end() - lowest,
         "bootstrap: a fit does not belong to its spectrum");
     Source& source = sources[s];
-    for (Index i = 0; i < fits[s].index; ++i) source.body.push_back(log_positive(lowest[i]));
+    source.body.resize(static_cast<std::size_t>(fits[s].index));
+    kernels.logarithms(std::to_address(lowest), fits[s].index, source.body.data());
     source.n = fits[s].n;
     source.log_xmin = log_positive(fits[s].xmin);
     source.beta = fits[s].alpha - 1.0;
     source.key = keys[s];
     out[s].resize(static_cast<std::size_t>(count));
-    for (Index begin = 0; begin < count; begin += kChunk) tasks.push_back({s, begin});
+    const Index chunk = std::max<Index>(1, kTaskPoints / source.n);
+    for (Index begin = 0; begin < count; begin += chunk)
+      tasks.push_back({s, begin, std::min(begin + chunk, count)});
   }
+  const auto points = [&](const Task& task) {
+    return sources[task.spectrum].n * (task.end - task.begin);
+  };
+  // Longest first, so that no thread is left with a long one at the end.
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [&](const Task& a, const Task& b) { return points(a) > points(b); });
   parallel_for(static_cast<Index>(tasks.size()), [&](Index t) {
     Lent<Scratch> scratch;
-    const auto [s, begin] = tasks[t];
-    for (Index b = begin; b < std::min(begin + kChunk, count); ++b) {
+    const auto [s, begin, end] = tasks[t];
+    for (Index b = begin; b < end; ++b) {
       check_interrupt();
       out[s][b] = replicate(sources[s], first + b, options, kernels, *scratch);
     }

@@ -27,8 +27,8 @@ MAX_REPLICATES = 2**24
 
 # Points of all replicates of one call of the kernel: a fraction of a second of work.
 POINTS_A_CALL = 1 << 22
-# The kernel hands so many replicates of a spectrum to a thread (csrc/powerlaw/bootstrap.cpp).
-REPLICATES_A_TASK = 16
+# Replicates of one call, at least: a few for each thread.
+REPLICATES_A_THREAD = 64
 
 
 # Without an interval, replicates are made in rounds until it is known on which side of 0.1 the
@@ -124,10 +124,8 @@ def on_host(options: Any) -> Refits:
 
 def _replicates_a_call(lengths: Sequence[int]) -> int:
     """How many replicates of each spectrum are made at a time: enough to keep every thread busy."""
-    busy = -(-4 * ops.get_num_threads() // max(1, len(lengths)))
-    return REPLICATES_A_TASK * max(
-        busy, POINTS_A_CALL // (REPLICATES_A_TASK * max(1, sum(lengths)))
-    )
+    busy = -(-REPLICATES_A_THREAD * ops.get_num_threads() // max(1, len(lengths)))
+    return max(busy, POINTS_A_CALL // max(1, sum(lengths)))
 
 
 def with_uncertainty(
