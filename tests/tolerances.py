@@ -35,7 +35,7 @@ def eigvals_atol(n: int, norm: float) -> float:
 
 
 # A Gram matrix's error of c EPS lambda_max, c up to 4, is half of that over sigma: at 1.5 / n of
-# the largest, or 2e-3, from where on it may serve, up to 1.3 n EPS. Measured 1.1 at most.
+# the largest, from where on it may serve, up to 1.3 n EPS. Measured 1.1 at most.
 def small_end_atol(n: int, norm: float) -> float:
     """Absolute error allowed to singular values of which the small ones are taken anew."""
     return 1.5 * n * EPS * norm

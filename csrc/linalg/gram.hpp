@@ -7,7 +7,8 @@
 //
 // Products are accumulated in ascending order of rows whatever the number of threads: the same bits
 // for any thread count, on one instruction set. (Between instruction sets the last bits differ:
-// fused multiply-adds and the order within a slab.)
+// fused multiply-adds and the order within a slab.) An entry is wrong by at most (400 + N / 100) u
+// times the sum of the sizes of its terms, u the unit roundoff: each slab has sums of its own.
 #pragma once
 
 #include <span>

@@ -55,11 +55,14 @@ _LEAST_ORDER = 96
 # Entries of a Gram matrix outside of this may have squares that leave float64's range.
 _LEAST, _MOST = 1e-200, 1e200
 
-# The cut between what is taken anew and what the Gram matrix gives is at least this fraction of the
-# largest singular value, and of small matrices this over their order. A Gram matrix has eigenvalues
-# with errors of up to 4 EPS lambda_max, so that above the cut its errors are at most about those of
-# an SVD: half of that over sigma, 1.3 n EPS sigma_max.
-_LOW_CUT, _LOW_CUT_ORDER = 2e-3, 1.5
+# The cut between what is taken anew and what the Gram matrix gives is at least this over the order,
+# as a fraction of the largest singular value. A Gram matrix has eigenvalues with errors of up to
+# 4 EPS lambda_max at this end, so that above the cut its errors are at most about those of an SVD:
+# half of that over sigma, 1.3 n EPS sigma_max. The largest value of many matrices (a mean, a few
+# directions with all of the weight) is far above the others: a cut that did not fall with the order
+# would have hundreds of them below it.
+_LOW_CUT_ORDER = 1.5
+_LOW_CUT = 1e-4  # at least
 _HIGH_CUT = 5.0  # in lowest cuts
 
 # Eigenvalues beside the cut are at least so far apart, relatively.
@@ -198,15 +201,26 @@ def _shift(evals: FloatArray) -> float:
     return 8.0 * math.sqrt(len(evals)) * _EPS * float(evals[-1])
 
 
+def _error(evals: FloatArray, N: int) -> float:
+    """Bound the error of the eigenvalues: of the products in G, and of their own computation.
+
+    A sum of G takes as many roundings in turn as ``csrc/linalg/gram.hpp`` says (Higham, "Accuracy
+    and stability of numerical algorithms", sections 3.5 and 4.2).
+    """
+    turns = min(float(N), 400.0 + N / 100.0)
+    return _EPS * (turns * float(np.sum(evals)) + 20.0 * len(evals) * float(evals[-1]))
+
+
 def _plan(evals: FloatArray, N: int) -> _Plan | None:
     """Choose the cut and the block that cost least; None if a decomposition costs less."""
     M, largest, shift = len(evals), float(evals[-1]), _shift(evals)
     seen = np.maximum(evals, shift)
     low, high = (_below(evals, times * _low_cut(M)) for times in (1.0, _HIGH_CUT))
     best, least = None, 1.6 * (N + 4.0 / 3.0 * M) * M**2 - M**3 / 3.0
+    error = _error(evals, N)
     for wanted in range(max(low, 1), min(high, M - 1) + 1):
         gap = 1.0 - seen[wanted - 1] / seen[wanted]
-        if gap < _LEAST_GAP:
+        if gap < _LEAST_GAP + 2.0 * error / seen[wanted]:
             continue
         # The error allowed to the largest of the wanted, as a bound of the angles.
         allowed = M * _EPS / math.sqrt(seen[wanted - 1] / largest)
@@ -230,9 +244,7 @@ def _smallest(W: HostArray, G: FloatArray, evals: FloatArray, plan: _Plan) -> Fl
     k = plan.wanted
     largest = float(evals[-1])
     tolerance = M * _EPS * math.sqrt(largest)
-    # Of the products in G (Higham, "Accuracy and stability of numerical algorithms", section 3.5)
-    # and of the eigenvalues.
-    error = N * _EPS * float(np.sum(evals)) + 20.0 * M * _EPS * largest
+    error = _error(evals, N)
     factor = ops.shifted_factor(G, _shift(evals))
     X = generator(Purpose.SUBSPACE, 0, "small_end", M).standard_normal((M, plan.columns))
     ops.inverse_steps(factor, X, plan.steps)

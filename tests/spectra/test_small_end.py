@@ -89,6 +89,19 @@ def test_all_values_are_those_of_an_svd(case: str, isa: str) -> None:
     np.testing.assert_array_equal(esd.evals, np.maximum(found, 0.0))
 
 
+def test_a_large_matrix_with_all_of_its_weight_in_one_direction() -> None:
+    """Beside its largest value hundreds are small, of which few are small for its order."""
+    n = 1100
+    rng = np.random.default_rng(n)
+    W = rng.standard_normal((n, n)) + 1.2 * np.abs(rng.standard_normal((n, 1)))
+    W[5] = W[9]
+    found = anew(W)
+    assert found is not None
+    want = np.linalg.svd(W, compute_uv=False)[::-1]
+    assert np.count_nonzero(want < 2e-3 * want[-1]) > 40
+    assert np.abs(np.sqrt(found) - want).max() <= tol.small_end_atol(n, want[-1]) / 10.0
+
+
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
 def test_every_type_and_layout(dtype: str) -> None:
     rng = np.random.default_rng(3)
