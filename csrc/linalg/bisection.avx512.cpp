@@ -2,7 +2,7 @@
 
 namespace pyspectra::linalg::detail {
 namespace {
-constexpr int kLanes = 8, kChains = 2;
+constexpr int kLanes = 8, kChains = 4;
 // clang-format off
 #include "core/simd.inl.hpp"
 #include "linalg/bisection.inl.hpp"

@@ -13,36 +13,47 @@ namespace {
 
 using detail::Bracket;
 using detail::kDoneWidth;
+using detail::SturmMatrix;
 using detail::SturmPoint;
 
 // Brackets that a task has at least: its lanes take the next one as they are done with one.
 constexpr Index kShare = 64;
 
+// Multiplies by 2^exponent, which itself may be beyond the range of double: in two steps.
+class PowerOfTwo {
+ public:
+  explicit PowerOfTwo(int exponent)
+      : first_(std::ldexp(1.0, exponent / 2)), second_(std::ldexp(1.0, exponent - exponent / 2)) {}
+  double operator*(double x) const { return x * first_ * second_; }
+
+ private:
+  double first_, second_;
+};
+
 // One matrix with no zero beside its diagonal, scaled by a power of two to a norm in [1/2, 1).
 class Bisection {
  public:
   Bisection(const double* d, const double* e, Index n)
-      : kernels_(PS_SELECT_ISA(detail::bisection)), n_(n), diagonal_(n), squares_(n), roots_(n) {
+      : kernels_(PS_SELECT_ISA(detail::bisection)), n_(n), f_(n), g_(n), roots_(n) {
     double norm = 0.0;
     for (Index i = 0; i < n; ++i) norm = std::max(norm, std::abs(d[i]) + radius(e, i));
     if (std::all_of(d, d + n, [](double x) { return x == 0.0; })) first_ = n / 2;
-    std::frexp(norm, &exponent_);
+    int exponent = 0;
+    std::frexp(norm, &exponent);
+    const PowerOfTwo scale(-exponent);
+    back_ = PowerOfTwo(exponent);
     for (Index i = 0; i < n; ++i) {
-      diagonal_[i] = std::ldexp(d[i], -exponent_);
-      const double r = std::ldexp(radius(e, i), -exponent_);
-      low_ = std::min(low_, diagonal_[i] - r);
-      high_ = std::max(high_, diagonal_[i] + r);
+      const double centre = scale * d[i], r = scale * radius(e, i);
+      low_ = std::min(low_, centre - r);
+      high_ = std::max(high_, centre + r);
     }
-    for (Index i = 0; i + 1 < n; ++i) {
-      const double scaled = std::ldexp(e[i], -exponent_);
-      squares_[i] = std::max(scaled * scaled, detail::kLeastSquare);
-    }
+    take_rows(d, e, scale);
   }
 
   void run(double* out) {
     separate();
     refine();
-    for (Index k = first_; k < n_; ++k) out[k] = std::ldexp(roots_[k], exponent_);
+    for (Index k = first_; k < n_; ++k) out[k] = back_ * roots_[k];
     for (Index k = 0; k < first_; ++k) out[k] = -out[n_ - 1 - k];
   }
 
@@ -52,12 +63,44 @@ class Bisection {
     return (i > 0 ? std::abs(e[i - 1]) : 0.0) + (i + 1 < n_ ? std::abs(e[i]) : 0.0);
   }
 
+  // f_i, g_i and the stretches. How much the larger of two neighbours in a sequence may grow or
+  // shrink in a row is at most 2 f_i + 1 (|d_i - x| < 2.1), which bounds a stretch.
+  void take_rows(const double* d, const double* e, const PowerOfTwo& scale) {
+    constexpr double kMostChange = 0x1p700, kMostFactor = 0x1p100;
+    double change = 1.0, coupling = 0.0;
+    Index begin = 0;
+    for (Index i = 0; i < n_; ++i) {
+      double factor = 1.0;
+      if (i > 0) {
+        const double off = scale * e[i - 1], square = std::max(off * off, detail::kLeastSquare);
+        factor = 1.0 / (square * f_[i - 1]);
+        if (factor > kMostFactor || factor < 1.0 / kMostFactor || change > kMostChange ||
+            i - begin == detail::kStretchRows) {
+          stretches_.push_back({i, coupling});
+          int exponent = 0;
+          std::frexp(square, &exponent);
+          factor = std::ldexp(1.0, -exponent / 2);
+          coupling = factor * f_[i - 1] * square;
+          change = 1.0;
+          begin = i;
+        }
+      }
+      change *= 2.1 * factor + 1.0;
+      f_[i] = factor;
+      g_[i] = scale * d[i] * factor;
+    }
+    stretches_.push_back({n_, coupling});
+  }
+
+  SturmMatrix matrix() const {
+    return {f_.data(), g_.data(), stretches_.data(), static_cast<Index>(stretches_.size())};
+  }
+
   // Points of which x is given, padded to whole calls.
   void count(std::vector<SturmPoint>& points) const {
     const Index width = kernels_.width, calls = static_cast<Index>(points.size()) / width;
-    parallel_for(calls, [&](Index c) {
-      kernels_.count(diagonal_.data(), squares_.data(), n_, points.data() + c * width);
-    });
+    const SturmMatrix rows = matrix();
+    parallel_for(calls, [&](Index c) { kernels_.count(rows, points.data() + c * width); });
   }
 
   // Brackets of one eigenvalue each; those that are too close for one have their place in roots_.
@@ -121,21 +164,23 @@ class Bisection {
     if (count == 0) return;
     const Index share = std::max(kShare, count / (4 * num_threads()));
     std::vector<double> found(static_cast<std::size_t>(count));
+    const SturmMatrix rows = matrix();
     parallel_for((count + share - 1) / share, [&](Index task) {
       const Index begin = task * share;
-      kernels_.refine(diagonal_.data(), squares_.data(), n_, brackets_.data() + begin,
-                      std::min(share, count - begin), found.data() + begin);
+      kernels_.refine(rows, brackets_.data() + begin, std::min(share, count - begin),
+                      found.data() + begin);
     });
     for (Index k = 0; k < count; ++k) roots_[brackets_[k].low.below] = found[k];
   }
 
   const detail::BisectionKernels kernels_;
   const Index n_;
-  std::vector<double> diagonal_, squares_, roots_;
+  std::vector<double> f_, g_, roots_;
+  std::vector<detail::Stretch> stretches_;
   std::vector<Bracket> brackets_;
   Index first_ = 0;                 // eigenvalues before it are minus the last ones
   double low_ = 1.0, high_ = -1.0;  // ends of Gershgorin's intervals
-  int exponent_ = 0;
+  PowerOfTwo back_{0};
 };
 
 }  // namespace

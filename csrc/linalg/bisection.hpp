@@ -2,17 +2,23 @@
 // finder in each one's bracket.
 //
 // The number of eigenvalues below x is the number of sign changes in the sequence of leading
-// principal minors p_i = (d_i - x) p_(i-1) - e_(i-1)^2 p_(i-2), rescaled by powers of two on its
-// way (Givens 1954; Barth, Martin, Wilkinson, Numer. Math. 9, 1967). Eight sequences fit a vector,
-// and no step divides, while QL (tridiagonal.hpp) is one chain of divisions for one matrix.
+// principal minors p_i = (d_i - x) p_(i-1) - e_(i-1)^2 p_(i-2) (Givens 1954; Barth, Martin,
+// Wilkinson, Numer. Math. 9, 1967). Its entries are divided by s_i > 0 with
+// s_i / s_(i-2) = e_(i-1)^2, so that with f_i = s_(i-1) / s_i
+//   q_i = (d_i f_i - x f_i) q_(i-1) - q_(i-2),   f_i f_(i-1) = 1 / e_(i-1)^2,
+// two multiply-adds. The f_i are those of a matrix whose off-diagonals differ by a rounding or two.
+// Eight sequences fit a vector, and no step divides, while QL (tridiagonal.hpp) is one chain of
+// divisions for one matrix.
 //
 //   1. Counts on a grid of about n points, then within the intervals that hold several eigenvalues,
 //      until each has an interval of its own, or one of 2^-51 of the norm with its neighbours.
 //   2. The sequence's last entry is the characteristic polynomial, whose zero in the bracket
 //      Chandrupatla's method finds (Adv. Eng. Softw. 28, 1997): inverse quadratic interpolation
-//      where three points promise that it does well, else halving. The counts go on to decide on
-//      which side of a point the eigenvalue is, so that a bracket is one, whatever the values are,
-//      until it is 2^-51 of the norm wide. 8 sequences an eigenvalue, where halving takes 45.
+//      where three points promise that it does well, else halving, until the bracket is 2^-51 of
+//      the norm wide. 8 sequences an eigenvalue, where halving takes 45. The last entry's sign is
+//      the parity of the count, which says on which side of a point the eigenvalue is, as long as
+//      no other is within rounding of the point: inside the bracket, away from its ends. A root
+//      that is found beside an end is searched for again by counts, which are sure there, too.
 //
 // With zeros on its diagonal the spectrum is symmetric, and only the upper half is searched: that
 // is how singular values of a bidiagonal matrix come, whose entries are the off-diagonal then
@@ -32,13 +38,14 @@ void bisect(double* d, const double* e, Index n);
 
 namespace detail {
 
-// Rows between two rescalings. Squares of off-diagonals are at least kLeastSquare, beside a norm of
-// one, so that the sequence cannot leave the range of double between them.
-constexpr Index kRescaled = 8;
+// Squares of off-diagonals are at least this, beside a norm of one.
 constexpr double kLeastSquare = 0x1p-120;
 
 // Widths, beside a norm of one, at which an interval is done.
 constexpr double kDoneWidth = 0x1p-51;
+
+// More than rounding moves a count, beside a norm of one.
+constexpr double kUnsure = 0x1p-46;
 
 // A point, the number of eigenvalues below it, and the characteristic polynomial,
 // value * 2^exponent.
@@ -52,12 +59,26 @@ struct Bracket {
   SturmPoint low, high;
 };
 
+// Rows up to `end` go without rescaling: their entries cannot leave the range of double, nor their
+// signs a word of 64 bits. Before the first of them q_(i-2) is multiplied by `coupling`.
+struct Stretch {
+  Index end;
+  double coupling;
+};
+constexpr Index kStretchRows = 62;
+
+// One matrix of a norm in [1/2, 1): f_i and g_i = d_i f_i.
+struct SturmMatrix {
+  const double *f, *g;
+  const Stretch* stretches;
+  Index count;  // of stretches
+};
+
 struct BisectionKernels {
   Index width;  // points of one call of count
-  // Completes points of which x is given. e2[i] couples rows i and i + 1.
-  void (*count)(const double* d, const double* e2, Index n, SturmPoint* points);
-  void (*refine)(const double* d, const double* e2, Index n, const Bracket* brackets, Index count,
-                 double* roots);
+  // Completes points of which x is given.
+  void (*count)(const SturmMatrix& matrix, SturmPoint* points);
+  void (*refine)(const SturmMatrix& matrix, const Bracket* brackets, Index count, double* roots);
 };
 
 BisectionKernels bisection_baseline();

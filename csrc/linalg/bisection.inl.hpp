@@ -5,7 +5,8 @@
 using pyspectra::Index;
 using pyspectra::linalg::detail::Bracket;
 using pyspectra::linalg::detail::kDoneWidth;
-using pyspectra::linalg::detail::kRescaled;
+using pyspectra::linalg::detail::kUnsure;
+using pyspectra::linalg::detail::SturmMatrix;
 using pyspectra::linalg::detail::SturmPoint;
 
 typedef unsigned long long vu __attribute__((vector_size(kLanes * 8)));
@@ -13,6 +14,7 @@ typedef unsigned long long vu __attribute__((vector_size(kLanes * 8)));
 constexpr int kPoints = kChains * kLanes;
 constexpr int kExponentBits = 52;
 constexpr long long kExponentMask = 0x7ff0000000000000LL, kBias = 1023;
+constexpr unsigned long long kSign = 1ull << 63;
 
 // The sequences of kPoints points: changes of sign, and the last entry as value * 2^exponent.
 struct Sequences {
@@ -21,56 +23,82 @@ struct Sequences {
   vi exponent[kChains];
 };
 
-static inline void sequences(const double* d, const double* e2, Index n, const vd (&at)[kChains],
-                             Sequences& out) {
+static inline vu splat_u(unsigned long long x) { return x - vu{}; }
+
+// The ones in each lane.
+static inline vu ones(vu x) {
+  x -= (x >> 1) & splat_u(0x5555555555555555u);
+  x = (x & splat_u(0x3333333333333333u)) + ((x >> 2) & splat_u(0x3333333333333333u));
+  x = (x + (x >> 4)) & splat_u(0x0f0f0f0f0f0f0f0fu);
+  x += x >> 8;
+  x += x >> 16;
+  return (x + (x >> 32)) & splat_u(127);
+}
+
+// Changes of sign are only counted where asked for; the last entry's sign is their parity.
+template <bool kCounted>
+static inline void sequences(const SturmMatrix& matrix, const vd (&at)[kChains], Sequences& out) {
   vd last[kChains], now[kChains];
-  vu changes[kChains], exponents[kChains];
+  vu changes[kChains], exponents[kChains], signs[kChains];  // the newest sign is the highest bit
 #pragma GCC unroll 4
   for (int c = 0; c < kChains; ++c) {
-    last[c] = splat(1.0);
-    now[c] = splat(d[0]) - at[c];
-    changes[c] = (vu)now[c] >> 63;
-    exponents[c] = vu{};
+    last[c] = vd{};
+    now[c] = splat(1.0);
+    changes[c] = exponents[c] = signs[c] = vu{};
   }
+  const double *const f = matrix.f, *const g = matrix.g;
   const auto step = [&](Index i) {
-    const vd diagonal = splat(d[i]), coupling = splat(e2[i - 1]);
+    const vd factor = splat(f[i]), diagonal = splat(g[i]);
 #pragma GCC unroll 4
     for (int c = 0; c < kChains; ++c) {
-      const vd next = (diagonal - at[c]) * now[c] - coupling * last[c];
-      changes[c] += ((vu)next ^ (vu)now[c]) >> 63;
+      const vd next = (diagonal - at[c] * factor) * now[c] - last[c];
+      if (kCounted) signs[c] = (signs[c] >> 1) | ((vu)next & splat_u(kSign));
       last[c] = now[c];
       now[c] = next;
     }
   };
-  Index i = 1, rescalings = 0;
-  for (; i + kRescaled <= n; i += kRescaled, ++rescalings) {
-#pragma GCC unroll 8
-    for (Index k = 0; k < kRescaled; ++k) step(i + k);
+  Index i = 0;
+  for (Index s = 0; s < matrix.count; ++s) {
+    const Index begin = i, end = matrix.stretches[s].end;
+    if (s > 0) {
+      const vd coupling = splat(matrix.stretches[s].coupling);
+#pragma GCC unroll 4
+      for (int c = 0; c < kChains; ++c) {
+        // By a power of two that takes the larger of two entries, of which one is not zero, to
+        // [1, 2).
+        last[c] *= coupling;
+        const vi exponent = (vi)max(abs(now[c]), abs(last[c])) & splat_i(kExponentMask);
+        const vd scale = (vd)(splat_i(2 * kBias << kExponentBits) - exponent);
+        exponents[c] += (vu)exponent >> kExponentBits;
+        now[c] *= scale;
+        last[c] *= scale;
+      }
+    }
+    for (; i + 4 <= end; i += 4)
+#pragma GCC unroll 4
+      for (Index k = 0; k < 4; ++k) step(i + k);
+    for (; i < end; ++i) step(i);
+    if (!kCounted) continue;
 #pragma GCC unroll 4
     for (int c = 0; c < kChains; ++c) {
-      // By a power of two that takes the larger of two entries, of which one is not zero, to
-      // [1, 2).
-      const vi exponent = (vi)max(abs(now[c]), abs(last[c])) & splat_i(kExponentMask);
-      const vd scale = (vd)(splat_i(2 * kBias << kExponentBits) - exponent);
-      exponents[c] += (vu)exponent >> kExponentBits;
-      now[c] *= scale;
-      last[c] *= scale;
+      // Each sign with the one before it, of which the first is left of the stretch before.
+      changes[c] += ones((signs[c] ^ (signs[c] << 1)) >> (64 - (end - begin)));
+      signs[c] &= splat_u(kSign);
     }
   }
-  for (; i < n; ++i) step(i);
 #pragma GCC unroll 4
   for (int c = 0; c < kChains; ++c) {
     out.changes[c] = changes[c];
     out.value[c] = now[c];
-    out.exponent[c] = (vi)exponents[c] - splat_i(kBias * rescalings);
+    out.exponent[c] = (vi)exponents[c] - splat_i(kBias * (matrix.count - 1));
   }
 }
 
-static void count_below(const double* d, const double* e2, Index n, SturmPoint* points) {
+static void count_below(const SturmMatrix& matrix, SturmPoint* points) {
   vd at[kChains];
   Sequences found;
   for (int k = 0; k < kPoints; ++k) at[k / kLanes][k % kLanes] = points[k].x;
-  sequences(d, e2, n, at, found);
+  sequences<true>(matrix, at, found);
   for (int k = 0; k < kPoints; ++k) {
     points[k].value = found.value[k / kLanes][k % kLanes];
     points[k].exponent = found.exponent[k / kLanes][k % kLanes];
@@ -116,9 +144,9 @@ static inline vd secant(const Search& s) {
   return ratio / (ratio + other);
 }
 
-// Takes in the new point, at x.
-static inline void narrow(Search& s, vd x, vd value, vi exponent, vi changes) {
-  const vi same = ~((changes > s.below) ^ (s.a > s.b));  // the new point is on a's side
+// Takes in the new point, at x, which is above the root or below it.
+static inline void narrow(Search& s, vd x, vd value, vi exponent, vi above) {
+  const vi same = ~(above ^ (s.a > s.b));  // the new point is on a's side
   s.c = same ? s.a : s.b, s.fc = same ? s.fa : s.fb, s.kc = same ? s.ka : s.kb;
   s.b = same ? s.b : s.a, s.fb = same ? s.fb : s.fa, s.kb = same ? s.kb : s.ka;
   s.a = x, s.fa = value, s.ka = exponent;
@@ -143,8 +171,9 @@ static inline void choose(Search& s) {
   s.t = inside(t, abs(ab));
 }
 
-static void refine(const double* d, const double* e2, Index n, const Bracket* brackets, Index count,
-                   double* roots) {
+template <bool kCounted>
+static void search_all(const SturmMatrix& matrix, const Bracket* brackets, Index count,
+                       double* roots) {
   Search search[kChains];
   Index bracket[kPoints];
   Index next = 0, open = 0;
@@ -162,10 +191,13 @@ static void refine(const double* d, const double* e2, Index n, const Bracket* br
 #pragma GCC unroll 4
     for (int c = 0; c < kChains; ++c)
       at[c] = search[c].a + search[c].t * (search[c].b - search[c].a);
-    sequences(d, e2, n, at, found);
+    sequences<kCounted>(matrix, at, found);
     for (int c = 0; c < kChains; ++c) {
       Search& s = search[c];
-      narrow(s, at[c], found.value[c], found.exponent[c], (vi)found.changes[c]);
+      const vi odd = (vi)((vu)s.below << 63);  // the sign that the last entry has below the root
+      const vi above =
+          kCounted ? (vi)found.changes[c] > s.below : ((vi)found.value[c] ^ odd) < vi{};
+      narrow(s, at[c], found.value[c], found.exponent[c], above);
       const vi done = abs(s.b - s.a) <= splat(kDoneWidth);
       choose(s);
       if (!any(done)) continue;
@@ -184,6 +216,24 @@ static void refine(const double* d, const double* e2, Index n, const Bracket* br
       }
       const vi begun = s.steps == vi{};
       if (any(begun)) s.t = begun ? inside(secant(s), abs(s.b - s.a)) : s.t;
+    }
+  }
+}
+
+static void refine(const SturmMatrix& matrix, const Bracket* brackets, Index count, double* roots) {
+  search_all<false>(matrix, brackets, count, roots);
+  Bracket unsure[kPoints];
+  Index owner[kPoints], held = 0;
+  double found[kPoints];
+  for (Index k = 0; k < count; ++k) {
+    if (roots[k] - brackets[k].low.x < kUnsure || brackets[k].high.x - roots[k] < kUnsure) {
+      owner[held] = k;
+      unsure[held++] = brackets[k];
+    }
+    if (held == kPoints || (held > 0 && k + 1 == count)) {
+      search_all<true>(matrix, unsure, held, found);
+      for (Index u = 0; u < held; ++u) roots[owner[u]] = found[u];
+      held = 0;
     }
   }
 }

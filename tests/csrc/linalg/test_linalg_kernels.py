@@ -313,6 +313,11 @@ def kinds_of(n: int) -> dict[str, tuple[Array, Array]]:
         out[f"random times {scale:g}"] = (A * scale, np.linalg.eigvalsh(A) * scale)
     wilkinson = np.diag(np.abs(np.arange(n) - (n - 1) / 2.0)) + np.eye(n, k=1) + np.eye(n, k=-1)
     out["Wilkinson"] = (wilkinson, np.linalg.eigvalsh(wilkinson))
+    # Whole eigenvalues, of which bisection meets those in the middle as points of its grid.
+    between = np.sqrt(np.arange(1.0, n) * np.arange(n - 1.0, 0.0, -1.0))
+    clement = np.diag(between, 1) + np.diag(between, -1)
+    out["Clement"] = (clement, np.arange(1.0 - n, n, 2.0))
+    out["Clement, shifted"] = (clement + 3.0 * np.eye(n), np.arange(4.0 - n, n + 3.0, 2.0))
     return out
 
 
