@@ -112,3 +112,32 @@ class TestFast:
             return torch.linalg.eigvalsh(W.T @ W if shape[0] >= shape[1] else W @ W.T).numpy()
 
         self.run(benchmark, function, halves(shape)[1], shape)
+
+
+@pytest.mark.parametrize("shape", [(64, 16, 16), (1, 144, 24), (1, 240, 80)], ids=str)
+@pytest.mark.benchmark(group="sixteen draws of random signs")
+class TestSignDraws:
+    """The draws of the test for structure: traces and largest eigenvalues of Gram matrices."""
+
+    DRAWS = 16
+
+    def data(self, shape):
+        rng = np.random.default_rng(0)
+        stack = rng.standard_normal(shape)
+        return stack, np.frombuffer(rng.bytes(self.DRAWS * stack.size // 8), np.uint8)
+
+    def by_numpy(self, stack, bits):
+        minus = np.unpackbits(bits).reshape(self.DRAWS, *stack.shape)
+        flipped = np.where(minus == 1, -stack, stack)
+        tall = flipped if stack.shape[1] >= stack.shape[2] else np.swapaxes(flipped, -1, -2)
+        evals = np.linalg.eigvalsh(np.swapaxes(tall, -1, -2) @ tall).reshape(self.DRAWS, -1)
+        total = evals.sum(1)
+        return np.stack([np.square(evals).sum(1) / total**2, evals.max(1) / total], 1)
+
+    def test_pyspectra(self, benchmark, shape):
+        stack, bits = self.data(shape)
+        found = benchmark(ops.sign_draws, stack, bits, self.DRAWS, centred=False)
+        np.testing.assert_allclose(found, self.by_numpy(stack, bits), rtol=1e-9)
+
+    def test_numpy(self, benchmark, shape):
+        benchmark(self.by_numpy, *self.data(shape))

@@ -3,50 +3,43 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "core/error.hpp"
-#include "core/isa.hpp"
 #include "core/lent.hpp"
 #include "core/parallel.hpp"
 #include "linalg/gram.hpp"
+#include "linalg/lane_draws.hpp"
 #include "linalg/tridiagonalize.hpp"
 
 namespace pyspectra::linalg {
 namespace {
 
 constexpr Index kByte = 8;
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr SignDraw kFailed{kInfinity, kInfinity};
 
-// From sums over the eigenvalues, and the largest.
-SignDraw statistics(double sum, double squares, double largest) {
-  if (!std::isfinite(squares) || !(sum > 0.0)) return kFailed;
-  return {squares / (sum * sum), largest / sum};
-}
+// The signs that the bits of a byte stand for, the highest bit first.
+struct SignTable {
+  double of[256][kByte];
+};
 
-constexpr detail::SignTable make_signs() {
-  detail::SignTable signs{};
+constexpr SignTable make_signs() {
+  SignTable signs{};
   for (int byte = 0; byte < 256; ++byte)
     for (int i = 0; i < kByte; ++i)
       signs.of[byte][i] = (byte >> (kByte - 1 - i) & 1) != 0 ? -1.0 : 1.0;
   return signs;
 }
 
-// Up to this order eight draws go side by side.
-constexpr Index kSmall = 48;
+constexpr SignTable kSigns = make_signs();
 
 // Threads keep their buffers from one draw to the next; larger ones go back to the system.
 struct Buffers {
   std::vector<double> flipped, means, gram, work, diagonal, beside;
-  std::vector<unsigned char> patterns;
 
   void trim() {
     constexpr std::size_t kKept = std::size_t{1} << 20;
     for (auto* buffer : {&flipped, &gram, &work})
       if (buffer->capacity() > kKept) std::vector<double>().swap(*buffer);
-    if (patterns.capacity() > kKept) std::vector<unsigned char>().swap(patterns);
   }
 };
 
@@ -62,7 +55,7 @@ unsigned byte_at(std::span<const std::uint8_t> bits, Index first) {
 void flip(const double* in, Index count, std::span<const std::uint8_t> bits, Index first,
           double* out) {
   for (Index i = 0; i < count; i += kByte) {
-    const double* const signs = detail::kSigns.of[byte_at(bits, first + i)];
+    const double* const signs = kSigns.of[byte_at(bits, first + i)];
     if (i + kByte <= count) {
       for (Index b = 0; b < kByte; ++b) out[i + b] = in[i + b] * signs[b];
     } else {
@@ -96,17 +89,6 @@ void centre(double* w, Index rows, Index cols, std::vector<double>& means) {
   for (Index i = 0; i < cols; ++i) of_cols[i] /= static_cast<double>(rows);
   for (Index k = 0; k < rows; ++k)
     for (Index i = 0; i < cols; ++i) w[k * cols + i] -= of_cols[i];
-}
-
-// Turns eight bytes of eight bits round: bit r of byte c becomes bit c of byte r (Warren, Hacker's
-// Delight, 7-3).
-std::uint64_t turned(std::uint64_t x) {
-  std::uint64_t t = (x ^ (x >> 7)) & 0x00AA00AA00AA00AAu;
-  x ^= t ^ (t << 7);
-  t = (x ^ (x >> 14)) & 0x0000CCCC0000CCCCu;
-  x ^= t ^ (t << 14);
-  t = (x ^ (x >> 28)) & 0x00000000F0F0F0F0u;
-  return x ^ t ^ (t << 28);
 }
 
 // Largest eigenvalue of a positive semidefinite tridiagonal matrix.
@@ -169,10 +151,10 @@ class Drawing {
         sum += column[j];
         squares += column[j] * column[j] + 2.0 * below;
       }
-      if (!std::isfinite(squares)) return kFailed;
+      if (!std::isfinite(squares)) return sign_statistics(sum, squares, largest);
       largest = std::max(largest, largest_of(gram, M, buffers));
     }
-    return statistics(sum, squares, largest);
+    return sign_statistics(sum, squares, largest);
   }
 
  private:
@@ -190,82 +172,7 @@ class Drawing {
   const bool centred_;
 };
 
-// The same of small matrices, eight draws at a time.
-class SmallDrawing {
- public:
-  SmallDrawing(const MatrixStack& stack, std::span<const std::uint8_t> bits, bool centred)
-      : stack_(stack),
-        bits_(bits),
-        centred_(centred),
-        kernel_(PS_SELECT_ISA(detail::small_draws)),
-        base_(static_cast<std::size_t>(stack.count * stack.rows * stack.cols)) {
-    for (Index k = 0; k < stack.count; ++k)
-      for (Index r = 0; r < stack.rows; ++r)
-        for (Index c = 0; c < stack.cols; ++c)
-          base_[static_cast<std::size_t>(k * size() + turned_place(r, c))] =
-              stack.data[k * size() + r * stack.cols + c];
-  }
-
-  // Draws [first, first + kDraws), or those of them that `out` has.
-  void draw(Index first, std::span<SignDraw> out) const {
-    Lent<Buffers> lent;
-    Buffers& buffers = *lent;
-    const Index N = std::max(stack_.rows, stack_.cols), M = std::min(stack_.rows, stack_.cols);
-    const Index count = std::min(detail::kDraws, static_cast<Index>(out.size()) - first);
-    buffers.work.resize(static_cast<std::size_t>(detail::small_draws_work(M)));
-    buffers.patterns.resize(static_cast<std::size_t>(size()));
-    double sum[detail::kDraws] = {}, squares[detail::kDraws] = {}, largest[detail::kDraws] = {};
-    for (Index k = 0; k < stack_.count; ++k) {
-      fill(buffers.patterns.data(), first, count, k);
-      detail::SmallStatistics found;
-      kernel_(base_.data() + k * size(), buffers.patterns.data(), N, M, centred_,
-              buffers.work.data(), found);
-      for (Index d = 0; d < count; ++d) {
-        sum[d] += found.sum[d];
-        squares[d] += found.squares[d];
-        largest[d] = std::max(largest[d], found.largest[d]);
-      }
-    }
-    for (Index d = 0; d < count; ++d)
-      out[static_cast<std::size_t>(first + d)] = statistics(sum[d], squares[d], largest[d]);
-  }
-
- private:
-  Index size() const { return stack_.rows * stack_.cols; }
-
-  // Of an entry, where rows belong to the longer side.
-  Index turned_place(Index r, Index c) const {
-    return stack_.rows >= stack_.cols ? r * stack_.cols + c : c * stack_.rows + r;
-  }
-
-  // A byte for each entry of matrix k: the bits of `count` draws.
-  void fill(unsigned char* patterns, Index first, Index count, Index k) const {
-    const Index cols = stack_.cols, total = stack_.count * size();
-    Index r = 0, c = 0;
-    for (Index i = 0; i < size(); i += kByte) {
-      std::uint64_t word = 0;
-      for (Index d = 0; d < count; ++d)
-        word |= std::uint64_t{byte_at(bits_, (first + d) * total + k * size() + i)}
-                << (kByte * (kByte - 1 - d));
-      word = turned(word);
-      for (Index b = 0; b < kByte && i + b < size(); ++b) {
-        patterns[turned_place(r, c)] =
-            static_cast<unsigned char>(word >> (kByte * (kByte - 1 - b)));
-        if (++c == cols) c = 0, ++r;
-      }
-    }
-  }
-
-  const MatrixStack stack_;
-  const std::span<const std::uint8_t> bits_;
-  const bool centred_;
-  const detail::SmallDraws kernel_;
-  std::vector<double> base_;
-};
-
 }  // namespace
-
-const detail::SignTable detail::kSigns = make_signs();
 
 void sign_draws(const MatrixStack& stack, std::span<const std::uint8_t> bits, bool centred,
                 std::span<SignDraw> out) {
@@ -274,12 +181,7 @@ void sign_draws(const MatrixStack& stack, std::span<const std::uint8_t> bits, bo
   PS_REQUIRE(size > 0, "sign_draws: the stack is empty");
   PS_REQUIRE(static_cast<Index>(bits.size()) >= (draws * size + kByte - 1) / kByte,
              "sign_draws: there are too few bits");
-  if (std::min(stack.rows, stack.cols) <= kSmall) {
-    const SmallDrawing drawing(stack, bits, centred);
-    parallel_for((draws + detail::kDraws - 1) / detail::kDraws,
-                 [&](Index group) { drawing.draw(group * detail::kDraws, out); });
-    return;
-  }
+  if (lanes_serve(std::min(stack.rows, stack.cols))) return lane_draws(stack, bits, centred, out);
   const Drawing drawing(stack, bits, centred);
   parallel_for(draws, [&](Index d) { out[static_cast<std::size_t>(d)] = drawing.draw(d); });
 }

@@ -12,11 +12,11 @@
 // cubically (Parlett, The Symmetric Eigenvalue Problem, 1980; Wilkinson, The Algebraic Eigenvalue
 // Problem, 1965, 7.27-30).
 //
-// O(N M^2 + M^3) a draw and matrix, N >= M. Of small matrices eight draws are made at a time, a
-// lane of vectors each (sign_draws.inl.hpp): packing and calls took most of the time of such a
-// matrix, and the chains of its reduction are short. Larger ones go through gram.hpp and
-// tridiagonalize.hpp, a draw a thread. The same bits for any number of threads, on one instruction
-// set. Each thread has buffers of its own, for one matrix or eight small ones.
+// O(N M^2 + M^3) a draw and matrix, N >= M. Of small matrices eight draws are made at a time
+// (lane_draws.hpp), since packing, calls and chains of dependent steps take most of the time of
+// one. Larger ones go through gram.hpp and tridiagonalize.hpp, a draw a thread. The same bits for
+// any number of threads, on one instruction set. Each thread has buffers of its own, for one matrix
+// or eight small ones.
 #pragma once
 
 #include <cstdint>
@@ -43,38 +43,4 @@ struct SignDraw {
 void sign_draws(const MatrixStack& stack, std::span<const std::uint8_t> bits, bool centred,
                 std::span<SignDraw> out);
 
-namespace detail {
-
-// Draws of one call of a kernel; lengths of rows that it works on are multiples of kPadded.
-constexpr Index kDraws = 8, kPadded = 4;
-
-// The signs that the bits of a byte stand for, the highest bit first.
-struct SignTable {
-  double of[256][kDraws];
-};
-extern const SignTable kSigns;
-
-// Of each draw.
-struct SmallStatistics {
-  double sum[kDraws], squares[kDraws], largest[kDraws];
-};
-
-// `base` has N rows of M <= N entries, `patterns` a byte of signs for each of them. `work`:
-// small_draws_work.
-using SmallDraws = void (*)(const double* base, const unsigned char* patterns, Index N, Index M,
-                            bool centred, double* work, SmallStatistics& out);
-
-SmallDraws small_draws_baseline();
-SmallDraws small_draws_avx2();
-SmallDraws small_draws_avx512();
-
-// Rows of the longer side that a kernel takes in at a time.
-constexpr Index kRows = 16;
-
-constexpr Index small_draws_work(Index M) {
-  const Index P = (M + kPadded - 1) / kPadded * kPadded;
-  return (P + kRows + 5) * P * kDraws;
-}
-
-}  // namespace detail
 }  // namespace pyspectra::linalg
