@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyspectra._support.array_problems import ARRAY_PROBLEMS, ArrayProblem
-from pyspectra._support.dtypes import BY_NAME, FLOAT_DTYPES
+from pyspectra._support.dtypes import FLOAT_DTYPES, FLOAT_STORAGE
 from pyspectra.errors import ArgumentTypeError, ArgumentValueError, missing_dependency
 
 __all__ = [
@@ -69,7 +69,7 @@ class HostArray:
             raise ArgumentTypeError(
                 "HostArray", "dtype", f"be one of {', '.join(FLOAT_DTYPES)}", repr(self.dtype)
             )
-        storage = BY_NAME[self.dtype].numpy
+        storage = FLOAT_STORAGE[self.dtype]
         if self.data.dtype != storage:
             raise ArgumentTypeError(
                 "HostArray", "data", f"hold {storage} for dtype {self.dtype}", str(self.data.dtype)
@@ -227,12 +227,13 @@ def _dtype_problem(name: str) -> ArrayProblem | None:
 def _torch_info(x: Any) -> ArrayInfo:
     torch = _loaded_torch()
     dtype = str(x.dtype).removeprefix("torch.")
-    names = {c.__name__ for c in type(x).__mro__}
+    kind = type(x)
+    names = {c.__name__ for c in kind.__mro__} if kind is not torch.nn.Parameter else ()
     if "UninitializedTensorMixin" in names:
         return ArrayInfo(None, dtype, problem=ArrayProblem("lazy"))
     if x.is_nested:
         return ArrayInfo(None, dtype, problem=ArrayProblem("nested"))
-    shape = tuple(int(n) for n in x.shape)
+    shape = tuple(map(int, x.shape))
     problem = None
     if "DTensor" in names:
         problem = ArrayProblem("dtensor")
@@ -296,11 +297,10 @@ def _no_array(x: object) -> ArrayProblem:
 
 
 def _host_from_torch(x: Any, dtype: str) -> HostArray:
-    torch = _loaded_torch()
     x = x.detach().cpu().resolve_neg()
     if dtype == "bfloat16":
         # Both views keep the strides: source and target have the same item size.
-        return HostArray(x.view(torch.int16).numpy().view(np.uint16), dtype)
+        return HostArray(x.view(sys.modules["torch"].int16).numpy().view(np.uint16), dtype)
     return HostArray(x.numpy(), dtype)
 
 
@@ -309,7 +309,7 @@ def _host_from_numpy(x: npt.NDArray[Any], dtype: str) -> HostArray:
     if dtype == "bfloat16":
         bits = x.view(np.uint16)
         return HostArray(bits if bits.flags.aligned else bits.copy(), dtype)
-    storage = BY_NAME[dtype].numpy
+    storage = FLOAT_STORAGE[dtype]
     if x.dtype != storage or not x.flags.aligned:
         x = x.astype(storage)  # foreign byte order or unaligned memory
     return HostArray(x, dtype)

@@ -132,6 +132,9 @@ BY_TORCH_STORAGE: Final[Mapping[str, DType]] = {
 FLOAT_DTYPES: Final = tuple(t.name for t in DTYPES if t.is_float)
 """Names of the element types that kernels read, in the order of their codes there."""
 
+FLOAT_STORAGE: Final[Mapping[str, np.dtype[Any]]] = {t.name: t.numpy for t in DTYPES if t.is_float}
+"""Name of such a type -> the numpy type that holds the bits."""
+
 
 def find(spelling: str) -> DType | None:
     """Return the record of a type that goes by numpy's, torch's or safetensors' name, or None."""

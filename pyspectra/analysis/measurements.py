@@ -150,10 +150,11 @@ def take(entries: Entries) -> dict[str, Any]:
 def follow(solved: Solved, options: AnalyzeOptions) -> dict[str, Any]:
     """Return all that the options ask for that follows from a spectrum."""
     found: dict[str, Any] = {}
+    measured = {**solved.measured}  # with what has followed so far
+    solved = replace(solved, measured=measured)
     for name, (wanted, f) in _of_spectrum.items():
         if wanted(options):
-            found[name] = f(solved)
-            solved = replace(solved, measured={**solved.measured, name: found[name]})
+            found[name] = measured[name] = f(solved)
     return found
 
 

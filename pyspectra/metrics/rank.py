@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyspectra.metrics.registry import Spectrum, metric
-from pyspectra.types import FloatArray
+from pyspectra.metrics.registry import Spectrum, hard_rank, metric
 
 # WeightWatcher's weak rank loss counts eigenvalues below this absolute value.
 WEAK_RANK_TOLERANCE = 1e-6
 # WeightWatcher's entropy adds this to probabilities and to the logarithm of the rank.
 ENTROPY_EPSILON = 1e-10
-
-
-def hard_rank(evals: FloatArray, N: int) -> int:
-    """#(sigma > sigma_max N eps) for ascending squared singular values."""
-    sigma = np.sqrt(evals)
-    return int(np.count_nonzero(sigma > sigma[-1] * N * np.finfo(np.float64).eps))
 
 
 @metric("stable_rank")
@@ -32,13 +25,16 @@ def stable_rank(s: Spectrum) -> float:
 @metric("matrix_rank", small_end=True)
 def matrix_rank(s: Spectrum) -> int:
     """Hard rank of the pooled spectrum."""
-    return hard_rank(s.evals, s.rank_side)
+    return s.rank
 
 
 @metric("rank_loss", small_end=True)
 def rank_loss(s: Spectrum) -> int:
     """Sum over the matrices of the layer of size minus hard rank."""
-    return sum(len(e) - hard_rank(e, s.rank_side) for e in s.esd.matrix_evals)
+    each = s.esd.matrix_evals
+    return sum(map(len, each)) - (
+        s.rank if len(each) == 1 else hard_rank(np.array(each), s.rank_side)
+    )
 
 
 @metric("weak_rank_loss", small_end=True)
@@ -50,7 +46,7 @@ def weak_rank_loss(s: Spectrum) -> int:
 @metric("entropy")
 def entropy(s: Spectrum) -> float:
     """Shannon entropy of lambda / sum(lambda) over log(rank): 1 is a flat spectrum, 0 rank one."""
-    return 0.0 if matrix_rank(s) == 1 else regularized_entropy(s)
+    return 0.0 if s.rank == 1 else regularized_entropy(s)
 
 
 def regularized_entropy(s: Spectrum) -> float:
@@ -60,5 +56,6 @@ def regularized_entropy(s: Spectrum) -> float:
     within their own bound, which ``precision="fast"`` has, count as ranks.
     """
     p = s.evals / np.float64(s.norm) + ENTROPY_EPSILON
-    rank = hard_rank(s.evals + s.esd.bound, s.rank_side)
-    return float(-np.sum(p * np.log(p)) / np.log(rank + ENTROPY_EPSILON))
+    bound = s.esd.bound
+    rank = s.rank if bound == 0.0 else hard_rank(s.evals + bound, s.rank_side)
+    return float(-(p * np.log(p)).sum() / np.log(rank + ENTROPY_EPSILON))

@@ -14,6 +14,16 @@ from pyspectra.types import ESD, FloatArray, PowerLawFit, Status
 
 # An eigenvalue has three digits if it is so many times its bound.
 RESOLVED = 1000.0
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+def hard_rank(evals: FloatArray, N: int) -> int:
+    """#(sigma > sigma_max N eps) for ascending squared singular values, of one spectrum in a row.
+
+    The sum over the rows.
+    """
+    sigma = np.sqrt(evals)
+    return int(np.count_nonzero(sigma > sigma[..., -1:] * N * EPSILON))
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Spectrum:
         """Ascending eigenvalues."""
         return self.esd.evals
 
-    @property
+    @cached_property
     def resolved(self) -> bool:
         """Whether the smallest eigenvalue has three digits at least."""
         return bool(RESOLVED * self.esd.bound <= min(e[0] for e in self.esd.matrix_evals))
@@ -66,7 +76,12 @@ class Spectrum:
     @cached_property
     def norm(self) -> float:
         """Sum of the eigenvalues."""
-        return float(np.sum(self.evals))
+        return float(self.evals.sum())
+
+    @cached_property
+    def rank(self) -> int:
+        """Hard rank of the pooled spectrum."""
+        return hard_rank(self.evals, self.rank_side)
 
     @cached_property
     def log_lambda_max(self) -> float:

@@ -17,10 +17,10 @@ from pyspectra.types import FloatArray
 def log_power_sum(evals: FloatArray, alpha: float) -> float:
     """log10 of sum(lambda ** alpha), by log-sum-exp: a plain sum overflows for large alpha."""
     exponents = alpha * np.log10(evals)
-    largest = np.max(exponents)
+    largest = exponents.max()
     if np.isposinf(largest):  # a zero eigenvalue to a negative power
         return float(largest)
-    return float(largest + np.log10(np.sum(10.0 ** (exponents - largest))))
+    return float(largest + np.log10((10.0 ** (exponents - largest)).sum()))
 
 
 @metric("alpha_weighted")

@@ -62,9 +62,14 @@ def available_isas() -> tuple[str, ...]:
 def readable(a: np.ndarray) -> np.ndarray:
     # A field of a structured array can have strides that are no multiple of the item size, and a
     # tensor over a buffer (torch.frombuffer) can begin at any byte.
-    if not a.flags.aligned or any(s % a.itemsize for s in a.strides):
-        return a.copy()
-    return a
+    if a.flags.aligned:
+        size = a.itemsize
+        for stride in a.strides:
+            if stride % size:
+                break
+        else:
+            return a
+    return a.copy()
 
 
 def matrices(X: Sequence[HostArray]) -> tuple[list[np.ndarray], int]:

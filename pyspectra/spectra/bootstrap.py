@@ -85,13 +85,13 @@ def goodness_of_fit(fit: PowerLawFit, D: FloatArray, n_tail: FloatArray) -> floa
     with the length, so that their p-value is not uniform where the power law is true. Here
     ``sqrt(n_tail) D`` is compared, and it is. The data count as one more replicate.
     """
-    return (1 + _farther(fit, D, n_tail)) / (1 + len(D))
+    farther = int(np.count_nonzero(D * np.sqrt(n_tail) >= _distance(fit)))
+    return (1 + farther) / (1 + len(D))
 
 
-def _farther(fit: PowerLawFit, D: FloatArray, n_tail: FloatArray) -> int:
-    """Count the replicates that lie at least as far from their law as the data from theirs."""
-    own = fit.D * math.sqrt(fit.n - fit.index)
-    return int(np.count_nonzero(D * np.sqrt(n_tail) >= own))
+def _distance(fit: PowerLawFit) -> float:
+    """How far the data lie from their law: `goodness_of_fit` says in which units."""
+    return fit.D * math.sqrt(fit.n - fit.index)
 
 
 # Called with how many replicates have just been made.
@@ -177,9 +177,11 @@ def with_goodness(
     Each spectrum stops by itself, so that its p-value does not depend on the others. The
     replicates are the first of those of `with_uncertainty`.
     """
-    out = list(fits)
     waiting = [i for i, fit in enumerate(fits) if fit.status is Status.OK]
+    keys = {i: random_key(Purpose.BOOTSTRAP, seed, names[i]) for i in waiting}
+    own = {i: _distance(fits[i]) for i in waiting}
     hits, made = dict.fromkeys(waiting, 0), dict.fromkeys(waiting, 0)
+    p_values: dict[int, float] = {}
     first = 0
     for count in ROUNDS:
         if not waiting:
@@ -189,18 +191,23 @@ def with_goodness(
             options,
             [fits[i] for i in waiting],
             count,
-            [random_key(Purpose.BOOTSTRAP, seed, names[i]) for i in waiting],
+            [keys[i] for i in waiting],
             first=first,
         )
         first += count
-        for i, table in zip(waiting, tables, strict=True):
-            good = table[np.isfinite(table[:, 0])]
-            made[i] += len(good)
-            hits[i] += _farther(fits[i], good[:, 1], good[:, 2])
+        alpha, D, n_tail = np.moveaxis(np.array(tables), -1, 0)  # a row for each spectrum
+        good = np.isfinite(alpha)
+        farther = good & (D * np.sqrt(n_tail) >= np.array([[own[i]] for i in waiting]))
+        new_hits, new_made = farther.sum(1).tolist(), good.sum(1).tolist()
+        for i, hit, fitted in zip(waiting, new_hits, new_made, strict=True):
+            made[i] += fitted
+            hits[i] += hit
             if 2 * made[i] >= first:  # else most replicates have no tail
-                out[i] = replace(fits[i], p_value=(1 + hits[i]) / (1 + made[i]))
+                p_values[i] = (1 + hits[i]) / (1 + made[i])
         waiting = [i for i in waiting if not _is_known(hits[i], made[i])]
-    return out
+    return [
+        replace(fit, p_value=p_values[i]) if i in p_values else fit for i, fit in enumerate(fits)
+    ]
 
 
 @functools.cache

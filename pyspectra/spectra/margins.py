@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from pyspectra import ops
@@ -27,6 +28,7 @@ SUMMED = (
     "row_totals",
     "col_totals",
 )
+_summed = attrgetter(*SUMMED)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def centred_margins(matrices: Sequence[HostArray], plain: Margins) -> tuple[Marg
 def _together(parts: Sequence[Any], rows: int, cols: int) -> Margins:
     """The sums of matrices of one shape, added up."""
     widest = max(parts, key=lambda part: abs(part.diagonal))
-    summed = {name: sum(getattr(part, name) for part in parts) for name in SUMMED}
+    columns = zip(*map(_summed, parts), strict=True)
+    summed = dict(zip(SUMMED, map(sum, columns), strict=True))
     return Margins(
         rows,
         cols,

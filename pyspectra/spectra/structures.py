@@ -15,6 +15,7 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
+from pyspectra._support.cached import cached_property
 from pyspectra.spectra.margins import Margins
 from pyspectra.types import ESD, FloatArray
 
@@ -81,6 +82,32 @@ class Facts:
     zeros: float = 0.0
     kept: Callable[[], float] = float
 
+    @cached_property
+    def diagonal(self) -> float:
+        """Size of the other entries over that of the diagonal's; NaN where that is not constant."""
+        m = self.margins
+        side = min(m.rows, m.cols)
+        rest = (m.square - m.diagonal_square) / max(1, m.size - side)
+        mean = abs(m.diagonal) / side
+        # The mean of the diagonal stands out both from its own spread and from the other entries.
+        spread = max(m.diagonal_square / side - mean**2, 0.0)
+        alike = mean > 3.0 * math.sqrt(spread) and side >= 4
+        if not alike or not mean > NOTABLE_DIAGONAL * math.sqrt(rest):
+            return math.nan
+        return math.sqrt(rest) / mean
+
+    @cached_property
+    def masked_share(self) -> float:
+        """Share of the entries that a mask has taken away; NaN where there is none."""
+        m = self.margins
+        if math.isfinite(self.diagonal):
+            return math.nan  # the zeros beside a diagonal
+        # Rows and columns of zeros are a structure of their own.
+        lines = m.zero_rows / (m.rows * m.count), m.zero_cols / (m.cols * m.count)
+        dense = (1.0 - lines[0]) * (1.0 - lines[1])
+        share = (self.zeros - (1.0 - dense)) / dense if dense > 0.0 else math.nan
+        return share if share >= MASKED else math.nan
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -115,16 +142,7 @@ def _orthogonal(facts: Facts) -> float:
 
 
 def _diagonal(facts: Facts) -> float:
-    m = facts.margins
-    side = min(m.rows, m.cols)
-    rest = (m.square - m.diagonal_square) / max(1, m.size - side)
-    mean = abs(m.diagonal) / side
-    # The mean of the diagonal stands out both from its own spread and from the other entries.
-    spread = max(m.diagonal_square / side - mean**2, 0.0)
-    alike = mean > 3.0 * math.sqrt(spread) and side >= 4
-    if not alike or not mean > NOTABLE_DIAGONAL * math.sqrt(rest):
-        return math.nan
-    return math.sqrt(rest) / mean
+    return facts.diagonal
 
 
 def _sinusoidal(facts: Facts) -> float:
@@ -167,28 +185,15 @@ def least_kept(matrices: Sequence[HostArray]) -> float:
 
 
 def _mask(facts: Facts) -> float:
-    share = _masked_share(facts)
-    return math.nan if _is_pruned(facts, share) else share
+    return math.nan if _is_pruned(facts) else facts.masked_share
 
 
 def _pruned(facts: Facts) -> float:
-    share = _masked_share(facts)
-    return share if _is_pruned(facts, share) else math.nan
+    return facts.masked_share if _is_pruned(facts) else math.nan
 
 
-def _is_pruned(facts: Facts, share: float) -> bool:
-    return share <= MOST_PRUNED and facts.kept() > LEAST_KEPT
-
-
-def _masked_share(facts: Facts) -> float:
-    m = facts.margins
-    if math.isfinite(_diagonal(facts)):
-        return math.nan  # the zeros beside a diagonal
-    # Rows and columns of zeros are a structure of their own.
-    lines = m.zero_rows / (m.rows * m.count), m.zero_cols / (m.cols * m.count)
-    dense = (1.0 - lines[0]) * (1.0 - lines[1])
-    share = (facts.zeros - (1.0 - dense)) / dense if dense > 0.0 else math.nan
-    return share if share >= MASKED else math.nan
+def _is_pruned(facts: Facts) -> bool:
+    return facts.masked_share <= MOST_PRUNED and facts.kept() > LEAST_KEPT
 
 
 def mean_share(m: Margins) -> float:
@@ -205,7 +210,7 @@ def mean_share(m: Margins) -> float:
 
 def _mean(facts: Facts) -> float:
     # The diagonal of a small matrix has a mean of its own, which is no direction.
-    return math.nan if math.isfinite(_diagonal(facts)) else mean_share(facts.margins)
+    return math.nan if math.isfinite(facts.diagonal) else mean_share(facts.margins)
 
 
 def _scales(facts: Facts) -> float:

@@ -67,11 +67,12 @@ def catalogue(
     shapes = {entry.key: entry.shape for entry in entries}
     names = _Names(shapes)
     halves = _lora_halves(entries, lora_scale, names)
-    numbers = _numbered(entries, halves)
+    ordered = _in_order(entries)
+    numbers = _numbered(entries, ordered, halves)
     layers: list[Layer] = []
     skipped: list[SkippedLayer] = []
     first_name: dict[Hashable, str] = {}
-    for entry in _in_order(entries):
+    for entry in ordered:
         name = names.of(entry.key)
         half = halves.get(entry.key)
         if half is not None:
@@ -150,20 +151,19 @@ def _in_order(entries: Sequence[TensorEntry]) -> list[TensorEntry]:
 
 
 def _numbered(
-    entries: Sequence[TensorEntry], halves: Mapping[str, _Half]
+    entries: Sequence[TensorEntry],
+    ordered: Sequence[TensorEntry],
+    halves: Mapping[str, _Half],
 ) -> dict[str, tuple[int, int]]:
     """Give every weight its id and its position."""
-    named = any(e.counts for e in entries)
-    weights = [
-        e.key
-        for e in entries
-        if e.counts or (not named and e.is_weight is None and e.dtype in FLOAT_DTYPES)
-    ]
+    weights = [e.key for e in entries if e.counts]
+    if not weights:
+        weights = [e.key for e in entries if e.is_weight is None and e.dtype in FLOAT_DTYPES]
     positions = {key: i for i, key in enumerate(weights, start=1)}
     numbers: dict[str, tuple[int, int]] = {}
     seen: set[Hashable] = set()
     count = 0
-    for entry in _in_order(entries):
+    for entry in ordered:
         if entry.key not in positions:
             continue
         half = halves.get(entry.key)

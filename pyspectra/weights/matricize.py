@@ -17,6 +17,9 @@ from pyspectra.weights.layer import Layer
 __all__ = ["WeightMatrices", "apart", "as_matrix", "matricize", "matrix_indices", "matrix_shape"]
 
 
+SIDES = frozenset((kinds.OUT, kinds.IN))
+
+
 @dataclass(frozen=True)
 class WeightMatrices:
     """The matrices of one layer.
@@ -81,13 +84,13 @@ def matrix_shape(layer: Layer) -> tuple[int, int, int]:
 
 
 def _sizes(axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, int, int]:
-    sides, rf = [], 1
-    for axis, n in zip(axes, shape, strict=True):
-        if axis in (kinds.OUT, kinds.IN):
-            sides.append(n)
-        else:
-            rf *= n
-    return max(sides), min(sides), rf
+    out, into = shape[axes.index(kinds.OUT)], shape[axes.index(kinds.IN)]
+    rf = 1
+    if len(shape) > 2:
+        for axis, n in zip(axes, shape, strict=True):
+            if axis not in SIDES:
+                rf *= n
+    return max(out, into), min(out, into), rf
 
 
 def matrix_indices(layer: Layer) -> tuple[Any, ...]:
@@ -127,7 +130,7 @@ def matricize(layer: Layer, array: HostArray) -> WeightMatrices:
             "matricize", "array", f"have the layer's shape {layer.shape}", str(array.shape)
         )
     indices = kinds.matrix_indices(axes, layer.shape)
-    return WeightMatrices(tuple(array.view(i) for i in indices), *_sizes(axes, layer.shape))
+    return WeightMatrices(tuple(map(array.view, indices)), *_sizes(axes, layer.shape))
 
 
 def apart(layer: Layer, array: HostArray) -> HostArray:
@@ -157,7 +160,7 @@ def apart(layer: Layer, array: HostArray) -> HostArray:
     _, M, rf = _sizes(axes, array.shape)
     data = array.data
     # Slices of one row or column are read together anyway (`null_test.tested`).
-    if rf == 1 or M == 1 or {*axes[:2]} != {kinds.OUT, kinds.IN} or not data.flags.c_contiguous:
+    if rf == 1 or M == 1 or {*axes[:2]} != SIDES or not data.flags.c_contiguous:
         return array
     slices = ops.deal_out(data.reshape(-1, rf))
     whole = slices.reshape(*data.shape[2:], *data.shape[:2])

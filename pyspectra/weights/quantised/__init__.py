@@ -8,7 +8,8 @@ that the weight has where it is not quantised, and are read and computed when it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -69,12 +70,25 @@ def dequantised(
     return list(joined)
 
 
+def _may_serve(scheme: Scheme, keys: str) -> bool:
+    """Tell whether any key, each with a line end behind it, ends as those of a scheme do.
+
+    A source without quantised weights is then done with, whatever the number of its tensors.
+    """
+    endings: Iterable[str] = [scheme.suffix]
+    if scheme.suffix in _ORDINARY:
+        endings = itertools.chain.from_iterable(scheme.needed.values())
+    return any(f"{ending}\n" in keys for ending in endings)
+
+
 class _Joined:
     """The walk of `dequantised`."""
 
     def __init__(self, entries: Sequence[TensorEntry], config: Config) -> None:
         self._config = config
         self._by_key = {entry.key: entry for entry in entries}
+        ends = "\n".join([*self._by_key, ""])
+        self._schemes = [scheme for scheme in SCHEMES if _may_serve(scheme, ends)]
         self._made: dict[str, TensorEntry] = {}
         self._partner_of: dict[str, str] = {}
         for entry in entries:
@@ -98,7 +112,7 @@ class _Joined:
     def _join(self, entry: TensorEntry) -> TensorEntry | None:
         """Return the entry of the weight whose main tensor this is; None if it is none."""
         refused: tuple[Scheme, Module, str] | None = None
-        for scheme in SCHEMES:
+        for scheme in self._schemes:
             module = self._module(scheme, entry)
             if module is None:
                 continue
