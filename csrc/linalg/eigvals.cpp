@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 #include "core/error.hpp"
 #include "core/interrupt.hpp"
@@ -56,14 +57,14 @@ void copy_lower(const SymmetricView& A, double* out) {
 
 // max |a| over the lower triangle; infinity or NaN where there is one. Magnitudes compare as
 // integers, where NaN is above everything, and a maximum of integers vectorises.
-double largest_magnitude(const double* a, Index n, Index lda) {
+double largest_magnitude(const double* a, Index n) {
   constexpr std::uint64_t kMagnitude = ~(std::uint64_t{1} << 63);
   std::uint64_t largest = 0;
   Pace pace{check_interrupt};
   for (Index j = 0; j < n; ++j) {
     pace.spend(16 * (n - j));
     for (Index i = j; i < n; ++i)
-      largest = std::max(largest, std::bit_cast<std::uint64_t>(a[j * lda + i]) & kMagnitude);
+      largest = std::max(largest, std::bit_cast<std::uint64_t>(a[j * n + i]) & kMagnitude);
   }
   return std::bit_cast<double>(largest);
 }
@@ -114,6 +115,19 @@ struct Buffers {
   }
 };
 
+void reduce_by_lapack(const SymmetricView& A, double* copy, Reduced& out) {
+  copy_lower(A, copy);
+  const double largest = largest_magnitude(copy, A.n);
+  if (!(largest <= std::numeric_limits<double>::max())) {
+    out.status = Status::not_finite;
+    return;
+  }
+  out.exponent = extreme_exponent(largest, 1e-140, 1e140);  // it squares entries
+  if (out.exponent != 0)
+    for (Index j = 0; j < A.n; ++j) scale_by(copy + j * (A.n + 1), A.n - j, -out.exponent);
+  out.status = lapack_tridiagonalize(copy, A.n, out.d.data(), out.e.data());
+}
+
 Reduced reduce(const SymmetricView& A, bool alone) {
   Lent<Buffers> buffers;
   std::vector<double>&copy = (*buffers).copy, &work = (*buffers).work;
@@ -121,40 +135,28 @@ Reduced reduce(const SymmetricView& A, bool alone) {
   out.d.resize(A.n);
   out.e.resize(std::max<Index>(A.n - 1, 0));
   if (A.n == 0) return out;
-  if (on_all_threads(A.n, alone)) {
-    const auto exponent = tridiagonalize_large(A, out.d.data(), out.e.data());
-    out.exponent = exponent.value_or(0);
-    if (!exponent) out.status = Status::not_finite;
-    return out;
-  }
-  const bool by_lapack = A.n > 1 && lapack_is_faster(A.n);
-  const double* a = A.data;
-  Index lda = A.col_stride;
-  const auto copied = [&] {
+  if (A.n > 1 && lapack_is_faster(A.n)) {
     copy.resize(A.n * A.n);
-    copy_lower(A, copy.data());
-    a = copy.data();
-    lda = A.n;
-  };
-  if (by_lapack || A.row_stride != 1 || lda < A.n) copied();
-  const double largest = largest_magnitude(a, A.n, lda);
-  if (!(largest <= std::numeric_limits<double>::max())) {
-    out.status = Status::not_finite;
+    reduce_by_lapack(A, copy.data(), out);
     return out;
   }
-  // LAPACK's routine squares entries, ours scales inside and only its result can overflow.
-  out.exponent = by_lapack ? extreme_exponent(largest, 1e-140, 1e140)
-                           : extreme_exponent(largest, 0x1p-900, 0x1p900);
-  if (out.exponent != 0) {
-    if (a != copy.data()) copied();
-    for (Index j = 0; j < A.n; ++j) scale_by(copy.data() + j * (A.n + 1), A.n - j, -out.exponent);
-  }
-  if (by_lapack) {
-    out.status = lapack_tridiagonalize(copy.data(), A.n, out.d.data(), out.e.data());
+  std::optional<int> exponent;
+  if (on_all_threads(A.n, alone)) {
+    exponent = tridiagonalize_large(A, out.d.data(), out.e.data());
   } else {
+    SymmetricView in = A;
+    const bool columns = A.row_stride == 1 && A.col_stride >= A.n;
+    const bool rows = A.col_stride == 1 && A.row_stride >= A.n;
+    if (!columns && !rows) {
+      copy.resize(A.n * A.n);
+      copy_lower(A, copy.data());
+      in = {copy.data(), A.n, 1, A.n};
+    }
     work.resize(tridiagonalize_work(A.n));
-    tridiagonalize(a, A.n, lda, out.d.data(), out.e.data(), work.data());
+    exponent = tridiagonalize(in, out.d.data(), out.e.data(), work.data());
   }
+  out.exponent = exponent.value_or(0);
+  if (!exponent) out.status = Status::not_finite;
   return out;
 }
 

@@ -24,26 +24,32 @@
 // between instruction sets they are different, equally valid forms.
 #pragma once
 
+#include <optional>
+
 #include "core/types.hpp"
+#include "linalg/symmetric_view.hpp"
 
 namespace pyspectra::linalg {
 
 // Doubles of workspace for order n, about n^2 / 2 + 52 n. The same for every instruction set.
 Index tridiagonalize_work(Index n);
 
-// Diagonal to d (n) and off-diagonal to e (n - 1). Reads the lower triangle of the column-major
-// matrix `a` only, and leaves it as it is. Any finite entries: it scales by a power of two inside
-// (a result beyond the range of double overflows, of course). With a NaN or infinity it ends, with
-// results that mean nothing. `work` needs no alignment; no array may overlap another. It runs in
-// the caller's thread: meant for the tasks of a parallel_for. It calls check_interrupt() about once
-// a millisecond.
+// The tridiagonal form d (n) and e (n - 1) of 2^-x A for the x that is returned, 0 unless A's
+// largest entry is extreme; none where an entry is not finite. Contiguous rows or columns, of which
+// it reads the lower triangle once. `work` needs no alignment; no array may overlap another. It
+// runs in the caller's thread: meant for the tasks of a parallel_for. It calls check_interrupt()
+// about once a millisecond.
+std::optional<int> tridiagonalize(const SymmetricView& a, double* d, double* e, double* work);
+
+// The form of the column-major matrix `a` itself, of finite entries: a result beyond the range of
+// double overflows.
 void tridiagonalize(const double* a, Index n, Index lda, double* d, double* e, double* work);
 
 namespace detail {
 
 // n >= 2, `work` aligned to 64 bytes. `check` is check_interrupt.
-using TridiagonalizeKernel = void (*)(const double* a, Index n, Index lda, double* d, double* e,
-                                      double* work, void (*check)());
+using TridiagonalizeKernel = bool (*)(const SymmetricView& a, double* d, double* e, double* work,
+                                      int& exponent, void (*check)());
 
 TridiagonalizeKernel tridiagonalize_baseline();
 TridiagonalizeKernel tridiagonalize_avx2();
