@@ -39,7 +39,7 @@ struct PieceSums {
   Sums quartic{};
 
   inline void add_row(const double* row, Index padded, double& row_sum, double& row_square) {
-    Sums sum{}, square{};
+    Sums sum{}, square{}, fourth = quartic;  // which stays in registers: stores might change it
     for (Index i = 0; i < padded; i += kWidth) {
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
@@ -47,11 +47,12 @@ struct PieceSums {
         const vd w = load(row + at), w2 = w * w;
         sum.part[v] += w;
         square.part[v] += w2;
-        quartic.part[v] += w2 * w2;
+        fourth.part[v] += w2 * w2;
         store(sums + at, load(sums + at) + w);
         store(squares + at, load(squares + at) + w2);
       }
     }
+    quartic = fourth;
     row_sum += total(sum);
     row_square += total(square);
   }

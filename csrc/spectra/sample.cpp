@@ -26,26 +26,37 @@ constexpr Index kFewest = 4;
 // Entries beyond two to this power, or below its inverse, are brought to about one first.
 constexpr int kModerate = 100;
 
+// Columns that are read at a time: rows that share cache lines take them from the nearest cache.
+constexpr Index kBlock = 64;
+
+// Rows 0, step, 2 step, ... below `end`, one after the other.
 template <typename T>
-void widen_row(const MatrixView& X, Index row, double* out) {
-  const T* in = static_cast<const T*>(X.data) + row * X.row_stride;
-  if (X.col_stride == 1) {
-    for (Index i = 0; i < X.cols; ++i) out[i] = widen(in[i]);
-  } else {
-    for (Index i = 0; i < X.cols; ++i) out[i] = widen(in[i * X.col_stride]);
+void widen_rows(const MatrixView& X, Index end, Index step, double* out) {
+  const Index block = X.col_stride == 1 ? X.cols : kBlock;
+  for (Index first = 0; first < X.cols; first += block) {
+    const Index last = std::min(X.cols, first + block);
+    double* to = out;
+    for (Index k = 0; k < end; k += step, to += X.cols) {
+      const T* in = static_cast<const T*>(X.data) + k * X.row_stride;
+      if (X.col_stride == 1) {
+        for (Index i = first; i < last; ++i) to[i] = widen(in[i]);
+      } else {
+        for (Index i = first; i < last; ++i) to[i] = widen(in[i * X.col_stride]);
+      }
+    }
   }
 }
 
-void row_of(const MatrixView& X, Index row, double* out) {
+void rows_of(const MatrixView& X, Index end, Index step, double* out) {
   switch (X.dtype) {
     case DType::float16:
-      return widen_row<Half>(X, row, out);
+      return widen_rows<Half>(X, end, step, out);
     case DType::bfloat16:
-      return widen_row<BFloat>(X, row, out);
+      return widen_rows<BFloat>(X, end, step, out);
     case DType::float32:
-      return widen_row<float>(X, row, out);
+      return widen_rows<float>(X, end, step, out);
     case DType::float64:
-      return widen_row<double>(X, row, out);
+      return widen_rows<double>(X, end, step, out);
   }
 }
 
@@ -110,7 +121,8 @@ EntrySample entry_sample(std::span<const MatrixView> X, Index step) {
   double* next = values.data();
   for (const auto& x : X) {
     check_interrupt();
-    for (Index row = 0; row < x.rows; row += step, next += x.cols) row_of(x, row, next);
+    rows_of(x, x.rows, step, next);
+    next += (x.rows + step - 1) / step * x.cols;
   }
   const double* const w = values.data();
   const double zeros = sum_over(count, [&](Index i) { return w[i] == 0.0 ? 1.0 : 0.0; });
@@ -130,7 +142,7 @@ bool rows_are_orthogonal(std::span<const MatrixView> X, Index probed, double tol
   double* const A = values.data();
   const auto read = [&](const MatrixView& x) {
     check_interrupt();
-    for (Index k = 0; k < rows; ++k) row_of(x, k, A + k * cols);
+    rows_of(x, rows, 1, A);
   };
   std::vector<double> lengths(static_cast<std::size_t>(rows), 0.0);
   for (const auto& x : X) {
