@@ -177,9 +177,11 @@ def decide(
         if abs(far) > sign_test.OVERWHELMING:
             return NullTest(quick, quick, "excess", named)
     stack = np.stack([X.to_float64() for X in matrices])
+    is_known = esd.bound == 0.0 and esd.evals[-1] > 0.0
+    own = sign_test.of_spectrum(esd.evals) if is_known else None
     if is_shifted:
-        stack = sign_test.without_means(stack)
-    found = sign_test.signs(stack, key, is_shifted)
+        stack, own = sign_test.without_means(stack), None
+    found = sign_test.signs(stack, key, is_shifted, own)
     return NullTest(found.p_value, quick, "signs", named, found.reach)
 
 

@@ -34,11 +34,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.spectra.margins import Margins
+from pyspectra.spectra.sign_bits import WORD, SignBits
 from pyspectra.spectra.special import gamma_tails
 from pyspectra.types import FloatArray
 
@@ -47,15 +47,17 @@ from pyspectra.types import FloatArray
 OVERWHELMING = 25.0
 # A draw as large as the data counts; so many of them end the test.
 HITS = 10
-# Draws of one batch, and at most. Larger matrices, whose law is the closer to a gamma law, get
-# fewer: so many multiplications are made at most.
+# Draws after which the test may end, and at most. Larger matrices, whose law is the closer to a
+# gamma law, get fewer: so many multiplications are made at most.
 BATCH = 50
 MOST_DRAWS = 1000
 MOST_WORK = 5e9
-# Draws of the first batch: they are enough where the data lie far out.
+# Draws after which it may end first: they are enough where the data lie far out.
 FEWEST = 16
-# Entries that are drawn at a time: more would leave the cache.
+# A batch has so many entries at most.
 MOST_DRAWN = 2**19
+# Draws of small matrices that take the time of one.
+ABREAST = 8
 # Draws of which none is as large as the data are enough where these lie so many standard
 # deviations from their mean, or where the gamma law of many of them says less than CLEAR: far below
 # any level at which models of many layers are judged.
@@ -114,7 +116,9 @@ class SignTest:
 Statistic = Callable[[FloatArray], float]
 
 
-def signs(stack: FloatArray, key: int, centred: bool = False) -> SignTest:
+def signs(
+    stack: FloatArray, key: int, centred: bool = False, own: FloatArray | None = None
+) -> SignTest:
     """Test "independent entries, each with its own scale" from random signs.
 
     Parameters
@@ -124,31 +128,68 @@ def signs(stack: FloatArray, key: int, centred: bool = False) -> SignTest:
         Key of the random generator, 64 bits.
     centred : bool
         The matrices have lost the means of their rows and columns, and every draw loses them, too.
+    own : ndarray of float64, shape (2,), optional
+        Both statistics of the data (`of_spectrum`), where they are known.
 
     Returns
     -------
     SignTest
     """
-    rng = np.random.Generator(np.random.Philox(key=key))
+    bits = SignBits(key)
     if stack.size * min(stack.shape[1:]) > LARGE:
-        return _of_large(stack, rng, centred)
+        return _of_large(stack, bits, centred)
     stack = np.ascontiguousarray(stack)
-    (own,) = ops.sign_draws(stack, np.zeros(-(-stack.size // 8), np.uint8), 1, centred=False)
-    n, M = stack.size, min(stack.shape[1:])
-    most = int(min(MOST_DRAWS, max(BATCH, MOST_WORK / (n * M))))
-    drawn = np.empty((0, 2))
-    step = max(1, min(BATCH, MOST_DRAWN // n))
-    while len(drawn) < most:
-        missing = FEWEST - len(drawn) if len(drawn) < FEWEST else BATCH
-        drawn = np.vstack([drawn, _draws(stack, min(step, missing), rng, centred)])
-        if len(drawn) < FEWEST:
-            continue
-        hits = [_hits(x, d) for x, d in _sides(own, drawn)]
-        if min(hits) >= HITS or any(_is_far(x, d) for x, d in _sides(own, drawn)):
-            break
+    if own is None:
+        (own,) = ops.sign_draws(stack, np.zeros(-(-stack.size // 8), np.uint8), 1, centred=False)
+    drawn = _drawn(stack, bits, centred, own)
     above, below, largest = (tail(x, d) for x, d in _sides(own, drawn))
     p = min(1.0, 2.0 * min(above, below), largest)
     return SignTest(p * (2.0 - p), _reach(own[1], largest, drawn[:, 1]))
+
+
+def of_spectrum(evals: FloatArray) -> FloatArray:
+    """Both statistics of a spectrum: sum lambda^2 / (sum lambda)^2 and max lambda / sum lambda."""
+    total = float(evals.sum())
+    return np.array([float(evals @ evals) / total**2, float(evals.max()) / total])
+
+
+def _drawn(stack: FloatArray, bits: SignBits, centred: bool, own: FloatArray) -> FloatArray:
+    """Draw until it is enough, (draws, 2): batches together where the test will hardly end."""
+    n, M = stack.size, min(stack.shape[1:])
+    most = int(min(MOST_DRAWS, max(BATCH, MOST_WORK / (n * M))))
+    batch = max(1, min(BATCH, MOST_DRAWN // n))
+    drawn = np.empty((0, 2))
+    while len(drawn) < most:
+        sizes = _batches(own, drawn, batch, most)
+        # Batches begin with a word of bits: where one ends within it, the next is drawn alone.
+        if any(size * n % WORD for size in sizes):
+            sizes = sizes[:1]
+        count = sum(sizes)
+        # Infinite where a draw failed: that proves nothing, and counts as larger.
+        found = ops.sign_draws(stack, bits.take(count * n), count, centred=centred)
+        for size in sizes:
+            drawn, found = np.vstack([drawn, found[:size]]), found[size:]
+            if len(drawn) >= FEWEST and _is_enough(own, drawn):
+                return drawn
+    return drawn
+
+
+def _batches(own: FloatArray, drawn: FloatArray, batch: int, most: int) -> list[int]:
+    """Sizes of the next batches, each of which begins before the end of the test."""
+    missing = FEWEST - len(drawn)
+    if missing > 0:
+        return [min(batch, missing - first) for first in range(0, missing, batch)]
+    hits = min(_hits(x, d) for x, d in _sides(own, drawn))
+    expected = (HITS - hits) * len(drawn) // hits if hits else CLEAR_DRAWS
+    wanted = max(ABREAST, min(expected * 3 // 4, CLEAR_DRAWS))
+    count = max(-(-ABREAST // batch), wanted // batch)
+    return [batch] * min(count, -(-(most - len(drawn)) // batch))
+
+
+def _is_enough(own: FloatArray, drawn: FloatArray) -> bool:
+    """Tell whether more draws would only say again what these do."""
+    sides = _sides(own, drawn)
+    return min(_hits(x, d) for x, d in sides) >= HITS or any(_is_far(x, d) for x, d in sides)
 
 
 def _reach(own: float, p: float, drawn: FloatArray) -> float:
@@ -159,7 +200,7 @@ def _reach(own: float, p: float, drawn: FloatArray) -> float:
     return min(own, mean + REACH * sd)
 
 
-def _of_large(stack: FloatArray, rng: np.random.Generator, centred: bool) -> SignTest:
+def _of_large(stack: FloatArray, bits: SignBits, centred: bool) -> SignTest:
     """Test where a draw takes long: laws of large matrices first, draws where those doubt.
 
     The excess is normal with an exact mean and variance, and a few draws tell the largest
@@ -167,8 +208,11 @@ def _of_large(stack: FloatArray, rng: np.random.Generator, centred: bool) -> Sig
     a few rows are much larger than all others, neither law is that of large matrices.
     """
 
+    def flipped() -> FloatArray:
+        return without_means(bits.flip(stack)) if centred else bits.flip(stack)
+
     def drawn(statistic: Statistic, count: int) -> FloatArray:
-        return np.array([statistic(_flipped(stack, rng, centred)) for _ in range(count)])
+        return np.array([statistic(flipped()) for _ in range(count)])
 
     excess_p = _normal_p_value(stack, centred)
     if excess_p < DOUBTED:
@@ -328,26 +372,6 @@ def _is_far(own: float, drawn: FloatArray) -> bool:
     if len(drawn) < CLEAR_DRAWS:
         return False
     return tail(own, drawn) < (CLEAR if len(drawn) < SURE_DRAWS else SURE)
-
-
-def _draws(stack: FloatArray, count: int, rng: np.random.Generator, centred: bool) -> FloatArray:
-    """Both statistics of each of `count` draws, shape (count, 2).
-
-    Infinite where a draw failed: that proves nothing, and counts as larger.
-    """
-    return ops.sign_draws(stack, _bits(rng, count * stack.size), count, centred=centred)
-
-
-def _bits(rng: np.random.Generator, count: int) -> npt.NDArray[np.uint8]:
-    """So many random bits, eight a byte."""
-    return np.frombuffer(rng.bytes(-(-count // 8)), np.uint8)
-
-
-def _flipped(stack: FloatArray, rng: np.random.Generator, centred: bool) -> FloatArray:
-    """The matrices with random signs."""
-    bits = np.unpackbits(_bits(rng, stack.size), count=stack.size)
-    flipped: FloatArray = stack * (np.int8(1) - 2 * bits.view(np.int8).reshape(stack.shape))
-    return without_means(flipped) if centred else flipped
 
 
 def without_means(stack: FloatArray) -> FloatArray:

@@ -93,14 +93,15 @@ def test_drawing_stops_where_the_answer_is_clear(
     bulk = (144 * 24) ** 0.25  # singular value at which a planted direction leaves the bulk
     W += strength * bulk * np.outer(u / np.linalg.norm(u), v / np.linalg.norm(v))
     drawn = []
-    draws = sign_test._draws
+    draws = sign_test.ops.sign_draws
 
-    def counted(stack, count, *others):  # type: ignore[no-untyped-def]
+    def counted(stack, bits, count, **options):  # type: ignore[no-untyped-def]
         drawn.append(count)
-        return draws(stack, count, *others)
+        return draws(stack, bits, count, **options)
 
-    monkeypatch.setattr(sign_test, "_draws", counted)
-    found = sign_test.signs(W[None], key=5)
+    own = sign_test.of_spectrum(np.square(np.linalg.svd(W, compute_uv=False)))
+    monkeypatch.setattr(sign_test.ops, "sign_draws", counted)
+    found = sign_test.signs(W[None], key=5, own=own)
     assert fewest <= sum(drawn) <= most
     assert found.p_value < 1e-8 if strength else found.p_value > 0.01
 

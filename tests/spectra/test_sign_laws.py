@@ -8,8 +8,9 @@ from truth import cases
 
 import pyspectra as ps
 from pyspectra._arrays import HostArray
-from pyspectra.spectra import sign_laws, sign_test
+from pyspectra.spectra import sign_laws
 from pyspectra.spectra.margins import margins
+from pyspectra.spectra.sign_bits import SignBits
 
 
 def of(W: np.ndarray) -> tuple[float, float]:
@@ -37,8 +38,8 @@ def test_the_excess_has_the_variance_of_draws() -> None:
     rng = np.random.default_rng(3)
     W = rng.standard_t(5, (70, 50)) * np.exp(0.5 * rng.standard_normal((70, 1)))
     m = margins([HostArray(W, "float64")])
-    rng = np.random.default_rng(4)
-    stack = [sign_test._flipped(W[None], rng, False)[0] for _ in range(400)]
+    bits = SignBits(4)
+    stack = [bits.flip(W[None])[0] for _ in range(400)]
     sums = np.array([np.sum(x**2) for x in (w.T @ w for w in stack)])
     z = abs(sums - m.expected) / np.std(sums)
     p = np.array([sign_laws.excess_p_value(x - m.expected, m) for x in sums])
