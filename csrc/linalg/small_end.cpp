@@ -124,8 +124,33 @@ class Panels {
       for (Index j = 0; j < p_; ++j) X[i * p_ + j] = *at(i, j);
   }
 
+  // x := L^-T L^-1 x, a few tiles of x at a time: those by their triangle, then all rows that wait
+  // for them, spread over threads.
   void solve(const double* L) {
-    parallel_for(panels_, [&](Index k) { solve_panel(L, panel(k), scratch(k)); });
+    for (Index first = 0; first < blocks_; first += kTogether) {
+      check_interrupt();
+      const Index last = std::min(blocks_, first + kTogether);
+      parallel_for(panels_, [&](Index k) { forward(L, first, last, panel(k), scratch(k)); });
+      parallel_for((blocks_ - last) * panels_, [&](Index task) {
+        const Index I = last + task / panels_, k = task % panels_;
+        Sum rest(kernels_, panel(k) + I * kTileSize);
+        for (Index K = first; K < last; ++K)
+          rest.add({tile_at(L, I, K), kWide, 1, scratch(k) + K * kTileSize});
+        rest.finish();
+      });
+    }
+    for (Index last = blocks_; last > 0; last = (last - 1) / kTogether * kTogether) {
+      check_interrupt();
+      const Index first = (last - 1) / kTogether * kTogether;
+      parallel_for(panels_, [&](Index k) { backward(L, first, last, panel(k), scratch(k)); });
+      parallel_for(first * panels_, [&](Index task) {
+        const Index I = task / panels_, k = task % panels_;
+        Sum rest(kernels_, panel(k) + I * kTileSize);
+        for (Index K = first; K < last; ++K)
+          rest.add({tile_at(L, K, I), 1, kWide, scratch(k) + K * kTileSize});
+        rest.finish();
+      });
+    }
   }
 
   void orthonormalise() {
@@ -143,34 +168,37 @@ class Panels {
   double* scratch(Index k) const { return scratch_.get() + k * size_; }
   double* at(Index i, Index j) const { return panel(j / kWide) + i * kWide + j % kWide; }
 
-  // x := L^-T L^-1 x. `minus` holds minus the solution, since the kernel only adds.
-  void solve_panel(const double* L, double* x, double* minus) const {
-    alignas(64) double sum[kTileSize];
-    for (Index I = 0; I < blocks_; ++I) {
-      if (I % 8 == 0) check_interrupt();
-      double* const out = x + I * kTileSize;
-      Sum rest(kernels_, out);
-      for (Index K = 0; K < I; ++K) rest.add({tile_at(L, I, K), kWide, 1, minus + K * kTileSize});
+  // The tiles [first, last) of L^-1 x, of which the rows before them have had their part. `minus`
+  // holds minus the solution, since the kernel only adds.
+  void forward(const double* L, Index first, Index last, double* x, double* minus) const {
+    for (Index I = first; I < last; ++I) {
+      Sum rest(kernels_, x + I * kTileSize);
+      for (Index K = first; K < I; ++K)
+        rest.add({tile_at(L, I, K), kWide, 1, minus + K * kTileSize});
       rest.finish();
-      std::fill(sum, sum + kTileSize, 0.0);
-      const Factor own{tile_at(L, I, I), kWide, 1, out};
-      kernels_.product(sum, &own, 1);
-      std::copy(sum, sum + kTileSize, out);
-      negate(sum, minus + I * kTileSize);
+      times_diagonal({tile_at(L, I, I), kWide, 1, x + I * kTileSize}, x + I * kTileSize,
+                     minus + I * kTileSize);
     }
-    for (Index I = blocks_ - 1; I >= 0; --I) {
-      if (I % 8 == 0) check_interrupt();
-      double* const out = x + I * kTileSize;
-      Sum rest(kernels_, out);
-      for (Index K = blocks_ - 1; K > I; --K)
+  }
+
+  // The same for L^-T x and the rows after them.
+  void backward(const double* L, Index first, Index last, double* x, double* minus) const {
+    for (Index I = last - 1; I >= first; --I) {
+      Sum rest(kernels_, x + I * kTileSize);
+      for (Index K = last - 1; K > I; --K)
         rest.add({tile_at(L, K, I), 1, kWide, minus + K * kTileSize});
       rest.finish();
-      std::fill(sum, sum + kTileSize, 0.0);
-      const Factor own{tile_at(L, I, I), 1, kWide, out};
-      kernels_.product(sum, &own, 1);
-      std::copy(sum, sum + kTileSize, out);
-      negate(sum, minus + I * kTileSize);
+      times_diagonal({tile_at(L, I, I), 1, kWide, x + I * kTileSize}, x + I * kTileSize,
+                     minus + I * kTileSize);
     }
+  }
+
+  // x := the product, and minus it.
+  void times_diagonal(const Factor& own, double* x, double* minus) const {
+    alignas(64) double sum[kTileSize] = {};
+    kernels_.product(sum, &own, 1);
+    std::copy(sum, sum + kTileSize, x);
+    negate(sum, minus);
   }
 
   // x -= q (q^T x) for orthonormal q.

@@ -8,8 +8,9 @@
 //      (4 + 4 p / 32) n p for orthonormal columns.
 //
 // All products of tiles are those of wide_band.hpp's kernel, also the solutions: diagonal tiles are
-// kept as their inverses. Parallel over tiles and over panels of 32 columns. Each tile and each sum
-// has one task that computes it in one order: the same bits for any number of threads.
+// kept as their inverses. Parallel over tiles and over panels of 32 columns; a solution goes by
+// four tiles of rows, which all rows after them take up side by side. Each tile and each sum has
+// one task that computes it in one order: the same bits for any number of threads.
 #pragma once
 
 #include "core/types.hpp"

@@ -2,7 +2,8 @@
 
 The eigenvalues of ``G = W^T W`` carry an absolute error of some roundings of the largest, so the
 small ones lose their digits; their eigenvectors lose few, as long as the values beside them are
-resolved. So the block X of eigenvectors at the small end comes from inverse iteration with G, and
+resolved. So the block X of eigenvectors at the small end comes from inverse iteration with G, of
+which all blocks are kept where it pays (the block Lanczos method, with reorthogonalisation), and
 what is small comes from W itself: the singular values theta of ``W X`` are not squared before they
 are known.
 
@@ -38,6 +39,7 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
+from pyspectra._support.blas_threads import holding_blas
 from pyspectra._support.random import Purpose, generator
 from pyspectra.types import FloatArray
 
@@ -84,16 +86,19 @@ _PANEL = 32
 _SPARE = 4  # columns beyond those that are wanted: convergence depends on the next eigenvalue
 
 _MOST_STEPS = 12
+_SHIFT = 1e-7  # of the largest that is wanted, at least
 _MOST_ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How many values are taken anew, in a block of how many columns, after how many steps."""
+    """How many values are taken anew, and how their vectors are found."""
 
     wanted: int
-    columns: int
+    kept: int  # vectors that remain
+    columns: int  # of the block that is iterated
     steps: int
+    remembers: bool  # whether the blocks of all steps make a Krylov space, or the last one serves
 
 
 def small_end_anew(W: HostArray, G: FloatArray, evals: FloatArray) -> FloatArray | None:
@@ -131,7 +136,9 @@ def small_end_anew(W: HostArray, G: FloatArray, evals: FloatArray) -> FloatArray
     plan = _plan(evals, len(data))
     if plan is None:
         return None
-    found = _smallest(HostArray(data, W.dtype), G, evals, plan)
+    # BLAS's threads would spin beside ours, and its part is small.
+    with holding_blas(1):
+        found = _smallest(HostArray(data, W.dtype), G, evals, plan)
     if found is None:
         return None
     return np.concatenate([found**2, evals[plan.wanted :]])
@@ -212,30 +219,63 @@ def _error(evals: FloatArray, N: int) -> float:
 
 
 def _plan(evals: FloatArray, N: int) -> _Plan | None:
-    """Choose the cut and the block that cost least; None if a decomposition costs less."""
+    """Choose the cut and the space that cost least; None if a decomposition costs less."""
     M, largest, shift = len(evals), float(evals[-1]), _shift(evals)
-    seen = np.maximum(evals, shift)
+    seen = np.maximum(evals, shift) + shift
     low, high = (_below(evals, times * _low_cut(M)) for times in (1.0, _HIGH_CUT))
-    best, least = None, 1.6 * (N + 4.0 / 3.0 * M) * M**2 - M**3 / 3.0
     error = _error(evals, N)
+    best, least = None, 1.6 * (N + 4.0 / 3.0 * M) * M**2 - M**3 / 3.0
     for wanted in range(max(low, 1), min(high, M - 1) + 1):
         gap = 1.0 - seen[wanted - 1] / seen[wanted]
         if gap < _LEAST_GAP + 2.0 * error / seen[wanted]:
             continue
         # The error allowed to the largest of the wanted, as a bound of the angles.
         allowed = M * _EPS / math.sqrt(seen[wanted - 1] / largest)
-        fewest = -(-(wanted + _SPARE) // _PANEL) * _PANEL
-        for columns in (fewest, fewest + _PANEL):
-            if columns >= M:
-                continue
-            ratio = (seen[wanted - 1] + shift) / (seen[columns] + shift)
-            angle = math.sqrt(min(allowed * gap * seen[wanted - 1] / seen[columns], 1.0)) / 10.0
-            steps = max(1, math.ceil(math.log(angle) / math.log(ratio))) if ratio < 1.0 else 99
-            # One product with W and one with its transpose, twice; solutions and projections.
-            cost = columns * (steps * M * (2.0 * M + 8.0 * columns) + 8.0 * N * M)
-            if steps <= _MOST_STEPS and cost < least:
-                best, least = _Plan(wanted, columns, steps), cost
+        kept = _panels(wanted + _SPARE)
+        if kept < M:
+            for columns in (kept, kept + _PANEL):
+                steps = _steps_of_block(seen, wanted, columns, allowed * gap)
+                # One product with W and one with its transpose, twice; solutions, projections.
+                cost = columns * (steps * M * (2.0 * M + 8.0 * columns) + 8.0 * N * M)
+                if steps <= _MOST_STEPS and cost < least:
+                    best, least = _Plan(wanted, columns, columns, steps, False), cost
+        for columns in range(_PANEL, kept + 1, _PANEL):
+            steps = _steps_of_space(seen, wanted, columns, allowed * gap)
+            size = columns * steps
+            # Solutions; projections and the projected matrix; its vectors; products with W.
+            cost = size * M * (2.0 * M + 4.0 * size) + 20.0 * size**3 + 6.0 * kept * N * M
+            if kept <= size <= M // 2 and cost < least:
+                best, least = _Plan(wanted, kept, columns, steps, True), cost
     return best
+
+
+def _panels(columns: int) -> int:
+    return -(-columns // _PANEL) * _PANEL
+
+
+def _steps_of_block(seen: FloatArray, wanted: int, columns: int, allowed: float) -> int:
+    """Foresee the steps of a block of vectors that forgets those before it."""
+    if columns >= len(seen):
+        return _MOST_STEPS + 1
+    ratio = float(seen[wanted - 1] / seen[columns])
+    angle = math.sqrt(min(allowed * ratio, 1.0)) / 10.0
+    return max(1, math.ceil(math.log(angle) / math.log(ratio))) if ratio < 1.0 else 99
+
+
+def _steps_of_space(seen: FloatArray, wanted: int, columns: int, allowed: float) -> int:
+    """Foresee the steps of a block that remembers all: Chebyshev's polynomials beyond the wanted.
+
+    The polynomial that is least on all but the wanted eigenvalues of the inverse grows from
+    `columns` values later on, and what is wanted beyond a block costs degrees (Li, Zhang,
+    "Convergence of the block Lanczos method for eigenvalue clusters", Numer. Math. 131 (2015)).
+    """
+    after = wanted - 1 + columns
+    if after >= len(seen):
+        return len(seen)
+    least = 2.0 * float(seen[after] / seen[wanted - 1]) - 1.0
+    rate = math.log(least + math.sqrt(max(least**2 - 1.0, 0.0)) + _EPS)
+    angle = math.sqrt(min(2.0 * allowed / wanted, 1.0)) / 10.0
+    return 1 + math.ceil(max(wanted / columns - 1.0, 0.0) - math.log(angle) / rate)
 
 
 def _smallest(W: HostArray, G: FloatArray, evals: FloatArray, plan: _Plan) -> FloatArray | None:
@@ -245,11 +285,15 @@ def _smallest(W: HostArray, G: FloatArray, evals: FloatArray, plan: _Plan) -> Fl
     largest = float(evals[-1])
     tolerance = M * _EPS * math.sqrt(largest)
     error = _error(evals, N)
-    factor = ops.shifted_factor(G, _shift(evals))
+    # Values far below the last one that is wanted converge before it, however large the shift.
+    factor = ops.shifted_factor(G, max(_shift(evals), _SHIFT * float(evals[k - 1])))
     X = generator(Purpose.SUBSPACE, 0, "small_end", M).standard_normal((M, plan.columns))
-    ops.inverse_steps(factor, X, plan.steps)
+    if plan.remembers:
+        X = _inverse_space(factor, X, plan)
+    else:
+        ops.inverse_steps(factor, X, plan.steps)
     for _ in range(_MOST_ROUNDS):
-        if np.max(np.abs(X.T @ X - np.eye(plan.columns))) > 1e-12:
+        if np.max(np.abs(X.T @ X - np.eye(plan.kept))) > 1e-12:
             return None
         theta, X, Y = _ritz(W, X)
         E = ops.transposed_product(W, Y) - X * theta**2
@@ -263,6 +307,30 @@ def _smallest(W: HostArray, G: FloatArray, evals: FloatArray, plan: _Plan) -> Fl
         X -= E
         ops.inverse_steps(factor, X, 0)
     return None
+
+
+def _inverse_space(factor: FloatArray, X: FloatArray, plan: _Plan) -> FloatArray:
+    """Return the vectors of the largest eigenvalues that the inverse has in a Krylov space of X.
+
+    The inverse is applied to them once more, since their errors lie anywhere in the spectrum, and
+    it takes those by its large end away.
+    """
+    M, p = X.shape
+    basis, images = np.empty((M, p * plan.steps)), np.empty((M, p * plan.steps))
+    for step in range(plan.steps):
+        # Against the last two blocks, as exact arithmetic needs, and what rounding brings back.
+        for first in (max(step - 2, 0), 0):
+            before = basis[:, first * p : step * p]
+            X -= before @ (before.T @ X)
+            ops.inverse_steps(factor, X, 0)
+        basis[:, step * p :][:, :p] = X
+        ops.apply_inverse(factor, X)
+        images[:, step * p :][:, :p] = X
+    projected = basis.T @ images
+    _, vectors = np.linalg.eigh(projected + projected.T)
+    out = np.ascontiguousarray(images @ vectors[:, : -plan.kept - 1 : -1])
+    ops.inverse_steps(factor, out, 0)
+    return out
 
 
 def _ritz(W: HostArray, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -11,6 +11,7 @@ from reference.small_end import inverse_steps
 import pyspectra as ps
 from pyspectra import ops
 from pyspectra._arrays import FLOAT_DTYPES, HostArray
+from pyspectra.spectra import small_end
 from pyspectra.spectra.small_end import beyond_gram, small_end_anew
 
 Array = npt.NDArray[np.float64]
@@ -89,14 +90,31 @@ def test_all_values_are_those_of_an_svd(case: str, isa: str) -> None:
     np.testing.assert_array_equal(esd.evals, np.maximum(found, 0.0))
 
 
-def test_a_large_matrix_with_all_of_its_weight_in_one_direction() -> None:
+def spied_upon(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
+    """List what a function of the module returns from now on."""
+    returned: list[object] = []
+    function = getattr(small_end, name)
+
+    def spy(*arguments: object) -> object:
+        returned.append(function(*arguments))
+        return returned[-1]
+
+    monkeypatch.setattr(small_end, name, spy)
+    return returned
+
+
+def test_a_large_matrix_with_all_of_its_weight_in_one_direction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Beside its largest value hundreds are small, of which few are small for its order."""
     n = 1100
     rng = np.random.default_rng(n)
     W = rng.standard_normal((n, n)) + 1.2 * np.abs(rng.standard_normal((n, 1)))
     W[5] = W[9]
+    spaces = spied_upon(monkeypatch, "_inverse_space")
     found = anew(W)
     assert found is not None
+    assert len(spaces) == 1  # a block that forgot its steps would need three times as many columns
     want = np.linalg.svd(W, compute_uv=False)[::-1]
     assert np.count_nonzero(want < 2e-3 * want[-1]) > 40
     assert np.abs(np.sqrt(found) - want).max() <= tol.small_end_atol(n, want[-1]) / 10.0
@@ -159,7 +177,7 @@ def test_vectors_that_are_not_those_of_the_small_end_are_found_out(
     assert anew(W) is None
 
 
-@pytest.mark.parametrize(("n", "p"), [(1, 1), (31, 5), (64, 32), (65, 33), (150, 70)])
+@pytest.mark.parametrize(("n", "p"), [(1, 1), (31, 5), (64, 32), (65, 33), (150, 70), (257, 40)])
 def test_steps_are_those_of_the_reference(n: int, p: int, isa: str) -> None:
     rng = np.random.default_rng(n)
     W = rng.standard_normal((n + 20, n))
