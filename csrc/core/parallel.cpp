@@ -24,6 +24,7 @@ namespace pyspectra {
 namespace {
 
 thread_local bool inside_pool = false;
+thread_local bool stays_alone = false;
 
 inline void cpu_relax() {
 #if defined(__x86_64__)
@@ -206,7 +207,7 @@ Global& global() {
     // Threads do not survive fork(): the child leaves the parent's pool alone and starts afresh.
     pthread_atfork(nullptr, nullptr, [] {
       global_slot() = new Global(global_slot()->threads.load());
-      inside_pool = false;
+      inside_pool = stays_alone = false;
     });
   });
   return *global_slot();
@@ -214,7 +215,9 @@ Global& global() {
 
 }  // namespace
 
-int num_threads() { return global().threads.load(); }
+int num_threads() { return stays_alone ? 1 : global().threads.load(); }
+
+bool stay_alone(bool alone) { return std::exchange(stays_alone, alone); }
 
 void set_num_threads(int n) {
   if (n < 1 || n > kMaxThreads)
@@ -231,7 +234,7 @@ void parallel_for(Index count, const std::function<void(Index)>& body) {
     }
   };
   Global& g = global();
-  const int threads = g.threads.load();
+  const int threads = num_threads();
   if (inside_pool || count == 1 || threads == 1) return serial();
   std::unique_lock<std::mutex> lock(g.busy, std::try_to_lock);
   if (!lock.owns_lock()) return serial();

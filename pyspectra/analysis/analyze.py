@@ -94,7 +94,8 @@ def analyze(
     Notes
     -----
     A thread reads files ahead into the system's page cache, of which a large model leaves nothing.
-    Peak memory for a safetensors file: one tensor as stored; its Gram matrices and a workspace for
+    Peak memory for a safetensors file: one tensor as stored, or as many of up to 4 million entries
+    as there are threads, of 64 million at most together; its Gram matrices and a workspace for
     their eigenvalues up to the same size (half of it where our own reduction serves); at most 64
     MiB of Gram matrices that wait to be solved together; for a matrix that needs an SVD, a float64
     copy and LAPACK's workspace instead. `randomize` adds a permuted copy of one matrix and doubles

@@ -7,19 +7,22 @@ map it. Rows do not depend on which layers share a batch.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.analysis import measurements
-from pyspectra.analysis.engine import Engine, Read, host_engine
+from pyspectra.analysis.engine import Engine, Matrices, Read, host_engine
 from pyspectra.analysis.layer_fits import fit_options, layer_fits
 from pyspectra.analysis.measurements import Entries, Solved
 from pyspectra.analysis.rows import Spectrum, layer_report
-from pyspectra.analysis.work import BYTES, DRAWS, GRAM, SOLVE, Spent, ignore, work_of
+from pyspectra.analysis.side_by_side import side_by_side
+from pyspectra.analysis.work import BYTES, DRAWS, GRAM, SOLVE, Spent, ignore, is_small, work_of
 from pyspectra.errors import PyspectraError
 from pyspectra.report.layer import LayerReport
 from pyspectra.report.options import AnalyzeOptions
@@ -29,10 +32,13 @@ from pyspectra.spectra.fast import ALPHA_CHANGE, alpha_range
 from pyspectra.spectra.powerlaw import RELATIVE_THRESHOLD
 from pyspectra.types import FloatArray, Status
 from pyspectra.weights import Layer, Skip, SkippedLayer
-from pyspectra.weights.matricize import apart, matricize, matrix_shape
+from pyspectra.weights.matricize import matrix_shape
 from pyspectra.weights.rounding import Change
 
 Outcome = LayerReport | SkippedLayer
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # What reading one tensor may raise; the layer is then reported and the rest goes on.
 LOAD_ERRORS = (PyspectraError, OSError, MemoryError)
@@ -108,16 +114,14 @@ def run_batch(
     """
     works = [work_of(layer, options) for layer in layers]
     engine.clear()
-    taken: list[_Taken | SkippedLayer] = []
-    # `reads` goes on with the next batch.
-    for layer, read, work in zip(layers, reads, works, strict=False):
-        try:
-            taken.append(_take_in(layer, read, work[BYTES], engine, options, spent))
-        except LOAD_ERRORS as error:
-            taken.append(_unreadable(layer, error))
-        spent({GRAM: work[GRAM]}, layer.name)
-    solved = iter(_solve([t for t in taken if isinstance(t, _Taken)], engine, options))
-    found = [t if isinstance(t, SkippedLayer) else next(solved) for t in taken]
+
+    def taken_in(number: int) -> None:
+        spent({GRAM: works[number][GRAM]}, layers[number].name)
+
+    shared = [engine.shares_threads and is_small(layer) for layer in layers]
+    loaded = _loaded(layers, reads, [work[BYTES] for work in works], spent)
+    taken = _each(partial(_take_in, engine, options), loaded, shared, taken_in)
+    found = _solve(taken, shared, engine, options)
     spent({SOLVE: sum(work[SOLVE] for work in works)})
     rows = [row for rows in found if not isinstance(rows, SkippedLayer) for row in rows]
     draws = sum(work[DRAWS] for work in works) / max(options.bootstrap, 1)
@@ -127,6 +131,38 @@ def run_batch(
     return [
         [one] if isinstance(one, SkippedLayer) else [next(reports) for _ in one] for one in found
     ]
+
+
+def _each(
+    work: Callable[[T], R],
+    items: Iterator[T],
+    shared: Sequence[bool],
+    done: Callable[[int], None] = lambda _number: None,
+) -> list[R]:
+    """Return ``work(item)`` of each item: one after the other, or side by side where `shared`."""
+    found: list[R] = []
+    for is_shared, group in itertools.groupby(shared):
+        first, count = len(found), len(list(group))
+        together = _together(count) if is_shared else 0
+        found += side_by_side(work, items, together, partial(_moved, done, first))
+        for number in range(first + together, first + count):
+            found.append(work(next(items)))
+            done(number)
+    return found
+
+
+def _together(count: int) -> int:
+    """How many of so many layers are worked on side by side; each of the others by all threads.
+
+    The last few would leave most threads without work.
+    """
+    threads = ops.get_num_threads()
+    rest = count % threads
+    return count - rest if 2 * rest <= threads else count
+
+
+def _moved(done: Callable[[int], None], by: int, number: int) -> None:
+    done(by + number)
 
 
 # --- entries ------------------------------------------------------------------------------------
@@ -154,23 +190,41 @@ class _Taken:
     foreseen: dict[int, tuple[FloatArray, Status]]  # by SVD in the place of these Gram matrices
 
 
-# The functions below let go of the tensor as they return, before the next one comes.
+def _loaded(
+    layers: Sequence[Layer], reads: Iterator[Read], stored: Sequence[float], spent: Spent
+) -> Iterator[tuple[Layer, Matrices | SkippedLayer]]:
+    """Yield each layer with its matrices, or why there are none."""
+    for layer, size in zip(layers, stored, strict=True):
+        # Without a name, so that the tensor goes when whoever gets it is done with it.
+        yield layer, _load(layer, next(reads), size, spent)
+
+
+def _load(layer: Layer, read: Read, stored: float, spent: Spent) -> Matrices | SkippedLayer:
+    try:
+        return read()
+    except LOAD_ERRORS as error:
+        return _unreadable(layer, error)
+    finally:
+        spent({BYTES: stored})
 
 
 def _take_in(
-    layer: Layer,
-    read: Read,
-    stored: float,
-    engine: Engine,
-    options: AnalyzeOptions,
-    spent: Spent,
+    engine: Engine, options: AnalyzeOptions, loaded: tuple[Layer, Matrices | SkippedLayer]
 ) -> _Taken | SkippedLayer:
-    """Read a layer; take Gram matrices from its entries, and whatever is measured of them."""
-    _, M, rf = matrix_shape(layer)
+    """Take Gram matrices from the entries of a layer, and whatever is measured of them."""
+    layer, matrices = loaded
+    if isinstance(matrices, SkippedLayer):
+        return matrices
     try:
-        matrices = read()
-    finally:
-        spent({BYTES: stored})
+        return _taken(layer, matrices, engine, options)
+    except LOAD_ERRORS as error:
+        return _unreadable(layer, error)
+
+
+def _taken(
+    layer: Layer, matrices: Matrices, engine: Engine, options: AnalyzeOptions
+) -> _Taken | SkippedLayer:
+    _, M, rf = matrix_shape(layer)
     slices = matrices.slices
     change = matrices.change
     if change is not None and not any(X.data.any() for X in slices):
@@ -217,10 +271,10 @@ def _fast(slices: Sequence[HostArray], engine: Engine, options: AnalyzeOptions) 
     return _Spectra([found.evals], [Status.OK], "fast", found.bound)
 
 
-def _matrices(layer: Layer, which: Sequence[int]) -> list[HostArray]:
+def _members(engine: Engine, layer: Layer, which: Sequence[int]) -> list[HostArray]:
     """Read some matrices of a layer once more."""
-    slices = matricize(layer, apart(layer, layer.load())).slices
-    return [slices[i] for i in which]
+    matrices = engine.again(layer)
+    return [matrices[i] for i in which]
 
 
 def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
@@ -232,58 +286,75 @@ def _unreadable(layer: Layer, error: Exception) -> SkippedLayer:
 
 
 def _solve(
-    taken: Sequence[_Taken], engine: Engine, options: AnalyzeOptions
-) -> Iterator[list[Spectrum] | SkippedLayer]:
-    """Yield the rows of each layer, or why it has none; all Gram matrices are solved together."""
-    waiting = [gram for t in taken for i, gram in enumerate(t.grams) if i not in t.foreseen]
-    solved = zip(*engine.eigvals(waiting), strict=True)
-    for t in taken:
-        found = [t.foreseen.get(i) or next(solved) for i in range(len(t.grams))]
-        evals, status = [e for e, _ in found], [s for _, s in found]
-        try:
-            if t.spectra is not None:
-                yield _rows(
-                    t, t.spectra.evals, t.spectra.status, t.spectra.method, options, t.spectra.bound
-                )
-            else:
-                yield _resolved(t, evals, status, engine, options)
-        except LOAD_ERRORS as error:
-            yield _unreadable(t.layer, error)
-
-
-def _resolved(
-    taken: _Taken,
-    evals: list[FloatArray],
-    status: list[Status],
+    taken: Sequence[_Taken | SkippedLayer],
+    shared: Sequence[bool],
     engine: Engine,
     options: AnalyzeOptions,
-) -> list[Spectrum]:
+) -> list[list[Spectrum] | SkippedLayer]:
+    """Return the rows of each layer, or why it has none; all Gram matrices are solved together."""
+    waiting = [
+        gram
+        for t in taken
+        if isinstance(t, _Taken)
+        for i, gram in enumerate(t.grams)
+        if i not in t.foreseen
+    ]
+    solved = zip(*engine.eigvals(waiting), strict=True)
+    return _each(partial(_rows_of, engine, options), _with_spectra(taken, solved), shared)
+
+
+def _with_spectra(
+    taken: Sequence[_Taken | SkippedLayer], solved: Iterator[tuple[FloatArray, Status]]
+) -> Iterator[tuple[_Taken, _Spectra] | SkippedLayer]:
+    for t in taken:
+        if isinstance(t, SkippedLayer):
+            yield t
+            continue
+        found = [t.foreseen.get(i) or next(solved) for i in range(len(t.grams))]
+        method = "svd" if t.foreseen else "gram"
+        yield t, t.spectra or _Spectra([e for e, _ in found], [s for _, s in found], method)
+
+
+def _rows_of(
+    engine: Engine, options: AnalyzeOptions, one: tuple[_Taken, _Spectra] | SkippedLayer
+) -> list[Spectrum] | SkippedLayer:
+    """Make the rows of a layer from its spectra."""
+    if isinstance(one, SkippedLayer):
+        return one
+    taken, spectra = one
+    try:
+        if taken.spectra is None and options.method != "gram":
+            spectra = _resolved(taken, spectra, engine)
+        return _rows(taken, spectra, engine, options)
+    except LOAD_ERRORS as error:
+        return _unreadable(taken.layer, error)
+
+
+def _resolved(taken: _Taken, spectra: _Spectra, engine: Engine) -> _Spectra:
     """Put singular values in the place of eigenvalues that a Gram matrix does not resolve."""
     rf = matrix_shape(taken.layer)[2]
+    evals, status = list(spectra.evals), list(spectra.status)
     own = enumerate(zip(evals[:rf], status[:rf], strict=True))
     unresolved = [i for i, (e, s) in own if i not in taken.foreseen and esd_module.needs_svd(e, s)]
-    if options.method == "gram" or not unresolved:
-        return _rows(taken, evals, status, "svd" if taken.foreseen else "gram", options)
+    if not unresolved:
+        return spectra
+    matrices = engine.again(taken.layer)
     found, codes = engine.unresolved(
-        _matrices(taken.layer, unresolved),
+        [matrices[i] for i in unresolved],
         [taken.grams[i] for i in unresolved],
         [evals[i] for i in unresolved],
         [status[i] for i in unresolved],
     )
     for i, e, s in zip(unresolved, found, codes, strict=True):
         evals[i], status[i] = e, s
-    return _rows(taken, evals, status, "svd", options)
+    return _Spectra(evals, status, "svd")
 
 
 def _rows(
-    taken: _Taken,
-    evals: Sequence[FloatArray],
-    status: Sequence[Status],
-    method: str,
-    options: AnalyzeOptions,
-    bound: float = 0.0,
+    taken: _Taken, spectra: _Spectra, engine: Engine, options: AnalyzeOptions
 ) -> list[Spectrum]:
-    """Make a row of the layer or of each slice; `evals` has `rf` spectra for each permutation."""
+    """Make a row of the layer or of each slice; there are `rf` spectra for each permutation."""
+    evals, status = spectra.evals, spectra.status
     N, M, rf = matrix_shape(taken.layer)
     whole = options.pool or rf == 1
     rows = []
@@ -292,7 +363,7 @@ def _rows(
             esd_module.pool(
                 [evals[first + i] for i in members],
                 [status[first + i] for i in members],
-                N=N, M=M, method=method, bound=bound,
+                N=N, M=M, method=spectra.method, bound=spectra.bound,
             )
             for first in range(0, len(evals), rf)
         )  # fmt: skip
@@ -305,7 +376,7 @@ def _rows(
         if esd.status is Status.OK:
             solved = Solved(
                 esd, [r.evals for r in replicas], row.measured, row.label, options.seed,
-                partial(_matrices, taken.layer, members),
+                partial(_members, engine, taken.layer, members),
             )  # fmt: skip
             followed = measurements.follow(solved, options)
             row = replace(row, measured={**row.measured, **followed})

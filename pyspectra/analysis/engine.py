@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -76,9 +77,16 @@ class Engine(ABC):
     ----------
     capacity : int
         Elements of Gram matrices that may wait to be solved together.
+    shares_threads : bool
+        Whether several threads may ask for something at once; only one of them takes from `reads`.
     """
 
     capacity: int
+    shares_threads = False
+
+    def again(self, layer: Layer) -> Sequence[HostArray]:
+        """Read the matrices of a layer once more."""
+        return matricize(layer, apart(layer, layer.load())).slices
 
     def fast(self, X: HostArray) -> FastSpectrum | None:
         """Solve one matrix by float32; None where float64 has to serve."""
@@ -130,15 +138,18 @@ class Engine(ABC):
 
 
 class _HostEngine(Engine):
-    """The CPU's: one tensor in memory at a time.
+    """The CPU's: a tensor is in memory while a thread works on it.
 
     Gram matrices that wait have one block, given back whole: a block of its own for each matrix
     costs a page fault every 4 KiB, again in every batch; numpy asks for huge pages where one block
     is large.
     """
 
+    shares_threads = True
+
     def __init__(self, capacity: int, block: int) -> None:
         self.capacity = capacity
+        self._lock = threading.Lock()
         self._block = np.empty(block)
         self._used = 0
         self._ahead: ReadAhead | None = None
@@ -169,13 +180,19 @@ class _HostEngine(Engine):
 
     def take(self, M: int, count: int) -> list[FloatArray] | None:
         size = M * M
-        if self._used + count * size > self._block.size:
-            return None
-        start, self._used = self._used, self._used + count * size
+        with self._lock:
+            if self._used + count * size > self._block.size:
+                return None
+            start, self._used = self._used, self._used + count * size
         return [
             self._block[start + i * size : start + (i + 1) * size].reshape(M, M, order="F")
             for i in range(count)
         ]
+
+    def again(self, layer: Layer) -> Sequence[HostArray]:
+        with self._lock:  # files and modules need not bear several readers
+            loaded = layer.load()
+        return matricize(layer, apart(layer, loaded)).slices
 
     def operand(self, X: HostArray) -> HostArray:
         return X

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from pyspectra import ops
 from pyspectra._support.dtypes import BY_NAME
 from pyspectra._support.progress import Work
 from pyspectra.analysis import measurements
@@ -19,6 +20,7 @@ __all__ = [
     "by_size",
     "flops",
     "ignore",
+    "is_small",
     "work_in_words",
     "work_of",
     "work_of_all",
@@ -30,6 +32,10 @@ BYTES, GRAM, SOLVE, DRAWS = "bytes", "gram", "solve", "draws"
 # a replicate of the bootstrap, on two cores of 2023 (AVX-512). Rates are measured as work goes on.
 GUESSES = {BYTES: 0.5e-9, GRAM: 1.2e-11, SOLVE: 2.0e-11, DRAWS: 2e-8}
 KINDS = tuple(GUESSES)
+
+# Layers of more entries are worked on alone, by all threads together; of the others there are never
+# more in memory than have so many together.
+SMALL, TOGETHER = 2**22, 2**26
 
 # Small matrices are solved more slowly: as if each had so many rows more.
 EXTRA_ROWS = 120
@@ -63,6 +69,12 @@ def work_of_all(layers: Iterable[Layer], options: AnalyzeOptions) -> dict[str, f
     """Return how much work of each kind layers are together."""
     works = [work_of(layer, options) for layer in layers]
     return {kind: sum(work[kind] for work in works) for kind in KINDS}
+
+
+def is_small(layer: Layer) -> bool:
+    """Tell whether a layer is worth one thread only, so that others can be worked on beside it."""
+    N, M, rf = matrix_shape(layer)
+    return M < ops.SPREAD_ORDER and N * M * rf <= min(SMALL, TOGETHER // ops.get_num_threads())
 
 
 def flops(work: Mapping[str, float]) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "cuda_built",
     "get_isa",
     "get_num_threads",
+    "one_thread",
     "set_isa",
     "set_num_threads",
 ]
@@ -42,6 +44,16 @@ get_num_threads = _core.num_threads
 set_num_threads = _core.set_num_threads
 get_isa = _core.isa
 set_isa = _core.set_isa
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let kernels that the calling thread calls in a ``with`` block run in that thread alone."""
+    before = _core.stay_alone(True)
+    try:
+        yield
+    finally:
+        _core.stay_alone(before)
 
 
 def build_info() -> dict[str, Any]:

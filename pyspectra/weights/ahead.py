@@ -1,8 +1,8 @@
 """Reading ahead: a thread brings tensors of files into the page cache before they are loaded.
 
 It reads into a small buffer that it throws away. What is in memory twice for that is the system's
-cache, which gives way to whoever needs room; so no more than one tensor belongs to this process, as
-without a thread. Of a model that is large beside the memory, what has been analysed leaves the
+cache, which gives way to whoever needs room; so no more tensors belong to this process than without
+a thread. Of a model that is large beside the memory, what has been analysed leaves the
 cache again, unless it was there before: other files and programs would have to make room for it.
 """
 

@@ -1,0 +1,102 @@
+"""Layers worked on side by side: one a thread, with kernels that run in that thread alone.
+
+What is done with a layer of a usual model takes a millisecond or two, in a dozen calls. Threads
+inside of them have little to share, and Python between them has but one. A layer for each thread
+keeps all of them at work, as kernels let go of the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from pyspectra import ops
+
+__all__ = ["side_by_side"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def side_by_side(
+    work: Callable[[T], R], items: Iterator[T], count: int, done: Callable[[int], None]
+) -> list[R]:
+    """Return ``work(item)`` of the next `count` items, by as many threads as kernels may have.
+
+    The calling thread is one of them. Only one of them at a time takes an item, and only one calls
+    `done`, with the number of an item that is done. The first exception ends the work, and is
+    raised once no thread is at work any more.
+    """
+    return _Shared(work, items, count, done).results()
+
+
+class _Shared(Generic[T, R]):
+    """What the threads share."""
+
+    def __init__(
+        self, work: Callable[[T], R], items: Iterator[T], count: int, done: Callable[[int], None]
+    ) -> None:
+        self._work = work
+        self._items = items
+        self._count = count
+        self._done = done
+        self._next = 0
+        self._found: dict[int, R] = {}
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    def results(self) -> list[R]:
+        helpers = [
+            # What the caller has set for itself, numpy's error state for one, holds for all.
+            threading.Thread(target=contextvars.copy_context().run, args=(self._run,))
+            for _ in range(1, min(ops.get_num_threads(), self._count))
+        ]
+        started = []
+        try:
+            for helper in helpers:
+                with contextlib.suppress(RuntimeError):  # the system grants no more
+                    helper.start()
+                    started.append(helper)
+            self._run()
+        except BaseException as error:  # Ctrl-C, between two steps
+            self._fail(error)
+        for helper in started:
+            helper.join()
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # its frames hold this object, and with it all results
+        return [self._found[i] for i in range(self._count)]
+
+    def _run(self) -> None:
+        try:
+            with ops.one_thread():
+                while self._one():
+                    pass
+        except BaseException as error:
+            self._fail(error)
+
+    def _one(self) -> bool:
+        """Work on one item; False where there is none left."""
+        if os.getpid() != self._process:  # a signal handler has forked: others will not finish
+            raise RuntimeError("the process forked inside an analysis, which ends here")
+        with self._lock:
+            if self._next == self._count or self._error is not None:
+                return False
+            number = self._next
+            item = next(self._items)
+            self._next += 1
+        self._found[number] = self._work(item)
+        with self._lock:
+            self._done(number)
+        return True
+
+    def _fail(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error

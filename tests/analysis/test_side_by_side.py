@@ -1,0 +1,219 @@
+"""Work side by side: results in order, one thread at the source, errors and Ctrl-C end it."""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pyspectra as ps
+from pyspectra import ops
+from pyspectra.analysis import batches, work
+from pyspectra.analysis.side_by_side import side_by_side
+from pyspectra.weights import Layer
+
+
+def nothing(_number: int) -> None:
+    pass
+
+
+def meeting(threads: int) -> Callable[[int], int]:
+    """Return work that ends only where as many items are worked on at once."""
+    met = threading.Barrier(threads)
+
+    def work(x: int) -> int:
+        met.wait(timeout=30.0)
+        return x * x
+
+    return work
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_results_come_in_order_from_as_many_threads_as_kernels_may_have(threads: int) -> None:
+    ops.set_num_threads(threads)
+    assert side_by_side(meeting(threads), iter(range(8)), 8, nothing) == [x * x for x in range(8)]
+
+
+def test_no_more_items_are_taken_than_are_wanted_and_each_is_reported_once() -> None:
+    ops.set_num_threads(3)
+    items = iter(range(100))
+    done: list[int] = []
+    assert side_by_side(str, items, 5, done.append) == list("01234")
+    assert sorted(done) == [0, 1, 2, 3, 4]
+    assert next(items) == 5
+    assert side_by_side(str, items, 0, done.append) == []
+
+
+def test_one_thread_at_a_time_takes_an_item() -> None:
+    ops.set_num_threads(4)
+    inside = itertools.count()
+
+    def items() -> Iterator[int]:  # a generator raises ValueError where two threads ask it at once
+        for i in range(200):
+            yield i + 0 * next(inside)
+
+    assert side_by_side(lambda x: x, items(), 200, nothing) == list(range(200))
+
+
+def test_kernels_called_by_the_work_stay_in_its_thread_and_outside_of_it_do_not() -> None:
+    ops.set_num_threads(3)
+    assert side_by_side(lambda _: ops.get_num_threads(), iter(range(6)), 6, nothing) == [1] * 6
+    assert ops.get_num_threads() == 3
+    with ops.one_thread():
+        with ops.one_thread():
+            assert ops.get_num_threads() == 1
+        assert ops.get_num_threads() == 1
+    assert ops.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("where", ["work", "items", "done"])
+def test_an_error_ends_the_work_and_is_raised_once_nobody_works(where: str) -> None:
+    ops.set_num_threads(3)
+    at_work, worked = set[int](), list[int]()
+
+    def failing(place: str, x: int) -> int:
+        if place == where and x == 4:
+            raise KeyError("four")
+        return x
+
+    def work(x: int) -> None:
+        at_work.add(x)
+        try:
+            worked.append(failing("work", x))
+        finally:
+            at_work.remove(x)
+
+    items = (failing("items", x) for x in range(1000))
+    with pytest.raises(KeyError, match="four"):
+        side_by_side(work, items, 1000, lambda x: void(failing("done", x)))
+    assert not at_work
+    assert len(worked) < 1000
+
+
+def void(_value: Any) -> None:
+    pass
+
+
+def test_ctrl_c_in_the_callers_thread_ends_all() -> None:
+    ops.set_num_threads(2)
+    caller = threading.current_thread()
+    interrupted = threading.Event()
+    worked: list[int] = []
+
+    def work(x: int) -> None:
+        worked.append(x)
+        if threading.current_thread() is caller:
+            interrupted.set()
+            raise KeyboardInterrupt
+        assert interrupted.wait(timeout=30.0)
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(work, iter(range(100)), 100, nothing)
+    assert len(worked) <= 3
+    assert threading.active_count() == before
+
+
+def test_threads_see_what_the_caller_has_set_for_itself() -> None:
+    ops.set_num_threads(3)
+    setting = contextvars.ContextVar("setting", default=0)
+    setting.set(7)
+    work = meeting(3)
+    assert (
+        side_by_side(lambda x: (work(x), setting.get())[1], iter(range(3)), 3, nothing) == [7] * 3
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+def test_a_child_of_a_fork_inside_is_told_that_others_will_not_finish() -> None:
+    ops.set_num_threads(1)
+    reading, writing = os.pipe()
+    child = 0
+
+    def forks(x: int) -> int:
+        nonlocal child
+        if x == 1:
+            child = os.fork()
+        return x
+
+    try:
+        side_by_side(forks, iter(range(4)), 4, nothing)
+    except RuntimeError as error:
+        if child == 0:
+            os.write(writing, str(error).encode())
+            os._exit(0)
+        raise
+    if child == 0:
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.read(reading, 100) == b"the process forked inside an analysis, which ends here"
+    os.close(reading)
+    os.close(writing)
+
+
+# --- analyses -----------------------------------------------------------------------------------
+
+OPTIONS: dict[str, Any] = {"randomize": True, "mp_fit": True, "vectors": True, "seed": 3}
+
+
+def model() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    state = {f"block.{i}.fc.weight": rng.standard_t(3, (60 + i, 40)) for i in range(7)}
+    state |= {f"block.{i}.conv.weight": rng.standard_t(3, (12, 10, 3, 3)) for i in range(3)}
+    state["tall.weight"] = rng.standard_normal((900, 130))
+    state["low.weight"] = rng.standard_normal((200, 5)) @ rng.standard_normal((5, 120))
+    state["broken.weight"] = np.full((20, 20), np.nan)
+    return {k: v.astype(np.float32) for k, v in state.items()}
+
+
+def analysed(threads: int) -> ps.Report:
+    ps.set_num_threads(threads)
+    return ps.analyze(model(), **OPTIONS)
+
+
+def test_a_report_does_not_depend_on_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = analysed(1)
+    for threads in (2, 3, 5):
+        assert analysed(threads).to_json() == alone.to_json()
+    monkeypatch.setattr(work, "SMALL", 0)  # every layer by all threads
+    assert analysed(3).to_json() == alone.to_json()
+
+
+def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the first reading and at the second, which some layers need for an SVD."""
+    real = Layer.load
+    reads: dict[str, int] = {}
+
+    def load(layer: Layer, *args: Any) -> Any:
+        reads[layer.name] = reads.get(layer.name, 0) + 1
+        if layer.name == "block.2.fc" or (layer.name == "low" and reads["low"] == 2):
+            raise OSError(f"{layer.name} is gone")
+        return real(layer, *args)
+
+    monkeypatch.setattr(Layer, "load", load)
+    ps.set_num_threads(3)
+    report = ps.analyze(model())
+    lost = {s.name: s.reason for s in report.skipped}
+    assert set(lost) == {"block.2.fc", "low"}
+    assert "block.2.fc is gone" in lost["block.2.fc"]
+    assert "low is gone" in lost["low"]
+    assert len(report.layers) == len(model()) - 2
+
+
+@pytest.mark.parametrize(
+    ("count", "threads", "together"),
+    [(39, 2, 38), (38, 2, 38), (1, 2, 0), (3, 4, 3), (2, 4, 0), (6, 4, 4), (7, 4, 7), (5, 1, 5)],
+)
+def test_the_last_few_layers_get_all_threads(count: int, threads: int, together: int) -> None:
+    ops.set_num_threads(threads)
+    assert batches._together(count) == together
