@@ -15,12 +15,41 @@ constexpr int kColumn = 2 * kBand;  // numbers that a column of the band is stor
 constexpr double kDropped = sizeof(Real) == sizeof(float) ? 0x1p-100 : kNegligible;
 constexpr Index kChunk = 64;  // rows whose operands stay in L1 while strips go by
 
+constexpr int kWays = 4;  // sums side by side: shorter chains, and better rounding
+
 struct Strips {
   Real* data;
   Index order;  // padded
   Real* at(Index J, Index row) const {
     return data + kBand * (order * J - kBand * (J * (J - 1) / 2) + row - kBand * J);
   }
+};
+
+// Reflector K of a panel: its column becomes v, the columns to the right are updated and the dots
+// of the next column with all of them are taken, in one pass. Compiled for each K, so that taking a
+// lane of a row is one instruction.
+template <Index kStride, int K>
+static vd reflect_rows(Real* p, Index rows, vd change) {
+  constexpr int kNext = K + 1 < kBand ? K + 1 : K;
+  const vi others = lane_numbers() != splat_i(K);
+  vd partial[kWays] = {};
+  const auto reflect = [&](Real* row, vd& sum) {
+    const vd updated = only(others, load(row)) + splat(row[K]) * change;
+    store(row, updated);
+    sum += spread<kNext>(updated, AllLanes{}) * updated;
+  };
+  for (; rows >= kWays; rows -= kWays, p += kWays * kStride)
+#pragma GCC unroll 4
+    for (int w = 0; w < kWays; ++w) reflect(p + w * kStride, partial[w]);
+  for (; rows > 0; --rows, p += kStride) reflect(p, partial[0]);
+  return (partial[0] + partial[1]) + (partial[2] + partial[3]);
+}
+
+template <Index kStride, typename Lanes>
+struct Passes;
+template <Index kStride, int... K>
+struct Passes<kStride, LaneList<K...>> {
+  static constexpr vd (*of[])(Real*, Index, vd) = {reflect_rows<kStride, K>...};
 };
 
 // Householder QR of the rows x kBand matrix p, rows >= kBand, whose rows are kStride apart. R goes
@@ -31,7 +60,6 @@ static void factor_panel(Real* p, Index rows, Real* r, Real (&T)[kBand][kBand]) 
   const vi lane = lane_numbers();
   // dots[j] = sum over rows below k of p[.][k] p[.][j]: the norm of column k, its products with the
   // columns to come and, as V stays in place, with the reflectors before: all a pass needs.
-  constexpr int kWays = 4;  // sums side by side: shorter chains, and better rounding
   vd partial[kWays] = {};
   Index i = 1;
   for (; i + kWays <= rows; i += kWays)
@@ -57,36 +85,11 @@ static void factor_panel(Real* p, Index rows, Real* r, Real (&T)[kBand][kBand]) 
     top[k] = (Real)h.beta;
     if (k + 1 == rows) break;
 
-    // One pass: column k becomes v, the columns to its right are updated, and the dots of the next
-    // column are taken. The mask clears lane k: v replaces what is there.
     vd change = scaled * splat(inverse);
     change[k] = inverse;
-    const vi others = lane != splat_i(k);
-    const int next = k + 1 < kBand ? k + 1 : k;
-    const Real next_change = change[next];
+    const vi others = lane != splat_i(k);  // v replaces what is there
     store(top + kStride, only(others, load(top + kStride)) + splat(top[kStride + k]) * change);
-#pragma GCC unroll 4
-    for (int w = 0; w < kWays; ++w) partial[w] = vd{};
-    for (i = k + 2; i + kWays <= rows; i += kWays) {
-#pragma GCC unroll 4
-      for (int w = 0; w < kWays; ++w) {
-        Real* const row = p + (i + w) * kStride;
-        const Real x = row[k];
-        const Real y = row[next] + x * next_change;
-        const vd updated = only(others, load(row)) + splat(x) * change;
-        store(row, updated);
-        partial[w] += splat(y) * updated;
-      }
-    }
-    for (; i < rows; ++i) {
-      Real* const row = p + i * kStride;
-      const Real x = row[k];
-      const Real y = row[next] + x * next_change;
-      const vd updated = only(others, load(row)) + splat(x) * change;
-      store(row, updated);
-      partial[0] += splat(y) * updated;
-    }
-    dots = (partial[0] + partial[1]) + (partial[2] + partial[3]);
+    dots = Passes<kStride, AllLanes>::of[k](p + (k + 2) * kStride, rows - k - 2, change);
   }
   for (int k = 0; k < kBand; ++k) {
     Real* const row = p + k * kStride;

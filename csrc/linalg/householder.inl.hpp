@@ -22,6 +22,12 @@ static inline vd pick(vd a, vd b) {
 #endif
 }
 
+// Lane L in all lanes.
+template <int L, int... I>
+static inline vd spread(vd x, LaneList<I...>) {
+  return pick<(0 * I + L)...>(x, x);
+}
+
 // Lanes without bit H from a, the others from b; where asked, from the lane across (l ^ H).
 template <int H, bool kCrossA, bool kCrossB, int... L>
 static inline vd merge(vd a, vd b, LaneList<L...>) {
