@@ -135,12 +135,14 @@ def eigvals(A: Sequence[FloatArray]) -> tuple[list[FloatArray], list[Status]]:
         with _blas_threads_for_eigvals([len(data[i]) for i in indices]):
             out, codes = _core.linalg.eigvals([data[i] for i in indices])
         for i, values, code in zip(indices, out, codes, strict=True):
-            evals[i], status[i] = values, Status(code)
+            evals[i] = values
+            if code:
+                status[i] = Status(code)
 
     alone = [i for i, a in enumerate(data) if len(a) >= SPREAD_ORDER and work[i] > fair_share]
-    rest = [i for i in range(len(data)) if i not in set(alone)]
     for i in alone:
         solve([i])
+    rest = [i for i in range(len(data)) if i not in alone]
     if rest:
         solve(rest)
     return [e for e in evals if e is not None], status

@@ -112,8 +112,9 @@ def pool(
     """
     worst = next((s for s in status if s is not Status.OK), Status.OK)
     # Rounding can leave a zero eigenvalue slightly below zero.
-    clean = tuple(np.maximum(e, 0.0) for e in matrix_evals)
-    evals = np.sort(np.concatenate(clean)) if len(clean) > 1 else clean[0]
+    stack = np.maximum(np.array(matrix_evals), 0.0)
+    clean = tuple(stack)
+    evals = np.sort(stack, axis=None) if len(clean) > 1 else clean[0]
     if worst is not Status.OK:
         evals = np.full_like(evals, np.nan)
     return ESD(

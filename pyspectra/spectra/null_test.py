@@ -149,9 +149,10 @@ def decide(
     key : int
         Key of the random draws, 64 bits.
     """
-    esd, m, load = _moderate(esd, m, load)
+    esd, m, load = _moderate(esd, m, _once(load))
+    looked_at = _once(lambda: tested(load()))
     if esd.M == 1 and esd.n_matrices > 1:
-        esd = _depthwise(load)
+        esd = _depthwise(looked_at())
     quick = random_null.p_value(esd.evals, esd.N, esd.M, _finite(kurtosis))
     far = sign_test.excess(float(esd.evals @ esd.evals), m)
     named = recognised(Facts(esd, m, far, made, zeros, lambda: least_kept(load())))
@@ -168,7 +169,7 @@ def decide(
     believed = None if is_shifted else sign_laws.believed(esd, m)
     if believed is not None:
         return NullTest(believed.p_value, quick, "laws", named, believed.reach)
-    matrices = tested(load())
+    matrices = looked_at()
     if is_shifted:
         m, square_sum = _without_means(matrices, esd, m)
         if not math.sqrt(square_sum) > 1e-9 * esd.evals[-1]:
@@ -183,6 +184,18 @@ def decide(
         stack, own = sign_test.without_means(stack), None
     found = sign_test.signs(stack, key, is_shifted, own)
     return NullTest(found.p_value, quick, "signs", named, found.reach)
+
+
+def _once(load: Load) -> Load:
+    """Return what reads when it is first asked, and keeps what it has read."""
+    kept: list[Sequence[HostArray]] = []
+
+    def read() -> Sequence[HostArray]:
+        if not kept:
+            kept.append(load())
+        return kept[0]
+
+    return read
 
 
 def _without_means(matrices: Sequence[HostArray], esd: ESD, m: Margins) -> tuple[Margins, float]:
@@ -215,8 +228,8 @@ def _moderate(esd: ESD, m: Margins, load: Load) -> tuple[ESD, Margins, Load]:
     return esd, margins(tested(divided())), divided
 
 
-def _depthwise(load: Load) -> ESD:
-    (W,) = (X.to_float64() for X in tested(load()))
+def _depthwise(matrices: Sequence[HostArray]) -> ESD:
+    (W,) = (X.to_float64() for X in matrices)
     evals, status = _spectrum([W])
     return ESD(evals, max(W.shape), min(W.shape), status=status)
 
@@ -228,7 +241,7 @@ def _finite(kurtosis: float) -> float:
 def _spectrum(matrices: Sequence[FloatArray]) -> tuple[FloatArray, Status]:
     evals, status = ops.eigvals(ops.gram([HostArray(W, "float64") for W in matrices]))
     worst = next((s for s in status if s is not Status.OK), Status.OK)
-    return np.sort(np.concatenate(evals)), worst
+    return evals[0] if len(evals) == 1 else np.sort(np.concatenate(evals)), worst
 
 
 def _orthogonal_p_value(esd: ESD, key: int) -> float:

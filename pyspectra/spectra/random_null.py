@@ -35,8 +35,6 @@ import functools
 import math
 from fractions import Fraction
 
-import numpy as np
-
 from pyspectra.spectra import tracy_widom
 from pyspectra.spectra.special import gamma_tails
 from pyspectra.types import FloatArray
@@ -64,7 +62,7 @@ def p_value(evals: FloatArray, N: int, M: int, kurtosis: float = 0.0) -> float:
         single vector and for a zero spectrum, which carry no information.
     """
     count = len(evals) // M
-    total = float(np.sum(evals))
+    total = float(evals.sum())
     if not total > 0.0 or count * M < 2:
         return math.nan
     relative = evals / total

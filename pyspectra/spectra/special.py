@@ -49,7 +49,7 @@ def gamma_tails(shape: float, x: float) -> tuple[float, float]:
         # x^a e^-x / Gamma(a + 1) times sum x^n / ((a + 1) ... (a + n)).
         count = 80 + int(9.0 * math.sqrt(shape))
         terms = np.cumprod(x / (shape + np.arange(1.0, count)))
-        lower = min(_density(shape, x) * x / shape * (1.0 + float(np.sum(terms))), 1.0)
+        lower = min(_density(shape, x) * x / shape * (1.0 + float(terms.sum())), 1.0)
         return lower, 1.0 - lower
     upper = min(_density(shape, x) * _beyond(shape, x), 1.0)
     return 1.0 - upper, upper
@@ -88,7 +88,7 @@ def _beyond(shape: float, x: float) -> float:
     # More nodes stand where the integrand is large.
     u = end * node**2
     values = np.exp((shape - 1.0) * np.log1p(u / x) - u)
-    return float(np.sum(weight * values * 2.0 * node) * end)
+    return float((weight * values * 2.0 * node).sum() * end)
 
 
 @functools.cache

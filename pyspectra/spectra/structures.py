@@ -322,8 +322,8 @@ def _is_sinusoidal(matrices: Sequence[HostArray]) -> bool:
     if cols < 4 or cols % 2 or rows < 4:
         return False
     first = np.abs(X.view(slice(0, 1)).to_float64()[0])
-    unit = np.max(first)
-    if not (unit > 0.0 and np.max(first * (unit - first)) <= 1e-4 * unit**2):
+    unit = first.max()
+    if not (unit > 0.0 and (first * (unit - first)).max() <= 1e-4 * unit**2):
         return False  # row 0 is sin 0 and cos 0
     half = cols // 2
     for place in (0, 1):  # some tables begin at position 1, or with a row of padding

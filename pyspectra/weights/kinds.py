@@ -199,6 +199,18 @@ _LIST: Final = (
 KINDS: Final[dict[str, Kind]] = {kind.name: kind for kind in _LIST}
 """Name -> the record. Where several could be guessed, the first one is."""
 
+# The kinds that modules tell, and those whose weight makes no matrices.
+_MODULES: Final = (
+    *_LIST,
+    *(Kind(UNKNOWN, (), modules=("torch.nn.Bilinear",), grouped=g) for g in (False, True)),
+)
+# Name of a class -> the package that it may come from, and the places of the kinds in `_MODULES`.
+_CLASSES: Final[dict[str, list[tuple[str, int]]]] = {}
+for _place, _kind in enumerate(_MODULES):
+    for _class in _kind.modules:
+        _package, _, _short = _class.rpartition(".")
+        _CLASSES.setdefault(_short, []).append((f"{_package}.", _place))
+
 
 def matrix_indices(axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[tuple[Any, ...], ...]:
     """Return the basic indices that cut a tensor into its matrices.
@@ -373,21 +385,14 @@ def module_kind(module: Any, parameter: str) -> str | None:
         tells nothing.
     """
     grouped = 1 < getattr(module, "groups", 1) < getattr(module, "in_channels", 0)
-    for kind in _LIST:
-        if kind.grouped == grouped and _is_one_of(module, kind.modules):
-            if re.fullmatch(kind.parameter, parameter):
-                return kind.name
-            return None
-    if parameter == "weight" and _is_one_of(module, ("torch.nn.Bilinear",)):
-        return UNKNOWN
-    return None
-
-
-def _is_one_of(module: Any, classes: tuple[str, ...]) -> bool:
-    """Tell whether a module is of a class, or of one derived from it; nothing is imported."""
-    for name in classes:
-        package, _, short = name.rpartition(".")
-        for base in type(module).__mro__:
-            if base.__name__ == short and f"{base.__module__}.".startswith(f"{package}."):
-                return True
-    return False
+    # By the names of classes, since nothing is imported here.
+    known = [
+        i
+        for base in type(module).__mro__
+        for package, i in _CLASSES.get(base.__name__, ())
+        if f"{base.__module__}.".startswith(package) and _MODULES[i].grouped == grouped
+    ]
+    if not known:
+        return None
+    kind = _MODULES[min(known)]
+    return kind.name if re.fullmatch(kind.parameter, parameter) else None

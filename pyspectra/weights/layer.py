@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pyspectra._arrays import Allocate, HostArray, Loader
+from pyspectra._support.cached import cached_property
 from pyspectra._support.extents import Extent, extents_of
-from pyspectra.errors import FormatError, PyspectraError
+from pyspectra.errors import ArgumentValueError, FormatError, PyspectraError
+from pyspectra.weights.kinds import IN, KINDS, OUT
 from pyspectra.weights.precision import StoredAs
 from pyspectra.weights.rounding import Change
 from pyspectra.weights.skip import Skip, SkippedLayer
@@ -141,6 +143,50 @@ class Layer:
         return SkippedLayer(
             self.name, self.shape, skip, self.dtype, is_part=self.part_of is not None
         )
+
+    def matrix_axes(self, function: str) -> tuple[str, ...]:
+        """Return the meaning of each axis, by the kind where the source does not tell.
+
+        Parameters
+        ----------
+        function : str
+            The function, for messages.
+
+        Raises
+        ------
+        ArgumentValueError
+            If the kind is unknown, or the rank does not fit it.
+        """
+        kind = KINDS.get(self.kind)
+        if kind is None:
+            raise ArgumentValueError(
+                function,
+                "layer",
+                "be of a kind with a rule",
+                f"kind {self.kind!r} (layer {self.name!r})",
+                f"kinds with a rule are {', '.join(sorted(KINDS))}",
+            )
+        axes = self.axes or kind.axes
+        if len(self.shape) != len(axes):
+            raise ArgumentValueError(
+                function,
+                "layer",
+                f"be {len(axes)}-D where it is of kind {self.kind!r}",
+                f"shape {self.shape} (layer {self.name!r})",
+            )
+        return axes
+
+    @cached_property
+    def matrix_sizes(self) -> tuple[int, int, int]:
+        """Larger side, smaller side and number of the matrices that the tensor makes."""
+        axes = self.matrix_axes("matrix_shape")
+        sides, count = [], 1
+        for axis, n in zip(axes, self.shape, strict=True):
+            if axis in (OUT, IN):
+                sides.append(n)
+            else:
+                count *= n
+        return max(sides), min(sides), count
 
     @property
     def extents(self) -> tuple[Extent, ...]:

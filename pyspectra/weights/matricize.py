@@ -11,13 +11,9 @@ from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.errors import ArgumentValueError
 from pyspectra.weights import kinds
-from pyspectra.weights.kinds import KINDS
 from pyspectra.weights.layer import Layer
 
 __all__ = ["WeightMatrices", "apart", "as_matrix", "matricize", "matrix_indices", "matrix_shape"]
-
-
-SIDES = frozenset((kinds.OUT, kinds.IN))
 
 
 @dataclass(frozen=True)
@@ -41,27 +37,6 @@ class WeightMatrices:
     rf: int
 
 
-def _axes(function: str, layer: Layer) -> tuple[str, ...]:
-    kind = KINDS.get(layer.kind)
-    if kind is None:
-        raise ArgumentValueError(
-            function,
-            "layer",
-            "be of a kind with a rule",
-            f"kind {layer.kind!r} (layer {layer.name!r})",
-            f"kinds with a rule are {', '.join(sorted(KINDS))}",
-        )
-    axes = layer.axes or kind.axes
-    if len(layer.shape) != len(axes):
-        raise ArgumentValueError(
-            function,
-            "layer",
-            f"be {len(axes)}-D where it is of kind {layer.kind!r}",
-            f"shape {layer.shape} (layer {layer.name!r})",
-        )
-    return axes
-
-
 def matrix_shape(layer: Layer) -> tuple[int, int, int]:
     """Sizes of the matrices of a layer, from its shape alone: nothing is loaded.
 
@@ -80,22 +55,12 @@ def matrix_shape(layer: Layer) -> tuple[int, int, int]:
     ValueError
         If the layer's kind is unknown, or its rank does not fit its kind.
     """
-    return _sizes(_axes("matrix_shape", layer), layer.shape)
-
-
-def _sizes(axes: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, int, int]:
-    out, into = shape[axes.index(kinds.OUT)], shape[axes.index(kinds.IN)]
-    rf = 1
-    if len(shape) > 2:
-        for axis, n in zip(axes, shape, strict=True):
-            if axis not in SIDES:
-                rf *= n
-    return max(out, into), min(out, into), rf
+    return layer.matrix_sizes
 
 
 def matrix_indices(layer: Layer) -> tuple[Any, ...]:
     """Basic indices that cut the tensor of a layer, in whatever library, into its matrices."""
-    return kinds.matrix_indices(_axes("matrix_indices", layer), layer.shape)
+    return kinds.matrix_indices(layer.matrix_axes("matrix_indices"), layer.shape)
 
 
 def matricize(layer: Layer, array: HostArray) -> WeightMatrices:
@@ -124,13 +89,13 @@ def matricize(layer: Layer, array: HostArray) -> WeightMatrices:
     ``(out, in, *k)`` is ``prod(k)`` slices ``W[:, :, i, j]``, i then j; an expert stack
     ``(E, a, b)`` is E slices ``W[e]``.
     """
-    axes = _axes("matricize", layer)
+    axes = layer.matrix_axes("matricize")
     if array.shape != layer.shape:
         raise ArgumentValueError(
             "matricize", "array", f"have the layer's shape {layer.shape}", str(array.shape)
         )
     indices = kinds.matrix_indices(axes, layer.shape)
-    return WeightMatrices(tuple(map(array.view, indices)), *_sizes(axes, layer.shape))
+    return WeightMatrices(tuple(map(array.view, indices)), *layer.matrix_sizes)
 
 
 def apart(layer: Layer, array: HostArray) -> HostArray:
@@ -156,11 +121,11 @@ def apart(layer: Layer, array: HostArray) -> HostArray:
     ValueError
         If the layer's kind is unknown, or its rank does not fit its kind.
     """
-    axes = _axes("apart", layer)
-    _, M, rf = _sizes(axes, array.shape)
+    axes = layer.matrix_axes("apart")
+    _, M, rf = layer.matrix_sizes
     data = array.data
     # Slices of one row or column are read together anyway (`null_test.tested`).
-    if rf == 1 or M == 1 or {*axes[:2]} != SIDES or not data.flags.c_contiguous:
+    if rf == 1 or M == 1 or {*axes[:2]} != {kinds.OUT, kinds.IN} or not data.flags.c_contiguous:
         return array
     slices = ops.deal_out(data.reshape(-1, rf))
     whole = slices.reshape(*data.shape[2:], *data.shape[:2])
@@ -182,7 +147,7 @@ def as_matrix(layer: Layer, values: np.ndarray) -> np.ndarray:
     ndarray, shape (out, in)
         A view.
     """
-    axes = _axes("as_matrix", layer)
+    axes = layer.matrix_axes("as_matrix")
     (index,) = kinds.matrix_indices(axes, layer.shape)
     matrix = np.asarray(values[index])
     return matrix.T if axes.index(kinds.OUT) > axes.index(kinds.IN) else matrix
