@@ -69,8 +69,10 @@ class Largest {
       : kernels_(kernels), M_(M), all_((1u << count) - 1u), rooms_(rooms) {}
 
   // Uses up `gram`.
-  void add(double* gram) {
-    const unsigned reaching = is_first_ ? all_ : all_ & kernels_.reaching(gram, M_, values, work());
+  void add(double* gram, const detail::LaneSums& sums) {
+    unsigned reaching = is_first_ ? all_ : by_sums(sums);
+    if (reaching == 0) return;
+    if (!is_first_) reaching &= kernels_.reaching(gram, M_, values, work());
     is_first_ = false;
     if (reaching == all_) {
       double found[kDraws];
@@ -93,6 +95,19 @@ class Largest {
   double values[kDraws] = {};
 
  private:
+  // Draws in which the largest eigenvalue may reach `values`. It exceeds the mean of all by
+  // sqrt(M - 1) of their standard deviations at most.
+  unsigned by_sums(const detail::LaneSums& sums) const {
+    const auto order = static_cast<double>(M_);
+    unsigned found = 0;
+    for (Index d = 0; d < kDraws; ++d) {
+      const double mean = sums.sum[d] / order;
+      const double variance = std::max(0.0, sums.squares[d] / order - mean * mean);
+      if (!(mean + std::sqrt((order - 1.0) * variance) < values[d])) found |= 1u << d;
+    }
+    return found & all_;
+  }
+
   double* work() {
     return rooms_.work.of(std::max(detail::lane_gram_work(M_), detail::lane_factor_work(M_)));
   }
@@ -153,7 +168,7 @@ class LaneDrawing {
         sum[d] += found.sum[d];
         squares[d] += found.squares[d];
       }
-      largest.add(gram);
+      largest.add(gram, found);
     }
     largest.settle();
     for (Index d = 0; d < count; ++d)

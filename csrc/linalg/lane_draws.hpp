@@ -2,7 +2,8 @@
 // each.
 //
 // The largest eigenvalue of several matrices together is that of few of them. A matrix is ruled out
-// in a draw where x I - G has positive pivots, for the largest x of that draw so far: a fourth of
+// in a draw by mean and variance of its eigenvalues (Samuelson's inequality), which the draw needs
+// anyway, or where x I - G has positive pivots, for the largest x of that draw so far: a fourth of
 // the work of G's eigenvalue. What is left of several draws and matrices fills the lanes of eight
 // reductions. Matrices go in the order of what their entries promise, largest first.
 #pragma once

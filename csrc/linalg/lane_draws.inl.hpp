@@ -64,46 +64,51 @@ static void flip_wide(const LaneMatrix& W, Index k, Index rows, Lanes F) {
     }
 }
 
-// One tile of G of kBlock rows and columns, to which the products of `rows` rows of F are added.
-template <bool fresh>
+// One tile of G, of kBlock rows and kPadded columns, to which the products of `rows` rows of F are
+// added. Where it is a square on the diagonal its lower triangle is enough.
+template <bool fresh, bool diagonal>
 static inline void add_tile(Lanes F, Index rows, Lanes G, Index i, Index j) {
-  vd acc[kBlock][kBlock];
+  constexpr bool triangle = diagonal && kBlock == kPadded;
+  vd acc[kBlock][kPadded];
 #pragma GCC unroll 4
   for (int a = 0; a < kBlock; ++a)
 #pragma GCC unroll 4
-    for (int b = 0; b < kBlock; ++b) acc[a][b] = fresh ? vd{} : load(G.at(i + a, j + b));
+    for (int b = 0; b < (triangle ? a + 1 : kPadded); ++b)
+      acc[a][b] = fresh ? vd{} : load(G.at(i + a, j + b));
   const double *left = F.at(0, i), *right = F.at(0, j);
   const Index step = F.stride * kDraws;
   for (Index k = 0; k < rows; ++k, left += step, right += step) {
-    vd y[kBlock];
+    vd y[kPadded];
 #pragma GCC unroll 4
-    for (int b = 0; b < kBlock; ++b) y[b] = load(right + b * kDraws);
+    for (int b = 0; b < kPadded; ++b) y[b] = load(right + b * kDraws);
 #pragma GCC unroll 4
     for (int a = 0; a < kBlock; ++a) {
-      const vd x = load(left + a * kDraws);
+      const vd x = triangle ? y[a] : load(left + a * kDraws);
 #pragma GCC unroll 4
-      for (int b = 0; b < kBlock; ++b) acc[a][b] += x * y[b];
+      for (int b = 0; b < (triangle ? a + 1 : kPadded); ++b) acc[a][b] += x * y[b];
     }
   }
 #pragma GCC unroll 4
   for (int a = 0; a < kBlock; ++a)
 #pragma GCC unroll 4
-    for (int b = 0; b < kBlock; ++b) store(G.at(i + a, j + b), acc[a][b]);
+    for (int b = 0; b < (triangle ? a + 1 : kPadded); ++b) store(G.at(i + a, j + b), acc[a][b]);
 }
 
-// G += F^T F for the lower tiles, of `rows` rows of P columns; G = F^T F where `fresh`. Squares of
-// tiles go together, whose columns of F are in the first cache.
+// G += F^T F, of `rows` rows of P columns; G = F^T F where `fresh`. Squares of tiles go together,
+// whose columns of F are in the first cache.
 template <bool fresh>
 static void add_products(Lanes F, Index rows, Index P, Lanes G) {
   constexpr Index kSquare = 16;
-  static_assert(kSquare % kBlock == 0);
-  for (int h = 0; h < kVectors; ++h) {
+  static_assert(kSquare % kPadded == 0);
+  for (int h = 0; h < kVectors; ++h)
     for (Index i0 = 0; i0 < P; i0 += kSquare)
       for (Index j0 = 0; j0 <= i0; j0 += kSquare)
-        for (Index i = i0; i < i0 + kSquare && i < P; i += kBlock)
-          for (Index j = j0; j < j0 + kSquare && j <= i; j += kBlock)
-            add_tile<fresh>(F.from(h), rows, G.from(h), i, j);
-  }
+        for (Index i = i0; i < i0 + kSquare && i < P; i += kBlock) {
+          const Index own = i / kPadded * kPadded;
+          for (Index j = j0; j < j0 + kSquare && j < own; j += kPadded)
+            add_tile<fresh, false>(F.from(h), rows, G.from(h), i, j);
+          if (i0 == j0) add_tile<fresh, true>(F.from(h), rows, G.from(h), i, own);
+        }
 }
 
 // What the columns of F add up to.

@@ -207,7 +207,8 @@ static inline void remaining(Lanes A, Index i, Index j, Lanes L, Lanes C,
 #pragma GCC unroll 4
   for (int a = 0; a < kBlock; ++a)
 #pragma GCC unroll 4
-    for (int b = 0; b < kBlock; ++b) tile[a][b] = -load(A.at(i + a, j + b));
+    for (int b = 0; b < kBlock; ++b)
+      tile[a][b] = j < i || b <= a ? -load(A.at(i + a, j + b)) : vd{};
   for (Index k = 0; k < j; ++k) {
     vd y[kBlock];
 #pragma GCC unroll 4

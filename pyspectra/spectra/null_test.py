@@ -18,6 +18,7 @@ import numpy as np
 from pyspectra import ops
 from pyspectra._arrays import HostArray
 from pyspectra.spectra import random_null, sign_laws, sign_test
+from pyspectra.spectra.draw_tails import tail
 from pyspectra.spectra.margins import Margins, centred_margins, margins
 from pyspectra.spectra.structures import (
     BY_NAME,
@@ -266,7 +267,7 @@ def _orthogonal_p_value(esd: ESD, key: int) -> float:
             stack.append(q + noise * rng.standard_normal((N, M)))
         drawn.append(_ends(_spectrum(stack)[0]))
     table = np.array(drawn)
-    p = min(sign_test.tail(own[i], table[:, i]) for i in range(2))
+    p = min(tail(own[i], table[:, i]) for i in range(2))
     return p * (2.0 - p)
 
 

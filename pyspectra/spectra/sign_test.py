@@ -37,16 +37,14 @@ import numpy as np
 
 from pyspectra import ops
 from pyspectra._arrays import HostArray
+from pyspectra.spectra.draw_tails import CLEAR_DRAWS, HITS, SAME, hits, is_far, tail
 from pyspectra.spectra.margins import Margins
 from pyspectra.spectra.sign_bits import WORD, SignBits
-from pyspectra.spectra.special import gamma_tails
 from pyspectra.types import FloatArray
 
 # Standard deviations at which no draw is needed. The variance takes B = w^2 for a matrix of rank
 # one; for a mask of b blocks it is low by a factor of b.
 OVERWHELMING = 25.0
-# A draw as large as the data counts; so many of them end the test.
-HITS = 10
 # Draws after which the test may end, and at most. Larger matrices, whose law is the closer to a
 # gamma law, get fewer: so many multiplications are made at most.
 BATCH = 50
@@ -58,15 +56,6 @@ FEWEST = 16
 MOST_DRAWN = 2**19
 # Draws of small matrices that take the time of one.
 ABREAST = 8
-# Draws of which none is as large as the data are enough where these lie so many standard
-# deviations from their mean, or where the gamma law of many of them says less than CLEAR: far below
-# any level at which models of many layers are judged.
-FAR = 12.0
-CLEAR_DRAWS = 200
-CLEAR = 1e-8
-# The same of more draws, which tell a p-value that is not as small: below the levels, too.
-SURE_DRAWS = 400
-SURE = 1e-4
 # Multiplications of one Gram matrix from which on the laws of large matrices serve instead.
 LARGE = 1e8
 FEW_DRAWS = 12
@@ -79,8 +68,6 @@ TRACY_WIDOM_SKEWNESS = 0.2935
 # One random matrix in a hundred has a larger largest eigenvalue: mean and standard deviations of
 # that of a gamma law of Tracy-Widom's skewness.
 REACH_LEVEL, REACH = 0.01, 2.53
-# Statistics that differ by less are the same but for rounding.
-SAME = 1e-9
 # The normal law's standard deviation, as a part of its mean: half of the digits of its square.
 # 2 / (rows + cols) where all entries are alike.
 LEAST_SPREAD = 1e-6
@@ -141,10 +128,11 @@ def signs(
     stack = np.ascontiguousarray(stack)
     if own is None:
         (own,) = ops.sign_draws(stack, np.zeros(-(-stack.size // 8), np.uint8), 1, centred=False)
+    own = _sides(own)
     drawn = _drawn(stack, bits, centred, own)
-    above, below, largest = (tail(x, d) for x, d in _sides(own, drawn))
+    above, below, largest = (tail(float(x), d) for x, d in zip(own, drawn, strict=True))
     p = min(1.0, 2.0 * min(above, below), largest)
-    return SignTest(p * (2.0 - p), _reach(own[1], largest, drawn[:, 1]))
+    return SignTest(p * (2.0 - p), _reach(float(own[2]), largest, drawn[2]))
 
 
 def of_spectrum(evals: FloatArray) -> FloatArray:
@@ -154,42 +142,45 @@ def of_spectrum(evals: FloatArray) -> FloatArray:
 
 
 def _drawn(stack: FloatArray, bits: SignBits, centred: bool, own: FloatArray) -> FloatArray:
-    """Draw until it is enough, (draws, 2): batches together where the test will hardly end."""
+    """Draw until it is enough, (3, draws): batches together where the test will hardly end."""
     n, M = stack.size, min(stack.shape[1:])
     most = int(min(MOST_DRAWS, max(BATCH, MOST_WORK / (n * M))))
     batch = max(1, min(BATCH, MOST_DRAWN // n))
-    drawn = np.empty((0, 2))
-    while len(drawn) < most:
+    drawn = np.empty((3, 0))
+    while drawn.shape[1] < most:
         sizes = _batches(own, drawn, batch, most)
         # Batches begin with a word of bits: where one ends within it, the next is drawn alone.
         if any(size * n % WORD for size in sizes):
             sizes = sizes[:1]
-        count = sum(sizes)
+        count, made = sum(sizes), drawn.shape[1]
         # Infinite where a draw failed: that proves nothing, and counts as larger.
         found = ops.sign_draws(stack, bits.take(count * n), count, centred=centred)
+        drawn = np.hstack([drawn, _sides(found).T])
         for size in sizes:
-            drawn, found = np.vstack([drawn, found[:size]]), found[size:]
-            if len(drawn) >= FEWEST and _is_enough(own, drawn):
-                return drawn
+            made += size
+            if made >= FEWEST and _is_enough(own, drawn[:, :made]):
+                return drawn[:, :made]
     return drawn
 
 
 def _batches(own: FloatArray, drawn: FloatArray, batch: int, most: int) -> list[int]:
     """Sizes of the next batches, each of which begins before the end of the test."""
-    missing = FEWEST - len(drawn)
+    made = drawn.shape[1]
+    missing = FEWEST - made
     if missing > 0:
         return [min(batch, missing - first) for first in range(0, missing, batch)]
-    hits = min(_hits(x, d) for x, d in _sides(own, drawn))
-    expected = (HITS - hits) * len(drawn) // hits if hits else CLEAR_DRAWS
+    fewest = int(hits(own[:, None], drawn).min())
+    expected = (HITS - fewest) * made // fewest if fewest else CLEAR_DRAWS
     wanted = max(ABREAST, min(expected * 3 // 4, CLEAR_DRAWS))
     count = max(-(-ABREAST // batch), wanted // batch)
-    return [batch] * min(count, -(-(most - len(drawn)) // batch))
+    return [batch] * min(count, -(-(most - made) // batch))
 
 
 def _is_enough(own: FloatArray, drawn: FloatArray) -> bool:
     """Tell whether more draws would only say again what these do."""
-    sides = _sides(own, drawn)
-    return min(_hits(x, d) for x, d in sides) >= HITS or any(_is_far(x, d) for x, d in sides)
+    reached = hits(own[:, None], drawn)
+    unreached = np.flatnonzero(reached == 0)
+    return bool(reached.min() >= HITS) or any(is_far(float(own[k]), drawn[k]) for k in unreached)
 
 
 def _reach(own: float, p: float, drawn: FloatArray) -> float:
@@ -237,7 +228,7 @@ def _counted(
         drawn = np.append(drawn, draw(LARGE_STEP))
         sides = ((own, drawn), (-own, -drawn)) if two_sided else ((own, drawn),)
         p = min(tail(x, d) for x, d in sides)
-        if p >= DOUBTED or len(drawn) >= LARGE_DRAWS or any(_is_far(x, d) for x, d in sides):
+        if p >= DOUBTED or len(drawn) >= LARGE_DRAWS or any(is_far(x, d) for x, d in sides):
             return p, drawn
 
 
@@ -352,26 +343,9 @@ def _predicted(own: float, drawn: FloatArray) -> float:
     return float(stdtr(n - 1, (mean - own) / (sd * math.sqrt(1.0 + 1.0 / n))))
 
 
-def _sides(own: FloatArray, drawn: FloatArray) -> tuple[tuple[float, FloatArray], ...]:
-    """Return each one-sided question, as a number and draws that may be at least as large."""
-    spread, largest = map(float, own)
-    return (spread, drawn[:, 0]), (-spread, -drawn[:, 0]), (largest, drawn[:, 1])
-
-
-def _hits(own: float, drawn: FloatArray) -> int:
-    return int(np.count_nonzero(drawn >= own - SAME * abs(own)))
-
-
-def _is_far(own: float, drawn: FloatArray) -> bool:
-    """Tell whether the data lie so far out that more draws would only say so again."""
-    if _hits(own, drawn):
-        return False
-    above = own - float(drawn.mean())
-    if above > FAR * float(drawn.std()) + SAME * abs(own):
-        return True
-    if len(drawn) < CLEAR_DRAWS:
-        return False
-    return tail(own, drawn) < (CLEAR if len(drawn) < SURE_DRAWS else SURE)
+def _sides(found: FloatArray) -> FloatArray:
+    """Turn both statistics into three, each of which speaks against the null where it is large."""
+    return found[..., [0, 0, 1]] * (1.0, -1.0, 1.0)
 
 
 def without_means(stack: FloatArray) -> FloatArray:
@@ -380,19 +354,3 @@ def without_means(stack: FloatArray) -> FloatArray:
     left: FloatArray = stack - rows
     left -= cols - cols.mean(2, keepdims=True)
     return left
-
-
-def tail(own: float, drawn: FloatArray) -> float:
-    """Share of draws at least as large; the tail of a gamma law where hardly any is."""
-    hits = _hits(own, drawn)
-    counted = (1 + hits) / (1 + len(drawn))
-    if hits >= HITS:
-        return hits / len(drawn)
-    mean, sd = float(drawn.mean()), float(drawn.std(ddof=1))
-    if not sd > SAME * abs(mean):
-        return counted
-    z = (own - mean) / sd
-    skewness = max(float(np.mean(((drawn - mean) / sd) ** 3)), 0.5)
-    shape = 4.0 / skewness**2
-    x = max(shape + math.sqrt(shape) * z, 0.0)
-    return gamma_tails(shape, x)[1] if hits == 0 else counted
