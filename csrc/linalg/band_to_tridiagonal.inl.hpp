@@ -4,7 +4,10 @@
 // A column of the band is two vectors, 2 kBand consecutive rows. Sweep s works on the blocks of
 // kBand columns that start at s + 1, s + 1 + kBand, ..., and finds each column with its rows
 // starting where its block starts: all loads and stores are whole, aligned vectors. It leaves them
-// shifted by one row, as sweep s + 1 wants them. Rows above the diagonal hold scratch values.
+// shifted by one row, as sweep s + 1 wants them. So blocks on the diagonal are whole, and a product
+// with one needs no sums over lanes: entries above the diagonal stand there, too, but for the last
+// column of a block, which has zeros above its diagonal until find_products fills it from the last
+// row.
 static inline Real* column_at(Real* band, Index j) { return band + j * kColumn; }
 
 // Rows 1, 2, ..., kLanes of the 2 * kLanes rows in a and b.
@@ -56,24 +59,24 @@ static inline void find_next(Sweep& sweep, const Real* block) {
   sweep.next_beta = x[0];
 }
 
-// w = tau (D v - tau/2 (v^T D v) v) for the block D, from its lower triangle: D -= v w^T + w v^T;
-// z = tau' B^T v' for the block below and the next reflector: B -= v' z^T.
-static inline void find_products(Sweep& sweep, const Real* block) {
+// w = tau (D v - tau/2 (v^T D v) v) for the block D: D -= v w^T + w v^T; z = tau' B^T v' for the
+// block below and the next reflector: B -= v' z^T. A function of its own: inlined, GCC's SSE2 code
+// takes 1.3 times as long.
+__attribute__((noinline)) static void find_products(Sweep& sweep, Real* block) {
   const Real* const v = sweep.v;
-  const vi lane = lane_numbers();
   const vd u = load(v), next = load(sweep.next_v), y = load(sweep.y);
-  vd below[kBand], dots[kBand], w0 = vd{}, w1 = vd{};
+  Real* const last = block + (kBand - 1) * kColumn;
+  vd column = vd{}, below[kBand], w0 = vd{}, w1 = vd{};
 #pragma GCC unroll 16
-  for (int c = 0; c < kBand; ++c) {
-    const vd low = only(lane >= splat_i(c), load(block + c * kColumn));
-    dots[c] = only(lane > splat_i(c), low) * u;
-    if (c % 2 == 0)
-      w0 += low * splat(v[c]);
-    else
-      w1 += low * splat(v[c]);
+  for (int c = 0; c + 1 < kBand; ++c) column[c] = block[c * kColumn + kBand - 1];
+  column += load(last);
+  store(last, column);
+#pragma GCC unroll 16
+  for (int c = 0; c < kBand; c += 2) {
+    w0 += load(block + c * kColumn) * splat(v[c]);
+    w1 += (c + 2 < kBand ? load(block + (c + 1) * kColumn) : column) * splat(v[c + 1]);
   }
-  sum_each(dots);
-  const vd w = ((w0 + w1) + dots[0]) * splat(sweep.tau);
+  const vd w = (w0 + w1) * splat(sweep.tau);
   store(sweep.w, w - sum_all(w * u) * splat((Real)0.5 * sweep.tau) * u);
 #pragma GCC unroll 16
   for (int c = 0; c < kBand; ++c)

@@ -215,12 +215,13 @@ static void finish_panel(const Real* V, Real* Y, Index rows, const Real (&T)[kBa
   }
 }
 
-// Block p of the matrix's columns: its lower triangle and the R below it go into the band.
+// Block p of the matrix's columns: its diagonal block and the R below it go into the band, as
+// band_to_tridiagonal.inl.hpp wants them: row 0 belongs to the block of that before.
 static void keep_band(const Real* diagonal, const Real* r, Index p, Real* band) {
   for (int c = 0; c < kBand; ++c) {
     const Index column = p * kBand + c;
     Real* const out = band + column * kColumn + (column + kBand - 1) % kBand;
-    for (int i = c; i < kBand; ++i) out[i - c] = diagonal[i * kBand + c];
+    for (int i = c > 0; i < kBand; ++i) out[i - c] = diagonal[i * kBand + c];
     for (int i = 0; i <= c; ++i) out[kBand + i - c] = r[i * kBand + c];
   }
 }

@@ -223,9 +223,11 @@ static void take_narrow_band(const Real* band, Index n, Real* work) {
   const Index order = (n + kBand - 1) / kBand * kBand;
   for (Index k = 0; k < (order + 2 * kBand) * kColumn; ++k) work[k] = 0;
   for (Index j = 0; j < n; ++j) {
-    Real* const out = work + j * kColumn + (j + kBand - 1) % kBand;
+    const Index above = (j + kBand - 1) % kBand;  // rows of its block, which is stored whole
+    Real* const out = work + j * kColumn + above;
     const Real* const in = band + j * kBandStride + j;
     for (int i = 0; i <= kBand && j + i < n; ++i) out[i] = in[i];
+    for (Index i = 1; i <= above && above + 1 < kBand; ++i) out[-i] = in[-i * kBandStride];
   }
 }
 
