@@ -119,7 +119,8 @@ void multiply(const detail::ProductSteps<Real>& steps, const MatrixView& W, cons
 }  // namespace
 
 void normal_product(const MatrixView& W, const double* X, Index b, double* Y, double* Z) {
-  multiply(PS_SELECT_ISA(detail::product_kernels).in_double, W, X, b, Y, Z);
+  const detail::ProductKernels kernels = PS_SELECT_ISA(detail::product_kernels);
+  multiply(b <= kernels.of_few.panel ? kernels.of_few : kernels.in_double, W, X, b, Y, Z);
 }
 
 void normal_product(const MatrixView& W, const float* X, Index b, float* Y, float* Z) {

@@ -59,6 +59,7 @@ struct ProductSteps {
 
 struct ProductKernels {
   ProductSteps<double> in_double;
+  ProductSteps<double> of_few;  // for blocks of one vector's width: no columns of zeros go along
   ProductSteps<float> in_float;
 };
 

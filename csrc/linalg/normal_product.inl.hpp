@@ -12,6 +12,7 @@ using pyspectra::linalg::detail::kMostPanel;
 using pyspectra::linalg::detail::kPackedRow;
 using pyspectra::linalg::detail::Packed;
 using pyspectra::linalg::detail::ProductKernels;
+using pyspectra::linalg::detail::ProductSteps;
 
 typedef float vf __attribute__((vector_size(kLanes * 8)));
 static inline vf load(const float* p) {
@@ -22,9 +23,11 @@ static inline vf load(const float* p) {
 static inline void store(float* p, vf v) { __builtin_memcpy(p, &v, sizeof v); }
 static inline vf splat(float x) { return x - vf{}; }
 
-template <typename Real>
-constexpr int kPanel = kVectors<Real> * kLanes * 8 / (int)sizeof(Real);
-static_assert(kPanel<double> <= kMostPanel && kPanel<float> <= kMostPanel);
+// Columns of a panel of V vectors.
+template <int V, typename Real>
+constexpr int kPanel = V * kLanes * 8 / (int)sizeof(Real);
+static_assert(kPanel<kVectors<double>, double> <= kMostPanel &&
+              kPanel<kVectors<float>, float> <= kMostPanel);
 
 template <typename T, typename Real>
 static Packed<Real> pack_block(const MatrixView& W, Index i0, Index rows, Index j0, Index cols,
@@ -73,9 +76,9 @@ static Packed<Real> pack(const MatrixView& W, Index i0, Index rows, Index j0, In
   return pack_block<double>(W, i0, rows, j0, cols, to);
 }
 
-template <int R, Index RowStep, typename Real>
+template <int V, int R, Index RowStep, typename Real>
 static inline void tile(const Real* a, Index col_step, Index depth, const Real* x, Real* out) {
-  constexpr int V = kVectors<Real>, L = kPanel<Real> / V;
+  constexpr int P = kPanel<V, Real>, L = P / V;
   typedef decltype(load(x)) Vector;
   Vector acc[R][V];
 #pragma GCC unroll 32
@@ -93,39 +96,44 @@ static inline void tile(const Real* a, Index col_step, Index depth, const Real* 
       for (int v = 0; v < V; ++v) acc[r][v] += w * y[v];
     }
     a += col_step;
-    x += kPanel<Real>;
+    x += P;
   }
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      Real* const at = out + r * kPanel<Real> + v * L;
+      Real* const at = out + r * P + v * L;
       store(at, load(at) + acc[r][v]);
     }
 }
 
 // Steps between rows are known when this is compiled, so that a tile needs one address.
-template <Index RowStep, typename Real>
+template <int V, int R, Index RowStep, typename Real>
 static void accumulate_rows(const Packed<Real>& a, Index rows, Index depth, const Real* x,
                             Real* out) {
-  constexpr int R = kRows<Real>;
+  constexpr int P = kPanel<V, Real>;
   Index i = 0;
   for (; i + R <= rows; i += R)
-    tile<R, RowStep>(a.a + i * RowStep, a.col_step, depth, x, out + i * kPanel<Real>);
-  for (; i + 3 <= rows; i += 3)
-    tile<3, RowStep>(a.a + i * RowStep, a.col_step, depth, x, out + i * kPanel<Real>);
-  for (; i < rows; ++i)
-    tile<1, RowStep>(a.a + i * RowStep, a.col_step, depth, x, out + i * kPanel<Real>);
+    tile<V, R, RowStep>(a.a + i * RowStep, a.col_step, depth, x, out + i * P);
+  for (; i + R / 2 <= rows; i += R / 2)
+    tile<V, R / 2, RowStep>(a.a + i * RowStep, a.col_step, depth, x, out + i * P);
+  for (; i < rows; ++i) tile<V, 1, RowStep>(a.a + i * RowStep, a.col_step, depth, x, out + i * P);
 }
 
-template <typename Real>
+template <int V, int R, typename Real>
 static void accumulate(const Packed<Real>& a, Index rows, Index depth, const Real* x, Real* out) {
-  if (a.row_step == 1) return accumulate_rows<1>(a, rows, depth, x, out);
-  if (a.row_step == kBlockRows) return accumulate_rows<kBlockRows>(a, rows, depth, x, out);
-  accumulate_rows<kPackedRow<Real>>(a, rows, depth, x, out);
+  if (a.row_step == 1) return accumulate_rows<V, R, 1>(a, rows, depth, x, out);
+  if (a.row_step == kBlockRows) return accumulate_rows<V, R, kBlockRows>(a, rows, depth, x, out);
+  accumulate_rows<V, R, kPackedRow<Real>>(a, rows, depth, x, out);
+}
+
+template <int V, int R, typename Real>
+static ProductSteps<Real> product_steps() {
+  return {kPanel<V, Real>, pack<Real>, accumulate<V, R, Real>};
 }
 
 static ProductKernels product_kernels() {
-  return {{kPanel<double>, pack<double>, accumulate<double>},
-          {kPanel<float>, pack<float>, accumulate<float>}};
+  return {product_steps<kVectors<double>, kRows<double>, double>(),
+          product_steps<1, kVectors<double> * kRows<double>, double>(),
+          product_steps<kVectors<float>, kRows<float>, float>()};
 }
