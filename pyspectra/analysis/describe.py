@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyspectra.analysis.batches import gram_elements, n_evals
+from pyspectra.analysis.batches import gram_elements
+from pyspectra.analysis.layer_spectra import n_evals
 from pyspectra.analysis.plan import select_layers
 from pyspectra.analysis.porting import refuse_foreign_names
 from pyspectra.errors import called_as

@@ -107,6 +107,10 @@ class Engine(ABC):
     def take(self, M: int, count: int) -> Sequence[Any] | None:
         """Return room for `count` M x M matrices, None where they need memory of their own."""
 
+    def lend(self, M: int, count: int) -> Sequence[Any] | None:
+        """Return the same for what the calling thread has done with when it asks again."""
+        return None
+
     @abstractmethod
     def operand(self, X: HostArray) -> Any:
         """Return one more matrix as `grams` wants it."""
@@ -149,7 +153,8 @@ class _HostEngine(Engine):
 
     def __init__(self, capacity: int, block: int) -> None:
         self.capacity = capacity
-        self._lock = threading.Lock()
+        self._lent = threading.local()
+        self._reading = threading.Lock()
         self._block = np.empty(block)
         self._used = 0
         self._ahead: ReadAhead | None = None
@@ -164,12 +169,12 @@ class _HostEngine(Engine):
         least = FAST_ORDER if X.data.itemsize == 2 else FAST_ORDER_WIDE
         return fast_spectrum(X) if min(X.shape) >= least else None
 
-    @staticmethod
-    def _read(layer: Layer, ahead: ReadAhead) -> Matrices:
-        try:
-            loaded, change = layer.load_with_change()
-        finally:
-            ahead.loaded()
+    def _read(self, layer: Layer, ahead: ReadAhead) -> Matrices:
+        with self._reading:  # files and modules need not bear several readers
+            try:
+                loaded, change = layer.load_with_change()
+            finally:
+                ahead.loaded()
         slices = matricize(layer, apart(layer, loaded)).slices
         return Matrices(slices, slices, change)
 
@@ -180,17 +185,19 @@ class _HostEngine(Engine):
 
     def take(self, M: int, count: int) -> list[FloatArray] | None:
         size = M * M
-        with self._lock:
-            if self._used + count * size > self._block.size:
-                return None
-            start, self._used = self._used, self._used + count * size
-        return [
-            self._block[start + i * size : start + (i + 1) * size].reshape(M, M, order="F")
-            for i in range(count)
-        ]
+        if self._used + count * size > self._block.size:
+            return None
+        start, self._used = self._used, self._used + count * size
+        return _stack(self._block[start : self._used], M)
+
+    def lend(self, M: int, count: int) -> list[FloatArray]:
+        size = count * M * M
+        if getattr(self._lent, "size", 0) < size:
+            self._lent.size, self._lent.block = size, np.empty(size)
+        return _stack(self._lent.block[:size], M)
 
     def again(self, layer: Layer) -> Sequence[HostArray]:
-        with self._lock:  # files and modules need not bear several readers
+        with self._reading:
             loaded = layer.load()
         return matricize(layer, apart(layer, loaded)).slices
 
@@ -218,6 +225,11 @@ class _HostEngine(Engine):
         status: Sequence[Status],
     ) -> Solution:  # fmt: skip
         return esd.unresolved_anew(X, grams, evals, status)
+
+
+def _stack(block: FloatArray, M: int) -> list[FloatArray]:
+    """Cut a block into M x M matrices, each in Fortran order."""
+    return [part.reshape(M, M, order="F") for part in block.reshape(-1, M * M)]
 
 
 def host_engine(sizes: Sequence[int]) -> Engine:

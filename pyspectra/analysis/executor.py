@@ -16,6 +16,7 @@ from pyspectra.analysis.batches import (
     gram_elements,
     run_batch,
     split,
+    waiting_elements,
 )
 from pyspectra.analysis.work import Spent, by_size, work_of
 from pyspectra.report.options import AnalyzeOptions
@@ -61,8 +62,10 @@ def _in_this_process(
 ) -> Iterator[list[Outcome]]:
     engine: engines.Engine
     if device is None:
-        batches = split(layers, options, engines.PENDING_BYTES // 8)
-        engine = engines.host_engine([_elements(batch, options) for batch in batches])
+        batches = split(layers, options, engines.PENDING_BYTES // 8, shares_threads=True)
+        engine = engines.host_engine(
+            [sum(waiting_elements(x, options) for x in b) for b in batches]
+        )
     else:
         engine = engines.device_engine(device)
         batches = split(layers, options, engine.capacity)
@@ -70,11 +73,6 @@ def _in_this_process(
     with contextlib.closing(engine.reads(layers)) as reads:
         for batch in batches:
             yield from run_batch(batch, reads, engine, options, spent)
-
-
-def _elements(batch: Sequence[Layer], options: AnalyzeOptions) -> int:
-    # With method "svd" there are no Gram matrices that need room.
-    return 0 if options.method == "svd" else sum(gram_elements(x, options) for x in batch)
 
 
 def _shared(

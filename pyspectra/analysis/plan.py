@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyspectra.analysis.batches import n_evals
+from pyspectra.analysis.layer_spectra import n_evals
 from pyspectra.report.options import AnalyzeOptions
 from pyspectra.weights import Layer, Skip, SkippedLayer
 from pyspectra.weights.kinds import LORA

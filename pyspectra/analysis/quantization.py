@@ -12,9 +12,9 @@ import numpy as np
 from pyspectra._arrays import HostArray
 from pyspectra._support.arguments import as_integer, shown
 from pyspectra._support.progress import progress_bar
-from pyspectra.analysis.batches import LOAD_ERRORS
 from pyspectra.analysis.bit_choice import LayerSensitivity
 from pyspectra.analysis.layer_fits import layer_fits
+from pyspectra.analysis.layer_spectra import LOAD_ERRORS
 from pyspectra.analysis.output_change import OutputTrial
 from pyspectra.analysis.quantization_result import QuantizationSensitivity
 from pyspectra.analysis.rows import Spectrum
