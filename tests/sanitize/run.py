@@ -20,6 +20,7 @@ BUILD = ROOT / "build" / "sanitize"
 
 TESTS = [
     "csrc",
+    "analysis/test_side_by_side.py",
     "spectra/test_bootstrap.py",
     "spectra/test_device_spectra.py",
     "spectra/test_estimators.py",

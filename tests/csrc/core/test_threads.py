@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 import pyspectra as ps
 from pyspectra import ops
@@ -51,7 +53,9 @@ def kernels() -> list[Callable[[], np.ndarray]]:
     ]
 
 
-def test_kernels_called_at_once_while_their_number_of_threads_changes() -> None:
+@pytest.mark.parametrize("alone", [False, True])
+def test_kernels_called_at_once_while_their_number_of_threads_changes(alone: bool) -> None:
+    """Each spread over the pool where that is free, or `alone` in the thread that calls it."""
     ops.set_num_threads(3)
     calls = kernels()
     want = [call() for call in calls]
@@ -60,9 +64,10 @@ def test_kernels_called_at_once_while_their_number_of_threads_changes() -> None:
 
     def work(k: int) -> None:
         start.wait()
-        for i in range(ROUNDS):
-            ops.set_num_threads(1 + (i + k) % 4)
-            found[k].append(calls[k]())
+        with ops.one_thread() if alone else contextlib.nullcontext():
+            for i in range(ROUNDS):
+                ops.set_num_threads(1 + (i + k) % 4)
+                found[k].append(calls[k]())
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(len(calls))]
     for thread in threads:
