@@ -242,8 +242,9 @@ def _plan(evals: FloatArray, N: int) -> _Plan | None:
         for columns in range(_PANEL, kept + 1, _PANEL):
             steps = _steps_of_space(seen, wanted, columns, allowed * gap)
             size = columns * steps
-            # Solutions; projections and the projected matrix; its vectors; products with W.
-            cost = size * M * (2.0 * M + 4.0 * size) + 20.0 * size**3 + 6.0 * kept * N * M
+            # Solutions; projections and the vectors of the projected matrix, which take longer for
+            # their operations, by one thread; products with W.
+            cost = size * M * (2.0 * M + 6.0 * size) + 40.0 * size**3 + 6.0 * kept * N * M
             if kept <= size <= M // 2 and cost < least:
                 best, least = _Plan(wanted, kept, columns, steps, True), cost
     return best
@@ -316,18 +317,23 @@ def _inverse_space(factor: FloatArray, X: FloatArray, plan: _Plan) -> FloatArray
     it takes those by its large end away.
     """
     M, p = X.shape
-    basis, images = np.empty((M, p * plan.steps)), np.empty((M, p * plan.steps))
-    for step in range(plan.steps):
-        # Against the last two blocks, as exact arithmetic needs, and what rounding brings back.
-        for first in (max(step - 2, 0), 0):
-            before = basis[:, first * p : step * p]
-            X -= before @ (before.T @ X)
-            ops.inverse_steps(factor, X, 0)
-        basis[:, step * p :][:, :p] = X
+    size = p * plan.steps
+    basis, images, projected = np.empty((M, size)), np.empty((M, size)), np.zeros((size, size))
+    ops.inverse_steps(factor, X, 0)
+    for end in range(p, size + 1, p):
+        basis[:, end - p : end] = X
         ops.apply_inverse(factor, X)
-        images[:, step * p :][:, :p] = X
-    projected = basis.T @ images
-    _, vectors = np.linalg.eigh(projected + projected.T)
+        images[:, end - p : end] = X
+        # Exact arithmetic has nothing but these two blocks in it; rounding brings the others back.
+        last = slice(max(end - 2 * p, 0), end)
+        inner = projected[last, end - p : end] = basis[:, last].T @ X
+        if end == size:
+            break
+        X -= basis[:, last] @ inner
+        ops.inverse_steps(factor, X, 0)
+        X -= basis[:, :end] @ (basis[:, :end].T @ X)
+        ops.inverse_steps(factor, X, 0)
+    _, vectors = np.linalg.eigh(projected, UPLO="U")
     out = np.ascontiguousarray(images @ vectors[:, : -plan.kept - 1 : -1])
     ops.inverse_steps(factor, out, 0)
     return out
