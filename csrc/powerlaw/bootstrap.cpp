@@ -9,58 +9,15 @@
 #include "core/isa.hpp"
 #include "core/lent.hpp"
 #include "core/parallel.hpp"
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace pyspectra::powerlaw {
 namespace {
 
-constexpr int kLanes = 2;  // the unit is compiled for the baseline
 #include "core/elementary.inl.hpp"
-#include "core/philox.inl.hpp"
-#include "core/random.inl.hpp"
-#include "powerlaw/replicate.inl.hpp"
 
 // Points a task, in whole replicates: threads share one long spectrum, and short ones do not cost a
 // task each.
 constexpr Index kTaskPoints = 4096;
-
-// 32-bit words of one stream of one replicate, in the order of their counters.
-class Words {
- public:
-  Words(std::uint64_t key, Index replicate, unsigned stream)
-      : key_(key), replicate_(static_cast<std::uint64_t>(replicate)), stream_(stream) {}
-
-  std::uint64_t next() {
-    if (used_ == kBuffer) refill();
-    return buffer_[used_++];
-  }
-
- private:
-  static constexpr int kBuffer = 4 * kLanes;
-
-  void refill() {
-    vu lane;
-    for (int l = 0; l < kLanes; ++l) lane[l] = block_ + static_cast<std::uint64_t>(l);
-    const Philox<vu> x =
-        philox4x32<vu>({lane, vu{}, vu{} + replicate_, vu{} + static_cast<std::uint64_t>(stream_)},
-                       static_cast<unsigned>(key_), static_cast<unsigned>(key_ >> 32));
-    for (int l = 0; l < kLanes; ++l) {
-      buffer_[4 * l] = x.c0[l] & 0xffffffffull;
-      buffer_[4 * l + 1] = x.c1[l] & 0xffffffffull;
-      buffer_[4 * l + 2] = x.c2[l] & 0xffffffffull;
-      buffer_[4 * l + 3] = x.c3[l] & 0xffffffffull;
-    }
-    block_ += kLanes;
-    used_ = 0;
-  }
-
-  std::uint64_t key_, replicate_, block_ = 0;
-  unsigned stream_;
-  int used_ = kBuffer;
-  std::uint64_t buffer_[kBuffer];
-};
 
 // What the replicates of one spectrum share.
 struct Source {
@@ -72,32 +29,46 @@ struct Source {
 
 struct Scratch {
   detail::Workspace fit;
-  std::vector<std::uint32_t> times;  // how often each body point was drawn
+  std::vector<std::uint32_t> times;  // how often each body point was drawn, then all others
+};
+
+struct Kernels {
+  detail::Kernels fit;
+  detail::DrawKernels draw;
 };
 
 // Writes the ascending logarithms of replicate b; returns how many come from the body.
-Index draw(const Source& source, Index b, const detail::Kernels& kernels, Scratch& scratch) {
+Index draw(const Source& source, Index b, const Kernels& kernels, Scratch& scratch) {
+  constexpr Index kWords = 4 * detail::kBlocks, kNumbers = 2 * detail::kBlocks;
+  constexpr Index kOften = 4;  // a point is seldom drawn more often
   const Index n_body = static_cast<Index>(source.body.size());
+  detail::Stream stream{source.key, static_cast<std::uint64_t>(b), 0};
   std::vector<double>& out = scratch.fit.log_x;
-  out.resize(static_cast<std::size_t>(source.n));
+  out.resize(static_cast<std::size_t>(source.n + std::max(kOften, kNumbers)));
   Index drawn = 0;
   if (n_body > 0) {
-    scratch.times.assign(source.body.size(), 0);
-    Words words(source.key, b, 0);
-    for (Index i = 0; i < source.n; ++i) {
-      const Index r = drawn_index(words.next(), source.n);
-      if (r < n_body) ++scratch.times[r];
+    scratch.times.assign(source.body.size() + 1, 0);
+    std::uint32_t* const times = scratch.times.data();
+    std::uint64_t words[kWords];
+    for (Index i = 0; i < source.n; i += kWords) {
+      kernels.draw.indices(stream, source.n, i / 4, words);
+      for (const std::uint64_t r : words) ++times[std::min(static_cast<Index>(r), n_body)];
     }
-    for (Index i = 0; i < n_body; ++i)
-      for (std::uint32_t t = scratch.times[i]; t > 0; --t) out[drawn++] = source.body[i];
+    for (Index i = 0; i < n_body; ++i) {
+      const double point = source.body[i];
+      const Index count = times[i];
+      // Without a branch that nobody can foresee; what is too much is written over.
+      for (Index t = 0; t < kOften; ++t) out[drawn + t] = point;
+      for (Index t = kOften; t < count; ++t) out[drawn + t] = point;
+      drawn += count;
+    }
   }
-  Words words(source.key, b, 1);
-  for (Index j = drawn; j < source.n; ++j) {
-    const std::uint64_t high = words.next(), low = words.next();
-    out[j] = uniform(high, low);
-  }
+  stream.number = 1;
+  for (Index j = drawn; j < source.n; j += kNumbers)
+    kernels.draw.uniforms(stream, (j - drawn) / 2, out.data() + j);
+  out.resize(static_cast<std::size_t>(source.n));
   double* const tail = out.data() + drawn;
-  kernels.logarithms(tail, source.n - drawn, tail);
+  kernels.fit.logarithms(tail, source.n - drawn, tail);
   double u = 0.0;
   for (Index j = drawn; j < source.n; ++j) {
     u += -out[j] / static_cast<double>(source.n - j);
@@ -107,9 +78,9 @@ Index draw(const Source& source, Index b, const detail::Kernels& kernels, Scratc
 }
 
 Replicate replicate(const Source& source, Index b, const FitOptions& options,
-                    const detail::Kernels& kernels, Scratch& scratch) {
+                    const Kernels& kernels, Scratch& scratch) {
   const Index drawn = draw(source, b, kernels, scratch);
-  const detail::Tail tail = detail::fit_logs(scratch.fit, options, kernels, drawn);
+  const detail::Tail tail = detail::fit_logs(scratch.fit, options, kernels.fit, drawn);
   if (tail.status != Status::ok) return {std::nan(""), std::nan(""), std::nan("")};
   return {1.0 + tail.beta, tail.D, static_cast<double>(source.n - tail.start)};
 }
@@ -124,7 +95,7 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
              "bootstrap: as many fits and keys as spectra are needed");
   PS_REQUIRE(first >= 0 && count >= 0 && count < (Index{1} << 32) - first,
              "bootstrap: the numbers of the replicates must be below 2^32");
-  const detail::Kernels kernels = PS_SELECT_ISA(detail::kernels);
+  const Kernels kernels{PS_SELECT_ISA(detail::kernels), PS_SELECT_ISA(detail::draws)};
   std::vector<std::vector<Replicate>> out(spectra.size());
   std::vector<Source> sources(spectra.size());
   struct Task {
@@ -140,7 +111,7 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
         "bootstrap: a fit does not belong to its spectrum");
     Source& source = sources[s];
     source.body.resize(static_cast<std::size_t>(fits[s].index));
-    kernels.logarithms(std::to_address(lowest), fits[s].index, source.body.data());
+    kernels.fit.logarithms(std::to_address(lowest), fits[s].index, source.body.data());
     source.n = fits[s].n;
     source.log_xmin = log_positive(fits[s].xmin);
     source.beta = fits[s].alpha - 1.0;

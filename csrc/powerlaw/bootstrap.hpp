@@ -35,4 +35,27 @@ std::vector<std::vector<Replicate>> bootstrap(std::span<const std::span<const do
                                               Index first, Index count,
                                               std::span<const std::uint64_t> keys);
 
+namespace detail {
+
+// Random words of one purpose of one replicate: a block of four for each counter.
+struct Stream {
+  std::uint64_t key, replicate;
+  unsigned number;
+};
+
+constexpr int kBlocks = 32;  // at a time
+
+struct DrawKernels {
+  // 4 kBlocks indices in [0, n), those of the blocks from `first` on, in any order; n in the place
+  // of those after the n-th of the stream.
+  void (*indices)(const Stream& stream, Index n, Index first, std::uint64_t* out);
+  // 2 kBlocks numbers in (0, 1], those of the blocks from `first` on.
+  void (*uniforms)(const Stream& stream, Index first, double* out);
+};
+
+DrawKernels draws_baseline();
+DrawKernels draws_avx2();
+DrawKernels draws_avx512();
+
+}  // namespace detail
 }  // namespace pyspectra::powerlaw
