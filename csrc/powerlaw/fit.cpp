@@ -86,7 +86,7 @@ Fit fit_one(std::span<const double> all, const FitOptions& options, const detail
 
 namespace detail {
 
-Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, Index fixed_start) {
+Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, Index likely) {
   const Index n = static_cast<Index>(w.log_x.size());
   Tail out;
   w.tail_sum.resize(n);
@@ -146,8 +146,8 @@ Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, I
       break;
   }
   if (!std::isnan(options.xmin)) {
-    if (n - fixed_start < (csn ? options.min_tail : 2)) return fail(Status::too_few_points);
-    return finish_below(fixed_start, log_positive(options.xmin));
+    if (n - likely < (csn ? options.min_tail : 2)) return fail(Status::too_few_points);
+    return finish_below(likely, log_positive(options.xmin));
   }
   if (small && last < 0)  // no candidate has a long enough tail: all points are the tail
     return finish(0, w.log_x[0], w.tail_sum[0]);
@@ -169,6 +169,7 @@ Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, I
                      stride,
                      first,
                      last,
+                     likely,
                      correction,
                      shift,
                      csn,

@@ -91,6 +91,7 @@ struct ScanInput {
   Index n;
   Index stride;
   Index first, last;  // candidates, both included; last <= n - 2
+  Index likely;       // is looked at first: a good one bounds the others
   double correction;  // alpha_i = 1 + (m - correction) / T_i
   double shift;       // D_i = max_j |F_j - (j - i + shift) / m| + shift / m
   bool distinct;      // of equal points only the first is a candidate
@@ -130,9 +131,9 @@ struct Tail {
   Status status = Status::ok;
 };
 
-// What every fit is: `fit_batch` calls it for data, the bootstrap for replicates. `fixed_start`:
-// the first point >= options.xmin, where that is not NaN.
-Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, Index fixed_start);
+// What every fit is: `fit_batch` calls it for data, the bootstrap for replicates. `likely`: the
+// first point >= options.xmin; where that is NaN, a guess, which changes nothing but the time.
+Tail fit_logs(Workspace& w, const FitOptions& options, const Kernels& kernels, Index likely);
 
 }  // namespace detail
 }  // namespace pyspectra::powerlaw

@@ -212,6 +212,7 @@ static ScanResult scan(const ScanInput& in) {
       result.D = d;
     }
   };
+  if (in.likely >= in.first && in.likely <= in.last) consider(in.likely);
   // A sparse first pass finds a good bound; the second pass is then mostly a glance at hot points,
   // of a vector of candidates at a time.
   const Index sparse = (in.last - in.first) / 32 + 1;
