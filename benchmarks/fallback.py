@@ -52,12 +52,18 @@ def low_rank(rng, rows, cols):
     return rng.standard_normal((rows, rank)) @ rng.standard_normal((rank, cols)) / np.sqrt(rank)
 
 
+def one_giant(rng, rows, cols):
+    """All rows lean one way, so that one value is far above the others, and many are small."""
+    return rng.standard_normal((rows, cols)) + 2.0 * np.abs(rng.standard_normal((rows, 1)))
+
+
 KINDS = {
     "one small": one_small,
     "graded": graded,
     "graded, turned": turned,
     "dead rows": dead_rows,
     "low rank": low_rank,
+    "one giant": one_giant,
 }
 
 
