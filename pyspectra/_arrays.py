@@ -224,7 +224,7 @@ def _dtype_problem(name: str) -> ArrayProblem | None:
     return None if name in FLOAT_DTYPES else ArrayProblem("dtype", {"dtype": name})
 
 
-def _torch_info(x: Any) -> ArrayInfo:
+def _torch_info(x: Any, identify: bool = True) -> ArrayInfo:
     torch = _loaded_torch()
     dtype = str(x.dtype).removeprefix("torch.")
     kind = type(x)
@@ -248,7 +248,7 @@ def _torch_info(x: Any) -> ArrayInfo:
     if problem is not None:
         return ArrayInfo(shape, dtype, problem=problem)
     identity = None
-    if x.numel() > 0:
+    if identify and x.numel() > 0:
         # state_dict() wraps parameters in fresh objects: the memory is what tied names share.
         identity = (str(x.device), x.data_ptr(), shape, tuple(x.stride()), dtype)
     return ArrayInfo(shape, dtype, identity, _dtype_problem(dtype))
@@ -340,7 +340,7 @@ def as_host(x: object, *, function: str, argument: str) -> HostArray:
     """
     if type(x) is np.ndarray and x.dtype == np.float64 and x.flags.aligned:
         return HostArray(x, "float64")  # a description takes as long as a small matrix
-    if (info := array_info(x)) is None:
+    if (info := _torch_info(x, identify=False) if is_torch_tensor(x) else array_info(x)) is None:
         x = _array_from_like(x, function, argument)
         info = _numpy_info(x)
     if info.problem is not None:

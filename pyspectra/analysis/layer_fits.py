@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from pyspectra.analysis.rows import LayerFit, Spectrum
 from pyspectra.report.options import AnalyzeOptions
@@ -29,7 +28,7 @@ def layer_fits(
             [row.label for row in rows],
             advance,
         )
-        fits = [replace(f, fit=fit) for f, fit in zip(fits, sure, strict=True)]
+        fits = [LayerFit(fit, f.raw_fit, f.n_fingers) for f, fit in zip(fits, sure, strict=True)]
     elif options.tests_goodness:
         tested = with_goodness(
             spectra,
@@ -38,7 +37,7 @@ def layer_fits(
             options.seed,
             [row.label for row in rows],
         )
-        fits = [replace(f, fit=fit) for f, fit in zip(fits, tested, strict=True)]
+        fits = [LayerFit(fit, f.raw_fit, f.n_fingers) for f, fit in zip(fits, tested, strict=True)]
     return fits
 
 

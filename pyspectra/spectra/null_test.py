@@ -124,8 +124,11 @@ def tested(matrices: Sequence[HostArray]) -> Sequence[HostArray]:
     """
     if min(matrices[0].shape) != 1 or len(matrices) < 2:
         return matrices
-    whole = np.stack([X.data.ravel() for X in matrices], axis=1)
-    return [HostArray(whole, matrices[0].dtype)]
+    first = matrices[0]
+    columns = [X.data if X.shape[1] == 1 else X.data.T for X in matrices]
+    whole = np.empty((max(first.shape), len(columns)), first.data.dtype)
+    np.concatenate(columns, axis=1, out=whole)
+    return [HostArray(whole, first.dtype)]
 
 
 def decide(
