@@ -221,7 +221,7 @@ def _error(evals: FloatArray, N: int) -> float:
 def _plan(evals: FloatArray, N: int) -> _Plan | None:
     """Choose the cut and the space that cost least; None if a decomposition costs less."""
     M, largest, shift = len(evals), float(evals[-1]), _shift(evals)
-    seen = np.maximum(evals, shift) + shift
+    seen = (np.maximum(evals, shift) + shift).tolist()  # numpy's own numbers are slow one by one
     low, high = (_below(evals, times * _low_cut(M)) for times in (1.0, _HIGH_CUT))
     error = _error(evals, N)
     best, least = None, 1.6 * (N + 4.0 / 3.0 * M) * M**2 - M**3 / 3.0
@@ -254,16 +254,16 @@ def _panels(columns: int) -> int:
     return -(-columns // _PANEL) * _PANEL
 
 
-def _steps_of_block(seen: FloatArray, wanted: int, columns: int, allowed: float) -> int:
+def _steps_of_block(seen: list[float], wanted: int, columns: int, allowed: float) -> int:
     """Foresee the steps of a block of vectors that forgets those before it."""
     if columns >= len(seen):
         return _MOST_STEPS + 1
-    ratio = float(seen[wanted - 1] / seen[columns])
+    ratio = seen[wanted - 1] / seen[columns]
     angle = math.sqrt(min(allowed * ratio, 1.0)) / 10.0
     return max(1, math.ceil(math.log(angle) / math.log(ratio))) if ratio < 1.0 else 99
 
 
-def _steps_of_space(seen: FloatArray, wanted: int, columns: int, allowed: float) -> int:
+def _steps_of_space(seen: list[float], wanted: int, columns: int, allowed: float) -> int:
     """Foresee the steps of a block that remembers all: Chebyshev's polynomials beyond the wanted.
 
     The polynomial that is least on all but the wanted eigenvalues of the inverse grows from
@@ -273,7 +273,7 @@ def _steps_of_space(seen: FloatArray, wanted: int, columns: int, allowed: float)
     after = wanted - 1 + columns
     if after >= len(seen):
         return len(seen)
-    least = 2.0 * float(seen[after] / seen[wanted - 1]) - 1.0
+    least = 2.0 * seen[after] / seen[wanted - 1] - 1.0
     rate = math.log(least + math.sqrt(max(least**2 - 1.0, 0.0)) + _EPS)
     angle = math.sqrt(min(2.0 * allowed / wanted, 1.0)) / 10.0
     return 1 + math.ceil(max(wanted / columns - 1.0, 0.0) - math.log(angle) / rate)
