@@ -37,7 +37,8 @@ void bind_core(py::module_& m) {
   count_forks();
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
-  m.def("stay_alone", &stay_alone, py::arg("alone"));
+  m.def("set_alone", &set_alone, py::arg("alone"));
+  m.def("is_alone", &is_alone);
   m.def("isa", [] { return std::string(isa_name(current_isa())); });
   m.def("set_isa", [](const std::string& name) { set_isa(isa_from_name(name)); }, py::arg("name"));
   m.def("available_isas", [] {

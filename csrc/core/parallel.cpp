@@ -24,7 +24,7 @@ namespace pyspectra {
 namespace {
 
 thread_local bool inside_pool = false;
-thread_local bool stays_alone = false;
+thread_local bool alone_here = false;
 
 inline void cpu_relax() {
 #if defined(__x86_64__)
@@ -207,7 +207,7 @@ Global& global() {
     // Threads do not survive fork(): the child leaves the parent's pool alone and starts afresh.
     pthread_atfork(nullptr, nullptr, [] {
       global_slot() = new Global(global_slot()->threads.load());
-      inside_pool = stays_alone = false;
+      inside_pool = alone_here = false;
     });
   });
   return *global_slot();
@@ -215,9 +215,10 @@ Global& global() {
 
 }  // namespace
 
-int num_threads() { return stays_alone ? 1 : global().threads.load(); }
+int num_threads() { return alone_here ? 1 : global().threads.load(); }
 
-bool stay_alone(bool alone) { return std::exchange(stays_alone, alone); }
+void set_alone(bool alone) { alone_here = alone; }
+bool is_alone() { return alone_here; }
 
 void set_num_threads(int n) {
   if (n < 1 || n > kMaxThreads)

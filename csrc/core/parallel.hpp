@@ -13,8 +13,9 @@ int num_threads();            // that a kernel called in this thread may use
 void set_num_threads(int n);  // n >= 1
 
 // Whether kernels that this thread calls from now on run in it alone: for a caller with threads of
-// its own, each of which calls kernels. Returns what was so before.
-bool stay_alone(bool alone);
+// its own, each of which calls kernels.
+void set_alone(bool alone);
+bool is_alone();
 
 // Calls body(i) once for every i in [0, count), from up to num_threads() threads, the caller's
 // among them. They begin in ascending order and end in any: a body may wait for one of a smaller i,

@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from pyspectra import ops
@@ -59,14 +59,14 @@ class _Shared(Generic[T, R]):
         started = []
         try:
             for helper in helpers:
+                started.append(helper)
                 with contextlib.suppress(RuntimeError):  # the system grants no more
                     helper.start()
-                    started.append(helper)
             self._run()
+            _join(started)
         except BaseException as error:  # Ctrl-C, between two steps
             self._fail(error)
-        for helper in started:
-            helper.join()
+            _join(started)
         if self._error is not None:
             try:
                 raise self._error
@@ -100,3 +100,9 @@ class _Shared(Generic[T, R]):
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
             self._error = error
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        if thread.ident is not None:  # it was started
+            thread.join()

@@ -49,11 +49,12 @@ set_isa = _core.set_isa
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Let kernels that the calling thread calls in a ``with`` block run in that thread alone."""
-    before = _core.stay_alone(True)
+    before = _core.is_alone()
     try:
+        _core.set_alone(True)
         yield
     finally:
-        _core.stay_alone(before)
+        _core.set_alone(before)
 
 
 def build_info() -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextvars
 import itertools
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -118,6 +120,36 @@ def test_ctrl_c_in_the_callers_thread_ends_all() -> None:
         side_by_side(work, iter(range(100)), 100, nothing)
     assert len(worked) <= 3
     assert threading.active_count() == before
+
+
+class Stop(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_an_interrupt_at_any_time_ends_the_other_threads_too() -> None:
+    ops.set_num_threads(3)
+    rng = np.random.default_rng(0)
+    threads = threading.active_count()
+
+    def stop(_signal: int, _frame: Any) -> None:
+        raise Stop
+
+    def work_until_stopped(seconds: float) -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        side_by_side(lambda _: time.sleep(1e-5), iter(range(10**9)), 10**9, nothing)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for seconds in rng.uniform(1e-5, 4e-3, 60):
+            with pytest.raises(Stop):
+                work_until_stopped(seconds)
+            assert ops.get_num_threads() == 3
+            # A helper that was just being started finds that there is nothing left to do.
+            while threading.active_count() > threads:
+                time.sleep(1e-3)
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_threads_see_what_the_caller_has_set_for_itself() -> None:
