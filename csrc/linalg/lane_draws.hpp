@@ -38,8 +38,10 @@ constexpr Index padded(Index M) { return (M + kPadded - 1) / kPadded * kPadded; 
 constexpr Index lane_stride(Index M) { return padded(M) | 1; }
 constexpr Index lane_size(Index M) { return padded(M) * lane_stride(M) * kDraws; }
 
-// Rows of the longer side that a kernel takes in at a time.
-constexpr Index kRows = 16;
+// Rows of the longer side that a kernel takes in at a time. Of large matrices neither so many nor
+// the Gram matrix fit the first cache: the more rows, the less often the latter is added to.
+constexpr Index kMostRows = 32;
+constexpr Index rows_at_once(Index M) { return M < 56 ? 16 : kMostRows; }
 
 // The signs of 64 entries for each draw, the highest bit first; a one means minus.
 struct LaneWords {
@@ -74,7 +76,7 @@ struct LaneKernels {
   Index most;
 };
 
-constexpr Index lane_gram_work(Index M) { return (kRows + 2) * lane_stride(M) * kDraws; }
+constexpr Index lane_gram_work(Index M) { return (rows_at_once(M) + 2) * lane_stride(M) * kDraws; }
 constexpr Index lane_factor_work(Index M) {
   return lane_size(M) + (kPadded + 1) * lane_stride(M) * kDraws;
 }

@@ -2,12 +2,13 @@
 // Included inside the anonymous namespace of a unit that has included lane_largest.inl.hpp, whose
 // shapes these are.
 
-using pyspectra::linalg::detail::kRows;
+using pyspectra::linalg::detail::kMostRows;
 using pyspectra::linalg::detail::lane_stride;
 using pyspectra::linalg::detail::LaneMatrix;
 using pyspectra::linalg::detail::LaneSums;
 using pyspectra::linalg::detail::LaneWords;
 using pyspectra::linalg::detail::padded;
+using pyspectra::linalg::detail::rows_at_once;
 
 typedef unsigned long long Word;
 typedef Word vw __attribute__((vector_size(kLanes * sizeof(Word))));
@@ -48,7 +49,7 @@ static void flip_tall(const LaneMatrix& W, Index k, Index rows, Lanes F) {
 
 // The same where rows of this matrix are columns of the entries, N apart.
 static void flip_wide(const LaneMatrix& W, Index k, Index rows, Lanes F) {
-  static_assert(kRows <= kWordBits);
+  static_assert(kMostRows <= kWordBits);
   for (int h = 0; h < kVectors; ++h)
     for (Index i = 0; i < W.M; ++i) {
       const Index e = i * W.N + k, past = e % kWordBits;
@@ -175,13 +176,13 @@ static void add_up(Lanes G, Index M, LaneSums& out) {
 
 static void lane_gram(const LaneMatrix& W, bool centred, double* gram, double* work,
                       LaneSums& out) {
-  const Index P = padded(W.M);
+  const Index P = padded(W.M), most = rows_at_once(W.M);
   const Lanes G{gram, lane_stride(W.M)}, F{work, lane_stride(W.M)};
-  double *const totals = F.at(kRows, 0), *const means = totals + P * kDraws;
-  for (Index r = 0; r < kRows; ++r)
+  double *const totals = F.at(most, 0), *const means = totals + P * kDraws;
+  for (Index r = 0; r < most; ++r)
     for (Index i = W.M * kDraws; i < P * kDraws; ++i) F.at(r, 0)[i] = 0.0;
-  for (Index k = 0; k < W.N; k += kRows) {
-    const Index rows = k + kRows < W.N ? kRows : W.N - k;
+  for (Index k = 0; k < W.N; k += most) {
+    const Index rows = k + most < W.N ? most : W.N - k;
     if (W.is_tall)
       flip_tall(W, k, rows, F);
     else
