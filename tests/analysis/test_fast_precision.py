@@ -81,9 +81,9 @@ def test_float64_serves_what_has_no_bound(options: dict[str, object]) -> None:
 
 
 def test_float64_serves_where_alpha_may_move(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyspectra.analysis import batches
+    from pyspectra.analysis import layer_spectra
 
-    monkeypatch.setattr(batches, "ALPHA_CHANGE", 1e-9)
+    monkeypatch.setattr(layer_spectra, "ALPHA_CHANGE", 1e-9)
     exact, fast = both(weights(130, 120))
     assert fast.esd.method != "fast"
     assert fast == exact
