@@ -46,6 +46,7 @@ class _Shared(Generic[T, R]):
         self._done = done
         self._next = 0
         self._found: dict[int, R] = {}
+        self._ended = False
         self._error: BaseException | None = None
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -87,7 +88,7 @@ class _Shared(Generic[T, R]):
         if os.getpid() != self._process:  # a signal handler has forked: others will not finish
             raise RuntimeError("the process forked inside an analysis, which ends here")
         with self._lock:
-            if self._next == self._count or self._error is not None:
+            if self._next == self._count or self._ended:
                 return False
             number = self._next
             item = next(self._items)
@@ -98,6 +99,7 @@ class _Shared(Generic[T, R]):
         return True
 
     def _fail(self, error: BaseException) -> None:
+        self._ended = True  # for good: a thread that Ctrl-C met while it was started comes later
         if self._error is None:
             self._error = error
 
