@@ -2,7 +2,7 @@
 
 import sys
 
-from pyspectra_command import main
+from pyspectra.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -487,36 +487,6 @@ def test_interrupted_for_real(model: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "pyspectra: interrupted\n")
 
 
-@pytest.mark.parametrize("module", ["pyspectra.ops", "pyspectra.cli.output"])
-def test_interrupted_while_it_is_imported(module: str) -> None:
-    code = (
-        "import os, signal, sys\n"
-        "class Interrupting:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == sys.argv[1]:\n"
-        "            os.kill(os.getpid(), signal.SIGINT)\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "sys.meta_path.insert(0, Interrupting())\n"
-        "from pyspectra_command import main\n"
-        "sys.exit(main())\n"
-    )
-    command = [sys.executable, "-c", code, module]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "pyspectra: interrupted\n")
-
-
-def test_the_command_leaves_signals_to_whoever_handles_them() -> None:
-    code = (
-        "import signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "from pyspectra_command import main\n"
-        "sys.argv = ['pyspectra', '--version']\n"
-        "assert main() == 0\n"
-        "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
 def test_messages_stay_one_line(capsys: Captured) -> None:
     output.message("a\nb\x1b[31m")
     assert capsys.readouterr().err == "pyspectra: a b\\x1b[31m\n"
