@@ -128,11 +128,14 @@ def of_file(path):
         tensors = load_file(path)
     else:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    return {
+    found = {
         key: np.ascontiguousarray(tensor.float().numpy())
         for key, tensor in tensors.items()
-        if key.endswith(".weight") and tensor.ndim in (2, 4)
+        if key.endswith(".weight") and getattr(tensor, "ndim", 0) in (2, 4)
     }
+    if not found:
+        raise SystemExit(f"zoo.py: {path} holds no state dict with a matrix or a 2-D convolution")
+    return found
 
 
 def as_module(weights):
