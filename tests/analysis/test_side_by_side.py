@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 import pyspectra as ps
 from pyspectra import ops
 from pyspectra.analysis import batches, work
-from pyspectra.analysis.side_by_side import side_by_side
+from pyspectra.analysis.side_by_side import _Shared, side_by_side
 from pyspectra.weights import Layer
 
 
@@ -100,6 +101,55 @@ def test_an_error_ends_the_work_and_is_raised_once_nobody_works(where: str) -> N
 
 def void(_value: Any) -> None:
     pass
+
+
+def test_the_error_of_the_source_is_raised_and_not_that_it_has_ended() -> None:
+    """A lock that lets the others in before the error is known, so that they ask once more."""
+    ops.set_num_threads(3)
+
+    class Lock:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_error: Any) -> None:
+            self.lock.release()
+            time.sleep(0.01)
+
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise KeyError("three")
+
+    for _ in range(5):
+        shared = _Shared(lambda x: x, items(), 10, nothing)
+        shared._lock = Lock()  # type: ignore[assignment]
+        with pytest.raises(KeyError, match="three"):
+            shared.results()
+
+
+def test_callers_in_several_threads_share_the_helpers_of_one() -> None:
+    callers, threads = 4, 6
+    ops.set_num_threads(threads)
+    begun = threading.Barrier(callers)  # all are at work at once
+    before, most = threading.active_count(), 0
+
+    def work(x: int) -> int:
+        nonlocal most
+        if x == 0:
+            begun.wait(timeout=30.0)
+        most = max(most, threading.active_count())
+        return x
+
+    def ask() -> list[int]:
+        return side_by_side(work, iter(range(40)), 40, nothing)
+
+    with ThreadPoolExecutor(callers) as executor:
+        each = [executor.submit(ask) for _ in range(callers)]
+        assert [one.result() for one in each] == [list(range(40))] * callers
+    # Callers that look at the same moment may start one each.
+    assert most - before <= callers + (threads - 1) + (callers - 1)
 
 
 def test_ctrl_c_in_the_callers_thread_ends_all() -> None:
