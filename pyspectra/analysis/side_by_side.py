@@ -82,6 +82,7 @@ class _Shared(Generic[T, R]):
                     helper.start()
             self._run()
             _join(started)
+            self._refuse_child()  # where helpers were lost
         except BaseException as error:  # Ctrl-C, between two steps
             self._fail(error)
             _join(started)
@@ -102,8 +103,7 @@ class _Shared(Generic[T, R]):
 
     def _one(self) -> bool:
         """Work on one item; False where there is none left."""
-        if os.getpid() != self._process:  # a signal handler has forked: others will not finish
-            raise RuntimeError("the process forked inside an analysis, which ends here")
+        self._refuse_child()
         with self._lock:
             if self._next == self._count or self._ended:
                 return False
@@ -119,6 +119,10 @@ class _Shared(Generic[T, R]):
         with self._lock:
             self._done(number)
         return True
+
+    def _refuse_child(self) -> None:
+        if os.getpid() != self._process:  # a signal handler has forked: others will not finish
+            raise RuntimeError("the process forked inside an analysis, which ends here")
 
     def _fail(self, error: BaseException) -> None:
         self._ended = True  # for good: a thread that Ctrl-C met while it was started comes later

@@ -239,6 +239,38 @@ def test_a_child_of_a_fork_inside_is_told_that_others_will_not_finish() -> None:
     os.close(writing)
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it has threads
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+def test_a_child_of_a_fork_while_helpers_are_waited_for_is_told_so() -> None:
+    ops.set_num_threads(2)
+    caller = threading.current_thread()
+    children: list[int] = []
+
+    def fork(_signal: int, _frame: Any) -> None:
+        children.append(os.fork())
+
+    def work(x: int) -> int:
+        if threading.current_thread() is not caller:
+            time.sleep(0.1)  # the caller is done with the other item
+            os.kill(os.getpid(), signal.SIGUSR1)  # which the main thread handles
+            time.sleep(0.4)
+        return x
+
+    met = threading.Barrier(2)
+    before = signal.signal(signal.SIGUSR1, fork)
+    try:
+        found = side_by_side(lambda x: (met.wait(30.0), work(x))[1], iter(range(2)), 2, nothing)
+    except RuntimeError as error:
+        os._exit(0 if children == [0] and "forked inside an analysis" in str(error) else 1)
+    finally:
+        if children == [0]:
+            os._exit(2)
+        signal.signal(signal.SIGUSR1, before)
+    assert found == [0, 1]
+    assert len(children) == 1
+    assert os.waitpid(children[0], 0)[1] == 0
+
+
 # --- analyses -----------------------------------------------------------------------------------
 
 OPTIONS: dict[str, Any] = {"randomize": True, "mp_fit": True, "vectors": True, "seed": 3}
