@@ -96,13 +96,15 @@ class Largest {
 
  private:
   // Draws in which the largest eigenvalue may reach `values`. It exceeds the mean of all by
-  // sqrt(M - 1) of their standard deviations at most.
+  // sqrt(M - 1) of their standard deviations at most. Where eigenvalues are alike, their variance
+  // is a difference of two numbers that rounding may have made equal: a few roundings a row.
   unsigned by_sums(const detail::LaneSums& sums) const {
     const auto order = static_cast<double>(M_);
+    const double rounding = 0x1p-50 * order;
     unsigned found = 0;
     for (Index d = 0; d < kDraws; ++d) {
-      const double mean = sums.sum[d] / order;
-      const double variance = std::max(0.0, sums.squares[d] / order - mean * mean);
+      const double mean = sums.sum[d] / order, square = sums.squares[d] / order;
+      const double variance = std::max(0.0, square - mean * mean) + rounding * square;
       if (!(mean + std::sqrt((order - 1.0) * variance) < values[d])) found |= 1u << d;
     }
     return found & all_;

@@ -38,8 +38,8 @@ struct SignDraw {
 
 // Draw number d takes its signs, in the order of the entries, from bits d s, d s + 1, ... for the s
 // entries of the stack; of each byte the highest bit is the first one, and a one means minus.
-// `centred`: means of rows and columns of every matrix are taken away after that. Fourth powers of
-// entries must be in the range of double.
+// `centred`: means of rows and columns of every matrix are taken away after that. Sixth powers of
+// singular values must be in the range of double.
 void sign_draws(const MatrixStack& stack, std::span<const std::uint8_t> bits, bool centred,
                 std::span<SignDraw> out);
 

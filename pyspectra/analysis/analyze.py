@@ -94,14 +94,14 @@ def analyze(
     Notes
     -----
     A thread reads files ahead into the system's page cache, of which a large model leaves nothing.
-    Peak memory for a safetensors file: one tensor as stored, or as many of up to 4 million entries
-    as there are threads, of 64 million at most together; its Gram matrices and a workspace for
+    Peak memory for a safetensors file: one tensor as stored; its Gram matrices and a workspace for
     their eigenvalues up to the same size (half of it where our own reduction serves); at most 64
     MiB of Gram matrices that wait to be solved together; for a matrix that needs an SVD, a float64
-    copy and LAPACK's workspace instead. `randomize` adds a permuted copy of one matrix and doubles
-    the Gram matrices; `vectors` adds two matrices of the size of a Gram matrix. With a CUDA
-    `device` three tensors and pinned copies of them are in host memory at a time, and Gram matrices
-    wait on the device until they take an eighth of its free memory.
+    copy and LAPACK's workspace instead. Of layers of up to 4 million entries, with all that, as
+    many as there are threads, of 64 million entries at most together. `randomize` adds a permuted
+    copy of one matrix and doubles the Gram matrices; `vectors` adds two matrices of the size of a
+    Gram matrix. With a CUDA `device` three tensors and pinned copies of them are in host memory at
+    a time, and Gram matrices wait on the device until they take an eighth of its free memory.
 
     Examples
     --------

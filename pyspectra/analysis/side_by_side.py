@@ -27,11 +27,26 @@ def side_by_side(
 ) -> list[R]:
     """Return ``work(item)`` of the next `count` items, by as many threads as kernels may have.
 
-    The calling thread is one of them. Only one of them at a time takes an item, and only one calls
-    `done`, with the number of an item that is done. The first exception ends the work, and is
-    raised once no thread is at work any more.
+    The calling thread is one of them, and may be the only one where threads are at work for another
+    caller in this process. Only one of them at a time takes an item, and only one calls `done`,
+    with the number of an item that is done. The first exception ends the work, and is raised once
+    no thread is at work any more.
     """
     return _Shared(work, items, count, done).results()
+
+
+class _Helper(threading.Thread):
+    """A thread that is started for somebody's work."""
+
+
+def _are_enough() -> bool:
+    """Tell whether as many helpers are at work, for whomever, as one caller alone would have.
+
+    The threads of an executor may all ask at once. If each of them started as many as there are
+    cores, memory would hold as many times the layers.
+    """
+    at_work = sum(isinstance(thread, _Helper) for thread in threading.enumerate())
+    return at_work >= ops.get_num_threads() - 1
 
 
 class _Shared(Generic[T, R]):
@@ -54,17 +69,20 @@ class _Shared(Generic[T, R]):
     def results(self) -> list[R]:
         helpers = [
             # What the caller has set for itself, numpy's error state for one, holds for all.
-            threading.Thread(target=contextvars.copy_context().run, args=(self._run,))
+            _Helper(target=contextvars.copy_context().run, args=(self._run,))
             for _ in range(1, min(ops.get_num_threads(), self._count))
         ]
         started = []
         try:
             for helper in helpers:
+                if _are_enough():
+                    break
                 started.append(helper)
                 with contextlib.suppress(RuntimeError):  # the system grants no more
                     helper.start()
             self._run()
             _join(started)
+            self._refuse_child()  # where helpers were lost
         except BaseException as error:  # Ctrl-C, between two steps
             self._fail(error)
             _join(started)
@@ -85,18 +103,26 @@ class _Shared(Generic[T, R]):
 
     def _one(self) -> bool:
         """Work on one item; False where there is none left."""
-        if os.getpid() != self._process:  # a signal handler has forked: others will not finish
-            raise RuntimeError("the process forked inside an analysis, which ends here")
+        self._refuse_child()
         with self._lock:
             if self._next == self._count or self._ended:
                 return False
             number = self._next
-            item = next(self._items)
+            try:
+                item = next(self._items)
+            except BaseException as error:
+                # Before anybody else asks a generator that has ended for one more.
+                self._fail(error)
+                raise
             self._next += 1
         self._found[number] = self._work(item)
         with self._lock:
             self._done(number)
         return True
+
+    def _refuse_child(self) -> None:
+        if os.getpid() != self._process:  # a signal handler has forked: others will not finish
+            raise RuntimeError("the process forked inside an analysis, which ends here")
 
     def _fail(self, error: BaseException) -> None:
         self._ended = True  # for good: a thread that Ctrl-C met while it was started comes later

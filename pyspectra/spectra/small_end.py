@@ -56,6 +56,9 @@ _LEAST_ORDER = 96
 
 # Entries of a Gram matrix outside of this may have squares that leave float64's range.
 _LEAST, _MOST = 1e-200, 1e200
+# Residuals are some roundings of the largest eigenvalue: where it is outside of this, their squares
+# may leave the range, and nothing is proved.
+_LEAST_PROVED, _MOST_PROVED = 1e-120, 1e120
 
 # The cut between what is taken anew and what the Gram matrix gives is at least this over the order,
 # as a fraction of the largest singular value. A Gram matrix has eigenvalues with errors of up to
@@ -133,7 +136,7 @@ def small_end_anew(W: HostArray, G: FloatArray, evals: FloatArray) -> FloatArray
         zeros = max(int(np.count_nonzero(~data.any(axis=1))) - (len(data) - len(evals)), 0)
     if zeros >= small:
         return np.concatenate([np.zeros(zeros), evals[zeros:]])
-    plan = _plan(evals, len(data))
+    plan = _plan(evals, len(data)) if _LEAST_PROVED < evals[-1] < _MOST_PROVED else None
     if plan is None:
         return None
     # BLAS's threads would spin beside ours, and its part is small.

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 import pyspectra as ps
 from pyspectra import ops
 from pyspectra.analysis import batches, work
-from pyspectra.analysis.side_by_side import side_by_side
+from pyspectra.analysis.side_by_side import _Shared, side_by_side
 from pyspectra.weights import Layer
 
 
@@ -100,6 +101,55 @@ def test_an_error_ends_the_work_and_is_raised_once_nobody_works(where: str) -> N
 
 def void(_value: Any) -> None:
     pass
+
+
+def test_the_error_of_the_source_is_raised_and_not_that_it_has_ended() -> None:
+    """A lock that lets the others in before the error is known, so that they ask once more."""
+    ops.set_num_threads(3)
+
+    class Lock:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_error: Any) -> None:
+            self.lock.release()
+            time.sleep(0.01)
+
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise KeyError("three")
+
+    for _ in range(5):
+        shared = _Shared(lambda x: x, items(), 10, nothing)
+        shared._lock = Lock()  # type: ignore[assignment]
+        with pytest.raises(KeyError, match="three"):
+            shared.results()
+
+
+def test_callers_in_several_threads_share_the_helpers_of_one() -> None:
+    callers, threads = 4, 6
+    ops.set_num_threads(threads)
+    begun = threading.Barrier(callers)  # all are at work at once
+    before, most = threading.active_count(), 0
+
+    def work(x: int) -> int:
+        nonlocal most
+        if x == 0:
+            begun.wait(timeout=30.0)
+        most = max(most, threading.active_count())
+        return x
+
+    def ask() -> list[int]:
+        return side_by_side(work, iter(range(40)), 40, nothing)
+
+    with ThreadPoolExecutor(callers) as executor:
+        each = [executor.submit(ask) for _ in range(callers)]
+        assert [one.result() for one in each] == [list(range(40))] * callers
+    # Callers that look at the same moment may start one each.
+    assert most - before <= callers + (threads - 1) + (callers - 1)
 
 
 def test_ctrl_c_in_the_callers_thread_ends_all() -> None:
@@ -187,6 +237,38 @@ def test_a_child_of_a_fork_inside_is_told_that_others_will_not_finish() -> None:
     assert os.read(reading, 100) == b"the process forked inside an analysis, which ends here"
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it has threads
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+def test_a_child_of_a_fork_while_helpers_are_waited_for_is_told_so() -> None:
+    ops.set_num_threads(2)
+    caller = threading.current_thread()
+    children: list[int] = []
+
+    def fork(_signal: int, _frame: Any) -> None:
+        children.append(os.fork())
+
+    def work(x: int) -> int:
+        if threading.current_thread() is not caller:
+            time.sleep(0.1)  # the caller is done with the other item
+            os.kill(os.getpid(), signal.SIGUSR1)  # which the main thread handles
+            time.sleep(0.4)
+        return x
+
+    met = threading.Barrier(2)
+    before = signal.signal(signal.SIGUSR1, fork)
+    try:
+        found = side_by_side(lambda x: (met.wait(30.0), work(x))[1], iter(range(2)), 2, nothing)
+    except RuntimeError as error:
+        os._exit(0 if children == [0] and "forked inside an analysis" in str(error) else 1)
+    finally:
+        if children == [0]:
+            os._exit(2)
+        signal.signal(signal.SIGUSR1, before)
+    assert found == [0, 1]
+    assert len(children) == 1
+    assert os.waitpid(children[0], 0)[1] == 0
 
 
 # --- analyses -----------------------------------------------------------------------------------

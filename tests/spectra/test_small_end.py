@@ -90,6 +90,19 @@ def test_all_values_are_those_of_an_svd(case: str, isa: str) -> None:
     np.testing.assert_array_equal(esd.evals, np.maximum(found, 0.0))
 
 
+@pytest.mark.parametrize("scale", [1e-95, 1e-85, 1e-65, 1e-55, 1e55, 1e65, 1e90])
+def test_where_squares_of_residuals_leave_the_range_nothing_is_taken_for_proved(
+    scale: float,
+) -> None:
+    n = 300
+    s = np.linspace(1.0, 2.0, n)
+    s[:60] = np.geomspace(1e-14, 1e-5, 60)
+    esd = ps.esd(with_values(s, n + 20) * scale)
+    assert esd.method == "svd"
+    error = np.abs(np.sqrt(esd.evals) / scale - s).max()
+    assert error <= tol.small_end_atol(n, s[-1])
+
+
 def spied_upon(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
     """List what a function of the module returns from now on."""
     returned: list[object] = []

@@ -83,6 +83,20 @@ def test_the_largest_of_many_is_found_wherever_it_is() -> None:
             np.testing.assert_allclose(found, ref.sign_draws(stack, bits, 1, False), rtol=1e-12)
 
 
+@pytest.mark.parametrize("n", [4, 33, 64, 128])
+def test_the_largest_of_many_is_found_where_all_eigenvalues_are_alike(n: int) -> None:
+    """Their variance is rounding then, and rules nothing out."""
+    bits = np.zeros(-(-2 * n * n // 8), np.uint8)
+    for beside in np.linspace(1e-9, 1.5e-7, 25):
+        promising, largest = np.eye(n) * np.sqrt(1.0 + beside), np.eye(n)
+        largest[0, 1] = largest[1, 0] = beside
+        stack = np.stack([promising, largest])
+        for isa in ops.available_isas():
+            ops.set_isa(isa)
+            found = ops.sign_draws(stack, bits, 1, centred=False)
+            np.testing.assert_allclose(found, ref.sign_draws(stack, bits, 1, False), rtol=1e-12)
+
+
 def test_what_is_not_finite_counts_as_large() -> None:
     stack = np.ones((2, 6, 4))
     stack[1, 2, 3] = np.nan
