@@ -45,8 +45,9 @@ def _are_enough() -> bool:
     The threads of an executor may all ask at once. If each of them started as many as there are
     cores, memory would hold as many times the layers.
     """
-    at_work = sum(isinstance(thread, _Helper) for thread in threading.enumerate())
-    return at_work >= ops.get_num_threads() - 1
+    helpers = (thread for thread in threading.enumerate() if isinstance(thread, _Helper))
+    # Python goes on listing a thread that Ctrl-C kept from starting.
+    return sum(helper.is_alive() for helper in helpers) >= ops.get_num_threads() - 1
 
 
 class _Shared(Generic[T, R]):
