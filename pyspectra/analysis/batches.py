@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from pyspectra import ops
+from pyspectra._support.blas_threads import holding_blas
 from pyspectra.analysis import measurements
 from pyspectra.analysis.engine import Engine, Matrices, Read, host_engine
 from pyspectra.analysis.layer_fits import layer_fits
@@ -139,14 +140,16 @@ def _spectra(
         spent({kind: work[kind] for kind in kinds}, layer.name)
 
     found: list[list[Spectrum] | SkippedLayer | Taken] = []
+    at_once = partial(solve_at_once, engine, options)
     for side, group in itertools.groupby(small):
         first, count = len(found), len(list(group))
         together = _together(count) if side else 0
-        at_once = partial(solve_at_once, engine, options)
-        found += side_by_side(at_once, items, together, partial(done, first))
-        for number in range(together, count):
-            found.append((at_once if side else partial(take_in, engine, options))(next(items)))
-            done(first, number)
+        # BLAS's threads change last bits, and would go with what other layers hold it to.
+        with holding_blas(1) if side else contextlib.nullcontext():
+            found += side_by_side(at_once, items, together, partial(done, first))
+            for number in range(together, count):
+                found.append((at_once if side else partial(take_in, engine, options))(next(items)))
+                done(first, number)
     solved = iter(solve([one for one in found if isinstance(one, Taken)], engine, options))
     spent({SOLVE: sum(work[SOLVE] for side, work in zip(small, works, strict=True) if not side)})
     return [next(solved) if isinstance(one, Taken) else one for one in found]

@@ -17,6 +17,7 @@ import pytest
 
 import pyspectra as ps
 from pyspectra import ops
+from pyspectra._support import blas_threads
 from pyspectra.analysis import batches, work
 from pyspectra.analysis.side_by_side import _Helper, _Shared, side_by_side
 from pyspectra.weights import Layer
@@ -73,6 +74,24 @@ def test_kernels_called_by_the_work_stay_in_its_thread_and_outside_of_it_do_not(
             assert ops.get_num_threads() == 1
         assert ops.get_num_threads() == 1
     assert ops.get_num_threads() == 3
+
+
+def test_blas_has_one_thread_beside_others_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops.set_num_threads(2)
+    seen = set[int]()
+    decompose = np.linalg.eigh
+
+    def eigh(*args: Any, **options: Any) -> Any:
+        seen.update(lib["num_threads"] for lib in blas_threads._blas().info())
+        return decompose(*args, **options)
+
+    monkeypatch.setattr(np.linalg, "eigh", eigh)
+    rng = np.random.default_rng(0)
+    weights = {f"{i}.weight": rng.standard_normal((40, 30)) for i in range(5)}
+    for model in (weights, dict(list(weights.items())[:1])):
+        ps.analyze(model, vectors=True, goodness=False, progress=False)
+        assert seen == {1}
+        seen.clear()
 
 
 @pytest.mark.parametrize("where", ["work", "items", "done"])
