@@ -116,6 +116,15 @@ def test_looking_does_not_advance_spectral_normalisation() -> None:
         assert torch.equal(value, before[key])
 
 
+def test_computed_weight_does_not_depend_on_the_callers_autocast() -> None:
+    linear = nn.utils.parametrizations.orthogonal(nn.Linear(24, 16))
+    layer = open_weights(nn.Sequential(linear)).layers[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within = layer.load()
+        assert torch.is_autocast_enabled("cpu")
+    np.testing.assert_array_equal(within.data, layer.load().data)
+
+
 def test_pruned_weight_has_its_mask_applied() -> None:
     prune = pytest.importorskip("torch.nn.utils.prune")
     model = prune.l1_unstructured(nn.Linear(6, 5), "weight", amount=0.5)

@@ -9,7 +9,9 @@ mode; the model's flags, buffers and attributes are only read.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import sys
 from collections import OrderedDict
 from typing import Any, Final
@@ -41,9 +43,10 @@ def computed_weight(module: Any, name: str) -> Any:
     torch.Tensor
         As it is in evaluation mode: parametrizations, pruning masks and the older weight and
         spectral normalisation are applied, which leave a plain attribute that is stale between
-        an optimizer step and the next forward pass.
+        an optimizer step and the next forward pass. In the parameters' own precision, whatever
+        the caller casts to.
     """
-    with sys.modules["torch"].no_grad():
+    with sys.modules["torch"].no_grad(), _without_autocast(module):
         if name in getattr(module, "parametrizations", {}):
             return _quiet_copy(module.parametrizations[name], {})()
         hook = next((hook for hook in _hooks(module) if _hook_target(hook) == name), None)
@@ -56,6 +59,17 @@ def computed_weight(module: Any, name: str) -> Any:
         if type(hook).__name__ == "SpectralNorm":
             return hook.compute_weight(module, do_power_iteration=False)
         return hook.compute_weight(module)
+
+
+def _without_autocast(module: Any) -> contextlib.AbstractContextManager[Any]:
+    """Turn torch's autocast off, which belongs to a thread: others that read have none."""
+    torch = sys.modules["torch"]
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    modes = contextlib.ExitStack()
+    for device in sorted({tensor.device.type for tensor in tensors}):
+        if torch.amp.is_autocast_available(device):
+            modes.enter_context(torch.autocast(device, enabled=False))
+    return modes
 
 
 def _hooks(module: Any) -> list[Any]:
