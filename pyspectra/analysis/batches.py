@@ -97,7 +97,7 @@ def run_batch(
     options: AnalyzeOptions,
     spent: Spent,
 ) -> list[list[Outcome]]:
-    """Analyse some layers with an engine: take all in, solve them together, fit, measure.
+    """Analyse some layers with an engine: their spectra, then the fits of all of them together.
 
     `reads` yields what reads each of them, in order. `spent` hears of all the work of each
     (`pyspectra.analysis.work.work_of`) as it is done. Returns the rows of each layer.
