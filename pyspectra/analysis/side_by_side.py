@@ -7,7 +7,6 @@ keeps all of them at work, as kernels let go of the interpreter's lock.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import os
 import threading
@@ -79,8 +78,7 @@ class _Shared(Generic[T, R]):
                 if _are_enough():
                     break
                 started.append(helper)
-                with contextlib.suppress(RuntimeError):  # the system grants no more
-                    helper.start()
+                _start(helper)
             self._run()
             _join(started)
             self._refuse_child()  # where helpers were lost
@@ -131,7 +129,16 @@ class _Shared(Generic[T, R]):
             self._error = error
 
 
+def _start(thread: threading.Thread) -> None:
+    try:
+        thread.start()
+    except RuntimeError as error:  # the system grants no more
+        if error.__context__ is not None:  # Ctrl-C inside: a lock was released that was not held
+            raise error.__context__ from None
+
+
 def _join(threads: Sequence[threading.Thread]) -> None:
     for thread in threads:
-        if thread.ident is not None:  # it was started
+        # One that Ctrl-C met while it was being started may come yet, and finds nothing to do.
+        if thread.is_alive():
             thread.join()

@@ -230,6 +230,28 @@ def test_an_interrupt_at_any_time_ends_the_other_threads_too() -> None:
     assert stopped > finished
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_thread_that_cannot_be_started(
+    monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    """The caller works alone; but what a signal handler raised inside of `start` is not lost."""
+    ops.set_num_threads(3)
+
+    def start(_helper: threading.Thread) -> None:
+        try:
+            if interrupted:
+                raise Stop
+        finally:
+            raise RuntimeError("as a lock that is released without being held")
+
+    monkeypatch.setattr(_Helper, "start", start)
+    if interrupted:
+        with pytest.raises(Stop):
+            side_by_side(str, iter(range(4)), 4, nothing)
+    else:
+        assert side_by_side(str, iter(range(4)), 4, nothing) == list("0123")
+
+
 def test_threads_see_what_the_caller_has_set_for_itself() -> None:
     ops.set_num_threads(3)
     setting = contextvars.ContextVar("setting", default=0)

@@ -124,14 +124,14 @@ import pyspectra as ps
 from pyspectra import ops
 ps.set_num_threads(3)
 rng = np.random.default_rng(0)
-A = rng.standard_normal((9, 900, 900)); A = A + A.swapaxes(1, 2)
+A = rng.standard_normal((18, 900, 900)); A = A + A.swapaxes(1, 2)
 want = ps.eigvals(A)
 inside = os.getpid()
 children = []
 def handler(signum, frame):
     if not children: children.append(os.fork())
 signal.signal(signal.SIGALRM, handler)
-signal.setitimer(signal.ITIMER_REAL, 0.1)
+signal.setitimer(signal.ITIMER_REAL, 0.04)
 try:
     same = ps.eigvals(A).tobytes() == want.tobytes()
 except RuntimeError as error:
