@@ -68,7 +68,7 @@ class _Shared(Generic[T, R]):
 
     def results(self) -> list[R]:
         helpers = [
-            # What the caller has set for itself, numpy's error state for one, holds for all.
+            # What the caller has set for itself holds for all: numpy's error state, from 2.0 on.
             _Helper(target=contextvars.copy_context().run, args=(self._run,))
             for _ in range(1, min(ops.get_num_threads(), self._count))
         ]
