@@ -1,5 +1,8 @@
 """P-values of a number among draws of a law, also where no draw comes near it.
 
+They are those of Besag and Clifford: drawing stops when `HITS` draws were at least as large. One
+that no draw reached is bounded by the gamma law with the moments of the draws.
+
 References
 ----------
 Besag, Clifford, "Sequential Monte Carlo p-values", Biometrika 78 (1991).

@@ -17,14 +17,7 @@ Two statistics, as in `random_null`:
 
 Where the first is `OVERWHELMING` standard deviations out, there is nothing to draw. Of large
 matrices the first is normal, and few draws tell the second well enough to believe in the null.
-Elsewhere signs are drawn, and the p-value is that of Besag and Clifford: drawing stops when `HITS`
-draws were at least as large. One that no draw reached is bounded by the gamma law with the moments
-of the draws.
-
-References
-----------
-Besag, Clifford, "Sequential Monte Carlo p-values", Biometrika 78 (1991).
-Knijnenburg et al., "Fewer permutations, more accurate P-values", Bioinformatics 25 (2009).
+Elsewhere signs are drawn, until their p-value is known well enough: `draw_tails`, with references.
 """
 
 from __future__ import annotations
